@@ -1,0 +1,1 @@
+r"""Layers, losses and models."""

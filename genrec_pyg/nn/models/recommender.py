@@ -1,0 +1,87 @@
+r"""The interface that every model of this package implements."""
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Iterable, Iterator, Optional, Union
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.graph import TrainingGraph, training_graph
+
+
+class Recommender(torch.nn.Module):
+    r"""Base class of the models: learns from a training graph, scores every item for a user.
+
+    A subclass implements :meth:`embed` and :meth:`loss`; models that do more than gradient steps on batches also implement
+    :meth:`start_epoch`. Randomness comes from torch's global generator alone, whose state the trainer saves.
+
+    Args:
+        data: Canonical graph (:mod:`genrec_pyg.graph`) or a training graph made from one. Only its training edges are kept.
+        modalities: Modalities to use, in this order; :obj:`None` uses all of the graph.
+
+    Shapes:
+        ``U`` users, ``I`` items, ``d`` hidden channels, ``B`` users or triples of a batch.
+    """
+    #: Whether gradient training applies; models fitted in the constructor set it to :obj:`False`.
+    trainable: bool = True
+
+    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None):
+        super().__init__()
+        self.graph = data if isinstance(data, TrainingGraph) else training_graph(data, modalities)
+        self._cached: Optional[tuple[Tensor, Tensor]] = None
+
+    @property
+    def num_users(self) -> int:
+        r"""Number of users ``U``."""
+        return self.graph.num_users
+
+    @property
+    def num_items(self) -> int:
+        r"""Number of items ``I``."""
+        return self.graph.num_items
+
+    def reset_parameters(self) -> None:
+        r"""Draws all learnable parameters anew."""
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        r"""User embeddings ``[U, d]`` (or ``[U, K, d]`` for ``K`` interests) and item embeddings ``[I, d]``."""
+        raise TypeError(f'{type(self).__name__} has no embeddings; use score()')
+
+    def loss(self, batch) -> dict[str, Tensor]:
+        r"""Named scalar terms for a batch of :class:`~genrec_pyg.loader.Triples`; their sum is minimised."""
+        raise TypeError(f'{type(self).__name__} is not trained by gradient')
+
+    def start_epoch(self, epoch: int) -> dict[str, float]:
+        r"""Work before the batches of epoch ``epoch`` (from 0), such as regenerating a graph; returns figures to log."""
+        return {}
+
+    def trained_parameters(self) -> Iterator[torch.nn.Parameter]:
+        r"""Parameters that the trainer's optimiser owns; parts with their own optimiser are left out by the subclass."""
+        return (parameter for parameter in self.parameters() if parameter.requires_grad)
+
+    def score(self, user: Tensor) -> Tensor:
+        r"""Scores ``[B, I]`` of all items for the users ``user`` ``[B]``: inner product, best interest if there are several."""
+        users, items = self._cached if self._cached is not None else self.embed()
+        rows = users[user]
+        if rows.dim() == 3:
+            return (rows @ items.t()).amax(dim=1)
+        return rows @ items.t()
+
+    @contextmanager
+    def cached_embeddings(self) -> Iterator[None]:
+        r"""Within this context :meth:`score` computes the embeddings once, without gradient and in evaluation mode."""
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                self._cached = self.embed() if type(self).embed is not Recommender.embed else None
+                yield
+        finally:
+            self._cached = None
+            self.train(was_training)
+
+    def __repr__(self) -> str:
+        modalities = ', '.join(self.graph.modalities) or 'none'
+        return f'{type(self).__name__}(users={self.num_users}, items={self.num_items}, modalities=[{modalities}])'
