@@ -156,17 +156,24 @@ def training_graph(data: HeteroData, modalities: Optional[Iterable[str]] = None)
     edge_index = split_edges(data, 'train')
     if edge_index.size(1) == 0:
         raise DataError(f"graph: the training split of {INTERACTS} is empty")
-    num_items = int(data[ITEM].num_nodes)
-    found = {}
-    for name in names:
-        links = coalesce(data[ITEM, HAS, name].edge_index, num_nodes=max(num_items, data[name].x.size(0)))
-        found[name] = Modality(name, data[name].x.float(), num_items,
-                               None if _is_identity(links, num_items, data[name].x.size(0)) else links)
-    return TrainingGraph(int(data[USER].num_nodes), num_items, edge_index, found)
+    found = {name: item_modality(data, name) for name in names}
+    return TrainingGraph(int(data[USER].num_nodes), int(data[ITEM].num_nodes), edge_index, found)
 
 
-def check_graph(data: HeteroData) -> None:
+def item_modality(data: HeteroData, name: str) -> Modality:
+    r"""The modality ``name`` of a canonical graph, features as float32, with the identity fast path where it applies."""
+    x, num_items = data[name].x.float(), int(data[ITEM].num_nodes)
+    links = coalesce(data[ITEM, HAS, name].edge_index, num_nodes=max(num_items, x.size(0)))
+    return Modality(name, x, num_items, None if _is_identity(links, num_items, x.size(0)) else links)
+
+
+def check_graph(data: HeteroData, finite: bool = True) -> None:
     r"""Checks a canonical graph once, with errors that name the store, the value and what is accepted.
+
+    Args:
+        data: Canonical graph, with or without splits.
+        finite: Whether features must be finite; transforms that may run before
+            :class:`~genrec_pyg.transforms.CleanFeatures` do not ask for it.
 
     Raises:
         DataError: On missing stores, ids out of range, masks of wrong length or type, overlapping splits, or features that
@@ -195,10 +202,9 @@ def check_graph(data: HeteroData) -> None:
         if x is None or x.dim() != 2 or not torch.is_floating_point(x):
             found = None if x is None else (x.dtype, tuple(x.shape))
             raise DataError(f"graph: data[{name!r}].x is {found}, accepted is a floating-point matrix [num_nodes, d]")
-        finite = torch.isfinite(x).all(dim=1)
-        if not bool(finite.all()):
-            rows = (~finite).nonzero().view(-1)
-            raise DataError(f"graph: data[{name!r}].x has {rows.numel()} rows with NaN or infinity, the first is row "
+        rows = (~torch.isfinite(x).all(dim=1)).nonzero().view(-1) if finite else ()
+        if len(rows) > 0:
+            raise DataError(f"graph: data[{name!r}].x has {len(rows)} rows with NaN or infinity, the first is row "
                             f"{int(rows[0])}; mend them with genrec_pyg.transforms.CleanFeatures or in the source file")
         _check_ids(data[ITEM, HAS, name].edge_index, (ITEM, HAS, name), int(data[ITEM].num_nodes), x.size(0))
 
