@@ -118,6 +118,20 @@ def modality_names(data: HeteroData) -> list[str]:
     return [dst for src, rel, dst in data.edge_types if src == ITEM and rel == HAS]
 
 
+def select_modalities(data: HeteroData, modalities: Optional[Iterable[str]] = None) -> list[str]:
+    r"""The modalities asked for, in that order, or all of them for :obj:`None`.
+
+    Raises:
+        ConfigError: If a modality is not in the graph.
+    """
+    available = modality_names(data)
+    names = available if modalities is None else list(modalities)
+    for name in names:
+        if name not in available:
+            raise ConfigError(f"modalities: the graph has no modality {name!r}, accepted are {', '.join(available) or 'none'}")
+    return names
+
+
 def split_edges(data: HeteroData, split: str) -> Tensor:
     r"""Distinct interactions ``[2, E_split]`` of ``split`` (``'train'``, ``'val'`` or ``'test'``), sorted by user, item.
 
@@ -148,11 +162,7 @@ def training_graph(data: HeteroData, modalities: Optional[Iterable[str]] = None)
         DataError: If the graph is not canonical, has ids out of range, non-finite features or no training edge.
     """
     check_graph(data)
-    available = modality_names(data)
-    names = available if modalities is None else list(modalities)
-    for name in names:
-        if name not in available:
-            raise ConfigError(f"modalities: the graph has no modality {name!r}, accepted are {', '.join(available) or 'none'}")
+    names = select_modalities(data, modalities)
     edge_index = split_edges(data, 'train')
     if edge_index.size(1) == 0:
         raise DataError(f"graph: the training split of {INTERACTS} is empty")
