@@ -1,0 +1,107 @@
+r"""Cleaning of modality features."""
+from __future__ import annotations
+
+from typing import Iterable, Optional
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+from genrec_pyg.exceptions import ConfigError, DataError
+from genrec_pyg.graph import check_graph, select_modalities
+
+NAN_POLICIES = ('error', 'zero', 'mean')
+
+
+def singular_value_threshold(x: Tensor, fraction: float) -> Tensor:
+    r"""Soft-thresholds the singular values of a feature matrix (GenRec specification section 2, ``denoise="svt"``).
+
+    .. math::
+        \mathbf{X} = \mathbf{U} \boldsymbol{\Sigma} \mathbf{V}^{\top} \mapsto
+        \mathbf{U} \max(\boldsymbol{\Sigma} - \lambda, 0) \mathbf{V}^{\top}, \quad \lambda = \mathrm{fraction} \cdot \sigma_1
+
+    It is the proximal operator of the nuclear norm: weak directions, taken as noise, vanish and strong ones shrink.
+
+    Args:
+        x: Features ``[n, d]``, cast to float32 unless float64.
+        fraction: Threshold as fraction of the largest singular value, in [0, 1]; 0 returns the features as they are.
+
+    Raises:
+        ConfigError: If ``fraction`` is outside [0, 1].
+    """
+    if not 0 <= fraction <= 1:
+        raise ConfigError(f'svt: got {fraction!r}, accepted is a fraction of the largest singular value from 0 to 1')
+    x = x if x.dtype == torch.float64 else x.float()
+    if fraction == 0 or x.numel() == 0:
+        return x
+    u, sigma, v = torch.linalg.svd(x, full_matrices=False)
+    return (u * (sigma - fraction * sigma[0]).clamp(min=0)) @ v
+
+
+@functional_transform('clean_features')
+class CleanFeatures(BaseTransform):
+    r"""Makes modality features finite float32 and, on request, standardised and denoised, in this order.
+
+    Args:
+        nan: Treatment of NaN and infinite entries: ``'error'`` refuses them, ``'zero'`` sets them to zero, ``'mean'`` to the
+            mean of the finite entries of their column (zero where there is none).
+        standardize: Whether each column gets zero mean and unit variance; constant columns become zero.
+        svt: Fraction of the largest singular value for :func:`singular_value_threshold`; :obj:`None` leaves it out.
+        modalities: Modalities to clean; :obj:`None` takes all.
+
+    Raises:
+        ConfigError: On an unknown policy or modality, or ``svt`` outside [0, 1].
+        DataError: If an entry is not finite under ``nan='error'``, or the graph is not canonical.
+    """
+
+    def __init__(self, nan: str = 'error', standardize: bool = False, svt: Optional[float] = None,
+                 modalities: Optional[Iterable[str]] = None):
+        if nan not in NAN_POLICIES:
+            raise ConfigError(f"nan: got {nan!r}, accepted are {', '.join(map(repr, NAN_POLICIES))}")
+        if svt is not None and not 0 <= svt <= 1:
+            raise ConfigError(f'svt: got {svt!r}, accepted is a fraction of the largest singular value from 0 to 1')
+        self.nan = nan
+        self.standardize = standardize
+        self.svt = svt
+        self.modalities = None if modalities is None else list(modalities)
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        check_graph(data, finite=False)
+        for name in select_modalities(data, self.modalities):
+            # Half precision first: its column sums overflow.
+            x = self._mend(data[name].x.float(), name)
+            if self.standardize:
+                x = _standardize(x)
+            if self.svt is not None:
+                x = singular_value_threshold(x, self.svt)
+            data[name].x = x
+        return data
+
+    def _mend(self, x: Tensor, name: str) -> Tensor:
+        finite = torch.isfinite(x)
+        if bool(finite.all()):
+            return x
+        if self.nan == 'error':
+            rows = (~finite).any(dim=1).nonzero().view(-1)
+            raise DataError(f"graph: data[{name!r}].x has {rows.numel()} rows with NaN or infinity, the first is row "
+                            f"{int(rows[0])}; accepted are finite features, or CleanFeatures(nan='zero') or (nan='mean')")
+        zeroed = x.masked_fill(~finite, 0)
+        if self.nan == 'zero':
+            return zeroed
+        mean = zeroed.sum(dim=0) / finite.sum(dim=0).clamp(min=1)
+        return torch.where(finite, x, mean)
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}(nan={self.nan!r}, standardize={self.standardize}, svt={self.svt})'
+
+
+def _standardize(x: Tensor) -> Tensor:
+    if x.size(0) == 0:
+        return x
+    centered = x - x.mean(dim=0)
+    deviation = centered.square().mean(dim=0).sqrt()
+    # The mean of a constant column is rounded, so its deviation is tiny instead of zero.
+    constant = deviation <= 8 * torch.finfo(x.dtype).eps * x.abs().amax(dim=0)
+    return (centered / deviation.masked_fill(constant, 1)).masked_fill(constant, 0)

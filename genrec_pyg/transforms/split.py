@@ -1,0 +1,212 @@
+r"""Splits of the interactions into training, validation and test edges.
+
+Every split decides on **distinct pairs** of user and item: repeated interactions of one pair share its split, so that no
+held-out pair is seen in training. Edges keep their order and attributes; ``train_mask``, ``val_mask`` and ``test_mask`` are
+set anew.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+from genrec_pyg.exceptions import ConfigError, DataError
+from genrec_pyg.graph import INTERACTS, ITEM, SPLITS, USER, check_graph
+
+TRAIN, VAL, TEST = range(3)
+
+
+class _Pairs(NamedTuple):
+    user: Tensor  # [P] user of each distinct pair, sorted by user, then item
+    of_edge: Tensor  # [E] pair of each edge
+    num_users: int
+
+
+@functional_transform('random_interaction_split')
+class RandomSplit(BaseTransform):
+    r"""Holds out a random share of every user's distinct items.
+
+    A user with :math:`n` items gives :math:`\lfloor t n + \epsilon \rfloor` of them to the test split and
+    :math:`\lfloor (t + v) n + \epsilon \rfloor - \lfloor t n + \epsilon \rfloor` to validation, :math:`\epsilon` uniform in
+    [0, 1) per user: shares are right on average also for users with few items. At least one item stays in training.
+
+    Args:
+        val: Share :math:`v` of validation pairs.
+        test: Share :math:`t` of test pairs; :obj:`None` keeps the ``test_mask`` of the graph and splits the other pairs.
+        seed: Seed of the split; the global random state is neither read nor changed.
+
+    Raises:
+        ConfigError: If a share is negative or their sum is not below 1.
+        DataError: If the graph is not canonical, or has no ``test_mask`` to keep.
+    """
+
+    def __init__(self, val: float = 0.1, test: Optional[float] = 0.1, seed: int = 0):
+        _check_shares(val, test)
+        self.val = val
+        self.test = test
+        self.seed = seed
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        pairs = _distinct_pairs(data)
+        kept = _kept_test(data, pairs) if self.test is None else torch.zeros_like(pairs.user, dtype=torch.bool)
+        free = (~kept).nonzero().view(-1)
+        user = pairs.user[free]
+        generator = torch.Generator().manual_seed(self.seed)
+        key = torch.rand(free.numel(), generator=generator, dtype=torch.float64).to(user.device)
+        offset = torch.rand(pairs.num_users, generator=generator, dtype=torch.float64).to(user.device)
+
+        degree = torch.bincount(user, minlength=pairs.num_users)
+        most = (degree - 1).clamp(min=0)
+        num_test = torch.minimum(((self.test or 0) * degree + offset).floor().long(), most)
+        num_held_out = torch.minimum((((self.test or 0) + self.val) * degree + offset).floor().long(), most)
+
+        rank = _rank_in_user(user, degree, key)
+        split = torch.full_like(pairs.user, TEST)
+        split[free] = torch.where(rank < num_test[user], TEST, torch.where(rank < num_held_out[user], VAL, TRAIN))
+        return _set_masks(data, pairs, split)
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}(val={self.val}, test={self.test}, seed={self.seed})'
+
+
+@functional_transform('leave_one_out')
+class LeaveOneOut(BaseTransform):
+    r"""Holds out the last item of every user for the test and the last but one for validation.
+
+    The order is that of ``time`` (ties by the order of edges), without ``time`` that of the edges. A repeated pair counts
+    where it occurs first. Users with fewer than three distinct items keep all of them in training, as in SASRec (Kang and
+    McAuley, ICDM 2018).
+
+    Args:
+        seed: If given, a random order with this seed takes the place of time.
+
+    Raises:
+        DataError: If the graph is not canonical or ``time`` is not one finite number per edge.
+    """
+
+    def __init__(self, seed: Optional[int] = None):
+        self.seed = seed
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        pairs = _distinct_pairs(data)
+        if self.seed is not None:
+            generator = torch.Generator().manual_seed(self.seed)
+            position = torch.randperm(pairs.user.numel(), generator=generator).to(pairs.user.device)
+        else:
+            position = _first_position(data, pairs, _time(data, required=False))
+        degree = torch.bincount(pairs.user, minlength=pairs.num_users)
+        from_last = _rank_in_user(pairs.user, degree, -position)
+        split = torch.where(from_last == 0, TEST, torch.where(from_last == 1, VAL, TRAIN))
+        return _set_masks(data, pairs, split.masked_fill(degree[pairs.user] < 3, TRAIN))
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}()' if self.seed is None else f'{self.__class__.__name__}(seed={self.seed})'
+
+
+@functional_transform('temporal_split')
+class TemporalSplit(BaseTransform):
+    r"""Splits at two moments: the earliest pairs train, later ones validate, the last ones test.
+
+    The order is global, by ``time`` (ties by the order of edges); a repeated pair counts where it occurs first. Users and
+    items that appear late have no training edge.
+
+    Args:
+        val: Share of validation pairs.
+        test: Share of test pairs; :obj:`None` keeps the ``test_mask`` of the graph and splits the other pairs.
+
+    Raises:
+        ConfigError: If a share is negative or their sum is not below 1.
+        DataError: If the graph is not canonical, has no ``time`` or ``time`` is not one finite number per edge.
+    """
+
+    def __init__(self, val: float = 0.1, test: Optional[float] = 0.1):
+        _check_shares(val, test)
+        self.val = val
+        self.test = test
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        pairs = _distinct_pairs(data)
+        order = _first_position(data, pairs, _time(data, required=True)).argsort()
+        split = torch.full_like(pairs.user, TEST)
+        if self.test is None:
+            order = order[~_kept_test(data, pairs)[order]]
+        end_val = order.numel() - round((self.test or 0) * order.numel())
+        end_train = end_val - round(self.val * order.numel())
+        split[order[:end_train]] = TRAIN
+        split[order[end_train:end_val]] = VAL
+        return _set_masks(data, pairs, split)
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}(val={self.val}, test={self.test})'
+
+
+def _check_shares(val: float, test: Optional[float]) -> None:
+    for name, share in (('val', val), ('test', test or 0)):
+        if not 0 <= share < 1:
+            raise ConfigError(f'{name}: got {share!r}, accepted is a share from 0 to below 1')
+    if val + (test or 0) >= 1:
+        raise ConfigError(f'val and test: got {val!r} and {test!r}, accepted is a sum below 1')
+
+
+def _distinct_pairs(data: HeteroData) -> _Pairs:
+    check_graph(data, finite=False)
+    num_items = max(int(data[ITEM].num_nodes), 1)
+    user, item = data[INTERACTS].edge_index
+    pair, of_edge = torch.unique(user * num_items + item, return_inverse=True)
+    return _Pairs(pair.div(num_items, rounding_mode='floor'), of_edge, int(data[USER].num_nodes))
+
+
+def _kept_test(data: HeteroData, pairs: _Pairs) -> Tensor:
+    if 'test_mask' not in data[INTERACTS]:
+        raise DataError(f"graph: {INTERACTS} has no 'test_mask' to keep, give test a share instead of None")
+    kept = torch.zeros_like(pairs.user, dtype=torch.bool)
+    kept[pairs.of_edge[data[INTERACTS].test_mask]] = True
+    return kept
+
+
+def _rank_in_user(user: Tensor, degree: Tensor, key: Tensor) -> Tensor:
+    r"""Rank of each pair among its user's pairs by ascending ``key``; ``user`` is sorted."""
+    order = key.argsort(stable=True)
+    order = order[user[order].argsort(stable=True)]
+    start = degree.cumsum(0) - degree
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(order.numel(), device=order.device) - start[user]
+    return rank
+
+
+def _time(data: HeteroData, required: bool) -> Optional[Tensor]:
+    store = data[INTERACTS]
+    time = store.get('time')
+    if time is None:
+        if required:
+            raise DataError(f"graph: {INTERACTS} has no 'time', found {list(store.keys())}; accepted is one number per edge, "
+                            "or RandomSplit and LeaveOneOut, which need none")
+        return None
+    num_edges = store.edge_index.size(1)
+    if not isinstance(time, Tensor) or time.numel() != num_edges or not bool(torch.isfinite(time).all()):
+        found = tuple(time.shape) if isinstance(time, Tensor) else type(time).__name__
+        raise DataError(f"graph: {INTERACTS}.time is {found} or has NaN or infinity, accepted is one finite number per edge, "
+                        f"({num_edges},)")
+    return time.reshape(-1)
+
+
+def _first_position(data: HeteroData, pairs: _Pairs, time: Optional[Tensor]) -> Tensor:
+    r"""Position ``[P]`` of each pair's first edge in the order of time, or of edges where there is no time."""
+    num_edges = pairs.of_edge.numel()
+    position = torch.arange(num_edges, device=pairs.of_edge.device)
+    if time is not None:
+        order = time.argsort(stable=True)
+        position = torch.empty_like(position).scatter_(0, order, position)
+    first = torch.full_like(pairs.user, num_edges)
+    return first.scatter_reduce_(0, pairs.of_edge, position, reduce='amin')
+
+
+def _set_masks(data: HeteroData, pairs: _Pairs, split: Tensor) -> HeteroData:
+    of_edge = split[pairs.of_edge]
+    for code, name in enumerate(SPLITS):
+        data[INTERACTS][f'{name}_mask'] = of_edge == code
+    return data
