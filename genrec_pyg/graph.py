@@ -208,7 +208,7 @@ def check_graph(data: HeteroData, finite: bool = True) -> None:
                             "split, accepted are disjoint splits")
         used |= mask
     for name in modality_names(data):
-        x = data[name].get('x')
+        x = data[name].get('x') if name in data.node_types else None
         if x is None or x.dim() != 2 or not torch.is_floating_point(x):
             found = None if x is None else (x.dtype, tuple(x.shape))
             raise DataError(f"graph: data[{name!r}].x is {found}, accepted is a floating-point matrix [num_nodes, d]")
@@ -216,7 +216,7 @@ def check_graph(data: HeteroData, finite: bool = True) -> None:
         if len(rows) > 0:
             raise DataError(f"graph: data[{name!r}].x has {len(rows)} rows with NaN or infinity, the first is row "
                             f"{int(rows[0])}; mend them with genrec_pyg.transforms.CleanFeatures or in the source file")
-        _check_ids(data[ITEM, HAS, name].edge_index, (ITEM, HAS, name), int(data[ITEM].num_nodes), x.size(0))
+        _check_ids(data[ITEM, HAS, name].get('edge_index'), (ITEM, HAS, name), int(data[ITEM].num_nodes), x.size(0))
 
 
 def _interactions(data: HeteroData):
@@ -226,7 +226,9 @@ def _interactions(data: HeteroData):
     return data[INTERACTS]
 
 
-def _check_ids(edge_index: Tensor, edge_type: tuple, num_src: int, num_dst: int) -> None:
+def _check_ids(edge_index: Optional[Tensor], edge_type: tuple, num_src: int, num_dst: int) -> None:
+    if edge_index is None:
+        raise DataError(f"graph: {edge_type} has no edge_index, accepted is torch.int64 [2, E]")
     if edge_index.dim() != 2 or edge_index.size(0) != 2 or edge_index.dtype != torch.long:
         raise DataError(f"graph: {edge_type}.edge_index has type {edge_index.dtype} and shape {tuple(edge_index.shape)}, "
                         "accepted is torch.int64 [2, E]")

@@ -1,6 +1,7 @@
 r"""Batches of user rows of the interaction matrix."""
 from __future__ import annotations
 
+import math
 from typing import Iterator, NamedTuple, Union
 
 import torch
@@ -52,7 +53,7 @@ class UserRowLoader:
                 yield UserRows(user, *self.adjacency.select_rows(user))
 
     def __len__(self) -> int:
-        return -(-self.adjacency.size[0] // self.batch_size)
+        return math.ceil(self.adjacency.size[0] / self.batch_size)
 
     def __repr__(self) -> str:
         return (f'{self.__class__.__name__}({self.adjacency.size[0]}, batch_size={self.batch_size}, '

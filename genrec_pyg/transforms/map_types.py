@@ -153,8 +153,8 @@ class MapTypes(BaseTransform):
             unassigned &= ~mask
         masks.setdefault('train', unassigned)
         masks.setdefault(self.label_split, torch.zeros_like(unassigned))
-        unknown = [key for key in store.keys() if key not in ('edge_index', *(f'{split}_mask' for split in masks))
-                   and store.is_edge_attr(key)]
+        known = ('edge_index', *(f'{split}_mask' for split in masks))
+        unknown = [key for key in store if key not in known and store.is_edge_attr(key)]
         if unknown and num_links > 0:
             logger.warning('Dropped the edge attributes %s: the links in edge_label_index have none', ', '.join(unknown))
             for key in unknown:

@@ -1,0 +1,103 @@
+import pytest
+import torch
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.exceptions import ConfigError, DataError
+from genrec_pyg.graph import INTERACTS
+from genrec_pyg.transforms import CleanFeatures, singular_value_threshold
+
+
+def make_graph(x):
+    data = HeteroData()
+    data['user'].num_nodes = 1
+    data['item'].num_nodes = x.size(0)
+    data[INTERACTS].edge_index = torch.zeros(2, 1, dtype=torch.long)
+    for name, features in (('image', x), ('text', torch.ones(x.size(0), 2, dtype=torch.float64))):
+        data[name].x = features
+        data['item', 'has', name].edge_index = torch.arange(x.size(0)).repeat(2, 1)
+    return data
+
+
+nan, inf = float('nan'), float('inf')
+DIRTY = torch.tensor([[1., nan, nan], [3., inf, -inf], [5., 4., nan]])
+
+
+def test_error_names_rows():
+    with pytest.raises(DataError, match=r"data\['image'\].x has 3 rows with NaN or infinity, the first is row 0"):
+        CleanFeatures()(make_graph(DIRTY))
+
+
+def test_zero_and_mean():
+    data = make_graph(DIRTY)
+    assert CleanFeatures(nan='zero')(data)['image'].x.tolist() == [[1, 0, 0], [3, 0, 0], [5, 4, 0]]
+    assert CleanFeatures(nan='mean')(data)['image'].x.tolist() == [[1, 4, 0], [3, 4, 0], [5, 4, 0]]
+    assert data['image'].x is DIRTY and bool(DIRTY.isnan().any())  # the input is untouched
+
+
+def test_half_precision_is_cast_before_arithmetic():
+    x = torch.full((100, 2), 1000., dtype=torch.float16)
+    x[0, 0] = nan
+    out = CleanFeatures(nan='mean')(make_graph(x))
+    assert out['image'].x.dtype == out['text'].x.dtype == torch.float32
+    assert bool((out['image'].x == 1000).all())  # the sum 99000 overflows in float16
+
+
+def test_overflow_of_the_cast_is_seen():
+    with pytest.raises(DataError, match='1 rows with NaN or infinity, the first is row 1'):
+        CleanFeatures()(make_graph(torch.tensor([[1.], [1e300]], dtype=torch.float64)))
+
+
+def test_standardize():
+    x = torch.randn(50, 3) * torch.tensor([1., 10., 100.]) + 128
+    x = torch.cat([x, torch.full((50, 1), 0.1)], dim=1)
+    out = CleanFeatures(standardize=True)(make_graph(x))['image'].x
+    assert torch.allclose(out.mean(dim=0), torch.zeros(4), atol=1e-5)
+    assert torch.allclose(out.square().mean(dim=0), torch.tensor([1., 1., 1., 0.]), atol=1e-4)
+    assert bool((out[:, 3] == 0).all())
+
+
+def test_only_named_modalities():
+    data = make_graph(torch.tensor([[1.], [3.]]))
+    out = CleanFeatures(standardize=True, modalities=['image'])(data)
+    assert out['image'].x.tolist() == [[-1], [1]]
+    assert out['text'].x is data['text'].x
+    with pytest.raises(ConfigError, match="no modality 'audio'"):
+        CleanFeatures(modalities=['audio'])(data)
+
+
+def test_singular_value_threshold():
+    # diag(3, 2, 0.5) with a third of the largest: singular values 2, 1, 0.
+    assert torch.allclose(singular_value_threshold(torch.diag(torch.tensor([3., 2., 0.5])), 1 / 3),
+                          torch.diag(torch.tensor([2., 1., 0.])), atol=1e-6)
+    x = torch.randn(20, 6, dtype=torch.float64)
+    sigma = torch.linalg.svdvals(x)
+    out = singular_value_threshold(x, 0.4)
+    assert torch.allclose(torch.linalg.svdvals(out), (sigma - 0.4 * sigma[0]).clamp(min=0), atol=1e-10)
+    assert singular_value_threshold(x, 0) is x
+    assert torch.allclose(singular_value_threshold(x, 1.), torch.zeros_like(x), atol=1e-10)
+    assert bool((singular_value_threshold(torch.zeros(4, 2), 0.5) == 0).all())
+    assert singular_value_threshold(torch.ones(3, 2, dtype=torch.float16), 0.1).dtype == torch.float32
+    assert singular_value_threshold(torch.ones(0, 2), 0.1).shape == (0, 2)
+
+
+def test_svt_option_comes_last():
+    x = torch.randn(20, 4)
+    data = make_graph(x)
+    out = CleanFeatures(standardize=True, svt=0.3)(data)['image'].x
+    assert torch.allclose(out, singular_value_threshold(CleanFeatures(standardize=True)(data)['image'].x, 0.3))
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ({'nan': 'drop'}, "nan: got 'drop', accepted are 'error', 'zero', 'mean'"),
+    ({'svt': 1.5}, 'svt: got 1.5'),
+    ({'svt': nan}, 'svt: got nan'),
+])
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        CleanFeatures(**arguments)
+    with pytest.raises(ConfigError, match='svt: got -0.1'):
+        singular_value_threshold(torch.ones(2, 2), -0.1)
+
+
+def test_repr():
+    assert repr(CleanFeatures('zero', True, 0.1)) == "CleanFeatures(nan='zero', standardize=True, svt=0.1)"
