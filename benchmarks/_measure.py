@@ -1,0 +1,185 @@
+r"""What every benchmark script shares: time, memory, the description of the machine, and reports on disk.
+
+Scripts run as ``python benchmarks/NAME.py`` from an environment in which ``genrec_pyg`` is installed.
+"""
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable, Iterator, Mapping, Optional, Sequence
+
+PACKAGES = ('torch', 'torch_geometric', 'torch_scatter', 'torch_sparse', 'numpy', 'scipy', 'scikit-learn')
+THREAD_VARIABLES = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'NUMEXPR_NUM_THREADS')
+
+
+class PhaseClock:
+    r"""Wall and processor seconds of named phases; starting a phase ends the one before, and a phase may come again.
+
+    Processor time is kept beside wall time because it does not move when other programs use the machine.
+    """
+
+    def __init__(self):
+        self.wall: dict[str, float] = {}
+        self.processor: dict[str, float] = {}
+        self._running: Optional[tuple[str, float, float]] = None
+
+    def start(self, phase: str) -> None:
+        r"""Ends the running phase and begins ``phase``."""
+        self.stop()
+        self._running = (phase, time.perf_counter(), time.process_time())
+
+    def stop(self) -> None:
+        r"""Ends the running phase, if any."""
+        if self._running is None:
+            return
+        phase, wall, processor = self._running
+        self.add(phase, time.perf_counter() - wall, time.process_time() - processor)
+        self._running = None
+
+    def add(self, phase: str, wall: float, processor: float) -> None:
+        r"""Adds seconds measured elsewhere to ``phase``."""
+        self.wall[phase] = self.wall.get(phase, 0.0) + wall
+        self.processor[phase] = self.processor.get(phase, 0.0) + processor
+
+
+def interleaved_seconds(candidates: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 2) -> dict[str, list[float]]:
+    r"""Wall seconds of every candidate, measured in turn, so that a slow moment of the machine meets all of them.
+
+    Args:
+        candidates: Name to function; called ``warmup + repeats`` times, the first ``warmup`` are not counted.
+        repeats: Measured calls of each candidate.
+        warmup: Calls before the measurement.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    names = list(candidates)
+    for repeat in range(-warmup, repeats):
+        shift = repeat % len(names)
+        for name in names[shift:] + names[:shift]:
+            start = time.perf_counter()
+            candidates[name]()
+            elapsed = time.perf_counter() - start
+            if repeat >= 0:
+                seconds[name].append(elapsed)
+    return seconds
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    r"""Median, extremes and number of ``values``."""
+    return {'median': statistics.median(values), 'min': min(values), 'max': max(values), 'count': len(values)}
+
+
+def memory_bytes() -> dict[str, int]:
+    r"""Resident memory of this process in bytes: ``peak`` since it began and ``now``.
+
+    Read from ``/proc/self/status``: unlike ``ru_maxrss``, its high-water mark is not inherited from the parent process.
+    """
+    try:
+        status = Path('/proc/self/status').read_text()
+        found = {key: int(re.search(rf'^{field}:\s+(\d+) kB', status, re.MULTILINE).group(1)) * 1024
+                 for key, field in (('peak', 'VmHWM'), ('now', 'VmRSS'))}
+    except (OSError, AttributeError):
+        import resource
+        unit = 1 if platform.system() == 'Darwin' else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        found = {'peak': peak, 'now': peak}
+    # The kernel updates the high-water mark lazily: it may lag behind what is resident now.
+    return {'peak': max(found.values()), 'now': found['now']}
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    r"""The process environment with every numerical library limited to ``threads`` threads."""
+    return {**os.environ, **{name: str(threads) for name in THREAD_VARIABLES}}
+
+
+def machine(threads: int) -> dict[str, object]:
+    r"""The machine in words, without paths or names of hosts: processor, cores, memory, load, threads, versions, commit."""
+    versions = {'python': platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {'processor': _processor(), 'architecture': platform.machine(), 'system': platform.system(),
+            'logical_cores': os.cpu_count(), 'memory_gib': _memory_gib(), 'load_average': round(os.getloadavg()[0], 2),
+            'threads': threads, 'versions': versions, 'commit': _commit()}
+
+
+def machine_line(description: Mapping[str, object]) -> str:
+    r"""One Markdown paragraph from :func:`machine`."""
+    versions = ', '.join(f'{name} {version}' for name, version in description['versions'].items())
+    return (f"{description['processor']} ({description['architecture']}), {description['logical_cores']} logical cores, "
+            f"{description['memory_gib']} GiB memory, {description['threads']} thread(s), load average at the start "
+            f"{description['load_average']}. {versions}. Commit {description['commit']}.")
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    r"""A Markdown table: the first column to the left, all others to the right."""
+    lines = [header, [':--'] + ['--:'] * (len(header) - 1), *rows]
+    return '\n'.join('| ' + ' | '.join(str(cell) for cell in line) + ' |' for line in lines)
+
+
+def write_report(stem: Path, document: Mapping[str, object], markdown: str) -> None:
+    r"""Writes ``stem.json`` and ``stem.md``, each whole or not at all."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    # Appending instead of with_suffix(): a stem may hold a dot.
+    write_atomically(stem.with_name(stem.name + '.json'), json.dumps(document, indent=2) + '\n')
+    write_atomically(stem.with_name(stem.name + '.md'), markdown.rstrip('\n') + '\n')
+
+
+def write_atomically(path: Path, text: str) -> None:
+    r"""Replaces ``path`` by ``text``; a failure leaves the old content."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    try:
+        with os.fdopen(descriptor, 'w', encoding='utf-8') as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def folder_digest(folder: Path, pattern: str) -> str:
+    r"""Short digest of the files ``pattern`` under ``folder``: names a version where there is no commit to name."""
+    digest = hashlib.sha256()
+    for path in _sorted_files(folder, pattern):
+        digest.update(path.relative_to(folder).as_posix().encode() + b'\0' + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _sorted_files(folder: Path, pattern: str) -> Iterator[Path]:
+    return iter(sorted(path for path in folder.rglob(pattern) if path.is_file()))
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        match = re.search(r'^model name\s*:\s*(.+)$', Path('/proc/cpuinfo').read_text(), re.MULTILINE)
+        if match:
+            return match.group(1).strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float:
+    return round(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30, 1)
+
+
+def _commit() -> str:
+    folder = Path(__file__).resolve().parent
+    try:
+        command = ['git', '-C', str(folder)]
+        commit = subprocess.run([*command, 'rev-parse', '--short', 'HEAD'], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*command, 'status', '--porcelain', '--untracked-files=no'], capture_output=True, text=True,
+                                 check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return 'unknown'
+    return commit.stdout.strip() + (' with local changes' if changed.stdout.strip() else '')

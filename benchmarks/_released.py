@@ -1,0 +1,153 @@
+r"""Runs a checkout of the released GenRec-V1 for a measurement, changed only from outside and at run time.
+
+Nothing of it is part of this package: it is imported from a temporary copy of the checkout, by the names of its modules and
+functions. What is done to it, so that it runs on a processor with today's libraries:
+
+* ``Tensor.cuda`` and ``Module.cuda`` return the object itself;
+* scipy's sparse matrices get back the attribute ``A`` (dense array), which scipy removed;
+* ``setproctitle``, where it is not installed, becomes a stand-in that does nothing;
+* its loaders tell a clock when they are iterated, which marks the phases of its training function.
+
+Its data set switch knows ``tiktok`` (three modalities) and ``baby`` and ``sports`` (two). Two modalities run through the switch
+``sports``, whose second feature file is then the second modality asked for; ``baby`` is not used, as it adds a nuclear norm.
+"""
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import shutil
+import sys
+import types
+from pathlib import Path
+from typing import Iterator, Sequence
+
+from _measure import PhaseClock, folder_digest
+from _worker import serve
+
+MODULES = ('Main.py', 'Model.py', 'DataHandler.py', 'Params.py')
+SWITCH = {2: 'sports', 3: 'tiktok'}
+SLOTS = ('image', 'text', 'audio')
+
+
+def prepare_checkout(checkout: Path, data: Path, modalities: Sequence[str], folder: Path) -> list[str]:
+    r"""Makes the temporary copy in ``folder`` with the data set ``data`` linked into its layout.
+
+    Args:
+        checkout: Folder of the released implementation.
+        data: Folder with ``trnMat.pkl``, ``tstMat.pkl`` and ``MODALITY_feat.npy``.
+        modalities: Two or three modalities, in the order of its feature files.
+        folder: Empty folder to fill.
+
+    Returns:
+        Its command line.
+
+    Raises:
+        ValueError: If a file is missing or it cannot run this number of modalities.
+    """
+    if len(modalities) not in SWITCH:
+        raise ValueError(f'--modalities: got {len(modalities)}, the released implementation accepts 2 or 3')
+    sources = {'trnMat.pkl': data / 'trnMat.pkl', 'tstMat.pkl': data / 'tstMat.pkl'}
+    sources.update({f'{slot}_feat.npy': data / f'{name}_feat.npy' for slot, name in zip(SLOTS, modalities)})
+    missing = [path.name for path in sources.values() if not path.is_file()]
+    if missing:
+        raise ValueError(f"--root: the data set {data.name} lacks {', '.join(missing)}")
+    absent = [name for name in MODULES if not (checkout / name).is_file()]
+    if absent:
+        raise ValueError(f"--released: the checkout lacks {', '.join(absent)}")
+    shutil.copytree(checkout, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns('.git', 'Datasets', '__pycache__'))
+    switch = SWITCH[len(modalities)]
+    target = folder / 'Datasets' / switch
+    target.mkdir(parents=True)
+    for name, source in sources.items():
+        (target / name).symlink_to(source.resolve())
+    return ['--data', switch]
+
+
+class ReleasedSystem:
+    r"""The released implementation in this process; the working folder is its copy.
+
+    Args:
+        flags: Its command line.
+        seed: Seed of all its generators.
+    """
+
+    def __init__(self, flags: Sequence[str], seed: int):
+        self.flags = list(flags)
+        self.digest = folder_digest(Path.cwd(), '*.py')
+        _make_runnable()
+        sys.path.insert(0, str(Path.cwd()))
+        sys.argv = ['Main.py', *flags]
+        main = importlib.import_module('Main')
+        main.seed_it(seed)
+        handler = main.DataHandler()
+        handler.LoadData()
+        self._clock = PhaseClock()
+        # One pass of the user rows trains the denoiser, the next one regenerates the graph, then the interactions follow.
+        handler.diffusionLoader = _AnnouncedLoader(handler.diffusionLoader, self, ('denoiser', 'rebuild'))
+        handler.trnLoader = _AnnouncedLoader(handler.trnLoader, self, ('recommender', ))
+        self._coach = main.Coach(handler)
+        self._coach.prepareModel()
+
+    def announce(self, phase: str) -> None:
+        r"""Starts ``phase`` on the clock of the running epoch."""
+        self._clock.start(phase)
+
+    def run_epoch(self, epoch: int, clock: PhaseClock) -> dict[str, float]:
+        r"""One pass of its training and test functions; drawing its negatives counts as part of the recommender."""
+        self._clock = clock
+        clock.start('recommender')
+        self._coach.trainEpoch(epoch)
+        clock.start('evaluation')
+        figures = self._coach.testEpoch()
+        clock.stop()
+        return {name.lower(): float(value) for name, value in figures.items()}
+
+    def describe(self) -> dict[str, object]:
+        r"""Its flags, and the digest of its Python files."""
+        return {'flags': ' '.join(self.flags), 'digest': self.digest}
+
+
+class _AnnouncedLoader:
+    r"""A loader that announces the next of its phases whenever it is iterated; everything else is the loader's own."""
+
+    def __init__(self, loader, system: ReleasedSystem, phases: Sequence[str]):
+        self._loader, self._system, self._phases, self._turn = loader, system, phases, 0
+
+    def __iter__(self) -> Iterator:
+        self._system.announce(self._phases[self._turn % len(self._phases)])
+        self._turn += 1
+        return iter(self._loader)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __getattr__(self, name: str):
+        return getattr(self._loader, name)
+
+
+def _make_runnable() -> None:
+    import scipy.sparse
+    import torch
+    torch.Tensor.cuda = lambda self, *args, **kwargs: self
+    torch.nn.Module.cuda = lambda self, *args, **kwargs: self
+    if not hasattr(scipy.sparse.spmatrix, 'A'):
+        scipy.sparse.spmatrix.A = property(lambda self: self.toarray())
+    if importlib.util.find_spec('setproctitle') is None:
+        module = types.ModuleType('setproctitle')
+        module.setproctitle = lambda title: None
+        sys.modules['setproctitle'] = module
+
+
+def main() -> None:
+    r"""Entry point of the child process: ``_released.py THREADS SEED FLAGS...``."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('threads', type=int)
+    parser.add_argument('seed', type=int)
+    parser.add_argument('flags', nargs=argparse.REMAINDER)
+    args = parser.parse_args()
+    serve(lambda: ReleasedSystem(args.flags, args.seed), args.threads)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,160 @@
+r"""Times one epoch, its phases and the resident memory of GenRec, and of the released implementation where a checkout is given.
+
+.. code-block:: console
+
+    python benchmarks/epoch.py --root DIR --dataset tiktok --modalities image audio --threads 1 --released CHECKOUT
+
+Each system runs in its own process with the same number of threads; the systems take turns, epoch by epoch, so that a ratio
+compares what ran side by side. Reported are medians over the epochs. The released implementation reads the layout of its own
+data sets, so ``--released`` needs one in that layout.
+"""
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Mapping, Sequence
+
+from _measure import folder_digest, machine, machine_line, markdown_table, summary, write_report
+from _released import prepare_checkout
+from _worker import PHASES, Worker, WorkerError
+
+HERE = Path(__file__).resolve().parent
+RELEASED = 'released'
+
+logger = logging.getLogger('epoch')
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    r"""The command line."""
+    parser = argparse.ArgumentParser(description='Times one epoch of GenRec and of the released implementation.')
+    parser.add_argument('--root', type=Path, required=True, help='folder that holds the data sets')
+    parser.add_argument('--dataset', default='tiktok', help='data set: a folder under the root')
+    parser.add_argument('--modalities', nargs='+', default=['image', 'audio'], help='modalities to use, in this order')
+    parser.add_argument('--denoisers', nargs='*', default=['transformer', 'tied'], help='our denoisers to measure')
+    parser.add_argument('--released', type=Path, metavar='CHECKOUT', help='checkout of the released GenRec-V1')
+    parser.add_argument('--threads', type=int, default=1, help='threads of every system')
+    parser.add_argument('--epochs', type=int, default=3, help='measured epochs of every system')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE', help='further settings of ours, as dotted flags')
+    parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/epoch-DATASET')
+    args = parser.parse_args(arguments)
+    for name in ('threads', 'epochs'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name}: got {getattr(args, name)}, accepted are integers from 1')
+    for setting in args.set:
+        if '=' not in setting:
+            parser.error(f'--set: got {setting!r}, accepted is KEY=VALUE')
+    if not args.denoisers and args.released is None:
+        parser.error('nothing to measure: --denoisers is empty and --released is not given')
+    if args.released is not None and not args.released.is_dir():
+        parser.error(f'--released: {args.released} is not a folder')
+    if args.output is None:
+        args.output = HERE / 'results' / f'epoch-{args.dataset}'
+    return args
+
+
+def measure(args: argparse.Namespace) -> dict[str, dict]:
+    r"""Starts every system, lets them take turns and returns their raw answers by name."""
+    with ExitStack() as stack:
+        workers = start_workers(args, stack)
+        answers: dict[str, dict] = {name: {'ready': worker.ready, 'epochs': []} for name, worker in workers.items()}
+        names = list(workers)
+        for epoch in range(args.epochs):
+            for name in names[epoch % len(names):] + names[:epoch % len(names)]:
+                answers[name]['epochs'].append(workers[name].epoch())
+                seconds = sum(answers[name]['epochs'][-1]['wall'].values())
+                logger.info('epoch %d/%d %s: %.2f s', epoch + 1, args.epochs, name, seconds)
+    return answers
+
+
+def start_workers(args: argparse.Namespace, stack: ExitStack) -> dict[str, Worker]:
+    r"""One process per system, ready for its first epoch; ``stack`` ends them."""
+    workers = {}
+    for denoiser in args.denoisers:
+        arguments = ['--threads', args.threads, '--seed', args.seed, '--root', args.root.resolve(), '--dataset', args.dataset,
+                     '--denoiser', denoiser, '--modalities', *args.modalities, '--set', *args.set]
+        workers[f'ours, {denoiser}'] = Worker(HERE / '_ours.py', list(map(str, arguments)), args.threads)
+        stack.callback(workers[f'ours, {denoiser}'].close)
+    if args.released is not None:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        flags = prepare_checkout(args.released, args.root / args.dataset, args.modalities, folder)
+        workers[RELEASED] = Worker(HERE / '_released.py', [str(args.threads), str(args.seed), *flags], args.threads, folder)
+        stack.callback(workers[RELEASED].close)
+    return workers
+
+
+def condense(answers: Mapping[str, dict]) -> dict[str, dict]:
+    r"""Medians per system, and its ratios to the released one: how many times faster, and its share of the memory."""
+    systems = {}
+    for name, answer in answers.items():
+        epochs = answer['epochs']
+        system = {'setup_seconds': answer['ready']['seconds'], 'description': answer['ready']['description'],
+                  'memory_import': answer['ready']['memory_import'], 'memory_setup': answer['ready']['memory']['peak'],
+                  'memory_peak': epochs[-1]['memory']['peak'], 'figures': epochs[-1]['figures']}
+        for clock in ('wall', 'processor'):
+            seconds = {phase: summary([epoch[clock][phase] for epoch in epochs]) for phase in PHASES}
+            seconds['epoch'] = summary([sum(epoch[clock].values()) for epoch in epochs])
+            system[f'{clock}_seconds'] = seconds
+        systems[name] = system
+    released = systems.get(RELEASED)
+    for system in systems.values():
+        if released is not None and system is not released:
+            system['times_faster'] = {clock: released[f'{clock}_seconds']['epoch']['median'] /
+                                      system[f'{clock}_seconds']['epoch']['median'] for clock in ('wall', 'processor')}
+            system['memory_share'] = system['memory_peak'] / released['memory_peak']
+    return systems
+
+
+def render(document: Mapping[str, object]) -> str:
+    r"""The report as Markdown."""
+    rows = []
+    for name, system in document['systems'].items():
+        wall = system['wall_seconds']
+        ratio, share = system.get('times_faster'), system.get('memory_share')
+        rows.append([name, f"{wall['epoch']['median']:.2f}", *(f"{wall[phase]['median']:.2f}" for phase in PHASES),
+                     f"{system['processor_seconds']['epoch']['median']:.2f}", f"{system['memory_peak'] / 1e9:.2f}",
+                     '' if ratio is None else f"{ratio['wall']:.1f}", '' if share is None else f'{share:.2f}'])
+    header = ['system', 'epoch [s]', *(f'{phase} [s]' for phase in PHASES), 'epoch, processor [s]', 'peak memory [GB]',
+              'times faster than released', 'share of its memory']
+    settings = '\n'.join(f"* {name}: set-up {system['setup_seconds']:.1f} s, resident after importing torch "
+                         f"{system['memory_import'] / 1e9:.2f} GB, peak of the set-up {system['memory_setup'] / 1e9:.2f} GB; "
+                         + ', '.join(f'{key} {value}' for key, value in system['description'].items())
+                         for name, system in document['systems'].items())
+    return f"""# One epoch on {document['dataset']} ({', '.join(document['modalities'])})
+
+{markdown_table(header, rows)}
+
+Medians over {document['epochs']} epochs, the systems in turn, each in its own process. Peak memory is the highest resident memory
+of the process from its start, set-up included. The evaluation ranks all items for every test user.
+
+{settings}
+
+{machine_line(document['machine'])}
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    r"""Entry point: 0 on success, 1 where a system failed."""
+    args = parse_arguments(arguments)
+    logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
+    description = machine(args.threads)
+    try:
+        answers = measure(args)
+    except (WorkerError, ValueError) as error:
+        logger.error('error: %s', error)
+        return 1
+    document = {'dataset': args.dataset, 'modalities': args.modalities, 'epochs': args.epochs, 'seed': args.seed,
+                'data_digest': folder_digest(args.root / args.dataset, '*.*'), 'machine': description,
+                'systems': condense(answers), 'raw': answers}
+    markdown = render(document)
+    write_report(args.output, document, markdown)
+    logger.info('\n%s', markdown)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,93 @@
+import json
+import os
+import time
+
+import _measure
+import pytest
+
+
+def test_phase_clock_adds_repeated_phases():
+    clock = _measure.PhaseClock()
+    for phase in ('a', 'b', 'a'):
+        clock.start(phase)
+        time.sleep(0.02)
+    clock.stop()
+    clock.stop()
+    assert list(clock.wall) == ['a', 'b']
+    assert clock.wall['a'] >= 0.04 and 0.02 <= clock.wall['b'] < clock.wall['a']
+    assert clock.processor['a'] < clock.wall['a']  # asleep
+    clock.add('b', 1.0, 2.0)
+    assert clock.wall['b'] > 1.0 and clock.processor['b'] >= 2.0
+
+
+def test_interleaved_seconds_take_turns():
+    calls = []
+    seconds = _measure.interleaved_seconds({'a': lambda: calls.append('a'), 'b': lambda: calls.append('b')}, repeats=4, warmup=1)
+    assert {name: len(values) for name, values in seconds.items()} == {'a': 4, 'b': 4}
+    assert all(set(calls[i:i + 2]) == {'a', 'b'} for i in range(0, 10, 2))
+    assert calls[2:4] == ['a', 'b'] and calls[4:6] == ['b', 'a']  # whoever is first changes
+
+
+def test_summary():
+    assert _measure.summary([3.0, 1.0, 2.0, 10.0]) == {'median': 2.5, 'min': 1.0, 'max': 10.0, 'count': 4}
+
+
+def test_memory_grows_and_keeps_its_peak():
+    before = _measure.memory_bytes()
+    block = bytearray(os.urandom(1)) * 60_000_000
+    during = _measure.memory_bytes()
+    del block
+    after = _measure.memory_bytes()
+    assert during['now'] - before['now'] > 50_000_000
+    assert after['peak'] >= during['now'] and after['now'] < during['now']
+
+
+def test_machine_names_no_path_or_host():
+    description = _measure.machine(3)
+    text = json.dumps(description) + _measure.machine_line(description)
+    assert description['threads'] == 3 and 'torch' in description['versions']
+    assert os.uname().nodename not in text and os.getcwd() not in text
+
+
+def test_thread_environment():
+    environment = _measure.thread_environment(2)
+    assert environment['OMP_NUM_THREADS'] == environment['OPENBLAS_NUM_THREADS'] == '2'
+    assert environment['PATH'] == os.environ['PATH']
+
+
+def test_write_report(tmp_path):
+    stem = tmp_path / 'new' / 'v1.5'
+    _measure.write_report(stem, {'x': 1}, '# Title\n\n')
+    assert json.loads((tmp_path / 'new' / 'v1.5.json').read_text()) == {'x': 1}
+    assert (tmp_path / 'new' / 'v1.5.md').read_text() == '# Title\n'
+    assert len(list(stem.parent.iterdir())) == 2
+
+
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / 'a.json'
+    _measure.write_atomically(path, 'old')
+
+    def full(descriptor):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(OSError, match='No space left'):
+        _measure.write_atomically(path, 'new')
+    assert path.read_text() == 'old' and list(tmp_path.iterdir()) == [path]
+
+
+def test_folder_digest_sees_names_and_content(tmp_path):
+    digests = set()
+    (tmp_path / 'a.py').write_text('1')
+    digests.add(_measure.folder_digest(tmp_path, '*.py'))
+    (tmp_path / 'note.txt').write_text('ignored')
+    assert _measure.folder_digest(tmp_path, '*.py') in digests
+    (tmp_path / 'a.py').write_text('2')
+    digests.add(_measure.folder_digest(tmp_path, '*.py'))
+    (tmp_path / 'a.py').rename(tmp_path / 'b.py')
+    digests.add(_measure.folder_digest(tmp_path, '*.py'))
+    assert len(digests) == 3
+
+
+def test_markdown_table():
+    assert _measure.markdown_table(['a', 'b'], [['x', 1]]) == '| a | b |\n| :-- | --: |\n| x | 1 |'
