@@ -52,7 +52,8 @@ class PhaseClock:
         self.processor[phase] = self.processor.get(phase, 0.0) + processor
 
 
-def interleaved_seconds(candidates: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 2) -> dict[str, list[float]]:
+def interleaved_seconds(candidates: Mapping[str, Callable[[], object]], repeats: int,
+                        warmup: int = 2) -> dict[str, list[float]]:
     r"""Wall seconds of every candidate, measured in turn, so that a slow moment of the machine meets all of them.
 
     Args:

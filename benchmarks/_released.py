@@ -8,8 +8,8 @@ functions. What is done to it, so that it runs on a processor with today's libra
 * ``setproctitle``, where it is not installed, becomes a stand-in that does nothing;
 * its loaders tell a clock when they are iterated, which marks the phases of its training function.
 
-Its data set switch knows ``tiktok`` (three modalities) and ``baby`` and ``sports`` (two). Two modalities run through the switch
-``sports``, whose second feature file is then the second modality asked for; ``baby`` is not used, as it adds a nuclear norm.
+Its data set switch knows ``tiktok`` (three modalities) and ``baby`` and ``sports`` (two). Two modalities run through the
+switch ``sports``, whose second feature file is then the second modality asked for; ``baby`` adds a nuclear norm per step.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Times one epoch, its phases and the resident memory of GenRec, and of the released implementation where a checkout is given.
+r"""Times one epoch, its phases and resident memory of GenRec, and of the released implementation given a checkout of it.
 
 .. code-block:: console
 
@@ -128,8 +128,8 @@ def render(document: Mapping[str, object]) -> str:
 
 {markdown_table(header, rows)}
 
-Medians over {document['epochs']} epochs, the systems in turn, each in its own process. Peak memory is the highest resident memory
-of the process from its start, set-up included. The evaluation ranks all items for every test user.
+Medians over {document['epochs']} epochs, the systems in turn, each in its own process. Peak memory is the highest resident
+memory of the process from its start, set-up included. The evaluation ranks all items for every test user.
 
 {settings}
 

@@ -22,7 +22,8 @@ def test_phase_clock_adds_repeated_phases():
 
 def test_interleaved_seconds_take_turns():
     calls = []
-    seconds = _measure.interleaved_seconds({'a': lambda: calls.append('a'), 'b': lambda: calls.append('b')}, repeats=4, warmup=1)
+    candidates = {'a': lambda: calls.append('a'), 'b': lambda: calls.append('b')}
+    seconds = _measure.interleaved_seconds(candidates, repeats=4, warmup=1)
     assert {name: len(values) for name, values in seconds.items()} == {'a': 4, 'b': 4}
     assert all(set(calls[i:i + 2]) == {'a', 'b'} for i in range(0, 10, 2))
     assert calls[2:4] == ['a', 'b'] and calls[4:6] == ['b', 'a']  # whoever is first changes
@@ -39,7 +40,8 @@ def test_memory_grows_and_keeps_its_peak():
     del block
     after = _measure.memory_bytes()
     assert during['now'] - before['now'] > 50_000_000
-    assert after['peak'] >= during['now'] and after['now'] < during['now']
+    # The kernel keeps approximate counters, hence the slack.
+    assert after['peak'] >= during['now'] - 1_000_000 and after['now'] < during['now'] - 50_000_000
 
 
 def test_machine_names_no_path_or_host():
