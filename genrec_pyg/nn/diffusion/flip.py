@@ -1,0 +1,154 @@
+r"""Flip diffusion: a two-state Markov chain on every user-item entry."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.nn.diffusion.rows import RowState, SparseRows
+from genrec_pyg.ops import flip_dense, released_flip_probability, sample_flips
+
+
+class FlipRates(NamedTuple):
+    r"""Flip probabilities of the steps ``t = 0 .. T - 1``, float64 ``[T]`` each.
+
+    Args:
+        gamma: One-step probability of 0 to 1, row 0 of :math:`\mathbf{Q}_t`.
+        epsilon: One-step probability of 1 to 0, row 1 of :math:`\mathbf{Q}_t`.
+        gamma_bar: Cumulative :math:`\bar{\mathbf{Q}}_t[0, 1]` after the steps ``0 .. t``.
+        epsilon_bar: Cumulative :math:`\bar{\mathbf{Q}}_t[1, 0]` after the steps ``0 .. t``.
+    """
+    gamma: Tensor
+    epsilon: Tensor
+    gamma_bar: Tensor
+    epsilon_bar: Tensor
+
+
+def flip_rates(density: float, num_steps: int = 5, scale: float = 1.0) -> FlipRates:
+    r"""Schedule of GenRec-V1 (specification section 5), from the share of ones of the rows.
+
+    .. math::
+        \gamma_0 = 0.1 (1 - s) + 0.001, \quad \epsilon_0 = 0.005 s + 0.0001, \quad s = 1 - \mathrm{density}
+
+    each falling linearly to a tenth over the steps, :math:`\epsilon` capped at 0.01, both times ``scale``.
+
+    Args:
+        density: Share of ones, in [0, 1].
+        num_steps: Steps ``T``.
+        scale: Factor on all rates; 0 switches the noise off.
+    """
+    gamma_0 = 0.1 * density + 0.001
+    epsilon_0 = 0.005 * (1 - density) + 0.0001
+    gamma = scale * torch.linspace(gamma_0, gamma_0 / 10, num_steps, dtype=torch.float64)
+    epsilon = scale * torch.linspace(epsilon_0, epsilon_0 / 10, num_steps, dtype=torch.float64).clamp(max=0.01)
+    return FlipRates(gamma, epsilon, *cumulative_flips(gamma, epsilon))
+
+
+def cumulative_flips(gamma: Tensor, epsilon: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Off-diagonal entries of :math:`\bar{\mathbf{Q}}_t = \mathbf{Q}_0 \cdots \mathbf{Q}_t` for all ``t``.
+
+    With :math:`\epsilon = 0`, :math:`\bar{\mathbf{Q}}_t[0, 1] = 1 - \prod (1 - \gamma)`.
+    """
+    gamma_bar, epsilon_bar = torch.empty_like(gamma), torch.empty_like(epsilon)
+    up = down = gamma.new_zeros(())
+    for t in range(gamma.numel()):
+        up = up * (1 - epsilon[t]) + (1 - up) * gamma[t]
+        down = down * (1 - gamma[t]) + (1 - down) * epsilon[t]
+        gamma_bar[t], epsilon_bar[t] = up, down
+    return gamma_bar, epsilon_bar
+
+
+class FlipProcess:
+    r"""Forward and reverse kernels of the flip diffusion.
+
+    ``variant='principled'``: the Markov chain with :math:`\mathbf{Q}_t = \bigl(\begin{smallmatrix} 1-\gamma_t & \gamma_t \\
+    \epsilon_t & 1-\epsilon_t \end{smallmatrix}\bigr)`, its exact marginals and posterior; states stay sparse.
+
+    ``variant='released'``: what the published code computes. Both cumulative rates are products without the return path, every
+    entry flips with the closed form of :func:`~genrec_pyg.ops.released_flip_probability` (0.38 at ``flip_temp=1`` whatever the
+    schedule) and the reverse step takes the last step's rates for every ``t``, which makes small rates sample the complement
+    of the prediction. States are dense.
+
+    Args:
+        num_steps: Steps ``T``.
+        scale: Factor on the rates of :func:`flip_rates`.
+        flip_temp: Temperature :math:`\kappa` of the released flips.
+        variant: ``'principled'`` or ``'released'``.
+    """
+
+    def __init__(self, num_steps: int = 5, scale: float = 1.0, flip_temp: float = 1.0, variant: str = 'principled'):
+        if variant not in ('principled', 'released'):
+            raise ConfigError(f"variant: got {variant!r}, accepted are 'principled' and 'released'")
+        if num_steps < 1:
+            raise ConfigError(f'num_steps: got {num_steps}, accepted are integers from 1')
+        self.num_steps = num_steps
+        self.scale = scale
+        self.flip_temp = flip_temp
+        self.variant = variant
+
+    @property
+    def released(self) -> bool:
+        r"""Whether this is the released variant."""
+        return self.variant == 'released'
+
+    def rates(self, rows: SparseRows) -> FlipRates:
+        r"""Rates for a batch of rows, from its density."""
+        density = rows.col.numel() / max(rows.num_rows * rows.num_items, 1)
+        rates = flip_rates(density, self.num_steps, self.scale)
+        if self.released:
+            rates = rates._replace(gamma_bar=1 - (1 - rates.gamma).cumprod(0), epsilon_bar=1 - (1 - rates.epsilon).cumprod(0))
+        return rates
+
+    def diffuse(self, rows: SparseRows, t: Tensor, rates: FlipRates) -> RowState:
+        r"""Draws :math:`\mathbf{x}_t \sim q(\mathbf{x}_t | \mathbf{x}_0)` with step ``t`` ``[B]`` per row."""
+        device = rows.col.device
+        up, down = rates.gamma_bar.to(device)[t], rates.epsilon_bar.to(device)[t]
+        if self.released:
+            up = released_flip_probability(up, self.flip_temp).float()
+            down = released_flip_probability(down, self.flip_temp).float()
+            return flip_dense(rows.dense(), up, down)
+        return SparseRows(*sample_flips(rows.rowptr, rows.col, rows.num_items, up.float(), down.float()), rows.num_items)
+
+    def posterior(self, t: int, rates: FlipRates) -> Tensor:
+        r"""Table ``[2, 2]`` (float64) of :math:`q(x_{t-1} = 1 | x_t, x_0)`, indexed ``[x_t, x_0]``, for ``t >= 1``.
+
+        .. math::
+            q(x_{t-1} = 1 | x_t, x_0) \propto P(x_t | x_{t-1} = 1) \, \bar{\mathbf{Q}}_{t-1}[x_0, 1]
+        """
+        gamma, epsilon = rates.gamma[t], rates.epsilon[t]
+        gamma_bar, epsilon_bar = rates.gamma_bar[t - 1], rates.epsilon_bar[t - 1]
+        prior = torch.stack([gamma_bar, 1 - epsilon_bar])  # P(x_{t-1} = 1 | x_0)
+        from_one = torch.stack([epsilon, 1 - epsilon]).view(2, 1) * prior
+        from_zero = torch.stack([1 - gamma, gamma]).view(2, 1) * (1 - prior)
+        total = from_one + from_zero
+        # With zero noise the pair x_t != x_0 cannot occur; its posterior is then x_0 itself.
+        return torch.where(total > 0, from_one / total.clamp(min=1e-300), total.new_tensor([[0.0, 1.0]]).expand(2, 2))
+
+    def reverse(self, state: RowState, probability: Tensor, t: int, rates: FlipRates) -> RowState:
+        r"""Draws :math:`\mathbf{x}_{t-1}` from :math:`\sum_{x_0} q(x_{t-1} | x_t, x_0) \, p(x_0)`, for ``t >= 1``.
+
+        Args:
+            state: :math:`\mathbf{x}_t`.
+            probability: Predicted :math:`p(x_0 = 1)` ``[B, I]``.
+            t: Step.
+            rates: Rates of this batch.
+        """
+        if self.released:
+            up, down = float(rates.gamma_bar[-1]), float(rates.epsilon_bar[-1])
+            one = probability * up + (1 - probability) * (1 - down)
+            zero = probability * (1 - up) + (1 - probability) * down
+            return torch.bernoulli(one / (one + zero))
+        table = self.posterior(t, rates)
+        draw = torch.rand_like(probability)
+        sample = draw < _mix(table[0], probability)
+        row, col = state.row(), state.col.long()
+        sample[row, col] = draw[row, col] < _mix(table[1], probability[row, col])
+        return SparseRows.from_dense(sample)
+
+
+def _mix(pair: Tensor, probability: Tensor) -> Tensor:
+    r"""Mixture of the two posteriors given :math:`x_0 = 0` and :math:`x_0 = 1`, affine in the prediction."""
+    zero, one = pair.tolist()
+    return zero + (one - zero) * probability

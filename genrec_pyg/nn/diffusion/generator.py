@@ -1,0 +1,326 @@
+r"""Generates interactions for every user with a flip diffusion and turns them into a graph."""
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, NamedTuple, Optional, Protocol
+
+import torch
+from torch import Tensor
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.nn.diffusion import objective as objectives
+from genrec_pyg.nn.diffusion.flip import FlipProcess, FlipRates
+from genrec_pyg.nn.diffusion.denoiser import Denoiser, row_product
+from genrec_pyg.nn.diffusion.linear import LinearDenoiser
+from genrec_pyg.nn.diffusion.rows import ItemViews, RowState, SparseRows
+from genrec_pyg.nn.module import GraphModule
+from genrec_pyg.ops import Adjacency, bipartite_adjacency, info_nce, topk_excluding
+
+logger = logging.getLogger(__name__)
+
+
+class Debias(Protocol):
+    r"""Decides which changed entries stay, as :class:`~genrec_pyg.nn.cluster.InterestDebias` does."""
+
+    def filter(self, user: Tensor, item: Tensor, added: Tensor) -> Tensor:
+        r"""Boolean ``[n]``: keep the change of entry ``(user, item)``; ``added`` marks 0 to 1, the others are 1 to 0."""
+
+
+class GeneratedEdges(NamedTuple):
+    r"""Edges made by a generator.
+
+    Args:
+        edge_index: Users and items ``[2, G]``.
+        probability: Predicted probability ``[G]``.
+        kept: Boolean ``[G]``: survives edge dropout in this epoch's training.
+    """
+    edge_index: Tensor
+    probability: Tensor
+    kept: Tensor
+
+
+class InterestGenerator(GraphModule):
+    r"""Flip interest diffusion (GenRec-V1, specification section 5): trains a denoiser on flipped rows and rebuilds a graph.
+
+    Once per epoch, :meth:`fit` makes one pass over all users and :meth:`generate` runs the reverse chain from
+    :math:`\mathbf{x}_T \sim q(\cdot | \mathbf{x}_0)` for every user, then chooses edges: among the ``gen_topk`` entries of
+    largest probability the generated value replaces the observed one, changes pass the debiasing, and the ``rebuild_k``
+    entries of largest probability become the user's generated edges.
+
+    Args:
+        graph: Training graph.
+        denoiser: Module ``(state, t, views) -> logits [B, I]``.
+        process: Flip process.
+        objective: ``'multinomial'``, ``'focal'`` or ``'bce'``; the released variant always takes its own focal loss.
+        focal_alpha: Share of the weight on ones in the focal loss.
+        variational_weight: Weight of the variational term, 0 for none.
+        contrast_weight: Weight of the modality-aware contrastive term, per modality.
+        contrast_temperature: Its temperature.
+        gen_topk: Entries per user that may take a generated value.
+        rebuild_k: Generated edges per user.
+        candidates: ``'new'`` generates only items that the user has not interacted with, ``'all'`` also observed ones
+            (then a user with a long history mostly receives edges that exist already).
+        final: The last reverse step: ``'mode'`` takes the most probable entries, ``'sample'`` draws each one, which leaves
+            nearly no new edge where probabilities are calibrated (about 0.01).
+        edge_weight: ``'probability'`` weighs an edge by its probability relative to the user's best, ``'binary'`` by 1.
+        keep: Probability with which an edge survives in the training of an epoch; survivors are divided by it.
+        start: Where the reverse chain starts: ``'diffused'`` from :math:`\mathbf{x}_T`, ``'observed'`` with a single
+            prediction from :math:`\mathbf{x}_0` at the first step.
+        debias: Filter of changed entries or none.
+        lr: Learning rate of the denoiser's Adam.
+        batch_size: Users per batch.
+
+    Raises:
+        ConfigError: On an option outside its accepted values.
+    """
+
+    def __init__(self, graph: TrainingGraph, denoiser: torch.nn.Module, process: FlipProcess, objective: str = 'multinomial',
+                 focal_alpha: float = 0.25, variational_weight: float = 0.0, contrast_weight: float = 0.01,
+                 contrast_temperature: float = 0.2, gen_topk: int = 5, rebuild_k: int = 1, candidates: str = 'new',
+                 final: str = 'mode', edge_weight: str = 'probability', keep: float = 0.5, start: str = 'diffused',
+                 debias: Optional[Debias] = None, lr: float = 1e-3, batch_size: int = 1024):
+        super().__init__()
+        for name, value, accepted in (('objective', objective, objectives.OBJECTIVES), ('candidates', candidates, ('new', 'all')),
+                                      ('final', final, ('mode', 'sample')), ('start', start, ('diffused', 'observed')),
+                                      ('edge_weight', edge_weight, ('probability', 'binary'))):
+            if value not in accepted:
+                raise ConfigError(f"{name}: got {value!r}, accepted are {', '.join(map(repr, accepted))}")
+        if not 0 < keep <= 1:
+            raise ConfigError(f'keep: got {keep}, accepted are numbers in (0, 1]')
+        if not 1 <= rebuild_k <= gen_topk:
+            raise ConfigError(f'rebuild_k: got {rebuild_k}, accepted are 1 to gen_topk = {gen_topk}')
+        self.graph = graph
+        self.denoiser = denoiser
+        self.process = process
+        self.objective = objective
+        self.focal_alpha = focal_alpha
+        self.variational_weight = variational_weight
+        self.contrast_weight = contrast_weight
+        self.contrast_temperature = contrast_temperature
+        self.gen_topk = min(gen_topk, graph.num_items)
+        self.rebuild_k = min(rebuild_k, graph.num_items)
+        self.candidates = candidates
+        self.final = final
+        self.edge_weight = edge_weight
+        self.keep = keep
+        self.start = start
+        self.debias = debias
+        self.lr = lr
+        self.batch_size = batch_size
+        self.log_degree = torch.log1p(graph.item_degree().float())
+        self.edges: Optional[GeneratedEdges] = None
+        self._optimizer: Optional[torch.optim.Optimizer] = None
+        self._optimizer_state: Optional[dict[str, Any]] = None
+        self._adjacencies: dict[bool, Adjacency] = {}
+
+    def reset_parameters(self) -> None:
+        r"""Draws the denoiser anew and forgets its optimiser and the generated edges."""
+        self.denoiser.reset_parameters()
+        self._optimizer = self._optimizer_state = None
+        self._set_edges(None)
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        r"""The denoiser's own Adam, made on first use so that it sees the parameters on their final device."""
+        if self._optimizer is None:
+            self._optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=self.lr)
+            if self._optimizer_state is not None:
+                self._optimizer.load_state_dict(self._optimizer_state)
+                self._optimizer_state = None
+        return self._optimizer
+
+    def rows(self, user: Tensor) -> SparseRows:
+        r"""Training rows ``[B, I]`` of the users ``user`` ``[B]``."""
+        if not hasattr(self, '_rows') or self._rows.col.device != user.device:
+            rowptr = torch.cat([user.new_zeros(1), self.graph.user_degree().cumsum(0)])
+            self._rows = SparseRows(rowptr, self.graph.edge_index[1], self.graph.num_items)
+        return self._rows.select(user)
+
+    def fit(self, views: ItemViews) -> dict[str, float]:
+        r"""One pass of denoiser training over all users in random order; returns mean loss terms and seconds."""
+        if not self.denoiser.trainable:
+            return {}
+        begin = time.perf_counter()
+        self.denoiser.train()
+        totals: dict[str, Tensor] = {}
+        device = views.embedding.device
+        for user in torch.randperm(self.graph.num_users, device=device).split(self.batch_size):
+            terms = self.loss(self.rows(user), views)
+            self.optimizer.zero_grad(set_to_none=True)
+            sum(terms.values()).backward()
+            self.optimizer.step()
+            for name, term in terms.items():
+                totals[name] = totals.get(name, 0) + term.detach() * user.numel()
+        self.denoiser.eval()
+        figures = {name: float(total) / self.graph.num_users for name, total in totals.items()}
+        return {**figures, 'seconds_denoiser': time.perf_counter() - begin}
+
+    def loss(self, rows: SparseRows, views: ItemViews) -> dict[str, Tensor]:
+        r"""Loss terms for clean rows: the objective, the variational and the modality-aware contrastive term."""
+        t = torch.randint(self.process.num_steps, (rows.num_rows,), device=rows.col.device)
+        rates = self.process.rates(rows)
+        noisy = self.process.diffuse(rows, t, rates)
+        logits = self.denoiser(noisy, t, views)
+        if self.process.released:
+            return {'denoiser_focal': objectives.released_focal_loss(logits, rows)}
+        terms = {f'denoiser_{self.objective}': self._objective(logits, rows)}
+        needs_contrast = self.contrast_weight > 0 and views.num_modalities > 0
+        if self.variational_weight > 0 or needs_contrast:
+            probability = objectives.clean_probability(logits, rows.count(), self.objective)
+        if self.variational_weight > 0:
+            terms['denoiser_variational'] = self.variational_weight * objectives.variational_loss(
+                probability, rows, noisy, t, rates, self.process)
+        if needs_contrast:
+            terms['denoiser_contrast'] = self.contrast_weight * modality_contrast(
+                probability, rows, views, self.contrast_temperature)
+        return terms
+
+    def _objective(self, logits: Tensor, rows: SparseRows) -> Tensor:
+        if self.objective == 'multinomial':
+            return objectives.multinomial_loss(logits, rows)
+        if self.objective == 'focal':
+            return objectives.focal_loss(logits, rows, self.focal_alpha)
+        return objectives.binary_cross_entropy(logits, rows)
+
+    @torch.no_grad()
+    def sample(self, rows: SparseRows, views: ItemViews) -> Tensor:
+        r"""Reverse chain for clean rows; returns the last prediction :math:`p(x_0 = 1)` ``[B, I]``."""
+        rates: FlipRates = self.process.rates(rows)
+        state: RowState = rows
+        last = 0
+        if self.start == 'diffused':
+            last = self.process.num_steps - 1
+            state = self.process.diffuse(rows, torch.full_like(rows.rowptr[1:], last, dtype=torch.long), rates)
+        for step in range(last, -1, -1):
+            t = torch.full((rows.num_rows,), step, dtype=torch.long, device=rows.col.device)
+            logits = self.denoiser(state, t, views)
+            objective = 'focal' if self.process.released else self.objective
+            probability = objectives.clean_probability(logits, rows.count(), objective)
+            if step > 0:
+                state = self.process.reverse(state, probability, step, rates)
+        return probability
+
+    @torch.no_grad()
+    def predict(self, views: ItemViews) -> tuple[Tensor, Tensor]:
+        r"""Queries ``[U, q]`` of all users' observed rows and keys ``[I, q]``: the prediction that enters scores."""
+        self.denoiser.eval()
+        users = torch.arange(self.graph.num_users, device=views.embedding.device)
+        query = torch.cat([self._query(self.rows(user), views) for user in users.split(self.batch_size)])
+        return query, self.denoiser.keys(views)
+
+    def _query(self, rows: SparseRows, views: ItemViews) -> Tensor:
+        if isinstance(self.denoiser, LinearDenoiser):
+            return self.denoiser.clean_query(rows)
+        return self.denoiser.query(rows, rows.count().new_zeros(rows.num_rows), views)
+
+    @torch.no_grad()
+    def generate(self, views: ItemViews) -> dict[str, float]:
+        r"""Rebuilds the generated edges of all users; returns the share of new edges and seconds."""
+        begin = time.perf_counter()
+        self.denoiser.eval()
+        parts = []
+        for user in torch.arange(self.graph.num_users, device=views.embedding.device).split(self.batch_size):
+            rows = self.rows(user)
+            parts.append(self._choose(user, rows, self.sample(rows, views)))
+        user, item, probability, observed = (torch.cat(column) for column in zip(*parts))
+        kept = torch.rand(user.numel(), device=user.device) < self.keep
+        self._set_edges(GeneratedEdges(torch.stack([user, item]), probability, kept))
+        share = float((~observed).float().mean()) if observed.numel() else 0.0
+        return {'generated_edges': float(user.numel()), 'share_new_edges': share,
+                'seconds_rebuild': time.perf_counter() - begin}
+
+    def _choose(self, user: Tensor, rows: SparseRows, probability: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        exclude = (rows.rowptr, rows.col) if self.candidates == 'new' else (None, None)
+        top, item = topk_excluding(probability, self.gen_topk, *exclude)
+        row = torch.arange(rows.num_rows, device=user.device).unsqueeze(1).expand_as(item)
+        valid = item < rows.num_items
+        row, item, top = row[valid], item[valid], top[valid]
+        observed = _is_one(rows, row, item)
+        one = torch.rand_like(top) < top if self.final == 'sample' else top > 0
+        keep_change = torch.ones_like(one)
+        changed = one != observed
+        if self.debias is not None and bool(changed.any()):
+            keep_change[changed] = self.debias.filter(user[row[changed]], item[changed], one[changed])
+        one = torch.where(keep_change, one, observed)
+        row, item, top, observed = row[one], item[one], top[one], observed[one]
+        # Entries come in descending order of probability within a row, so the first rebuild_k of a row are its best.
+        count = torch.bincount(row, minlength=rows.num_rows)
+        rank = torch.arange(row.numel(), device=row.device) - (count.cumsum(0) - count)[row]
+        best = rank < self.rebuild_k
+        return user[row[best]], item[best], top[best], observed[best]
+
+    def adjacency(self) -> Optional[Adjacency]:
+        r"""Normalised adjacency of the generated graph with self loops, or none before the first :meth:`generate`.
+
+        In training mode edges that were dropped this epoch are missing and the others divided by ``keep`` (both directions
+        together, self loops untouched); in evaluation mode all edges are present.
+        """
+        if self.edges is None:
+            return None
+        dropped = self.training and self.keep < 1
+        if dropped not in self._adjacencies:
+            edges, graph = self.edges, self.graph
+            weight = None
+            if self.edge_weight == 'probability':
+                best = torch.zeros(graph.num_users, device=edges.probability.device, dtype=edges.probability.dtype)
+                best = best.scatter_reduce(0, edges.edge_index[0], edges.probability, 'amax')
+                weight = edges.probability / best[edges.edge_index[0]].clamp(min=torch.finfo(best.dtype).tiny)
+            adjacency = bipartite_adjacency(edges.edge_index, graph.num_users, graph.num_items, self_loops=True,
+                                            edge_weight=weight)
+            if dropped:
+                adjacency = self._drop(adjacency)
+            self._adjacencies[dropped] = adjacency
+        return self._adjacencies[dropped]
+
+    def _drop(self, adjacency: Adjacency) -> Adjacency:
+        edges, graph = self.edges, self.graph
+        key = edges.edge_index[0] * graph.num_items + edges.edge_index[1]
+        alive = key[edges.kept].sort().values
+        (row, col), value = adjacency.to_edge_index()
+        user, item = torch.minimum(row, col), torch.maximum(row, col) - graph.num_users
+        loop = row == col
+        survives = loop | torch.isin(user * graph.num_items + item, alive)
+        value = torch.where(loop, value, value / self.keep)[survives]
+        return Adjacency.from_edge_index(torch.stack([row, col])[:, survives], value, adjacency.size, symmetric=True)
+
+    def _set_edges(self, edges: Optional[GeneratedEdges]) -> None:
+        self.edges = edges
+        self._adjacencies = {}
+
+    def get_extra_state(self) -> dict[str, Any]:
+        r"""Generated edges and optimiser, so that a checkpoint continues and evaluates exactly as the run did."""
+        optimizer = self._optimizer.state_dict() if self._optimizer is not None else self._optimizer_state
+        return {'edges': None if self.edges is None else list(self.edges), 'optimizer': optimizer}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        r"""Takes back what :meth:`get_extra_state` gave."""
+        device = self.graph.edge_index.device
+        self._set_edges(None if state['edges'] is None else GeneratedEdges(*(x.to(device) for x in state['edges'])))
+        self._optimizer, self._optimizer_state = None, state['optimizer']
+
+
+def modality_contrast(probability: Tensor, rows: SparseRows, views: ItemViews, temperature: float = 0.2) -> Tensor:
+    r"""Modality-aware contrastive term: :math:`\sum_m \mathrm{InfoNCE}(\mathbf{x}_0 \mathbf{V}_m, \hat{\mathbf{x}}_0
+    \mathbf{V}_m)` with :math:`\hat{\mathbf{x}}_0` the predicted probabilities, so that its gradient reaches the denoiser.
+
+    In the released GenRec-V1 this term stands on a Bernoulli draw and has gradient zero.
+
+    Args:
+        probability: Predicted probabilities ``[B, I]``.
+        rows: Clean rows; those without a one are left out.
+        views: Item views.
+        temperature: Temperature.
+    """
+    filled = rows.count() > 0
+    clean = row_product(rows, views.embedding)[filled]
+    predicted = (probability @ views.embedding)[filled]
+    terms = [info_nce(x, y, temperature) for x, y in zip(clean.chunk(views.num_modalities, dim=1),
+                                                         predicted.chunk(views.num_modalities, dim=1))]
+    return sum(terms)
+
+
+def _is_one(rows: SparseRows, row: Tensor, item: Tensor) -> Tensor:
+    own = rows.row() * rows.num_items + rows.col
+    return torch.isin(row * rows.num_items + item, own)

@@ -1,0 +1,130 @@
+r"""The optimal linear flip denoiser, in closed form."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.nn.diffusion.denoiser import Denoiser, row_product
+from genrec_pyg.nn.diffusion.flip import FlipProcess
+from genrec_pyg.nn.diffusion.rows import ItemViews, RowState, SparseRows
+from genrec_pyg.ops import Adjacency, spmm
+
+
+class LinearDenoiser(Denoiser):
+    r"""Linear map that best recovers rows from flipped rows, computed rather than trained.
+
+    With the cumulative flip rates :math:`\bar\gamma, \bar\epsilon` of the last step and :math:`a = 1 - \bar\gamma -
+    \bar\epsilon`, the row :math:`\tilde{\mathbf{x}} = (\mathbf{x}_t - \bar\gamma) / a` is an unbiased estimate of
+    :math:`\mathbf{x}_0`, and its second moment over the flips is exactly
+
+    .. math::
+        \mathbb{E}[\tilde{\mathbf{X}}^{\top} \tilde{\mathbf{X}}] = \mathbf{R}^{\top} \mathbf{R} + \mathbf{\Lambda}, \qquad
+        \Lambda_{jj} = \frac{d_j \bar\epsilon (1 - \bar\epsilon) + (U - d_j) \bar\gamma (1 - \bar\gamma)}{a^2}
+
+    so :math:`\min_{\mathbf{B}} \mathbb{E} \Vert \mathbf{X}_0 - \tilde{\mathbf{X}} \mathbf{B} \Vert^2` with zero diagonal is
+    EASE (Steck, WWW 2019) whose ridge the flip schedule determines: flip noise *is* the regulariser. Modalities enter as
+    further rows of the regression, :math:`\sqrt{\beta} \, \mathbf{X}_m^{\top}` with centred unit item features (collective
+    EASE: Jeunen, Van Balen, Goethals, RecSys 2020), which also gives items without interactions a key.
+
+    Only the leading ``rank`` eigenpairs of the scaled Gram matrix are kept, found by subspace iteration on sparse products,
+    so that nothing of size I x I is ever formed; the diagonal constraint divides by :math:`1 - c_j` as in EASE, with
+    :math:`c_j` the kept part of the leverage of item ``j``.
+
+    Args:
+        graph: Training graph.
+        process: Flip process that gives the rates.
+        rank: Eigenpairs kept.
+        modality_weight: Weight :math:`\beta` of the modality rows, 0 for interactions alone.
+        num_iterations: Subspace iterations.
+    """
+    trainable = False
+
+    def __init__(self, graph: TrainingGraph, process: FlipProcess, rank: int = 512, modality_weight: float = 50.0,
+                 num_iterations: int = 6):
+        super().__init__()
+        self.graph = graph
+        self.process = process
+        self.rank = min(rank, graph.num_items)
+        self.modality_weight = modality_weight
+        self.num_iterations = num_iterations
+        self.register_buffer('query_weight', torch.zeros(graph.num_items, self.rank))
+        self.register_buffer('key_weight', torch.zeros(graph.num_items, self.rank))
+        self.register_buffer('rate', torch.zeros(process.num_steps, 2))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        r"""Solves the regression for the training graph."""
+        graph = self.graph
+        degree = graph.user_degree()
+        rows = SparseRows(torch.cat([degree.new_zeros(1), degree.cumsum(0)]), graph.edge_index[1], graph.num_items)
+        rates = self.process.rates(rows)
+        self.rate.copy_(torch.stack([rates.gamma_bar, 1 - rates.gamma_bar - rates.epsilon_bar], dim=1))
+        up, down = float(rates.gamma_bar[-1]), float(rates.epsilon_bar[-1])
+        popularity = graph.item_degree().to(self.query_weight.dtype)
+        ridge = (popularity * down * (1 - down) + (graph.num_users - popularity) * up * (1 - up)) / (1 - up - down) ** 2
+        ridge = ridge.clamp(min=1e-3)  # a noiseless process leaves the regression without a regulariser
+        scale = ridge.rsqrt().unsqueeze(1)
+
+        interactions = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
+        features = [] if self.modality_weight == 0 else [_unit_features(m.item_features()) for m in graph.modalities.values()]
+
+        def gram(y: Tensor) -> Tensor:
+            y = scale * y
+            product = spmm(interactions.t(), spmm(interactions, y))
+            for x in features:
+                product = product + self.modality_weight * (x @ (x.t() @ y))
+            return scale * product
+
+        value, vector = leading_eigenpairs(gram, graph.num_items, self.rank, self.num_iterations, popularity)
+        shrink = (value / (1 + value)).sqrt()
+        leverage = (vector * shrink).square().sum(dim=1, keepdim=True).clamp(max=1 - 1e-4)
+        self.query_weight.copy_(scale * vector * shrink)
+        self.key_weight.copy_(vector * shrink / scale / (1 - leverage))
+
+    def query(self, state: RowState, t: Tensor, views: ItemViews) -> Tensor:
+        r"""Queries ``[B, rank]`` of the unbiased estimates of the clean rows."""
+        up, contrast = self.rate[t].unsqueeze(2).unbind(dim=1)
+        return (row_product(state, self.query_weight) - up * self.query_weight.sum(dim=0)) / contrast
+
+    def clean_query(self, rows: SparseRows) -> Tensor:
+        r"""Queries ``[B, rank]`` of rows without noise."""
+        return row_product(rows, self.query_weight)
+
+    def keys(self, views: ItemViews) -> Tensor:
+        r"""Keys ``[I, rank]``."""
+        return self.key_weight
+
+
+def leading_eigenpairs(product, size: int, rank: int, num_iterations: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Leading eigenpairs of a symmetric positive semi-definite operator by randomised subspace iteration with a
+    Rayleigh-Ritz step (Halko, Martinsson, Tropp, SIAM Review 2011, Algorithms 4.4 and 5.3).
+
+    Args:
+        product: Function that multiplies the operator with ``[size, k]``.
+        size: Order of the operator.
+        rank: Pairs wanted.
+        num_iterations: Power iterations.
+        like: Tensor whose device and precision the computation takes.
+
+    Returns:
+        Eigenvalues ``[rank]``, descending, and eigenvectors ``[size, rank]``.
+    """
+    width = min(rank + 32, size)
+    # A generator of its own: the result must not depend on what was drawn before, nor change what is drawn after.
+    generator = torch.Generator(device='cpu').manual_seed(0)
+    basis = torch.randn(size, width, generator=generator).to(like)
+    for _ in range(num_iterations):
+        basis = torch.linalg.qr(product(basis)).Q
+    basis = torch.linalg.qr(product(basis)).Q
+    value, rotation = torch.linalg.eigh(basis.t() @ product(basis))
+    order = torch.arange(width - 1, width - 1 - rank, -1, device=like.device)
+    return value[order].clamp(min=0), basis @ rotation[:, order]
+
+
+def _unit_features(x: Tensor) -> Tensor:
+    present = x.abs().sum(dim=1, keepdim=True) > 0
+    centred = torch.where(present, x - x.sum(dim=0) / present.sum().clamp(min=1), x)
+    return F.normalize(centred, dim=1)

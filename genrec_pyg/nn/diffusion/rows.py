@@ -1,0 +1,71 @@
+r"""What diffusion processes and denoisers exchange: rows of the user x item matrix and views of the items."""
+from __future__ import annotations
+
+from typing import NamedTuple, Union
+
+import torch
+from torch import Tensor
+
+
+class SparseRows(NamedTuple):
+    r"""Binary rows ``[B, I]`` in compressed form.
+
+    Args:
+        rowptr: Row offsets ``[B + 1]``.
+        col: Items of the ones ``[nnz]``, ascending within a row.
+        num_items: Number of columns ``I``.
+    """
+    rowptr: Tensor
+    col: Tensor
+    num_items: int
+
+    @property
+    def num_rows(self) -> int:
+        r"""Number of rows ``B``."""
+        return self.rowptr.numel() - 1
+
+    def row(self) -> Tensor:
+        r"""Row of every one ``[nnz]``."""
+        return torch.repeat_interleave(self.count())
+
+    def count(self) -> Tensor:
+        r"""Ones per row ``[B]``, int64."""
+        return self.rowptr.diff().long()
+
+    def dense(self) -> Tensor:
+        r"""Float matrix ``[B, I]``; only for one batch of rows at a time."""
+        x = torch.zeros(self.num_rows, self.num_items, device=self.col.device)
+        x[self.row(), self.col.long()] = 1
+        return x
+
+    def select(self, row: Tensor) -> SparseRows:
+        r"""The rows ``row`` ``[n]`` in this order."""
+        count = self.count()[row]
+        rowptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
+        offset = torch.repeat_interleave(self.rowptr.long()[row] - rowptr[:-1], count)
+        position = offset + torch.arange(offset.numel(), device=offset.device)
+        return SparseRows(rowptr.to(self.rowptr.dtype), self.col[position], self.num_items)
+
+    @staticmethod
+    def from_dense(x: Tensor) -> SparseRows:
+        r"""The ones of a 0/1 or boolean matrix ``[B, I]``."""
+        row, col = x.nonzero(as_tuple=True)
+        count = torch.bincount(row, minlength=x.size(0))
+        return SparseRows(torch.cat([count.new_zeros(1), count.cumsum(0)]), col, x.size(1))
+
+
+class ItemViews(NamedTuple):
+    r"""What a denoiser may know of the items.
+
+    Args:
+        embedding: Views :math:`\mathbf{V}_m = \mathbf{E}_i \odot \mathbf{F}_m` side by side ``[I, M * d]``, detached.
+        num_modalities: Number ``M`` of views.
+        log_degree: :math:`\log(1 + \mathrm{deg}_i)` ``[I]``.
+    """
+    embedding: Tensor
+    num_modalities: int
+    log_degree: Tensor
+
+
+#: State of a process: sparse where flips are rare, dense ``[B, I]`` where they are not (or where values are real).
+RowState = Union[SparseRows, Tensor]
