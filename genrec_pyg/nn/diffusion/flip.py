@@ -32,17 +32,22 @@ def flip_rates(density: float, num_steps: int = 5, scale: float = 1.0) -> FlipRa
     .. math::
         \gamma_0 = 0.1 (1 - s) + 0.001, \quad \epsilon_0 = 0.005 s + 0.0001, \quad s = 1 - \mathrm{density}
 
-    each falling linearly to a tenth over the steps, :math:`\epsilon` capped at 0.01, both times ``scale``.
+    each times ``scale``, falling linearly to a tenth over the steps; :math:`\epsilon` is capped at 0.01.
 
     Args:
         density: Share of ones, in [0, 1].
         num_steps: Steps ``T``.
         scale: Factor on all rates; 0 switches the noise off.
+
+    Raises:
+        ConfigError: If the first rate is above 0.5, where a flip would say more than none.
     """
     gamma_0 = 0.1 * density + 0.001
     epsilon_0 = 0.005 * (1 - density) + 0.0001
+    if not 0 <= scale * gamma_0 <= 0.5:
+        raise ConfigError(f'noise_scale: got {scale}, accepted are 0 to {0.5 / gamma_0:.3g} at density {density:.3g}')
     gamma = scale * torch.linspace(gamma_0, gamma_0 / 10, num_steps, dtype=torch.float64)
-    epsilon = scale * torch.linspace(epsilon_0, epsilon_0 / 10, num_steps, dtype=torch.float64).clamp(max=0.01)
+    epsilon = (scale * torch.linspace(epsilon_0, epsilon_0 / 10, num_steps, dtype=torch.float64)).clamp(max=0.01)
     return FlipRates(gamma, epsilon, *cumulative_flips(gamma, epsilon))
 
 

@@ -1,7 +1,7 @@
 r"""Generates interactions for every user with a flip diffusion and turns them into a graph."""
 from __future__ import annotations
 
-import logging
+import copy
 import time
 from typing import Any, NamedTuple, Optional, Protocol
 
@@ -17,8 +17,6 @@ from genrec_pyg.nn.diffusion.linear import LinearDenoiser
 from genrec_pyg.nn.diffusion.rows import ItemViews, RowState, SparseRows
 from genrec_pyg.nn.module import GraphModule
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, info_nce, topk_excluding
-
-logger = logging.getLogger(__name__)
 
 
 class Debias(Protocol):
@@ -298,7 +296,7 @@ class InterestGenerator(GraphModule):
         r"""Takes back what :meth:`get_extra_state` gave."""
         device = self.graph.edge_index.device
         self._set_edges(None if state['edges'] is None else GeneratedEdges(*(x.to(device) for x in state['edges'])))
-        self._optimizer, self._optimizer_state = None, state['optimizer']
+        self._optimizer, self._optimizer_state = None, copy.deepcopy(state['optimizer'])
 
 
 def modality_contrast(probability: Tensor, rows: SparseRows, views: ItemViews, temperature: float = 0.2) -> Tensor:

@@ -69,7 +69,9 @@ class LinearDenoiser(Denoiser):
         scale = ridge.rsqrt().unsqueeze(1)
 
         interactions = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
-        features = [] if self.modality_weight == 0 else [_unit_features(m.item_features()) for m in graph.modalities.values()]
+        features = []
+        if self.modality_weight > 0:
+            features = [_unit_features(m.item_features().to(scale.dtype)) for m in graph.modalities.values()]
 
         def gram(y: Tensor) -> Tensor:
             y = scale * y

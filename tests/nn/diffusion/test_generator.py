@@ -1,0 +1,159 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.nn.diffusion import (Denoiser, FlipProcess, InterestGenerator, ItemViews, SparseRows, TiedDenoiser,
+                                     TransformerDenoiser, modality_contrast)
+
+MATRIX = torch.tensor([[1, 0, 1, 0, 0, 0], [0, 1, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]])
+
+
+class Fixed(Denoiser):
+    """Answers with the logits it was given, whatever the state."""
+    trainable = False
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = logits
+
+    def query(self, state, t, views):
+        return self.logits
+
+    def keys(self, views):
+        return torch.eye(self.logits.size(1))
+
+
+@pytest.fixture
+def graph():
+    return TrainingGraph(4, 6, MATRIX.nonzero().t().contiguous())
+
+
+@pytest.fixture
+def views():
+    return ItemViews(torch.randn(6, 8), 2, torch.rand(6))
+
+
+def perfect_logits():
+    return torch.where(MATRIX == 1, 200.0, -200.0)
+
+
+def generator_of(graph, logits, **arguments):
+    options = dict(objective='bce', gen_topk=2, rebuild_k=2, keep=1.0, edge_weight='binary', contrast_weight=0.0)
+    return InterestGenerator(graph, Fixed(logits), FlipProcess(scale=arguments.pop('scale', 1.0)), **{**options, **arguments})
+
+
+@pytest.mark.parametrize('final', ['mode', 'sample'])
+def test_perfect_noiseless_denoiser_rebuilds_training_edges_only(graph, views, final):
+    generator = generator_of(graph, perfect_logits(), candidates='all', start='diffused', scale=0.0, final=final)
+    figures = generator.generate(views)
+    user, item = generator.edges.edge_index
+    assert bool((MATRIX[user, item] == 1).all())
+    assert figures['share_new_edges'] == 0.0
+    assert torch.bincount(user, minlength=4).tolist() == [2, 2, 0, 2]
+
+
+def test_new_candidates_are_the_most_probable_unobserved_items(graph, views):
+    logits = torch.arange(6).float().expand(4, 6).contiguous()
+    generator = generator_of(graph, logits, candidates='new', start='observed')
+    assert generator.generate(views)['share_new_edges'] == 1.0
+    edges = generator.edges.edge_index.t().tolist()
+    assert edges == [[0, 5], [0, 4], [1, 5], [1, 3], [2, 5], [2, 4]]  # user 3 has everything
+
+
+def test_debias_undoes_changes(graph, views):
+    class RejectItemFive:
+        def filter(self, user, item, added):
+            assert bool(added.all())
+            return item != 5
+
+    logits = torch.arange(6).float().expand(4, 6).contiguous()
+    generator = generator_of(graph, logits, start='observed', debias=RejectItemFive(), gen_topk=3)
+    generator.generate(views)
+    assert 5 not in generator.edges.edge_index[1].tolist()
+    assert generator.edges.edge_index.t().tolist() == [[0, 4], [0, 3], [1, 3], [1, 2], [2, 4], [2, 3]]
+
+
+def test_probability_weights_are_relative_to_the_best_edge(graph, views):
+    logits = torch.logit(torch.tensor([[.1, .8, .1, .4, .1, .1]]).expand(4, 6)).contiguous()
+    generator = generator_of(graph, logits, start='observed', edge_weight='probability')
+    generator.generate(views)
+    (row, col), value = generator.adjacency().to_edge_index()
+    weight = torch.zeros(10, 10)
+    weight[row, col] = value
+    assert torch.allclose(weight, weight.t())
+    # user 0: items 1 (weight 1) and 3 (weight 1/2), loop 1: degree 2.5
+    assert float(weight[0, 4 + 1] / weight[0, 4 + 3]) > 1
+    assert float(weight[0, 0]) == pytest.approx(1 / 2.5)
+
+
+def test_edge_dropout_keeps_loops_and_pairs_and_is_off_in_evaluation(graph, views):
+    torch.manual_seed(0)
+    generator = generator_of(graph, torch.zeros(4, 6), start='observed', keep=0.5)
+    generator.generate(views)
+    full = generator.eval().adjacency().to_edge_index()
+    dropped = generator.train().adjacency().to_edge_index()
+    dense = [torch.zeros(10, 10).index_put((i[0], i[1]), v) for i, v in (full, dropped)]
+    assert torch.equal(dense[1], dense[1].t())
+    assert torch.equal(dense[0].diagonal(), dense[1].diagonal())
+    off = ~torch.eye(10, dtype=torch.bool) & (dense[1] != 0)
+    assert torch.allclose(dense[1][off], dense[0][off] / 0.5)
+    assert 0 < int(off.sum()) < int((dense[0] != 0).sum()) - 10
+
+
+@pytest.mark.parametrize('name,objective', [('transformer', 'multinomial'), ('tied', 'focal'), ('transformer', 'bce')])
+def test_training_lowers_the_objective(graph, name, objective):
+    torch.manual_seed(0)
+    views = ItemViews(torch.randn(6, 8), 2, torch.rand(6))
+    denoiser = (TransformerDenoiser(6, channels=16, num_layers=1, num_heads=2, output_channels=8, dropout=0.0)
+                if name == 'transformer' else TiedDenoiser(2, 4, dropout=0.0))
+    generator = InterestGenerator(graph, denoiser, FlipProcess(scale=0.1), objective, variational_weight=1e-3, lr=1e-2,
+                                  batch_size=4)
+    history = [generator.fit(views) for _ in range(30)]
+    assert history[-1][f'denoiser_{objective}'] < 0.8 * history[0][f'denoiser_{objective}']
+    assert {'denoiser_variational', 'denoiser_contrast', 'seconds_denoiser'} <= set(history[0])
+
+
+def test_contrastive_term_reaches_the_denoiser_and_equals_the_plain_formula(views):
+    rows = SparseRows.from_dense(MATRIX)
+    logits = torch.randn(4, 6, requires_grad=True)
+    probability = logits.sigmoid()
+    loss = modality_contrast(probability, rows, views, temperature=0.2)
+    filled = [0, 1, 3]
+    expected = 0.0
+    for m in range(2):
+        v = views.embedding[:, 4 * m:4 * m + 4]
+        x, y = F.normalize(MATRIX[filled].float() @ v), F.normalize(probability[filled] @ v)
+        expected = expected + F.cross_entropy(x @ y.t() / 0.2, torch.arange(3))
+    assert torch.allclose(loss, expected, atol=1e-5)
+    assert float(torch.autograd.grad(loss, logits)[0].abs().sum()) > 0
+
+
+def test_released_loss_has_no_other_term(graph, views):
+    generator = InterestGenerator(graph, TiedDenoiser(2, 4), FlipProcess(variant='released'), contrast_weight=1.0,
+                                  variational_weight=1.0)
+    assert set(generator.loss(generator.rows(torch.arange(4)), views)) == {'denoiser_focal'}
+
+
+def test_state_round_trip(graph, views):
+    torch.manual_seed(0)
+    make = lambda: InterestGenerator(graph, TiedDenoiser(2, 4), FlipProcess(), batch_size=4)  # noqa: E731
+    first = make()
+    first.fit(views)
+    first.generate(views)
+    second = make()
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first.edges.edge_index, second.edges.edge_index)
+    for generator in (first, second):
+        torch.manual_seed(5)
+        generator.fit(views)
+    for a, b in zip(first.denoiser.parameters(), second.denoiser.parameters()):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize('arguments', [dict(objective='mse'), dict(candidates='none'), dict(final='top'), dict(keep=0.0),
+                                       dict(rebuild_k=6), dict(edge_weight='log'), dict(start='noise')])
+def test_bad_options_are_named(graph, arguments):
+    with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
+        InterestGenerator(graph, TiedDenoiser(2, 4), FlipProcess(), **arguments)

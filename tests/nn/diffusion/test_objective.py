@@ -1,0 +1,84 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.nn.diffusion import FlipProcess, SparseRows, flip_rates
+from genrec_pyg.nn.diffusion.objective import (binary_cross_entropy, clean_probability, focal_loss, multinomial_loss,
+                                               released_focal_loss, variational_loss)
+
+X = torch.tensor([[1, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 1]])
+ROWS = SparseRows.from_dense(X)
+
+
+@pytest.fixture
+def logits():
+    return torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
+
+
+def test_multinomial_by_hand():
+    loss = multinomial_loss(torch.zeros(3, 6, dtype=torch.float64), ROWS)
+    assert float(loss) == pytest.approx(torch.tensor(6.0).log().item())  # two rows with ones, log 6 each
+
+
+def test_multinomial_equals_plain_formula(logits):
+    log_share = logits.log_softmax(dim=1)
+    expected = -((log_share[0, 0] + log_share[0, 2]) / 2 + (log_share[2, 1] + log_share[2, 5]) / 2) / 2
+    assert torch.allclose(multinomial_loss(logits, ROWS), expected)
+
+
+def test_binary_cross_entropy_equals_torch(logits):
+    expected = F.binary_cross_entropy_with_logits(logits, X.double(), reduction='sum') / 3
+    assert torch.allclose(binary_cross_entropy(logits, ROWS), expected)
+
+
+def test_focal_equals_plain_formula_and_its_weights_are_positive(logits):
+    p, ones, zeros = logits.sigmoid(), 4, 14
+    weight_one, weight_zero = 0.25 * 18 / ones, 0.75 * 18 / zeros
+    assert weight_one * ones + weight_zero * zeros == pytest.approx(18)
+    plain = torch.where(X == 1, -weight_one * (1 - p) ** 2 * p.log(), -weight_zero * p ** 2 * (1 - p).log()).mean()
+    assert torch.allclose(focal_loss(logits, ROWS), plain)
+    assert float(focal_loss(torch.full((3, 6), 12.0), ROWS)) > float(focal_loss(torch.zeros(3, 6), ROWS))
+
+
+def test_released_focal_rewards_predicting_ones_everywhere():
+    sparse = SparseRows.from_dense(torch.eye(40).long()[:10])
+    everywhere = released_focal_loss(torch.full((10, 40), 10.0), sparse)
+    assert float(everywhere) < float(released_focal_loss(torch.zeros(10, 40), sparse)) and float(everywhere) < 0
+
+
+@pytest.mark.parametrize('alpha', [0.0, 1.0, 260.0])
+def test_focal_alpha_out_of_range(alpha, logits):
+    with pytest.raises(ConfigError, match='focal alpha: got'):
+        focal_loss(logits, ROWS, alpha)
+
+
+def test_clean_probability_of_the_multinomial_is_the_chance_of_at_least_one_draw(logits):
+    p = clean_probability(logits, torch.tensor([2, 0, 5]), 'multinomial')
+    share = logits.softmax(dim=1)
+    expected = torch.stack([1 - (1 - share[0]) ** 2, share[1], 1 - (1 - share[2]) ** 5])
+    assert torch.allclose(p, expected)
+    assert torch.equal(clean_probability(logits, ROWS.count(), 'bce'), logits.sigmoid())
+
+
+def test_variational_term_equals_plain_formula_and_vanishes_for_the_truth(logits):
+    process = FlipProcess(num_steps=4)
+    rates = flip_rates(0.2, 4, scale=10.0)
+    noisy_dense = torch.tensor([[1, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0], [0, 1, 0, 1, 0, 1]])
+    noisy = SparseRows.from_dense(noisy_dense)
+    t = torch.tensor([1, 3, 0])
+    p = logits.sigmoid()
+    expected = 0.0
+    for b in range(3):
+        if t[b] == 0:
+            continue
+        table = process.posterior(int(t[b]), rates)
+        for i in range(6):
+            q = table[noisy_dense[b, i], X[b, i]]
+            mixed = (1 - p[b, i]) * table[noisy_dense[b, i], 0] + p[b, i] * table[noisy_dense[b, i], 1]
+            kl = q * (q / mixed).log() + (1 - q) * ((1 - q) / (1 - mixed)).log()
+            expected = expected + min(int(t[b]) / 4, 0.5) * kl
+    assert torch.allclose(variational_loss(p, ROWS, noisy, t, rates, process), expected / 3)
+    truth = variational_loss(X.double(), ROWS, noisy, t, rates, process)
+    assert float(truth) == pytest.approx(0.0, abs=1e-9)
+    assert torch.autograd.gradcheck(lambda z: variational_loss(z.sigmoid(), ROWS, noisy, t, rates, process), logits)

@@ -1,0 +1,173 @@
+import copy
+
+import pytest
+import torch
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.loader import Triples
+from genrec_pyg.nn.models import GenRec, get_model
+from genrec_pyg.nn.models.genrec import unit_scores
+
+#: Small and quick settings for every denoiser.
+SMALL = dict(hidden_channels=8, denoiser_layers=1, denoiser_rank=6, clusters=2, gen_topk=3, rebuild_k=2)
+
+
+def make_data(num_modalities=2, seed=0, held_out=None):
+    generator = torch.Generator().manual_seed(seed)
+    data = HeteroData()
+    data['user'].num_nodes, data['item'].num_nodes = 8, 7
+    train = torch.tensor([[0, 0, 1, 1, 2, 3, 4, 4, 5, 6], [0, 1, 1, 2, 3, 4, 0, 2, 5, 5]])  # user 7, item 6 isolated
+    held_out = torch.tensor([[0, 1, 2], [2, 3, 4]]) if held_out is None else held_out
+    store = data['user', 'interacts', 'item']
+    store.edge_index = torch.cat([train, held_out], dim=1)
+    store.train_mask = torch.arange(13) < 10
+    store.val_mask = torch.arange(13) == 10
+    store.test_mask = torch.arange(13) > 10
+    for name in ('image', 'text', 'audio')[:num_modalities]:
+        data[name].x = torch.randn(7, 5, generator=generator)
+        data['item', 'has', name].edge_index = torch.arange(7).expand(2, 7).contiguous()
+    return data
+
+
+BATCH = Triples(torch.tensor([0, 1, 4, 6]), torch.tensor([0, 2, 2, 5]), torch.tensor([3, 4, 5, 6]))
+
+
+def train_steps(model, steps=3):
+    optimizer = torch.optim.Adam(model.trained_parameters(), lr=1e-2)
+    model.train()
+    for epoch in range(steps):
+        model.start_epoch(epoch)
+        optimizer.zero_grad()
+        sum(model.loss(BATCH).values()).backward()
+        optimizer.step()
+    return model.eval()
+
+
+@pytest.mark.parametrize('denoiser', ['linear', 'transformer', 'tied'])
+@pytest.mark.parametrize('num_modalities', [0, 1, 2, 3])
+def test_trains_with_every_denoiser_and_number_of_modalities(denoiser, num_modalities):
+    model = train_steps(GenRec(make_data(num_modalities), denoiser=denoiser, **SMALL))
+    score = model.score(torch.arange(8))
+    assert score.shape == (8, 7) and bool(torch.isfinite(score).all())
+    assert torch.equal(score, model.score(torch.arange(8)))
+    with model.cached_embeddings():
+        assert torch.equal(score, model.score(torch.arange(8)))
+
+
+@pytest.mark.parametrize('arguments', [
+    dict(generation=False), dict(debias=False), dict(contrast=False), dict(denoiser='transformer', denoiser_layers=0),
+    dict(modalities=['text']), dict(interest_weight=0.0), dict(interest_weight=1.0), dict(rebuild_k=0), dict(side_in_score=False),
+    dict(merge='sum'), dict(start='diffused'), dict(final='sample', candidates='all', edge_weight='binary', keep=0.5),
+    dict(objective='focal', denoiser='tied', variational_weight=0.1), dict(svt=0.2), dict(variant='released'),
+    dict(variant='released', debias=True), dict(clusters={'image': 2, 'text': 3})])
+def test_every_switch_trains(arguments):
+    model = train_steps(GenRec(make_data(), **{**SMALL, **arguments}))
+    assert bool(torch.isfinite(model.score(torch.arange(8))).all())
+
+
+def test_loss_terms():
+    model = GenRec(make_data(), **SMALL)
+    assert set(model.loss(BATCH)) == {'bpr', 'l2', 'contrast_views', 'contrast_pairs'}
+    assert set(GenRec(make_data(), contrast=False, **SMALL).loss(BATCH)) == {'bpr', 'l2'}
+    assert set(GenRec(make_data(), modalities=[], **SMALL).loss(BATCH)) == {'bpr', 'l2'}
+    model.l2 = 2.0
+    tables = model.encoder.user_embedding, model.encoder.item_embedding
+    assert float(model.loss(BATCH)['l2']) == pytest.approx(2 * float(sum(x.square().sum() for x in tables)), rel=1e-5)
+
+
+def test_held_out_edges_change_no_embedding():
+    torch.manual_seed(0)
+    first = train_steps(GenRec(make_data(), **SMALL)).embed()
+    torch.manual_seed(0)
+    second = train_steps(GenRec(make_data(held_out=torch.tensor([[7, 3, 5], [6, 0, 1]])), **SMALL)).embed()
+    assert all(torch.equal(a, b) for a, b in zip(first, second))
+
+
+def test_without_generation_nothing_is_generated():
+    model = GenRec(make_data(), generation=False, **SMALL)
+    assert model.generator is None and model.start_epoch(0) == {}
+    users, items = model.embed()
+    assert users.size(1) == items.size(1) == 8
+
+
+def test_score_mixes_standardised_parts():
+    torch.manual_seed(0)
+    model = train_steps(GenRec(make_data(), interest_weight=0.3, **SMALL))
+    users, items = model.views().embedding.split([8, 7])
+    content = users @ items.t()
+    query, keys = model.generator.predict(model.item_views())
+    interest = query @ keys.t()
+
+    def unit(x):
+        deviation = x.std(dim=1, correction=0, keepdim=True)
+        return torch.where(deviation > 1e-7, x / deviation.clamp(min=1e-7), torch.zeros_like(x))
+
+    assert torch.allclose(model.score(torch.arange(8)), 0.7 * unit(content) + 0.3 * unit(interest), atol=1e-4)
+
+
+def test_unit_scores_of_constant_or_zero_queries():
+    keys = torch.randn(20, 3)
+    out = unit_scores(torch.tensor([[0.0, 0, 0], [1.0, 2, 3]]), keys)
+    assert not out[0].any()
+    assert float((out[1] @ keys.t()).std(correction=0)) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_generated_edges_are_new_and_reach_the_encoder():
+    model = GenRec(make_data(), **SMALL)
+    before = model.eval().views().content
+    model.start_epoch(0)
+    seen = set(map(tuple, model.graph.edge_index.t().tolist()))
+    assert not seen & set(map(tuple, model.generator.edges.edge_index.t().tolist()))
+    assert not torch.allclose(before, model.eval().views().content)
+
+
+@pytest.mark.parametrize('denoiser', ['linear', 'transformer', 'tied'])
+def test_state_round_trip_gives_the_same_scores(denoiser):
+    model = train_steps(GenRec(make_data(), denoiser=denoiser, **SMALL))
+    other = GenRec(make_data(), denoiser=denoiser, **SMALL)
+    other.load_state_dict(copy.deepcopy(model.state_dict()))
+    assert torch.equal(model.score(torch.arange(8)), other.eval().score(torch.arange(8)))
+
+
+def test_trainer_owns_the_encoder_only():
+    model = GenRec(make_data(), denoiser='tied', **SMALL)
+    owned = {id(p) for p in model.trained_parameters()}
+    assert owned == {id(p) for p in model.encoder.parameters()}
+    assert not owned & {id(p) for p in model.generator.parameters()}
+
+
+def test_gradients_in_double_precision():
+    torch.manual_seed(0)
+    model = GenRec(make_data(), dropout=0.0, **SMALL).double()
+    model.start_epoch(0)
+    model.eval()
+    names = ['encoder.user_embedding', 'encoder.item_embedding', 'encoder.view_logits', 'encoder.rho', 'encoder.attention.key.weight',
+             'encoder.gates.image.linear.weight', 'encoder.encoders.text.input.linear.weight']
+    state = dict(model.named_parameters())
+
+    class Loss(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self):
+            return sum(self.model.loss(BATCH).values())
+
+    def loss(*values):
+        return torch.func.functional_call(Loss(), {f'model.{n}': v for n, v in zip(names, values)}, ())
+
+    assert torch.autograd.gradcheck(loss, tuple(state[n].detach().clone().requires_grad_() for n in names), atol=1e-6)
+
+
+@pytest.mark.parametrize('arguments', [dict(variant='paper'), dict(denoiser='unet'), dict(interest_weight=1.5), dict(rebuild_k=9),
+                                       dict(objective='mse'), dict(merge='max')])
+def test_bad_arguments_are_named(arguments):
+    with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
+        GenRec(make_data(), **{**SMALL, **arguments})
+
+
+def test_registry_names_what_it_has():
+    assert get_model('GenRec') is GenRec
+    with pytest.raises(ConfigError, match="model: got 'LightFM', accepted are GenRec"):
+        get_model('LightFM')
