@@ -1,7 +1,8 @@
 r"""Modules that hold graphs."""
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from genrec_pyg.ops import Adjacency
 
 
 class GraphModule(torch.nn.Module):
-    r"""A module whose attributes may be adjacencies, training graphs or dictionaries of them and of tensors.
+    r"""A module whose attributes may be adjacencies, training graphs, tensors, or dictionaries and named tuples of them.
 
     They follow the parameters to another device or precision (``.to()``, ``.cuda()``, ``.double()``), but are no part of the
     state: a checkpoint holds what was learned, the graph comes from the data.
@@ -31,7 +32,9 @@ def _move(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, TrainingGraph):
         return value.to(fn(torch.empty(0)).device)
     if isinstance(value, Tensor):
-        return fn(value)
+        return fn(value) if value.is_floating_point() else value.to(fn(torch.empty(0)).device)
     if isinstance(value, dict):
         return {key: _move(entry, fn) for key, entry in value.items()}
+    if isinstance(value, tuple) and hasattr(value, '_fields'):
+        return type(value)(*(_move(entry, fn) for entry in value))
     return value

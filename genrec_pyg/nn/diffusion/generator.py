@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple, Optional, Protocol
 
 import torch
@@ -107,6 +108,7 @@ class InterestGenerator(GraphModule):
         self.debias = debias
         self.lr = lr
         self.batch_size = batch_size
+        self.observed = SparseRows.from_graph(graph)
         self.log_degree = torch.log1p(graph.item_degree().float())
         self.edges: Optional[GeneratedEdges] = None
         self._optimizer: Optional[torch.optim.Optimizer] = None
@@ -129,12 +131,14 @@ class InterestGenerator(GraphModule):
                 self._optimizer_state = None
         return self._optimizer
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InterestGenerator:
+        super()._apply(fn, recurse)
+        self._adjacencies = {}  # made from the edges, which have moved
+        return self
+
     def rows(self, user: Tensor) -> SparseRows:
         r"""Training rows ``[B, I]`` of the users ``user`` ``[B]``."""
-        if not hasattr(self, '_rows') or self._rows.col.device != user.device:
-            rowptr = torch.cat([user.new_zeros(1), self.graph.user_degree().cumsum(0)])
-            self._rows = SparseRows(rowptr, self.graph.edge_index[1], self.graph.num_items)
-        return self._rows.select(user)
+        return self.observed.select(user)
 
     def fit(self, views: ItemViews) -> dict[str, float]:
         r"""One pass of denoiser training over all users in random order; returns mean loss terms and seconds."""

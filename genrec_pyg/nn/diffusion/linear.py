@@ -58,9 +58,7 @@ class LinearDenoiser(Denoiser):
     def reset_parameters(self) -> None:
         r"""Solves the regression for the training graph."""
         graph = self.graph
-        degree = graph.user_degree()
-        rows = SparseRows(torch.cat([degree.new_zeros(1), degree.cumsum(0)]), graph.edge_index[1], graph.num_items)
-        rates = self.process.rates(rows)
+        rates = self.process.rates(SparseRows.from_graph(graph))
         self.rate.copy_(torch.stack([rates.gamma_bar, 1 - rates.gamma_bar - rates.epsilon_bar], dim=1))
         up, down = float(rates.gamma_bar[-1]), float(rates.epsilon_bar[-1])
         popularity = graph.item_degree().to(self.query_weight.dtype)

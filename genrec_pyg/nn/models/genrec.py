@@ -1,7 +1,8 @@
 r"""GenRec-V1: flip interest diffusion for multimodal recommendation."""
 from __future__ import annotations
 
-from typing import Iterable, Iterator, Optional, Sequence, Union
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Optional, Union
 
 import torch
 from torch import Tensor

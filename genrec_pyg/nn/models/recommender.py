@@ -2,16 +2,18 @@ r"""The interface that every model of this package implements."""
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Iterable, Iterator, Optional, Union
+from collections.abc import Iterable, Iterator
+from typing import Optional, Union
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph, training_graph
+from genrec_pyg.nn.module import GraphModule
 
 
-class Recommender(torch.nn.Module):
+class Recommender(GraphModule):
     r"""Base class of the models: learns from a training graph, scores every item for a user.
 
     A subclass implements :meth:`embed` and :meth:`loss`; models that do more than gradient steps on batches also implement

@@ -1,0 +1,6 @@
+r"""Interest clusters of items and the debiasing of generated interactions by them."""
+from genrec_pyg.nn.cluster.debias import InterestDebias
+from genrec_pyg.nn.cluster.kmeans import choose_num_clusters, kmeans_labels
+from genrec_pyg.nn.cluster.spectral import spectral_labels
+
+__all__ = ['InterestDebias', 'choose_num_clusters', 'kmeans_labels', 'spectral_labels']

@@ -1,0 +1,109 @@
+r"""Debiasing of generated interactions by interest clusters."""
+from __future__ import annotations
+
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.nn.module import GraphModule
+
+
+class InterestDebias(GraphModule):
+    r"""Keeps a generated change only where the user's interest clusters speak for it (GenRec-V1, specification section 6).
+
+    Of the changed entries a random share ``sample_ratio`` is checked, the others stay:
+
+    * an added item (0 to 1) stays if its cluster is among the clusters of the user's training items in **any** modality;
+    * a removed item (1 to 0, an accidental click) stays removed if the user has at most one more item in its cluster than in
+      the user's smallest cluster, decided in the modality where that count is largest, or by majority over modalities.
+
+    Where there is no evidence, the change stays: a user without training items, an item without a cluster. The released
+    GenRec-V1 uses the image clusters in place of all others; ``variant='released'`` does so with the first modality.
+
+    Counts per user and cluster are kept as sorted pairs, so memory grows with interactions and a check is a binary search: no
+    loop over users or pairs, nothing of size users x clusters.
+
+    Args:
+        labels: Modality to cluster of every item ``[I]``, -1 for none.
+        edge_index: Training interactions ``[2, E]``.
+        num_users: Number of users.
+        sample_ratio: Share of changes that is checked.
+        decision: ``'largest'`` or ``'majority'``.
+        variant: ``'principled'`` or ``'released'``.
+
+    Raises:
+        ConfigError: On an option outside its accepted values or without any modality.
+    """
+
+    def __init__(self, labels: dict[str, Tensor], edge_index: Tensor, num_users: int, sample_ratio: float = 0.1,
+                 decision: str = 'largest', variant: str = 'principled'):
+        super().__init__()
+        if not labels:
+            raise ConfigError('labels: got no modality, accepted is at least one')
+        if decision not in ('largest', 'majority'):
+            raise ConfigError(f"decision: got {decision!r}, accepted are 'largest' and 'majority'")
+        if not 0 <= sample_ratio <= 1:
+            raise ConfigError(f'sample_ratio: got {sample_ratio}, accepted are numbers in [0, 1]')
+        if variant == 'released':
+            first = next(iter(labels.values()))
+            labels = {name: first for name in labels}
+        self.labels = labels
+        self.sample_ratio = sample_ratio
+        self.decision = decision
+        self.has_items = torch.bincount(edge_index[0], minlength=num_users) > 0
+        self.num_clusters = {name: int(label.max()) + 1 for name, label in labels.items()}
+        self.keys: dict[str, Tensor] = {}
+        self.counts: dict[str, Tensor] = {}
+        self.smallest: dict[str, Tensor] = {}
+        for name, label in labels.items():
+            user, cluster = edge_index[0], label[edge_index[1]]
+            key = (user * self.num_clusters[name] + cluster)[cluster >= 0]
+            self.keys[name], self.counts[name] = torch.unique(key, return_counts=True)
+            owner = self.keys[name] // max(self.num_clusters[name], 1)
+            self.smallest[name] = self.counts[name].new_zeros(num_users).scatter_reduce(
+                0, owner, self.counts[name], 'amin', include_self=False)
+
+    def count(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Per modality ``[M, n]``: training items of ``user`` in the cluster of ``item``, the size of the user's smallest
+        cluster, and whether the item has a cluster."""
+        counts, smallest, known = [], [], []
+        for name, label in self.labels.items():
+            cluster, keys = label[item], self.keys[name]
+            has_cluster = cluster >= 0
+            if keys.numel() == 0:
+                found = torch.zeros_like(cluster)
+            else:
+                key = user * self.num_clusters[name] + cluster
+                position = torch.searchsorted(keys, key).clamp(max=keys.numel() - 1)
+                found = torch.where(has_cluster & (keys[position] == key), self.counts[name][position], 0)
+            counts.append(found)
+            smallest.append(self.smallest[name][user])
+            known.append(has_cluster)
+        return torch.stack(counts), torch.stack(smallest), torch.stack(known)
+
+    def filter(self, user: Tensor, item: Tensor, added: Tensor, generator: Optional[torch.Generator] = None) -> Tensor:
+        r"""Decides over changed entries.
+
+        Args:
+            user: Users ``[n]``.
+            item: Items ``[n]``.
+            added: Boolean ``[n]``: the entry changed from 0 to 1, otherwise from 1 to 0.
+            generator: Random generator; the device's global one by default.
+
+        Returns:
+            Boolean ``[n]``: the change is kept.
+        """
+        checked = torch.rand(user.numel(), device=user.device, generator=generator) < self.sample_ratio
+        count, smallest, known = self.count(user, item)
+        keep_added = (count > 0).any(dim=0)
+        accidental = count <= smallest + 1
+        if self.decision == 'largest':
+            largest = count.masked_fill(~known, -1).argmax(dim=0, keepdim=True)
+            keep_removed = accidental.gather(0, largest).squeeze(0)
+        else:
+            votes = (accidental & known).sum(dim=0)
+            keep_removed = 2 * votes > known.sum(dim=0)
+        evidence = known.any(dim=0) & self.has_items[user]
+        return torch.where(added, keep_added, keep_removed) | ~checked | ~evidence

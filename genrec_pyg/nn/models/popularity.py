@@ -1,0 +1,29 @@
+r"""Popularity: the score of an item is its number of training users."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Optional, Union
+
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.nn.models.recommender import Recommender
+
+
+class Popularity(Recommender):
+    r"""Ranks all items by training popularity, the same for every user.
+
+    Args:
+        data: Canonical graph or training graph.
+        modalities: Unused; part of the interface of models.
+    """
+    trainable = False
+
+    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None):
+        super().__init__(data, modalities)
+        self.register_buffer('popularity', self.graph.item_degree().float())
+
+    def score(self, user: Tensor) -> Tensor:
+        r"""Popularity of every item ``[B, I]``."""
+        return self.popularity.expand(user.numel(), -1)
