@@ -9,10 +9,11 @@ from torch.nn import Parameter
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.nn.conv import ItemGraphConv, LightConv, ModalityConv
 from genrec_pyg.nn.encoder import Gate, ModalityEncoder
 from genrec_pyg.nn.fusion import ModalityAttention
 from genrec_pyg.nn.module import GraphModule
-from genrec_pyg.ops import Adjacency, bipartite_adjacency, bipartite_block, knn_adjacency, layer_mean, spmm
+from genrec_pyg.ops import Adjacency, bipartite_adjacency, bipartite_block, knn_adjacency
 from genrec_pyg.transforms.clean_features import singular_value_threshold
 
 
@@ -75,8 +76,9 @@ class MultimodalGraphEncoder(GraphModule):
             if name not in names:
                 raise ConfigError(f"specific: the graph has no modality {name!r}, accepted are {', '.join(names) or 'none'}")
         self.graph = graph
-        self.num_layers = num_layers
-        self.num_item_layers = num_item_layers
+        self.conv = LightConv(num_layers)
+        self.item_conv = ItemGraphConv(num_item_layers)
+        self.user_conv = ModalityConv()
         self.side_in_score = side_in_score
         self.side_scale = side_scale
         self.specific = [names.index(name) for name in (names if specific is None else specific)]
@@ -124,23 +126,20 @@ class MultimodalGraphEncoder(GraphModule):
         r"""Collaborative view ``[N, d]`` over the training graph and, if given, the generated one."""
         x = torch.cat([self.user_embedding, self.item_embedding])
         if generated is None:
-            return layer_mean(self.adjacency, x, self.num_layers)
+            return self.conv(x, self.adjacency)
         if self.merge == 'sum':
-            return layer_mean(self.adjacency + generated, x, self.num_layers)
+            return self.conv(x, self.adjacency + generated)
         observed_weight, generated_weight = self.view_logits.softmax(dim=0)
-        return (observed_weight * layer_mean(self.adjacency, x, self.num_layers) +
-                generated_weight * layer_mean(generated, x, self.num_layers))
+        return observed_weight * self.conv(x, self.adjacency) + generated_weight * self.conv(x, generated)
 
     def modality_views(self, encoded: dict[str, Tensor]) -> Tensor:
         r"""Views ``[M, N, d]`` of the modalities: item graphs first, then users as the normalised sum of their items."""
         items = []
         for name, features in encoded.items():
-            q = self.item_embedding * self.gates[name](features)
-            for _ in range(self.num_item_layers):
-                q = spmm(self.item_graphs[name], q)
-            items.append(q)
+            gated = self.item_embedding * self.gates[name](features)
+            items.append(self.item_conv(gated, self.item_graphs[name]))
         items = torch.stack(items)
-        return torch.cat([spmm(self.block, items), items], dim=1)
+        return torch.cat([self.user_conv(items, self.block), items], dim=1)
 
     def forward(self, generated: Optional[Adjacency] = None) -> GraphViews:
         r"""All views, given the normalised adjacency of the generated graph or none."""

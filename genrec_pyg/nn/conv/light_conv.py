@@ -1,0 +1,86 @@
+r"""The linear convolutions of graph recommenders."""
+from __future__ import annotations
+
+from typing import Optional, Union
+
+from torch import Tensor
+from torch_geometric.typing import Adj
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.nn.conv.sparse_conv import SparseConv
+from genrec_pyg.ops import Adjacency, layer_mean
+
+
+class LightConv(SparseConv):
+    r"""Light graph convolution over users and items with layer mean (LightGCN: He et al., SIGIR 2020, Eqs. 3 and 4).
+
+    .. math::
+        \mathbf{Y} = \frac{1}{L + 1} \sum_{l=0}^{L} \mathbf{A}^l \mathbf{X}
+
+    With an :class:`~genrec_pyg.ops.Adjacency` all layers and their mean are one kernel (:func:`genrec_pyg.ops.layer_mean`);
+    otherwise the layers pass messages one after another. Weights are taken as they are: normalise once, by
+    :func:`genrec_pyg.ops.bipartite_adjacency`, not in every layer of every step.
+
+    Args:
+        num_layers: Layers ``L``, from 0.
+
+    Raises:
+        ConfigError: If ``num_layers`` is negative.
+    """
+
+    def __init__(self, num_layers: int = 1):
+        super().__init__()
+        if num_layers < 0:
+            raise ConfigError(f'num_layers: got {num_layers}, accepted are integers from 0')
+        self.num_layers = num_layers
+
+    def forward(self, x: Tensor, edge_index: Union[Adj, Adjacency], edge_weight: Optional[Tensor] = None) -> Tensor:
+        r"""Maps features of all nodes ``[N, d]`` to the mean over layers ``[N, d]``."""
+        hooked = self._observed() or self._message_and_aggregate_forward_pre_hooks or self._message_and_aggregate_forward_hooks
+        if isinstance(edge_index, Adjacency) and not hooked:
+            return layer_mean(edge_index, x, self.num_layers)
+        total = x
+        for _ in range(self.num_layers):
+            x = super().forward(x, edge_index, edge_weight)
+            total = total + x
+        return total / (self.num_layers + 1)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(num_layers={self.num_layers})'
+
+
+class ItemGraphConv(SparseConv):
+    r"""Smoothing over an item-item graph :math:`\mathbf{Y} = \mathbf{S}^{L} \mathbf{X}` (LATTICE: Zhang et al., MM 2021,
+    Eq. 9; FREEDOM and MGCN use the same).
+
+    Args:
+        num_layers: Layers ``L``, from 0.
+
+    Raises:
+        ConfigError: If ``num_layers`` is negative.
+    """
+
+    def __init__(self, num_layers: int = 1):
+        super().__init__()
+        if num_layers < 0:
+            raise ConfigError(f'num_layers: got {num_layers}, accepted are integers from 0')
+        self.num_layers = num_layers
+
+    def forward(self, x: Tensor, edge_index: Union[Adj, Adjacency], edge_weight: Optional[Tensor] = None) -> Tensor:
+        r"""Maps item features ``[I, d]`` to ``[I, d]``."""
+        for _ in range(self.num_layers):
+            x = super().forward(x, edge_index, edge_weight)
+        return x
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(num_layers={self.num_layers})'
+
+
+class ModalityConv(SparseConv):
+    r"""User rows of several modalities from one pass over the interactions.
+
+    .. math::
+        \mathbf{P}_m = \hat{\mathbf{R}} \mathbf{Q}_m \quad \text{for all } m
+
+    The modalities ``[M, I, d]`` are column blocks of one product, so every edge is read once for all of them.
+    """

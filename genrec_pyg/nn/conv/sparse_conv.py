@@ -1,0 +1,80 @@
+r"""Message passing that runs on the sparse kernels whenever nobody looks at single messages."""
+from __future__ import annotations
+
+from typing import Any, Optional, Union
+
+from torch import Tensor
+from torch_geometric.nn import MessagePassing
+from torch_geometric.typing import Adj
+from torch_geometric.utils import is_sparse
+
+from genrec_pyg.ops import Adjacency, spmm
+
+
+class SparseConv(MessagePassing):
+    r"""Weighted sum over neighbours :math:`\mathbf{y}_i = \sum_{j \in \mathcal{N}(i)} w_{ij} \, \mathbf{x}_j`.
+
+    Three kinds of graph are accepted, with the same result:
+
+    * an :class:`~genrec_pyg.ops.Adjacency`: :meth:`message_and_aggregate` calls :func:`genrec_pyg.ops.spmm` on its cached
+      layouts. While an explainer or a hook on messages is active the edges are spelled out instead, so that PyG's
+      explainers and hooks see every message;
+    * ``edge_index`` ``[2, E]`` from source to target with optional ``edge_weight``: PyG's gather and scatter;
+    * a ``torch_sparse.SparseTensor`` or sparse :class:`torch.Tensor`, transposed as PyG wants it (rows are targets). It is
+      converted at every call: make an :class:`~genrec_pyg.ops.Adjacency` once where speed matters.
+
+    Node features may be ``[N, d]`` or, for several modalities over one graph, ``[M, N, d]``.
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(aggr='add', node_dim=-2, **kwargs)
+
+    def forward(self, x: Tensor, edge_index: Union[Adj, Adjacency], edge_weight: Optional[Tensor] = None,
+                num_targets: Optional[int] = None) -> Tensor:
+        r"""Sums over neighbours.
+
+        Args:
+            x: Source features ``[N, d]`` or ``[M, N, d]``.
+            edge_index: Graph.
+            edge_weight: Weights ``[E]`` for a plain ``edge_index``.
+            num_targets: Number of targets of a plain ``edge_index`` where it differs from ``N``.
+
+        Returns:
+            Target features ``[R, d]`` or ``[M, R, d]``.
+        """
+        if isinstance(edge_index, Adjacency):
+            if not self._observed():
+                return self._fused(edge_index, x)
+            num_targets = edge_index.size[0]
+            (row, col), edge_weight = edge_index.to_edge_index()
+            edge_index = row.new_empty(2, row.numel())
+            edge_index[0], edge_index[1] = col, row
+        if is_sparse(edge_index):
+            return self.propagate(edge_index, x=(x, None), edge_weight=None)
+        size = (x.size(self.node_dim), x.size(self.node_dim) if num_targets is None else num_targets)
+        return self.propagate(edge_index, x=(x, None), edge_weight=edge_weight, size=size)
+
+    def message(self, x_j: Tensor, edge_weight: Optional[Tensor]) -> Tensor:
+        r"""Weighted source row of every edge."""
+        return x_j if edge_weight is None else edge_weight.to(x_j.dtype).unsqueeze(-1) * x_j
+
+    def message_and_aggregate(self, edge_index: Union[Adj, Adjacency], x: Any) -> Tensor:
+        r"""All messages and their sum in one sparse product."""
+        source = x[0] if isinstance(x, tuple) else x
+        matrix = edge_index if isinstance(edge_index, Adjacency) else Adjacency.from_sparse_tensor(edge_index)
+        return spmm(matrix, source)
+
+    def _observed(self) -> bool:
+        return bool(self.explain or self._message_forward_pre_hooks or self._message_forward_hooks
+                    or self._aggregate_forward_pre_hooks or self._aggregate_forward_hooks
+                    or self._propagate_forward_pre_hooks or self._propagate_forward_hooks)
+
+    def _fused(self, matrix: Adjacency, x: Tensor) -> Tensor:
+        arguments = {'x': (x, None)}
+        for hook in self._message_and_aggregate_forward_pre_hooks.values():
+            matrix, arguments = hook(self, (matrix, arguments)) or (matrix, arguments)
+        out = self.message_and_aggregate(matrix, **arguments)
+        for hook in self._message_and_aggregate_forward_hooks.values():
+            changed = hook(self, (matrix, arguments), out)
+            out = out if changed is None else changed
+        return out

@@ -1,0 +1,69 @@
+import pytest
+import torch
+from torch_geometric.nn import LGConv
+from torch_geometric.utils import to_torch_csr_tensor
+
+from genrec_pyg.nn.conv import SparseConv
+from genrec_pyg.ops import Adjacency, bipartite_adjacency
+
+U, I = 4, 5
+EDGES = torch.tensor([[0, 0, 1, 2, 3], [0, 1, 1, 2, 4]])
+
+
+@pytest.fixture
+def adjacency():
+    adjacency = bipartite_adjacency(EDGES, U, I, self_loops=True)
+    return adjacency.to(torch.float64)
+
+
+def spelled_out(adjacency):
+    (row, col), value = adjacency.to_edge_index()
+    return torch.stack([col, row]), value
+
+
+def test_sparse_tensors_are_accepted(adjacency):
+    x = torch.randn(U + I, 3, dtype=torch.float64)
+    edge_index, value = spelled_out(adjacency)
+    csr = to_torch_csr_tensor(edge_index.flip(0), value, size=adjacency.size)
+    assert torch.allclose(SparseConv()(x, csr), SparseConv()(x, adjacency))
+
+
+def test_torch_sparse_tensor_is_accepted(adjacency):
+    torch_sparse = pytest.importorskip('torch_sparse')
+    x = torch.randn(U + I, 3, dtype=torch.float64)
+    edge_index, value = spelled_out(adjacency)
+    matrix = torch_sparse.SparseTensor(row=edge_index[1], col=edge_index[0], value=value, sparse_sizes=adjacency.size)
+    assert torch.allclose(SparseConv()(x, matrix), SparseConv()(x, adjacency))
+
+
+def test_agrees_with_pyg_light_convolution():
+    x = torch.randn(U + I, 3)
+    edge_index = torch.cat([EDGES + torch.tensor([[0], [U]]), (EDGES + torch.tensor([[0], [U]])).flip(0)], dim=1)
+    plain = bipartite_adjacency(EDGES, U, I, self_loops=False)
+    assert torch.allclose(SparseConv()(x, plain), LGConv()(x, edge_index), atol=1e-6)
+
+
+def test_hooks_on_the_fused_path(adjacency):
+    x = torch.randn(U + I, 3, dtype=torch.float64)
+    conv = SparseConv()
+    expected = conv(x, adjacency)
+    conv.register_message_and_aggregate_forward_hook(lambda module, inputs, out: 2 * out)
+    assert torch.allclose(conv(x, adjacency), 2 * expected)
+
+
+def test_explainer_masks_edges_of_an_adjacency(adjacency):
+    x = torch.randn(U + I, 3, dtype=torch.float64)
+    conv = SparseConv()
+    expected = conv(x, adjacency)
+    conv.explain = True
+    conv._edge_mask = torch.nn.Parameter(torch.full((adjacency.nnz,), 30.0, dtype=torch.float64))
+    conv._apply_sigmoid, conv._loop_mask = True, torch.ones(adjacency.nnz, dtype=torch.bool)
+    out = conv(x, adjacency)
+    assert torch.allclose(out, expected, atol=1e-8)
+    out.sum().backward()
+    assert conv._edge_mask.grad.abs().sum() > 0
+
+
+def test_adjacency_rows_are_targets():
+    one_way = Adjacency.from_edge_index(torch.tensor([[0], [1]]), torch.tensor([2.0]), (2, 2))
+    assert SparseConv()(torch.tensor([[1.0], [10.0]]), one_way).tolist() == [[20.0], [0.0]]

@@ -1,0 +1,83 @@
+import pytest
+import scipy.sparse as sp
+import torch
+
+from genrec_pyg.ops import Adjacency
+
+
+def random_matrix(rows=6, cols=9, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    dense = torch.rand(rows, cols, generator=generator)
+    dense[dense < 0.6] = 0
+    dense[2] = 0
+    return dense
+
+
+def to_dense(adj):
+    (row, col), value = adj.to_edge_index()
+    return torch.zeros(adj.size, dtype=value.dtype).index_put((row, col), value)
+
+
+def from_dense(dense, **kwargs):
+    edge_index = dense.nonzero().t()
+    return Adjacency.from_edge_index(edge_index, dense[edge_index[0], edge_index[1]], tuple(dense.shape), **kwargs)
+
+
+def test_round_trips():
+    dense = random_matrix()
+    assert torch.equal(to_dense(from_dense(dense)), dense)
+    assert torch.equal(to_dense(Adjacency.from_scipy(sp.coo_matrix(dense.numpy()))), dense)
+    assert torch.equal(to_dense(Adjacency.from_sparse_tensor(dense.to_sparse_csr())), dense)
+    assert torch.equal(to_dense(Adjacency.from_sparse_tensor(dense.to_sparse())), dense)
+
+
+def test_torch_sparse_tensor_is_accepted():
+    torch_sparse = pytest.importorskip('torch_sparse')
+    dense = random_matrix()
+    assert torch.equal(to_dense(Adjacency.from_sparse_tensor(torch_sparse.SparseTensor.from_dense(dense))), dense)
+
+
+def test_transpose_is_cached_and_its_transpose_is_the_original():
+    adj = from_dense(random_matrix())
+    assert torch.equal(to_dense(adj.t()), random_matrix().t())
+    assert adj.t() is adj.t() and adj.t().t() is adj
+
+
+def test_symmetric_matrix_is_its_own_transpose():
+    dense = random_matrix(5, 5)
+    adj = from_dense(dense + dense.t(), symmetric=True)
+    assert adj.t() is adj
+
+
+def test_repeated_entries_are_summed_or_kept_once_without_weights():
+    edge_index = torch.tensor([[1, 0, 1], [2, 1, 2]])
+    assert to_dense(Adjacency.from_edge_index(edge_index, torch.tensor([1.0, 2.0, 4.0]), (2, 3))).tolist() == [[0, 2, 0], [0, 0, 5]]
+    assert to_dense(Adjacency.from_edge_index(edge_index, None, (2, 3))).tolist() == [[0, 1, 0], [0, 0, 1]]
+
+
+def test_indices_are_small_where_they_fit():
+    adj = from_dense(random_matrix())
+    assert adj.rowptr.dtype == adj.col.dtype == torch.int32
+
+
+@pytest.mark.parametrize('size', [(3, 4), (0, 4), (3, 0)])
+def test_empty_matrix(size):
+    adj = Adjacency.from_edge_index(torch.empty(2, 0, dtype=torch.long), None, size)
+    assert adj.nnz == 0 and adj.t().size == (size[1], size[0])
+    assert (adj @ torch.ones(size[1], 2)).shape == (size[0], 2)
+
+
+def test_select_rows_in_any_order():
+    dense = random_matrix()
+    rowptr, col = from_dense(dense).select_rows(torch.tensor([4, 2, 4, 0]))
+    for position, row in enumerate([4, 2, 4, 0]):
+        assert col[rowptr[position]:rowptr[position + 1]].tolist() == dense[row].nonzero().view(-1).tolist()
+
+
+def test_degrees_sum_precision_and_repr():
+    dense = random_matrix()
+    adj = from_dense(dense)
+    assert adj.row_degree().tolist() == (dense > 0).sum(dim=1).tolist()
+    assert torch.equal(to_dense(adj + adj), 2 * dense)
+    assert adj.to(torch.float64).value.dtype == torch.float64 and adj.to(torch.float32) is adj
+    assert repr(adj) == f'Adjacency(size=(6, 9), nnz={adj.nnz}, symmetric=False, device=cpu)'
