@@ -16,8 +16,8 @@ def info_nce(x: Tensor, y: Tensor, temperature: float, bank: Optional[Tensor] = 
         \frac{1}{n} \sum_k \Bigl[ -\frac{\mathbf{x}_k \cdot \mathbf{y}_k}{\tau} + \log \sum_j \exp\Bigl(
         \frac{\mathbf{x}_k \cdot \mathbf{b}_j}{\tau} \Bigr) \Bigr]
 
-    Blocks of the bank pass with a running maximum; backward computes the softmax again, so nothing of size ``n x m`` outlives
-    a block. A zero row stays zero.
+    The bank passes in blocks, and backward computes the softmax of a block again, so nothing of size ``n x m`` outlives a
+    block. A zero row stays zero.
 
     Args:
         x: Anchors ``[n, d]``.
@@ -38,27 +38,38 @@ def info_nce(x: Tensor, y: Tensor, temperature: float, bank: Optional[Tensor] = 
 
 
 class _LogSumExp(torch.autograd.Function):
-    r"""Row-wise :math:`\log \sum_j \exp(s \, \mathbf{x}_k \cdot \mathbf{b}_j)`."""
+    r"""Row-wise :math:`\log \sum_j \exp(s \, \mathbf{x}_k \cdot \mathbf{b}_j)` of unit rows.
+
+    Cosines are at most 1, so up to a scale of 60 the sum fits float32 without subtracting a maximum: one pass over a block
+    instead of three. A bank of one block keeps its exponentials for backward, a larger one computes them again.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bank: Tensor, scale: float, block_size: int) -> Tensor:
-        total = None
+        left, total, share = scale * x, None, None
         for block in bank.split(block_size):
-            part = ((scale * x) @ block.t()).logsumexp(dim=1) if scale > 60 else ((scale * x) @ block.t()).exp_().sum(1).log_()
+            share = left @ block.t()
+            if scale > 60:
+                part = share.logsumexp(dim=1)
+            else:
+                part = share.exp_().sum(dim=1).log_()
             total = part if total is None else torch.logaddexp(total, part)
-        ctx.save_for_backward(x, bank, total)
+        if scale > 60 or bank.size(0) > block_size:
+            share = None
+        ctx.save_for_backward(x, bank, total, share)
         ctx.scale, ctx.block_size = scale, block_size
         return total
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
-        x, bank, total = ctx.saved_tensors
-        grad_x, grad_bank = torch.zeros_like(x), []
+        x, bank, total, kept = ctx.saved_tensors
         weight = (grad * ctx.scale).unsqueeze(1)
-        # exp(s x.b - total) as a product with one more column, so that the block needs one pass only.
-        left = torch.cat([ctx.scale * x, -total.unsqueeze(1)], dim=1)
+        if kept is not None:
+            weight = weight * (-total).exp().unsqueeze(1)
+            return weight * (kept @ bank), kept.t() @ (weight * x), None, None
+        grad_x, grad_bank = torch.zeros_like(x), []
         for block in bank.split(ctx.block_size):
-            share = (left @ torch.cat([block, block.new_ones(block.size(0), 1)], dim=1).t()).exp_()
+            share = ((ctx.scale * x) @ block.t()).sub_(total.unsqueeze(1)).exp_()
             grad_x += share @ block
             grad_bank.append(share.t() @ (weight * x))
         return weight * grad_x, torch.cat(grad_bank), None, None

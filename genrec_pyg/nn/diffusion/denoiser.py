@@ -2,6 +2,7 @@ r"""Denoisers: from a noisy row of the user-item matrix and its step to logits o
 from __future__ import annotations
 
 import math
+from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +39,8 @@ class Denoiser(GraphModule):
     """
     #: Whether :meth:`InterestGenerator.fit <genrec_pyg.nn.diffusion.InterestGenerator.fit>` trains it by gradient.
     trainable: bool = True
+    #: Objective that is built into the denoiser and overrides the generator's.
+    objective: Optional[str] = None
 
     def reset_parameters(self) -> None:
         r"""Draws all parameters anew."""

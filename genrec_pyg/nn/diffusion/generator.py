@@ -27,6 +27,21 @@ class Debias(Protocol):
         r"""Boolean ``[n]``: keep the change of entry ``(user, item)``; ``added`` marks 0 to 1, the others are 1 to 0."""
 
 
+class Candidates(NamedTuple):
+    r"""Entries that may take a generated value, descending in probability within a user.
+
+    Args:
+        user: Users ``[n]``, ascending.
+        item: Items ``[n]``.
+        probability: Predicted probability of a clean one ``[n]``.
+        observed: Boolean ``[n]``: the training rows have a one here.
+    """
+    user: Tensor
+    item: Tensor
+    probability: Tensor
+    observed: Tensor
+
+
 class GeneratedEdges(NamedTuple):
     r"""Edges made by a generator.
 
@@ -93,7 +108,7 @@ class InterestGenerator(GraphModule):
         self.graph = graph
         self.denoiser = denoiser
         self.process = process
-        self.objective = objective
+        self.objective = 'focal' if process.released else denoiser.objective or objective
         self.focal_alpha = focal_alpha
         self.variational_weight = variational_weight
         self.contrast_weight = contrast_weight
@@ -114,11 +129,12 @@ class InterestGenerator(GraphModule):
         self._optimizer: Optional[torch.optim.Optimizer] = None
         self._optimizer_state: Optional[dict[str, Any]] = None
         self._adjacencies: dict[bool, Adjacency] = {}
+        self._candidates: Optional[Candidates] = None
 
     def reset_parameters(self) -> None:
         r"""Draws the denoiser anew and forgets its optimiser and the generated edges."""
         self.denoiser.reset_parameters()
-        self._optimizer = self._optimizer_state = None
+        self._optimizer = self._optimizer_state = self._candidates = None
         self._set_edges(None)
 
     @property
@@ -133,7 +149,7 @@ class InterestGenerator(GraphModule):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InterestGenerator:
         super()._apply(fn, recurse)
-        self._adjacencies = {}  # made from the edges, which have moved
+        self._adjacencies, self._candidates = {}, None  # made again where the graph has moved to
         return self
 
     def rows(self, user: Tensor) -> SparseRows:
@@ -198,8 +214,7 @@ class InterestGenerator(GraphModule):
         for step in range(last, -1, -1):
             t = torch.full((rows.num_rows,), step, dtype=torch.long, device=rows.col.device)
             logits = self.denoiser(state, t, views)
-            objective = 'focal' if self.process.released else self.objective
-            probability = objectives.clean_probability(logits, rows.count(), objective)
+            probability = objectives.clean_probability(logits, rows.count(), self.objective)
             if step > 0:
                 state = self.process.reverse(state, probability, step, rates)
         return probability
@@ -222,36 +237,42 @@ class InterestGenerator(GraphModule):
         r"""Rebuilds the generated edges of all users; returns the share of new edges and seconds."""
         begin = time.perf_counter()
         self.denoiser.eval()
-        parts = []
-        for user in torch.arange(self.graph.num_users, device=views.embedding.device).split(self.batch_size):
-            rows = self.rows(user)
-            parts.append(self._choose(user, rows, self.sample(rows, views)))
-        user, item, probability, observed = (torch.cat(column) for column in zip(*parts))
+        constant = not self.denoiser.trainable and self.start == 'observed'
+        candidates = self._candidates if constant else None
+        if candidates is None:
+            users = torch.arange(self.graph.num_users, device=views.embedding.device)
+            parts = [self._rank(user, views) for user in users.split(self.batch_size)]
+            candidates = Candidates(*(torch.cat(column) for column in zip(*parts)))
+            self._candidates = candidates if constant else None
+        user, item, probability, observed = self._choose(candidates)
         kept = torch.rand(user.numel(), device=user.device) < self.keep
         self._set_edges(GeneratedEdges(torch.stack([user, item]), probability, kept))
         share = float((~observed).float().mean()) if observed.numel() else 0.0
         return {'generated_edges': float(user.numel()), 'share_new_edges': share,
                 'seconds_rebuild': time.perf_counter() - begin}
 
-    def _choose(self, user: Tensor, rows: SparseRows, probability: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _rank(self, user: Tensor, views: ItemViews) -> Candidates:
+        rows = self.rows(user)
         exclude = (rows.rowptr, rows.col) if self.candidates == 'new' else (None, None)
-        top, item = topk_excluding(probability, self.gen_topk, *exclude)
+        probability, item = topk_excluding(self.sample(rows, views), self.gen_topk, *exclude)
         row = torch.arange(rows.num_rows, device=user.device).unsqueeze(1).expand_as(item)
         valid = item < rows.num_items
-        row, item, top = row[valid], item[valid], top[valid]
-        observed = _is_one(rows, row, item)
-        one = torch.rand_like(top) < top if self.final == 'sample' else top > 0
-        keep_change = torch.ones_like(one)
+        row, item = row[valid], item[valid]
+        return Candidates(user[row], item, probability[valid], rows.contains(row, item))
+
+    def _choose(self, candidates: Candidates) -> Candidates:
+        user, item, probability, observed = candidates
+        one = torch.rand_like(probability) < probability if self.final == 'sample' else probability > 0
         changed = one != observed
         if self.debias is not None and bool(changed.any()):
-            keep_change[changed] = self.debias.filter(user[row[changed]], item[changed], one[changed])
-        one = torch.where(keep_change, one, observed)
-        row, item, top, observed = row[one], item[one], top[one], observed[one]
-        # Entries come in descending order of probability within a row, so the first rebuild_k of a row are its best.
-        count = torch.bincount(row, minlength=rows.num_rows)
-        rank = torch.arange(row.numel(), device=row.device) - (count.cumsum(0) - count)[row]
+            undone = ~self.debias.filter(user[changed], item[changed], one[changed])
+            one[changed] = one[changed] ^ undone
+        user, item, probability, observed = (column[one] for column in candidates)
+        # Within a user candidates descend in probability, so the first rebuild_k are the best.
+        count = torch.bincount(user, minlength=self.graph.num_users)
+        rank = torch.arange(user.numel(), device=user.device) - (count.cumsum(0) - count)[user]
         best = rank < self.rebuild_k
-        return user[row[best]], item[best], top[best], observed[best]
+        return Candidates(user[best], item[best], probability[best], observed[best])
 
     def adjacency(self) -> Optional[Adjacency]:
         r"""Normalised adjacency of the generated graph with self loops, or none before the first :meth:`generate`.
@@ -322,7 +343,3 @@ def modality_contrast(probability: Tensor, rows: SparseRows, views: ItemViews, t
                                                          predicted.chunk(views.num_modalities, dim=1))]
     return sum(terms)
 
-
-def _is_one(rows: SparseRows, row: Tensor, item: Tensor) -> Tensor:
-    own = rows.row() * rows.num_items + rows.col
-    return torch.isin(row * rows.num_items + item, own)

@@ -40,6 +40,7 @@ class LinearDenoiser(Denoiser):
         num_iterations: Subspace iterations.
     """
     trainable = False
+    objective = 'squared'
 
     def __init__(self, graph: TrainingGraph, process: FlipProcess, rank: int = 512, modality_weight: float = 50.0,
                  num_iterations: int = 6):

@@ -83,14 +83,17 @@ def _focal(logits: Tensor, rows: SparseRows, weight_one: float, weight_zero: flo
 def clean_probability(logits: Tensor, count: Tensor, objective: str) -> Tensor:
     r"""Probability ``[B, I]`` that a clean entry is one, as the objective understands its logits.
 
-    Binary objectives: the logistic function. Multinomial: with ``n`` draws from :math:`\pi = \mathrm{softmax}(\mathbf{z})` an
+    Binary objectives: the logistic function. Squared error (the closed-form denoiser): its estimate of the expectation, cut to
+    [0, 1]. Multinomial: with ``n`` draws from :math:`\pi = \mathrm{softmax}(\mathbf{z})` an
     item is present with probability :math:`1 - (1 - \pi_i)^n`; ``n`` is the number of ones of the row, at least one.
 
     Args:
         logits: Logits ``[B, I]``.
         count: Ones per clean row ``[B]``.
-        objective: One of :data:`OBJECTIVES`.
+        objective: One of :data:`OBJECTIVES` or ``'squared'``.
     """
+    if objective == 'squared':
+        return logits.clamp(0, 1)
     if objective != 'multinomial':
         return torch.sigmoid(logits)
     draws = count.clamp(min=1).to(logits.dtype).unsqueeze(1)
@@ -125,8 +128,7 @@ def variational_loss(probability: Tensor, rows: SparseRows, noisy: SparseRows, t
     loss = (weight * background.sum(dim=1)).sum()
     touched = torch.unique(torch.cat([rows.row() * rows.num_items + rows.col, noisy.row() * noisy.num_items + noisy.col]))
     row, col = touched // rows.num_items, touched % rows.num_items
-    clean = _contains(rows, touched)
-    state = _contains(noisy, touched)
+    clean, state = rows.contains(row, col).long(), noisy.contains(row, col).long()
     p = probability[row, col]
     target = table[row, state, clean]
     exact = _bernoulli_kl(target, table[row, state, 0], table[row, state, 1], p)
@@ -140,10 +142,3 @@ def _bernoulli_kl(target: Tensor, if_zero: Tensor, if_one: Tensor, probability: 
     return (torch.special.xlogy(target, target) - target * mixed.log()
             + torch.special.xlogy(1 - target, 1 - target) - (1 - target) * torch.log1p(-mixed))
 
-
-def _contains(rows: SparseRows, key: Tensor) -> Tensor:
-    own = rows.row() * rows.num_items + rows.col
-    position = torch.searchsorted(own, key).clamp(max=max(own.numel() - 1, 0))
-    if own.numel() == 0:
-        return torch.zeros_like(key)
-    return (own[position] == key).long()

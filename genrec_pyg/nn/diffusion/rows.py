@@ -34,6 +34,10 @@ class SparseRows(NamedTuple):
         r"""Ones per row ``[B]``, int64."""
         return self.rowptr.diff().long()
 
+    def contains(self, row: Tensor, item: Tensor) -> Tensor:
+        r"""Boolean ``[n]``: the entry ``(row, item)`` is a one."""
+        return torch.isin(row * self.num_items + item, self.row() * self.num_items + self.col)
+
     def dense(self) -> Tensor:
         r"""Float matrix ``[B, I]``; only for one batch of rows at a time."""
         x = torch.zeros(self.num_rows, self.num_items, device=self.col.device)

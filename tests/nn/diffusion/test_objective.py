@@ -59,6 +59,7 @@ def test_clean_probability_of_the_multinomial_is_the_chance_of_at_least_one_draw
     expected = torch.stack([1 - (1 - share[0]) ** 2, share[1], 1 - (1 - share[2]) ** 5])
     assert torch.allclose(p, expected)
     assert torch.equal(clean_probability(logits, ROWS.count(), 'bce'), logits.sigmoid())
+    assert torch.equal(clean_probability(torch.tensor([[-0.2, 0.3, 1.4]]), ROWS.count(), 'squared'), torch.tensor([[0, 0.3, 1]]))
 
 
 def test_variational_term_equals_plain_formula_and_vanishes_for_the_truth(logits):
