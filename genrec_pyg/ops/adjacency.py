@@ -7,62 +7,152 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
+from genrec_pyg.exceptions import DataError
+
+
+class _Pattern:
+    r"""Positions of the entries of a sparse matrix, and the positions of its transpose once they were needed."""
+
+    def __init__(self, rowptr: Tensor, col: Tensor, size: tuple[int, int]):
+        index_type = torch.int32 if max(*size, col.numel()) < 2 ** 31 else torch.int64
+        self.rowptr = rowptr.to(index_type)
+        self.col = col.to(index_type)
+        self.size = size
+        self._transposed: Optional[tuple[_Pattern, Tensor]] = None
+
+    def row(self) -> Tensor:
+        r"""Row of every entry ``[nnz]``, int64."""
+        return torch.repeat_interleave(self.rowptr.diff().long(), output_size=self.col.numel())
+
+    def t(self) -> tuple[_Pattern, Tensor]:
+        r"""The transposed positions, and for each of its entries the position of that entry here."""
+        if self._transposed is None:
+            order = torch.argsort(self.col, stable=True)
+            pattern = _Pattern(_row_offsets(self.col, self.size[1]), self.row()[order], (self.size[1], self.size[0]))
+            self._transposed = pattern, order
+        return self._transposed
+
 
 class Adjacency:
     r"""Immutable sparse matrix ``[M, N]`` in CSR layout that keeps its transpose once it was needed.
 
-    Row ``i`` collects from its columns: :math:`\mathbf{y}_i = \sum_j a_{ij} \mathbf{x}_j`. Indices are int32 where sizes and
-    number of entries allow it.
+    Row ``i`` collects from its columns: :math:`\mathbf{y}_i = \sum_j a_{ij} \mathbf{x}_j`, so rows are the targets of
+    messages and columns their sources. Indices are int32 where sizes and number of entries allow it. Rows and the whole
+    matrix may be empty, shapes rectangular.
 
     Args:
         rowptr: Row offsets ``[M + 1]``.
         col: Columns ``[nnz]``, ascending within a row.
         value: Entries ``[nnz]`` or :obj:`None` for ones.
         size: Shape ``(M, N)``.
-        symmetric: Whether the matrix equals its transpose; then no transpose is ever built.
+        symmetric: Whether the matrix equals its transpose; then no transpose is ever built. Not checked.
+
+    Raises:
+        DataError: If the lengths of ``rowptr``, ``col``, ``value`` do not fit each other and ``size``.
     """
 
     def __init__(self, rowptr: Tensor, col: Tensor, value: Optional[Tensor], size: tuple[int, int], symmetric: bool = False):
-        index_type = torch.int32 if max(*size, col.numel()) < 2 ** 31 else torch.int64
-        self.rowptr = rowptr.to(index_type)
-        self.col = col.to(index_type)
+        size = (int(size[0]), int(size[1]))
+        if rowptr.numel() != size[0] + 1 or symmetric and size[0] != size[1]:
+            raise DataError(f'adjacency: size {size} with {rowptr.numel()} row offsets (symmetric={symmetric}), accepted are '
+                            'M + 1 offsets for (M, N), and M = N if symmetric')
+        if value is not None and value.shape != col.shape:
+            raise DataError(f'adjacency: values of shape {tuple(value.shape)}, accepted is one value per entry, '
+                            f'{tuple(col.shape)}')
+        self._set(_Pattern(rowptr, col, size), value, symmetric)
+
+    def _set(self, pattern: _Pattern, value: Optional[Tensor], symmetric: bool) -> None:
+        self._pattern = pattern
         self.value = value
-        self.size = (int(size[0]), int(size[1]))
         self.symmetric = symmetric
-        self._transposed: Optional[Adjacency] = self if symmetric else None
+        self._transposed: Optional[Adjacency] = None
+
+    @classmethod
+    def _make(cls, pattern: _Pattern, value: Optional[Tensor], symmetric: bool = False) -> Adjacency:
+        out = cls.__new__(cls)
+        out._set(pattern, value, symmetric)
+        return out
 
     @classmethod
     def from_edge_index(cls, edge_index: Tensor, edge_weight: Optional[Tensor] = None, size: Optional[tuple[int, int]] = None,
                         symmetric: bool = False) -> Adjacency:
-        r"""From rows ``edge_index[0]`` and columns ``edge_index[1]``; repeated entries are summed, or kept once without
-        weights."""
+        r"""From rows ``edge_index[0]`` and columns ``edge_index[1]``, in any order.
+
+        Args:
+            edge_index: Rows and columns ``[2, E]``, int64.
+            edge_weight: Entries ``[E]``; those of a repeated pair are summed. Without them a repeated pair counts once.
+            size: Shape ``(M, N)``; the largest ids plus one by default.
+            symmetric: Whether the caller knows the matrix to be symmetric.
+
+        Raises:
+            DataError: If ids are outside the shape or the lengths differ.
+        """
         row, col = edge_index
         if size is None:
             size = (int(row.max()) + 1 if row.numel() else 0, int(col.max()) + 1 if col.numel() else 0)
-        key = row * size[1] + col
-        unique, inverse = torch.unique(key, return_inverse=True)
-        value = edge_weight
-        if value is not None:
-            value = value.new_zeros(unique.numel()).index_add(0, inverse, value)
-        row, col = unique // max(size[1], 1), unique % max(size[1], 1)
-        rowptr = torch.cat([row.new_zeros(1), torch.bincount(row, minlength=size[0]).cumsum(0)])
-        return cls(rowptr, col, value, size, symmetric)
+        size = (int(size[0]), int(size[1]))
+        for name, index, bound in (('row', row, size[0]), ('column', col, size[1])):
+            if index.numel() and (int(index.min()) < 0 or int(index.max()) >= bound):
+                raise DataError(f'adjacency: {name} ids from {int(index.min())} to {int(index.max())}, accepted are 0 to '
+                                f'{bound - 1}')
+        if edge_weight is not None and edge_weight.shape != row.shape:
+            raise DataError(f'adjacency: edge weights of shape {tuple(edge_weight.shape)}, accepted is one per edge, '
+                            f'{tuple(row.shape)}')
+        value, key = edge_weight, row * size[1] + col
+        if not bool((key[1:] > key[:-1]).all()):
+            if value is None:
+                key = torch.unique(key)
+            else:
+                key, inverse = torch.unique(key, return_inverse=True)
+                value = value.new_zeros(key.numel()).index_add(0, inverse, value)
+            row, col = key // max(size[1], 1), key % max(size[1], 1)
+        return cls(_row_offsets(row, size[0]), col, value, size, symmetric)
 
     @classmethod
-    def from_sparse_tensor(cls, adj: Any) -> Adjacency:
-        r"""From a ``torch_sparse.SparseTensor`` or a sparse :class:`torch.Tensor`."""
-        if isinstance(adj, Tensor):
+    def from_sparse_tensor(cls, adj: Any, symmetric: bool = False) -> Adjacency:
+        r"""From a ``torch_sparse.SparseTensor`` or a sparse :class:`torch.Tensor` of any layout.
+
+        Raises:
+            DataError: If an entry is not a scalar.
+        """
+        if not isinstance(adj, Tensor):
+            (rowptr, col, value), size = adj.csr(), tuple(adj.sizes())
+        elif adj.layout == torch.sparse_csr:
+            rowptr, col, value, size = adj.crow_indices(), adj.col_indices(), adj.values(), tuple(adj.shape)
+        else:
             adj = adj.to_sparse_coo().coalesce()
-            return cls.from_edge_index(adj.indices(), adj.values(), tuple(adj.shape))
-        row, col, value = adj.coo()
-        return cls.from_edge_index(torch.stack([row, col]), value, tuple(adj.sizes()))
+            row, col, value, size = *adj.indices(), adj.values(), tuple(adj.shape)
+            rowptr = _row_offsets(row, size[0])
+        if len(size) != 2 or value is not None and value.dim() != 1:
+            raise DataError(f'adjacency: sparse tensor of shape {size}, accepted is a matrix of scalars')
+        row = torch.repeat_interleave(rowptr.diff().long(), output_size=col.numel())
+        key = row * size[1] + col
+        if bool((key[1:] > key[:-1]).all()):
+            return cls(rowptr, col, value, size, symmetric)
+        value = value if value is not None else torch.ones(col.numel(), device=col.device)
+        return cls.from_edge_index(torch.stack([row, col.long()]), value, size, symmetric)
 
     @classmethod
-    def from_scipy(cls, matrix: Any) -> Adjacency:
-        r"""From any SciPy sparse matrix."""
+    def from_scipy(cls, matrix: Any, symmetric: bool = False) -> Adjacency:
+        r"""From any SciPy sparse matrix, entries as float32."""
         matrix = matrix.tocoo()
         edge_index = torch.stack([torch.from_numpy(matrix.row).long(), torch.from_numpy(matrix.col).long()])
-        return cls.from_edge_index(edge_index, torch.from_numpy(matrix.data).float(), matrix.shape)
+        return cls.from_edge_index(edge_index, torch.from_numpy(matrix.data).float(), matrix.shape, symmetric)
+
+    @property
+    def rowptr(self) -> Tensor:
+        r"""Row offsets ``[M + 1]``."""
+        return self._pattern.rowptr
+
+    @property
+    def col(self) -> Tensor:
+        r"""Columns ``[nnz]``, ascending within a row."""
+        return self._pattern.col
+
+    @property
+    def size(self) -> tuple[int, int]:
+        r"""Shape ``(M, N)``."""
+        return self._pattern.size
 
     @property
     def nnz(self) -> int:
@@ -76,31 +166,43 @@ class Adjacency:
 
     def row(self) -> Tensor:
         r"""Row of every entry ``[nnz]``, int64."""
-        return torch.repeat_interleave(self.rowptr.diff().long(), output_size=self.nnz)
+        return self._pattern.row()
 
     def row_degree(self) -> Tensor:
         r"""Stored entries per row ``[M]``, int64."""
         return self.rowptr.diff().long()
 
     def to_edge_index(self) -> tuple[Tensor, Tensor]:
-        r"""Rows and columns ``[2, nnz]`` (int64) and values ``[nnz]``."""
+        r"""Rows and columns ``[2, nnz]`` (int64) and values ``[nnz]``.
+
+        PyG's flow from source to target wants columns first: pass ``edge_index.flip(0)`` to a
+        :class:`~torch_geometric.nn.conv.MessagePassing` layer.
+        """
         value = torch.ones(self.nnz, device=self.device) if self.value is None else self.value
         return torch.stack([self.row(), self.col.long()]), value
 
     def t(self) -> Adjacency:
         r"""The transpose, built once; the matrix itself where it is symmetric."""
-        if self._transposed is None:
-            col = self.col.long()
-            order = torch.argsort(col, stable=True)
-            rowptr = torch.cat([col.new_zeros(1), torch.bincount(col, minlength=self.size[1]).cumsum(0)])
-            value = None if self.value is None else self.value[order]
-            self._transposed = Adjacency(rowptr, self.row()[order], value, (self.size[1], self.size[0]))
-            self._transposed._transposed = self
-        return self._transposed
+        if self.symmetric:
+            return self
+        if self._transposed is not None:
+            return self._transposed
+        pattern, order = self._pattern.t()
+        out = Adjacency._make(pattern, None if self.value is None else self.value[order])
+        # Entries that take part in differentiation are gathered anew for every graph of operations; only positions are kept.
+        if out.value is None or not out.value.requires_grad:
+            self._transposed, out._transposed = out, self
+        return out
 
     def with_value(self, value: Optional[Tensor], symmetric: bool = False) -> Adjacency:
-        r"""The same pattern with other entries ``[nnz]``."""
-        return Adjacency(self.rowptr, self.col, value, self.size, symmetric)
+        r"""The same positions, and their cached transpose, with other entries ``[nnz]``.
+
+        Raises:
+            DataError: If there is not one value per entry.
+        """
+        if value is not None and value.shape != self.col.shape:
+            raise DataError(f'adjacency: values of shape {tuple(value.shape)}, accepted is one value per entry, ({self.nnz},)')
+        return Adjacency._make(self._pattern, value, symmetric)
 
     def select_rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
         r"""``(rowptr, col)`` of the rows ``index`` ``[B]`` in this order, int64; values are dropped."""
@@ -112,17 +214,21 @@ class Adjacency:
 
     def apply(self, fn: Callable[[Tensor], Tensor]) -> Adjacency:
         r"""Moves the matrix as ``fn`` moves a tensor (device and precision), as :class:`torch.nn.Module` does."""
-        probe = fn(torch.empty(0, device=self.device) if self.value is None else self.value[:0])
-        if probe.device == self.device and (self.value is None or probe.dtype == self.value.dtype):
-            return self
         value = None if self.value is None else fn(self.value)
-        return Adjacency(self.rowptr.to(probe.device), self.col.to(probe.device), value, self.size, self.symmetric)
+        device = fn(torch.empty(0, device=self.device)).device if value is None else value.device
+        if device == self.device:
+            if value is None or value.dtype == self.value.dtype:
+                return self
+            return Adjacency._make(self._pattern, value, self.symmetric)
+        return Adjacency(self.rowptr.to(device), self.col.to(device), value, self.size, self.symmetric)
 
-    def to(self, *args: Any) -> Adjacency:
-        r"""The same matrix on another device or in another precision."""
-        return self.apply(lambda x: x.to(*args))
+    def to(self, *args: Any, **kwargs: Any) -> Adjacency:
+        r"""The same matrix on another device or in another precision; arguments as in :meth:`torch.Tensor.to`."""
+        return self.apply(lambda x: x.to(*args, **kwargs))
 
     def __add__(self, other: Adjacency) -> Adjacency:
+        if self.size != other.size:
+            raise DataError(f'adjacency: sum of sizes {self.size} and {other.size}, accepted are equal sizes')
         (first, a), (second, b) = self.to_edge_index(), other.to_edge_index()
         return Adjacency.from_edge_index(torch.cat([first, second], dim=1), torch.cat([a, b]), self.size,
                                          self.symmetric and other.symmetric)
@@ -133,3 +239,8 @@ class Adjacency:
 
     def __repr__(self) -> str:
         return f'Adjacency(size={self.size}, nnz={self.nnz}, symmetric={self.symmetric}, device={self.device})'
+
+
+def _row_offsets(row: Tensor, num_rows: int) -> Tensor:
+    count = torch.bincount(row, minlength=num_rows)
+    return torch.cat([count.new_zeros(1), count.cumsum(0)])

@@ -4,11 +4,16 @@ from __future__ import annotations
 from typing import Optional
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.ops.negative import absent_item, uniform_rank
 
 #: Above this share of flipped zeros a dense draw is cheaper than drawing positions.
 _DENSE_SHARE = 0.1
+
+#: Entries per block of dense draws.
+_DENSE_ENTRIES = 1 << 24
 
 
 def released_flip_probability(alpha_bar: Tensor, kappa: float) -> Tensor:
@@ -22,25 +27,39 @@ def released_flip_probability(alpha_bar: Tensor, kappa: float) -> Tensor:
     :math:`\bar\alpha`.
 
     Args:
-        alpha_bar: Cumulative flip rates, any shape; computed in float64.
-        kappa: Temperature, positive.
+        alpha_bar: Cumulative flip rates, any shape.
+        kappa: Temperature, positive; infinity gives the limit.
+
+    Returns:
+        Probabilities, float64.
+
+    Raises:
+        ConfigError: If ``kappa`` is not positive.
     """
+    if not kappa > 0:
+        raise ConfigError(f'kappa: got {kappa}, accepted are positive numbers')
     alpha = alpha_bar.double()
-    return ((F.softplus(kappa * alpha) - F.softplus(kappa * (alpha - 1))) / kappa).clamp(0, 1)
+    if kappa == float('inf'):
+        return alpha
+    zero = alpha.new_zeros(())
+    # softplus(x) = log(e^x + e^0), which unlike torch's softplus has no linear regime.
+    difference = torch.logaddexp(kappa * alpha, zero) - torch.logaddexp(kappa * (alpha - 1), zero)
+    return (difference / kappa).clamp(0, 1)
 
 
 def flip_dense(x: Tensor, p01: Tensor, p10: Tensor, generator: Optional[torch.Generator] = None) -> Tensor:
     r"""Flips every entry of ``x`` ``[B, I]``: zeros with probability ``p01`` ``[B]``, ones with ``p10`` ``[B]``."""
-    probability = torch.where(x > 0, 1 - p10.unsqueeze(1), p01.unsqueeze(1)).to(x.dtype)
-    return torch.bernoulli(probability, generator=generator)
+    one = torch.where(x > 0, 1 - p10.unsqueeze(1), p01.unsqueeze(1))
+    return torch.bernoulli(one, generator=generator).to(x.dtype)
 
 
 def sample_flips(rowptr: Tensor, col: Tensor, num_cols: int, p01: Tensor, p10: Tensor,
                  generator: Optional[torch.Generator] = None) -> tuple[Tensor, Tensor]:
     r"""Flips binary rows in sparse form: exactly the law of :func:`flip_dense`, at the cost of the ones before and after.
 
-    Ones survive independently. The number of zeros that flip is binomial per row; their positions are drawn uniformly among
-    the zeros, without repetition. Rows of which more than a tenth would flip are drawn densely.
+    Ones survive independently. The number of zeros that flip is binomial per row, and their positions are uniform ranks among
+    the zeros, drawn again while they repeat, so every subset of that size is equally likely. Rows of which more than a tenth
+    would flip are drawn densely, in blocks of rows.
 
     Args:
         rowptr: Row offsets ``[B + 1]``.
@@ -52,30 +71,46 @@ def sample_flips(rowptr: Tensor, col: Tensor, num_cols: int, p01: Tensor, p10: T
 
     Returns:
         ``(rowptr, col)`` of the flipped rows, int64, columns ascending within a row.
+
+    Raises:
+        ConfigError: If a probability is outside ``[0, 1]`` or there is not one per row.
     """
-    device = col.device
-    count = rowptr.diff().long()
-    row = torch.repeat_interleave(count, output_size=col.numel())
-    key = row * num_cols + col.long()
-    if p01.numel() and float(p01.max()) > _DENSE_SHARE:
-        x = torch.zeros(count.numel(), num_cols, device=device)
-        x.view(-1)[key] = 1
-        flipped = flip_dense(x, p01, p10, generator).view(-1).nonzero().view(-1)
-        return _compress(flipped, count.numel(), num_cols)
-    survives = torch.rand(col.numel(), device=device, generator=generator) >= p10[row]
-    wanted = torch.binomial((num_cols - count).to(p01.dtype), p01, generator=generator).long()
-    added = key.new_empty(0)
-    missing = wanted
+    rowptr, col = rowptr.long(), col.long()
+    num_rows = rowptr.numel() - 1
+    for name, probability in (('p01', p01), ('p10', p10)):
+        if probability.shape != (num_rows, ):
+            raise ConfigError(f'{name}: got shape {tuple(probability.shape)}, accepted is one probability per row, '
+                              f'({num_rows},)')
+        if not bool(((probability >= 0) & (probability <= 1)).all()):
+            raise ConfigError(f'{name}: got {float(probability.min())} to {float(probability.max())}, accepted are '
+                              'probabilities from 0 to 1')
+    row = torch.repeat_interleave(rowptr.diff(), output_size=col.numel())
+    dense = p01 > _DENSE_SHARE
+    survives = torch.rand(col.numel(), device=col.device, generator=generator) >= p10[row]
+    survives &= ~dense[row]
+    parts = [row[survives] * num_cols + col[survives]]
+    parts.append(_added(rowptr, col, num_cols, p01.masked_fill(dense, 0), generator))
+    for block in dense.nonzero().view(-1).split(max(_DENSE_ENTRIES // max(num_cols, 1), 1)):
+        place = torch.full((num_rows, ), -1, device=col.device).scatter(0, block, torch.arange(block.numel(), device=col.device))
+        inside = place[row] >= 0
+        x = torch.zeros(block.numel(), num_cols, device=col.device)
+        x[place[row[inside]], col[inside]] = 1
+        flipped_row, flipped_col = flip_dense(x, p01[block], p10[block], generator).nonzero().unbind(1)
+        parts.append(block[flipped_row] * num_cols + flipped_col)
+    key = torch.cat(parts).sort().values
+    count = torch.bincount(key // max(num_cols, 1), minlength=num_rows)
+    return torch.cat([count.new_zeros(1), count.cumsum(0)]), key % max(num_cols, 1)
+
+
+def _added(rowptr: Tensor, col: Tensor, num_cols: int, p01: Tensor, generator: Optional[torch.Generator]) -> Tensor:
+    r"""Keys ``row * num_cols + column`` of the zeros that become ones."""
+    free = num_cols - rowptr.diff()
+    wanted = torch.binomial(free.double(), p01.double(), generator=generator).long()
+    key, missing = rowptr.new_empty(0), wanted
     while int(missing.sum()) > 0:
-        row_new = torch.repeat_interleave(missing)
-        candidate = row_new * num_cols + torch.randint(num_cols, row_new.shape, device=device, generator=generator)
-        candidate = candidate[~torch.isin(candidate, key) & ~torch.isin(candidate, added)]
-        # A value drawn twice in one round counts once; which of the equal draws survives does not matter.
-        added = torch.cat([added, torch.unique(candidate)])
-        missing = wanted - torch.bincount(added // num_cols, minlength=count.numel())
-    return _compress(torch.cat([key[survives], added]).sort().values, count.numel(), num_cols)
-
-
-def _compress(key: Tensor, num_rows: int, num_cols: int) -> tuple[Tensor, Tensor]:
-    count = torch.bincount(key // num_cols, minlength=num_rows)
-    return torch.cat([count.new_zeros(1), count.cumsum(0)]), key % num_cols
+        row = torch.repeat_interleave(missing)
+        draw = row * num_cols + uniform_rank(free[row], generator)
+        key = torch.unique(torch.cat([key, draw]))
+        missing = wanted - torch.bincount(key // num_cols, minlength=free.numel())
+    row, rank = key // max(num_cols, 1), key % max(num_cols, 1)
+    return row * num_cols + absent_item(row, rank, rowptr, col)

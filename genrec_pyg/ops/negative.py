@@ -11,10 +11,6 @@ def sample_negatives(user: Tensor, rowptr: Tensor, col: Tensor, num_items: int,
                      generator: Optional[torch.Generator] = None) -> tuple[Tensor, Tensor]:
     r"""One uniform item per entry of ``user`` that is not among the user's training items; no rejection, no loop over users.
 
-    A uniform rank :math:`r` among the :math:`I - d_u` other items is mapped to its item by bisection: with the user's items
-    sorted, :math:`c_j - j` counts the other items below the ``j``-th, so the answer is :math:`r` plus the number of ``j``
-    with :math:`c_j - j \le r`.
-
     Args:
         user: Users ``[n]``.
         rowptr: Row offsets ``[U + 1]`` of training items.
@@ -26,18 +22,36 @@ def sample_negatives(user: Tensor, rowptr: Tensor, col: Tensor, num_items: int,
         Items ``[n]`` and a boolean mask ``[n]``, false where the user has interacted with every item (the item is then 0).
     """
     rowptr = rowptr.long()
-    begin = rowptr[user]
-    free = num_items - (rowptr[user + 1] - begin)
+    free = num_items - (rowptr[user + 1] - rowptr[user])
     valid = free > 0
-    draw = torch.rand(user.numel(), dtype=torch.float64, device=user.device, generator=generator)
-    rank = torch.minimum((draw * free).long(), (free - 1).clamp(min=0))
-    low, high = begin.clone(), rowptr[user + 1]
-    offset = begin
-    last = max(col.numel() - 1, 0)
+    item = absent_item(user, uniform_rank(free, generator), rowptr, col)
+    return torch.where(valid, item, torch.zeros_like(item)), valid
+
+
+def uniform_rank(count: Tensor, generator: Optional[torch.Generator] = None) -> Tensor:
+    r"""One uniform integer in ``[0, count)`` per entry of ``count`` (int64); 0 where the count is 0."""
+    draw = torch.rand(count.shape, dtype=torch.float64, device=count.device, generator=generator)
+    return torch.minimum((draw * count).long(), (count - 1).clamp(min=0))
+
+
+def absent_item(row: Tensor, rank: Tensor, rowptr: Tensor, col: Tensor) -> Tensor:
+    r"""The item of rank :math:`r` (from 0) among those that a row does not hold.
+
+    With the :math:`j`-th item of the row :math:`c_j`, ascending, :math:`c_j - j` absent items lie below it, so the answer is
+    :math:`r` plus the number of :math:`j` with :math:`c_j - j \le r`, found by bisection over all queries at once.
+
+    Args:
+        row: Rows ``[n]``.
+        rank: Ranks ``[n]``.
+        rowptr: Row offsets, int64.
+        col: Items, ascending within a row.
+    """
+    begin, high = rowptr[row], rowptr[row + 1]
+    low, last = begin, max(col.numel() - 1, 0)
     longest = int(rowptr.diff().max()) if rowptr.numel() > 1 else 0
     for _ in range(longest.bit_length()):
         middle = (low + high) // 2
-        below = (low < high) & (col[middle.clamp(max=last)].long() - (middle - offset) <= rank)
-        low, high = torch.where(below, middle + 1, low), torch.where(below | (low >= high), high, middle)
-    item = rank + (low - offset)
-    return torch.where(valid, item, torch.zeros_like(item)), valid
+        open_ = low < high
+        below = open_ & (col[middle.clamp(max=last)] - (middle - begin) <= rank)
+        low, high = torch.where(below, middle + 1, low), torch.where(open_ & ~below, middle, high)
+    return rank + (low - begin)

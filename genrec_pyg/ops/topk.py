@@ -6,6 +6,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from genrec_pyg.exceptions import ConfigError
+
 
 def topk_excluding(scores: Tensor, k: int, rowptr: Optional[Tensor] = None,
                    col: Optional[Tensor] = None) -> tuple[Tensor, Tensor]:
@@ -20,31 +22,13 @@ def topk_excluding(scores: Tensor, k: int, rowptr: Optional[Tensor] = None,
     Returns:
         Scores and indices ``[B, k]``, descending. A row with fewer than ``k`` candidates is padded with score
         :math:`-\infty` and index ``I``, which is no item: padding can never count as a hit.
+
+    Raises:
+        ConfigError: If ``k`` is negative or the row offsets do not fit the scores.
     """
-    num_rows, num_items = scores.shape
     if rowptr is not None and col.numel() > 0:
-        row = torch.repeat_interleave(rowptr.diff().long(), output_size=col.numel())
-        scores = scores.index_put((row, col.long()), scores.new_tensor(-torch.inf))
-    width = min(k, num_items)
-    # One entry more tells whether a tie straddles the border, where torch.topk may take either.
-    probe = min(width + 1, num_items)
-    value, index = scores.topk(probe, dim=1)
-    if probe > width > 0:
-        tied = (value[:, width - 1] == value[:, width]) & (value[:, width] > -torch.inf)
-        if bool(tied.any()):
-            rows = tied.nonzero().view(-1)
-            order = torch.argsort(scores[rows], dim=1, descending=True, stable=True)[:, :probe]
-            index[rows], value[rows] = order, scores[rows].gather(1, order)
-        value, index = value[:, :width], index[:, :width]
-    by_index = index.argsort(dim=1)
-    value, index = value.gather(1, by_index), index.gather(1, by_index)
-    by_score = value.argsort(dim=1, descending=True, stable=True)
-    value, index = value.gather(1, by_score), index.gather(1, by_score)
-    index = index.masked_fill(value == -torch.inf, num_items)
-    if width < k:
-        value = torch.cat([value, value.new_full((num_rows, k - width), -torch.inf)], dim=1)
-        index = torch.cat([index, index.new_full((num_rows, k - width), num_items)], dim=1)
-    return value, index
+        scores = scores.clone()
+    return _topk_(scores, k, rowptr, col)
 
 
 def masked_topk(user: Tensor, item: Tensor, k: int, rowptr: Optional[Tensor] = None, col: Optional[Tensor] = None,
@@ -61,14 +45,59 @@ def masked_topk(user: Tensor, item: Tensor, k: int, rowptr: Optional[Tensor] = N
 
     Returns:
         As :func:`topk_excluding`.
+
+    Raises:
+        ConfigError: If ``k`` or ``block_size`` is out of range or the row offsets do not fit the users.
     """
+    if block_size < 1:
+        raise ConfigError(f'block_size: got {block_size}, accepted are integers from 1')
+    if rowptr is not None and rowptr.numel() != user.size(0) + 1:
+        raise ConfigError(f'masked_topk: {rowptr.numel()} row offsets for {user.size(0)} users, accepted is one more')
     parts = []
-    for begin in range(0, user.size(0), block_size):
+    for begin in range(0, max(user.size(0), 1), block_size):
         end = min(begin + block_size, user.size(0))
-        exclude = (None, None)
+        excluded = (None, None)
         if rowptr is not None:
-            exclude = (rowptr[begin:end + 1] - rowptr[begin], col[int(rowptr[begin]):int(rowptr[end])])
-        parts.append(topk_excluding(user[begin:end] @ item.t(), k, *exclude))
-    if not parts:
-        return user.new_empty(0, k), torch.empty(0, k, dtype=torch.long, device=user.device)
+            excluded = (rowptr[begin:end + 1] - rowptr[begin], col[int(rowptr[begin]):int(rowptr[end])])
+        parts.append(_topk_(user[begin:end] @ item.t(), k, *excluded))
     return torch.cat([value for value, _ in parts]), torch.cat([index for _, index in parts])
+
+
+def _topk_(scores: Tensor, k: int, rowptr: Optional[Tensor], col: Optional[Tensor]) -> tuple[Tensor, Tensor]:
+    r"""As :func:`topk_excluding`, but writes into ``scores``."""
+    num_rows, num_items = scores.shape
+    if k < 0:
+        raise ConfigError(f'k: got {k}, accepted are integers from 0')
+    if rowptr is not None:
+        if rowptr.numel() != num_rows + 1:
+            raise ConfigError(f'topk: {rowptr.numel()} row offsets for {num_rows} rows of scores, accepted is one more')
+        row = torch.repeat_interleave(rowptr.diff().long(), output_size=col.numel())
+        scores.index_put_((row, col.long()), scores.new_tensor(-torch.inf))
+    width = min(k, num_items)
+    # One entry more tells whether a tie straddles the border, where torch.topk may take either.
+    value, index = scores.topk(min(width + 1, num_items), dim=1)
+    if num_items > width > 0:
+        tied = (value[:, width - 1] == value[:, width]) & (value[:, width] > -torch.inf)
+        value, index = value[:, :width], index[:, :width]
+        rows = tied.nonzero().view(-1)
+        if rows.numel() > 0:
+            index[rows] = _lowest_of_ties(scores[rows], value[rows], index[rows])
+    else:
+        value, index = value[:, :width], index[:, :width]
+    index, order = index.sort(dim=1)
+    value, order = value.gather(1, order).sort(dim=1, descending=True, stable=True)
+    index = index.gather(1, order).masked_fill(value == -torch.inf, num_items)
+    if width < k:
+        value = torch.cat([value, value.new_full((num_rows, k - width), -torch.inf)], dim=1)
+        index = torch.cat([index, index.new_full((num_rows, k - width), num_items)], dim=1)
+    return value, index
+
+
+def _lowest_of_ties(scores: Tensor, value: Tensor, index: Tensor) -> Tensor:
+    r"""Gives the places of a top-k that hold its lowest score to the lowest ids among all entries of that score."""
+    num_items, width = scores.size(1), value.size(1)
+    border = value[:, -1:]
+    ids = torch.arange(num_items, device=scores.device, dtype=torch.int32)
+    lowest = torch.where(scores == border, ids, num_items).topk(width, dim=1, largest=False).values
+    place = torch.arange(width, device=scores.device) - (value > border).sum(dim=1, keepdim=True)
+    return torch.where(place >= 0, lowest.gather(1, place.clamp(min=0)).long(), index)

@@ -1,0 +1,80 @@
+r"""Back ends of the sparse product: plain functions on CSR components, without gradients."""
+from __future__ import annotations
+
+from typing import Optional, Protocol
+
+import torch
+from torch import Tensor
+
+from genrec_pyg.exceptions import ConfigError
+
+
+class Kernel(Protocol):
+    r"""Computes :math:`s \, (\mathbf{A} \mathbf{x} + \mathbf{b})`, or :math:`s \, \mathbf{A} \mathbf{x}` without ``add``.
+
+    Args:
+        rowptr: Row offsets ``[M + 1]`` of :math:`\mathbf{A}`.
+        col: Columns ``[nnz]``.
+        value: Entries ``[nnz]`` in the precision of ``x``, :obj:`None` for ones.
+        size: Shape ``(M, N)``.
+        x: Dense ``[N, d]``, contiguous, at least float32.
+        add: Dense ``[M, d]``, left unchanged.
+        scale: Factor :math:`s`.
+    """
+
+    def __call__(self, rowptr: Tensor, col: Tensor, value: Optional[Tensor], size: tuple[int, int], x: Tensor,
+                 add: Optional[Tensor] = None, scale: float = 1.0) -> Tensor:
+        ...
+
+
+def _csr(rowptr: Tensor, col: Tensor, value: Optional[Tensor], size: tuple[int, int], x: Tensor,
+         add: Optional[Tensor] = None, scale: float = 1.0) -> Tensor:
+    value = x.new_ones(col.numel()) if value is None else value
+    matrix = torch.sparse_csr_tensor(rowptr, col, value, size, check_invariants=False)
+    if add is not None:
+        return torch.addmm(add, matrix, x, beta=scale, alpha=scale)
+    # Into memory never read (beta = 0): ``matrix @ x`` would fill it with zeros and copy it first.
+    return x.new_empty(size[0], x.size(1)).addmm_(matrix, x, beta=0, alpha=scale)
+
+
+def _scatter(rowptr: Tensor, col: Tensor, value: Optional[Tensor], size: tuple[int, int], x: Tensor,
+             add: Optional[Tensor] = None, scale: float = 1.0) -> Tensor:
+    row = torch.repeat_interleave(rowptr.diff(), output_size=col.numel())
+    message = x.index_select(0, col)
+    if value is not None:
+        message *= value.unsqueeze(1)
+    out = x.new_zeros(size[0], x.size(1)) if add is None else add.clone()
+    return out.index_add_(0, row, message).mul_(scale)
+
+
+def _torch_sparse(rowptr: Tensor, col: Tensor, value: Optional[Tensor], size: tuple[int, int], x: Tensor,
+                  add: Optional[Tensor] = None, scale: float = 1.0) -> Tensor:
+    try:
+        import torch_sparse
+    except ImportError as error:
+        raise ConfigError("backend: 'torch_sparse' needs the package torch-sparse, which is not installed; accepted without "
+                          "it are 'auto', 'csr' and 'scatter'") from error
+    matrix = torch_sparse.SparseTensor(rowptr=rowptr.long(), col=col.long(), value=value, sparse_sizes=size, is_sorted=True,
+                                       trust_data=True)
+    out = torch_sparse.matmul(matrix, x)
+    return (out if add is None else out.add_(add)).mul_(scale)
+
+
+#: Back ends by name. A kernel for another device registers here, and under its device in :data:`DEFAULT_BACKENDS`.
+BACKENDS: dict[str, Kernel] = {'csr': _csr, 'torch_sparse': _torch_sparse, 'scatter': _scatter}
+
+#: What ``backend='auto'`` means per type of device; everywhere else it is ``'scatter'``, which runs on any.
+DEFAULT_BACKENDS: dict[str, str] = {'cpu': 'csr', 'cuda': 'csr'}
+
+
+def find_backend(name: str, device: torch.device) -> Kernel:
+    r"""The kernel called ``name``, or the default of ``device`` for ``'auto'``.
+
+    Raises:
+        ConfigError: If the name is unknown.
+    """
+    if name == 'auto':
+        name = DEFAULT_BACKENDS.get(device.type, 'scatter')
+    if name not in BACKENDS:
+        raise ConfigError(f"backend: got {name!r}, accepted are 'auto', {', '.join(map(repr, BACKENDS))}")
+    return BACKENDS[name]
