@@ -53,7 +53,7 @@ class Adjacency:
 
     def __init__(self, rowptr: Tensor, col: Tensor, value: Optional[Tensor], size: tuple[int, int], symmetric: bool = False):
         size = (int(size[0]), int(size[1]))
-        if rowptr.numel() != size[0] + 1 or symmetric and size[0] != size[1]:
+        if rowptr.numel() != size[0] + 1 or (symmetric and size[0] != size[1]):
             raise DataError(f'adjacency: size {size} with {rowptr.numel()} row offsets (symmetric={symmetric}), accepted are '
                             'M + 1 offsets for (M, N), and M = N if symmetric')
         if value is not None and value.shape != col.shape:
@@ -123,7 +123,7 @@ class Adjacency:
             adj = adj.to_sparse_coo().coalesce()
             row, col, value, size = *adj.indices(), adj.values(), tuple(adj.shape)
             rowptr = _row_offsets(row, size[0])
-        if len(size) != 2 or value is not None and value.dim() != 1:
+        if len(size) != 2 or (value is not None and value.dim() != 1):
             raise DataError(f'adjacency: sparse tensor of shape {size}, accepted is a matrix of scalars')
         row = torch.repeat_interleave(rowptr.diff().long(), output_size=col.numel())
         key = row * size[1] + col

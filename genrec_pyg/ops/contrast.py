@@ -4,12 +4,25 @@ from __future__ import annotations
 from typing import Any, Optional
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from genrec_pyg.exceptions import ConfigError
+
+#: Largest scale at which sums of exponentials of cosines fit float32 without subtracting a maximum.
+_PLAIN_SCALE = 60
 
 
-def info_nce(x: Tensor, y: Tensor, temperature: float, bank: Optional[Tensor] = None, positive: Optional[Tensor] = None,
-             block_size: int = 4096) -> Tensor:
+def unit_rows(x: Tensor, eps: float = 1e-12) -> Tensor:
+    r"""l2-normalised rows of ``x`` ``[n, d]``, in float32 at least. A zero row stays zero and gets no gradient, where that of
+    :func:`torch.nn.functional.normalize` would be :math:`1 / \epsilon` times the incoming one."""
+    x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return x * ((norm > eps) / norm.clamp(min=eps))
+
+
+def info_nce(x: Tensor, y: Optional[Tensor], temperature: float, bank: Optional[Tensor] = None,
+             positive: Optional[Tensor] = None, block_size: int = 4096) -> Tensor:
     r"""InfoNCE of l2-normalised rows, the positive in its own denominator.
 
     .. math::
@@ -22,17 +35,28 @@ def info_nce(x: Tensor, y: Tensor, temperature: float, bank: Optional[Tensor] = 
     Args:
         x: Anchors ``[n, d]``.
         y: Positives ``[n, d]``; :obj:`None` with a bank takes ``bank[positive]``.
-        temperature: Temperature :math:`\tau`.
-        bank: Candidates ``[m, d]``; the rows of ``y`` by default.
+        temperature: Temperature :math:`\tau`, positive.
+        bank: Candidates ``[m, d]``, which must hold the positives; the rows of ``y`` by default.
         positive: Row of the bank ``[n]`` that is each anchor's positive.
         block_size: Rows of the bank per block.
+
+    Raises:
+        ConfigError: If the temperature is not positive, or not exactly one of ``y`` and ``positive`` says what the positives
+            are, one for each anchor.
     """
-    x = F.normalize(x, dim=1)
+    if not temperature > 0:
+        raise ConfigError(f'temperature: got {temperature}, accepted are positive numbers')
+    if (y is None) == (positive is None) or (y is None and bank is None):
+        raise ConfigError('info_nce: accepted are positives y (with or without a bank), or a bank with the rows positive')
+    if (positive if y is None else y).size(0) != x.size(0):
+        raise ConfigError(f'info_nce: {(positive if y is None else y).size(0)} positives for {x.size(0)} anchors, accepted is '
+                          'one for each')
+    x = unit_rows(x)
     if bank is None:
-        y = bank = F.normalize(y, dim=1)
+        y = bank = unit_rows(y)
     else:
-        bank = F.normalize(bank, dim=1)
-        y = bank[positive] if y is None else F.normalize(y, dim=1)
+        bank = unit_rows(bank)
+        y = bank[positive] if y is None else unit_rows(y)
     alignment = (x * y).sum(dim=1) / temperature
     return (_LogSumExp.apply(x, bank, 1 / temperature, block_size) - alignment).mean()
 
@@ -46,30 +70,31 @@ class _LogSumExp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bank: Tensor, scale: float, block_size: int) -> Tensor:
-        left, total, share = scale * x, None, None
-        for block in bank.split(block_size):
-            share = left @ block.t()
-            if scale > 60:
-                part = share.logsumexp(dim=1)
-            else:
-                part = share.exp_().sum(dim=1).log_()
-            total = part if total is None else torch.logaddexp(total, part)
-        if scale > 60 or bank.size(0) > block_size:
+        total = share = None
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 cosines over a small temperature are too coarse
+            left = scale * x
+            for block in bank.split(block_size):
+                share = left @ block.t()
+                part = share.logsumexp(dim=1) if scale > _PLAIN_SCALE else share.exp_().sum(dim=1).log_()
+                total = part if total is None else torch.logaddexp(total, part)
+        if scale > _PLAIN_SCALE or bank.size(0) > block_size:
             share = None
         ctx.save_for_backward(x, bank, total, share)
         ctx.scale, ctx.block_size = scale, block_size
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         x, bank, total, kept = ctx.saved_tensors
         weight = (grad * ctx.scale).unsqueeze(1)
-        if kept is not None:
-            weight = weight * (-total).exp().unsqueeze(1)
-            return weight * (kept @ bank), kept.t() @ (weight * x), None, None
-        grad_x, grad_bank = torch.zeros_like(x), []
-        for block in bank.split(ctx.block_size):
-            share = ((ctx.scale * x) @ block.t()).sub_(total.unsqueeze(1)).exp_()
-            grad_x += share @ block
-            grad_bank.append(share.t() @ (weight * x))
-        return weight * grad_x, torch.cat(grad_bank), None, None
+        with torch.autocast(x.device.type, enabled=False):
+            if kept is not None:
+                weight = weight * (-total).exp().unsqueeze(1)
+                return weight * (kept @ bank), kept.t() @ (weight * x), None, None
+            grad_x, grad_bank, left = torch.zeros_like(x), [], ctx.scale * x
+            for block in bank.split(ctx.block_size):
+                share = (left @ block.t()).sub_(total.unsqueeze(1)).exp_()
+                grad_x += share @ block
+                grad_bank.append(share.t() @ (weight * x))
+            return weight * grad_x, torch.cat(grad_bank), None, None

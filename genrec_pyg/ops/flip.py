@@ -91,7 +91,8 @@ def sample_flips(rowptr: Tensor, col: Tensor, num_cols: int, p01: Tensor, p10: T
     parts = [row[survives] * num_cols + col[survives]]
     parts.append(_added(rowptr, col, num_cols, p01.masked_fill(dense, 0), generator))
     for block in dense.nonzero().view(-1).split(max(_DENSE_ENTRIES // max(num_cols, 1), 1)):
-        place = torch.full((num_rows, ), -1, device=col.device).scatter(0, block, torch.arange(block.numel(), device=col.device))
+        place = torch.full((num_rows, ), -1, device=col.device)
+        place[block] = torch.arange(block.numel(), device=col.device)
         inside = place[row] >= 0
         x = torch.zeros(block.numel(), num_cols, device=col.device)
         x[place[row[inside]], col[inside]] = 1

@@ -2,9 +2,10 @@ r"""Exact cosine nearest neighbours in row blocks."""
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.ops.contrast import unit_rows
 from genrec_pyg.ops.topk import topk_excluding
 
 
@@ -23,13 +24,20 @@ def knn_graph(x: Tensor, k: int, include_self: bool = True, block_size: int = 10
 
     Returns:
         ``edge_index`` ``[2, E]`` from a row to its neighbours, sorted by row, and their similarities ``[E]``.
+
+    Raises:
+        ConfigError: If ``k`` or ``block_size`` is less than 1.
     """
-    x = F.normalize(x.float(), dim=1)
-    num_neighbors = min(k - 1 if include_self else k, x.size(0) - 1)
-    edges, similarities = [], []
+    for name, number in (('k', k), ('block_size', block_size)):
+        if number < 1:
+            raise ConfigError(f'{name}: got {number}, accepted are integers from 1')
+    x = unit_rows(x.float())
+    num_neighbors = max(min(k - 1 if include_self else k, x.size(0) - 1), 0)
+    edges, similarities = [x.new_empty(2, 0, dtype=torch.long)], [x.new_empty(0)]
     for row in torch.arange(x.size(0), device=x.device).split(block_size):
-        rowptr = torch.arange(row.numel() + 1, device=x.device)
-        value, index = topk_excluding(x[row] @ x.t(), num_neighbors, rowptr, row)
+        similarity = x[row] @ x.t()
+        similarity[torch.arange(row.numel(), device=x.device), row] = -torch.inf
+        value, index = topk_excluding(similarity, num_neighbors)
         source = row.unsqueeze(1).expand_as(index)
         keep = value > 0
         source, index, value = source[keep], index[keep], value[keep]

@@ -1,7 +1,7 @@
 r"""The linear convolutions of graph recommenders."""
 from __future__ import annotations
 
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from torch import Tensor
 from torch_geometric.typing import Adj
@@ -11,7 +11,18 @@ from genrec_pyg.nn.conv.sparse_conv import SparseConv
 from genrec_pyg.ops import Adjacency, layer_mean
 
 
-class LightConv(SparseConv):
+class _LayeredConv(SparseConv):
+    def __init__(self, num_layers: int = 1, **kwargs: Any):
+        super().__init__(**kwargs)
+        if num_layers < 0:
+            raise ConfigError(f'num_layers: got {num_layers}, accepted are integers from 0')
+        self.num_layers = num_layers
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(num_layers={self.num_layers})'
+
+
+class LightConv(_LayeredConv):
     r"""Light graph convolution over users and items with layer mean (LightGCN: He et al., SIGIR 2020, Eqs. 3 and 4).
 
     .. math::
@@ -23,57 +34,41 @@ class LightConv(SparseConv):
 
     Args:
         num_layers: Layers ``L``, from 0.
+        **kwargs: Arguments of :class:`SparseConv`.
 
     Raises:
         ConfigError: If ``num_layers`` is negative.
     """
-
-    def __init__(self, num_layers: int = 1):
-        super().__init__()
-        if num_layers < 0:
-            raise ConfigError(f'num_layers: got {num_layers}, accepted are integers from 0')
-        self.num_layers = num_layers
 
     def forward(self, x: Tensor, edge_index: Union[Adj, Adjacency], edge_weight: Optional[Tensor] = None) -> Tensor:
         r"""Maps features of all nodes ``[N, d]`` to the mean over layers ``[N, d]``."""
         hooked = self._observed() or self._message_and_aggregate_forward_pre_hooks or self._message_and_aggregate_forward_hooks
         if isinstance(edge_index, Adjacency) and not hooked:
-            return layer_mean(edge_index, x, self.num_layers)
-        total = x
+            matrix = edge_index if edge_weight is None else edge_index.with_value(edge_weight)
+            return layer_mean(matrix, x, self.num_layers, self.backend)
+        out = x
         for _ in range(self.num_layers):
-            x = super().forward(x, edge_index, edge_weight)
-            total = total + x
-        return total / (self.num_layers + 1)
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(num_layers={self.num_layers})'
+            out = x + super().forward(out, edge_index, edge_weight)
+        return out / (self.num_layers + 1)
 
 
-class ItemGraphConv(SparseConv):
+class ItemGraphConv(_LayeredConv):
     r"""Smoothing over an item-item graph :math:`\mathbf{Y} = \mathbf{S}^{L} \mathbf{X}` (LATTICE: Zhang et al., MM 2021,
     Eq. 9; FREEDOM and MGCN use the same).
 
     Args:
         num_layers: Layers ``L``, from 0.
+        **kwargs: Arguments of :class:`SparseConv`.
 
     Raises:
         ConfigError: If ``num_layers`` is negative.
     """
-
-    def __init__(self, num_layers: int = 1):
-        super().__init__()
-        if num_layers < 0:
-            raise ConfigError(f'num_layers: got {num_layers}, accepted are integers from 0')
-        self.num_layers = num_layers
 
     def forward(self, x: Tensor, edge_index: Union[Adj, Adjacency], edge_weight: Optional[Tensor] = None) -> Tensor:
         r"""Maps item features ``[I, d]`` to ``[I, d]``."""
         for _ in range(self.num_layers):
             x = super().forward(x, edge_index, edge_weight)
         return x
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(num_layers={self.num_layers})'
 
 
 class ModalityConv(SparseConv):
