@@ -1,0 +1,131 @@
+r"""Ranks all items for all users with held-out items and measures the lists."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.metrics import (LinkPredCoverage, LinkPredHitRatio, LinkPredMAP, LinkPredMetricCollection, LinkPredMRR,
+                                     LinkPredNDCG, LinkPredPrecision, LinkPredRecall)
+
+from genrec_pyg.exceptions import ConfigError, DataError
+from genrec_pyg.graph import ITEM, USER, split_edges
+from genrec_pyg.nn.models import Recommender
+from genrec_pyg.ops import Adjacency, topk_excluding
+
+#: ``validation``: selection on validation, training and validation items masked at test. ``published``: selection on test,
+#: training items masked, as DiffMM and GenRec-V1 report.
+PROTOCOLS = ('validation', 'published')
+
+_RANKING_METRICS = {'recall': LinkPredRecall, 'ndcg': LinkPredNDCG, 'precision': LinkPredPrecision, 'map': LinkPredMAP,
+                    'hit': LinkPredHitRatio, 'mrr': LinkPredMRR}
+
+
+class Evaluator:
+    r"""Full-ranking evaluation of one split; the masks are built once and serve every epoch.
+
+    All items are candidates, known ones are masked: training items, and at test under the ``validation`` protocol validation
+    items too. Means run over the users with at least one held-out item. Recall is hits over held-out items, the ideal of NDCG
+    has ``min(n, k)`` positions, MAP divides by ``min(n, k)`` (all through :mod:`torch_geometric.metrics`). Equal scores rank
+    by lower item id; a user with fewer than ``k`` candidates gets a shorter list.
+
+    Args:
+        data: Canonical graph with splits.
+        split: ``'val'`` or ``'test'``.
+        ks: Lengths of the lists.
+        protocol: ``'validation'`` or ``'published'``.
+        batch_size: Users per block; a block holds ``batch_size x I`` scores.
+
+    Raises:
+        ConfigError: On unknown arguments.
+        DataError: If the split is empty.
+    """
+
+    def __init__(self, data: HeteroData, split: str = 'test', ks: Sequence[int] = (10, 20), protocol: str = 'validation',
+                 batch_size: int = 1024):
+        if protocol not in PROTOCOLS:
+            raise ConfigError(f"protocol: got {protocol!r}, accepted are {', '.join(map(repr, PROTOCOLS))}")
+        if not ks or any(int(k) != k or k < 1 for k in ks):
+            raise ConfigError(f'ks: got {list(ks)}, accepted are integers from 1')
+        if batch_size < 1:
+            raise ConfigError(f'batch_size: got {batch_size}, accepted are integers from 1')
+        self.split = split
+        self.ks = sorted({int(k) for k in ks})
+        self.batch_size = batch_size
+        self.num_items = int(data[ITEM].num_nodes)
+        held_out = split_edges(data, split)
+        if held_out.size(1) == 0:
+            raise DataError(f'graph: the {split} split has no interaction to evaluate on')
+        train = split_edges(data, 'train')
+        known = train
+        if split == 'test' and protocol == 'validation' and data['user', 'interacts', 'item'].get('val_mask') is not None:
+            known = torch.cat([train, split_edges(data, 'val')], dim=1)
+        self.known = Adjacency.from_edge_index(known, size=(int(data[USER].num_nodes), self.num_items))
+        self.user, row = held_out[0].unique(return_inverse=True)
+        self.label = torch.stack([row, held_out[1]])
+        self.popularity = torch.bincount(train[1], minlength=self.num_items)
+
+    @torch.no_grad()
+    def top_k(self, model: Recommender) -> tuple[Tensor, Tensor]:
+        r"""Scores and items ``[n, max(ks)]`` of the ``n`` users with held-out items, padded as
+        :func:`genrec_pyg.ops.topk_excluding` does."""
+        self._to(model.graph.edge_index.device)
+        parts = []
+        with model.cached_embeddings():
+            for user in self.user.split(self.batch_size):
+                parts.append(topk_excluding(model.score(user), self.ks[-1], *self.known.select_rows(user)))
+        score, item = (torch.cat(column) for column in zip(*parts))
+        return score, item
+
+    def per_user_recall(self, item: Tensor, k: int, label: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Recall@k of every user (float64 ``[n]``) and the number of labels it is measured on ``[n]``.
+
+        Args:
+            item: Lists from :meth:`top_k`.
+            k: Length of the list.
+            label: Held-out pairs (row of the list, item) ``[2, L]``.
+        """
+        stride = self.num_items + 1
+        row = torch.arange(item.size(0), device=item.device).unsqueeze(1)
+        hit = torch.isin(row * stride + item[:, :k], label[0] * stride + label[1]).sum(dim=1)
+        count = torch.bincount(label[0], minlength=item.size(0))
+        return hit.double() / count.clamp(min=1), count
+
+    def __call__(self, model: Recommender) -> dict[str, float]:
+        r"""Figures of ``model``: for each ``k`` ``recall@k``, ``ndcg@k``, ``precision@k``, ``map@k``, ``hit@k``, ``mrr@k``,
+        ``coverage@k`` (share of items that appear in any list) and ``popularity@k`` (mean training users of a listed item);
+        ``recall_warm`` and ``recall_cold`` at the largest ``k`` on items with and without training interactions; and
+        ``num_users``."""
+        item = self.top_k(model)[1]
+        figures: dict[str, float] = {}
+        for k in self.ks:
+            metrics = LinkPredMetricCollection({name: metric(k) for name, metric in _RANKING_METRICS.items()})
+            coverage = LinkPredCoverage(k, self.num_items + 1)  # one more for the padding
+            metrics, coverage = metrics.to(item.device), coverage.to(item.device)
+            metrics.update(item[:, :k], self.label)
+            coverage.update(item[:, :k], self.label)
+            figures.update({f'{name}@{k}': float(value) for name, value in metrics.compute().items()})
+            figures[f'recall@{k}'] = float(self.per_user_recall(item, k, self.label)[0].mean())  # float64
+            listed = item[:, :k][item[:, :k] < self.num_items]
+            padded = float(listed.numel() < item[:, :k].numel())
+            figures[f'coverage@{k}'] = (float(coverage.compute()) * (self.num_items + 1) - padded) / self.num_items
+            figures[f'popularity@{k}'] = float(self.popularity[listed].double().mean()) if listed.numel() else 0.0
+        warm = self.popularity[self.label[1]] > 0
+        for name, mask in (('warm', warm), ('cold', ~warm)):
+            if bool(mask.any()):
+                recall, count = self.per_user_recall(item, self.ks[-1], self.label[:, mask])
+                figures[f'recall_{name}@{self.ks[-1]}'] = float(recall[count > 0].mean())
+        figures['num_users'] = float(self.user.numel())
+        return figures
+
+    def _to(self, device: torch.device) -> None:
+        if self.user.device != device:
+            self.known = self.known.to(device)
+            self.user, self.label, self.popularity = (x.to(device) for x in (self.user, self.label, self.popularity))
+
+
+def evaluate(model: Recommender, data: HeteroData, split: str = 'test', ks: Sequence[int] = (10, 20),
+             protocol: str = 'validation', batch_size: int = 1024) -> dict[str, float]:
+    r"""Evaluates ``model`` on one split of ``data``; arguments and figures as in :class:`Evaluator`."""
+    return Evaluator(data, split, ks, protocol, batch_size)(model)
