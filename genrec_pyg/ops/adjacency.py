@@ -115,14 +115,14 @@ class Adjacency:
         Raises:
             DataError: If an entry is not a scalar.
         """
+        size = tuple(adj.shape) if isinstance(adj, Tensor) else tuple(adj.sizes())
         if not isinstance(adj, Tensor):
-            (rowptr, col, value), size = adj.csr(), tuple(adj.sizes())
+            rowptr, col, value = adj.csr()
         elif adj.layout == torch.sparse_csr:
-            rowptr, col, value, size = adj.crow_indices(), adj.col_indices(), adj.values(), tuple(adj.shape)
+            rowptr, col, value = adj.crow_indices(), adj.col_indices(), adj.values()
         else:
             adj = adj.to_sparse_coo().coalesce()
-            row, col, value, size = *adj.indices(), adj.values(), tuple(adj.shape)
-            rowptr = _row_offsets(row, size[0])
+            rowptr, col, value = _row_offsets(adj.indices()[0], size[0]), adj.indices()[1], adj.values()
         if len(size) != 2 or (value is not None and value.dim() != 1):
             raise DataError(f'adjacency: sparse tensor of shape {size}, accepted is a matrix of scalars')
         row = torch.repeat_interleave(rowptr.diff().long(), output_size=col.numel())

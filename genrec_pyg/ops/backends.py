@@ -56,7 +56,8 @@ def _torch_sparse(rowptr: Tensor, col: Tensor, value: Optional[Tensor], size: tu
                           "it are 'auto', 'csr' and 'scatter'") from error
     matrix = torch_sparse.SparseTensor(rowptr=rowptr.long(), col=col.long(), value=value, sparse_sizes=size, is_sorted=True,
                                        trust_data=True)
-    out = torch_sparse.matmul(matrix, x)
+    # Its kernel divides by the size of x, which kills the process when that is empty.
+    out = torch_sparse.matmul(matrix, x) if x.numel() > 0 else x.new_zeros(size[0], x.size(1))
     return (out if add is None else out.add_(add)).mul_(scale)
 
 

@@ -50,7 +50,7 @@ def _spmm_backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
                                            ctx.backend)
     if ctx.needs_value:
         row = torch.repeat_interleave(rowptr.diff(), output_size=col.numel())
-        blocks = zip(row.split(_EDGE_BLOCK), col.split(_EDGE_BLOCK))
+        blocks = zip(row.split(_EDGE_BLOCK), col.split(_EDGE_BLOCK), strict=True)
         grad_value = torch.cat([(grad[r] * x[c]).sum(dim=1) for r, c in blocks]).to(value.dtype)
     return None, None, grad_value, None, None, None, None, None, grad_x, None
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops import info_nce
 
 
@@ -20,8 +21,9 @@ def test_equals_plain_formula_and_gradients(block_size, temperature):
     y = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
     loss = info_nce(x, y, temperature, block_size=block_size)
     assert torch.allclose(loss, plain(x, y, temperature))
-    assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(torch.autograd.grad(loss, (x, y)),
-                                                               torch.autograd.grad(plain(x, y, temperature), (x, y))))
+    for found, expected in zip(torch.autograd.grad(loss, (x, y)), torch.autograd.grad(plain(x, y, temperature), (x, y)),
+                               strict=True):
+        assert torch.allclose(found, expected, atol=1e-9)
     assert torch.autograd.gradcheck(lambda a, b: info_nce(a, b, 0.5, block_size=block_size), (x, y))
 
 
@@ -59,3 +61,49 @@ def test_zero_rows_are_finite():
     loss = info_nce(x, torch.randn(3, 4), 0.5)
     loss.backward()
     assert float(loss) == pytest.approx(math.log(3), abs=1e-6) and bool(torch.isfinite(x.grad).all())
+
+
+@pytest.mark.parametrize('block_size', [2, 100])
+def test_zero_rows_get_no_gradient(block_size):
+    x, y = torch.randn(5, 4), torch.randn(5, 4)
+    x[1], y[3] = 0, 0
+    x.requires_grad_(), y.requires_grad_()
+    info_nce(x, y, 0.5, block_size=block_size).backward()
+    assert not x.grad[1].any() and not y.grad[3].any()
+    assert float(x.grad.abs().max()) < 10 and bool(x.grad[0].any())
+
+
+def test_positives_beside_a_bank_that_holds_more():
+    x, y, extra = torch.randn(4, 3), torch.randn(4, 3), torch.randn(5, 3)
+    bank = torch.cat([y, extra])
+    expected = plain(x, None, 0.2, bank, torch.arange(4))
+    assert torch.allclose(info_nce(x, y, 0.2, bank), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('temperature', [0.5, 0.01])
+def test_low_precision_is_computed_in_float32(temperature):
+    x, y = torch.randn(6, 8, requires_grad=True), torch.randn(6, 8)
+    expected = plain(x, y, temperature)
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = info_nce(x, y, temperature)
+        gradient = torch.autograd.grad(loss, x)[0]
+    assert torch.allclose(loss, expected, rtol=1e-5)
+    assert torch.allclose(gradient, torch.autograd.grad(expected, x)[0], atol=1e-4)
+    low = info_nce(x.bfloat16(), y.bfloat16(), temperature)
+    rounded = plain(x.bfloat16().float(), y.bfloat16().float(), temperature)
+    assert low.dtype == torch.float32 and torch.allclose(low, rounded, rtol=1e-5)
+
+
+def test_compiled_function_gives_the_same_numbers():
+    x, y = torch.randn(6, 4, requires_grad=True), torch.randn(6, 4)
+    compiled = torch.compile(lambda a: info_nce(a, y, 0.2, block_size=4), backend='aot_eager')
+    assert torch.allclose(compiled(x), info_nce(x, y, 0.2))
+    assert torch.allclose(*(torch.autograd.grad(f(x), x)[0] for f in (compiled, lambda a: info_nce(a, y, 0.2))), atol=1e-6)
+
+
+@pytest.mark.parametrize('arguments', [
+    {'temperature': 0.0}, {'temperature': -1.0}, {'y': None}, {'y': None, 'bank': torch.ones(4, 3)},
+    {'y': None, 'positive': torch.arange(2)}, {'bank': torch.ones(4, 3), 'positive': torch.arange(2)}, {'y': torch.ones(3, 3)}])
+def test_arguments_are_checked(arguments):
+    with pytest.raises(ConfigError, match='accepted'):
+        info_nce(torch.ones(2, 3), **{'y': torch.ones(2, 3), 'temperature': 0.5, **arguments})

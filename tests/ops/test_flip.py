@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops import flip_dense, released_flip_probability, sample_flips
 
 DENSE = torch.tensor([[1, 0, 1, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1]])
@@ -66,5 +67,60 @@ def test_columns_ascend_and_rates_differ_by_row():
 
 
 def test_no_rows():
-    rowptr, col = sample_flips(torch.zeros(1, dtype=torch.long), torch.empty(0, dtype=torch.long), 5, torch.empty(0), torch.empty(0))
+    nothing = torch.empty(0, dtype=torch.long)
+    rowptr, col = sample_flips(torch.zeros(1, dtype=torch.long), nothing, 5, torch.empty(0), torch.empty(0))
     assert rowptr.tolist() == [0] and col.numel() == 0
+
+
+def test_every_subset_of_the_zeros_is_equally_likely():
+    torch.manual_seed(0)
+    rows, rate = 200_000, 0.1
+    x = torch.tensor([[1, 0, 0, 1, 0, 0]]).repeat(rows, 1)
+    out = densify(*sample_flips(*csr(x), 6, torch.full((rows,), rate), torch.zeros(rows)), 6)
+    pattern = (out[:, [1, 2, 4, 5]].long() * torch.tensor([1, 2, 4, 8])).sum(dim=1)
+    count = torch.bincount(pattern, minlength=16).double()
+    ones = torch.tensor([bin(i).count('1') for i in range(16)]).double()
+    expected = rows * rate ** ones * (1 - rate) ** (4 - ones)
+    enough = expected > 15
+    statistic = ((count - expected)[enough] ** 2 / expected[enough]).sum()
+    assert int(enough.sum()) >= 15 and float(statistic) < 40  # 14 degrees of freedom: exceeded once in 4,000 seeds
+
+
+def test_dense_and_sparse_rows_in_one_call_and_in_blocks(monkeypatch):
+    monkeypatch.setattr('genrec_pyg.ops.flip._DENSE_ENTRIES', 3 * 200)
+    torch.manual_seed(0)
+    x = (torch.rand(40, 200) < 0.05).long()
+    up = torch.tensor([0.02, 0.38]).repeat(20)
+    out = densify(*sample_flips(*csr(x), 200, up, torch.full((40,), 0.25)), 200)
+    flipped = (out != x) & (x == 0)
+    assert float(flipped[::2].float().mean()) == pytest.approx(0.02 * 0.95, abs=0.008)
+    assert float(flipped[1::2].float().mean()) == pytest.approx(0.38 * 0.95, abs=0.03)
+    assert float((out[x == 1]).mean()) == pytest.approx(0.75, abs=0.06)
+
+
+def test_rows_with_hardly_any_zero_end():
+    torch.manual_seed(0)
+    x = torch.ones(2000, 300, dtype=torch.long)
+    x[:, 7] = x[:, 299] = 0
+    out = densify(*sample_flips(*csr(x), 300, torch.full((2000,), 0.1), torch.zeros(2000)), 300)
+    assert float(out[:, [7, 299]].mean()) == pytest.approx(0.1, abs=0.02) and bool((out.sum(dim=1) >= 298).all())
+
+
+def test_generator_makes_it_repeatable():
+    rate = torch.full((3,), 0.09)
+    first, second = (sample_flips(*csr(DENSE), 8, rate, rate, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(first[1], second[1])
+
+
+@pytest.mark.parametrize('p01', [torch.tensor([0.1, 1.1, 0.0]), torch.tensor([0.1, float('nan'), 0.0]), torch.tensor([0.1])])
+def test_probabilities_are_checked(p01):
+    with pytest.raises(ConfigError, match='p01: got .*accepted'):
+        sample_flips(*csr(DENSE), 8, p01, torch.zeros(3))
+
+
+def test_released_probability_at_the_ends():
+    alpha = torch.tensor([0.0, 0.005, 1.0])
+    assert torch.equal(released_flip_probability(alpha, float('inf')), alpha.double())
+    assert torch.allclose(released_flip_probability(alpha, 1e-6), torch.full((3,), 0.5, dtype=torch.float64), atol=1e-6)
+    with pytest.raises(ConfigError, match='kappa: got 0'):
+        released_flip_probability(alpha, 0)

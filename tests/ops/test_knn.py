@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops import knn_graph
 
 
@@ -46,3 +47,14 @@ def test_half_precision_sums_that_would_overflow():
 def test_without_self_and_more_neighbours_than_rows():
     edge_index, _ = knn_graph(torch.rand(4, 3) + 0.1, 10, include_self=False)
     assert edge_index.size(1) == 12 and bool((edge_index[0] != edge_index[1]).all())
+
+
+@pytest.mark.parametrize('arguments', [{'k': 0}, {'k': 3, 'block_size': 0}])
+def test_arguments_are_checked(arguments):
+    with pytest.raises(ConfigError, match='got 0, accepted are integers from 1'):
+        knn_graph(torch.ones(2, 2), **arguments)
+
+
+def test_no_rows_and_one_neighbour():
+    assert knn_graph(torch.empty(0, 3), 5)[0].shape == (2, 0)
+    assert knn_graph(torch.randn(3, 2), 1)[0].tolist() == [[0, 1, 2], [0, 1, 2]]

@@ -1,3 +1,4 @@
+import importlib.util
 import subprocess
 import sys
 
@@ -5,7 +6,7 @@ import pytest
 import torch
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.ops import Adjacency, layer_mean, spmm
+from genrec_pyg.ops import BACKENDS, DEFAULT_BACKENDS, Adjacency, layer_mean, spmm
 
 
 def make(rows, cols, symmetric=False, seed=0):
@@ -18,13 +19,14 @@ def make(rows, cols, symmetric=False, seed=0):
     return dense, Adjacency.from_edge_index(edge_index, dense[edge_index[0], edge_index[1]], (rows, cols), symmetric)
 
 
+def run_python(script):
+    result = subprocess.run([sys.executable, '-W', 'ignore', '-c', script], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
 def backends():
     names = ['auto', 'csr', 'scatter']
-    try:
-        import torch_sparse  # noqa: F401
-        return [*names, 'torch_sparse']
-    except ImportError:
-        return names
+    return [*names, 'torch_sparse'] if importlib.util.find_spec('torch_sparse') else names
 
 
 @pytest.mark.parametrize('backend', backends())
@@ -98,6 +100,18 @@ def test_compiled_function_gives_the_same_numbers():
     assert torch.allclose(compiled(x), 2 * dense @ x)
 
 
+def test_compiled_gradients_reach_features_and_entries():
+    _, adj = make(6, 6)
+    inputs = torch.randn(6, 3, dtype=torch.float64, requires_grad=True), adj.value.clone().requires_grad_()
+
+    def function(x, value):
+        return (spmm(adj.with_value(value), x) * layer_mean(adj, x, 2)).sum()
+
+    expected = torch.autograd.grad(function(*inputs), inputs)
+    found = torch.autograd.grad(torch.compile(function, backend='aot_eager', fullgraph=True)(*inputs), inputs)
+    assert all(torch.allclose(a, b) for a, b in zip(found, expected, strict=True))
+
+
 @pytest.mark.parametrize('call', [lambda adj: spmm(adj, torch.ones(6, 2)), lambda adj: spmm(adj, torch.ones(7)),
                                   lambda adj: layer_mean(adj, torch.ones(7, 2), 1)])
 def test_shapes_that_do_not_fit_are_named(call):
@@ -131,6 +145,92 @@ except ConfigError as error:
 else:
     raise SystemExit('no error')
 '''
-    result = subprocess.run([sys.executable, '-W', 'ignore', '-c', script], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    run_python(script)
 
+
+def test_importing_the_kernels_imports_neither_torch_sparse_nor_pyg():
+    run_python("""
+import sys
+import genrec_pyg.ops
+assert not {'torch_sparse', 'torch_scatter', 'torch_geometric'} & set(sys.modules)
+""")
+
+
+@pytest.mark.parametrize('backend', backends())
+@pytest.mark.parametrize('size', [(3, 4), (0, 4), (3, 0), (4, 4)])
+def test_matrix_without_entries(backend, size):
+    adj = Adjacency.from_edge_index(torch.empty(2, 0, dtype=torch.long), torch.empty(0), size)
+    x = torch.full((size[1], 2), torch.nan).nan_to_num(1.0).requires_grad_()
+    out = spmm(adj, x, backend)
+    out.sum().backward()
+    assert torch.equal(out, torch.zeros(size[0], 2)) and torch.equal(x.grad, torch.zeros(size[1], 2))
+    if size[0] == size[1]:
+        assert torch.allclose(layer_mean(adj, x, 3, backend), x / 4)
+
+
+def test_second_derivatives():
+    _, adj = make(4, 5)
+    value, x = adj.value.clone().requires_grad_(), torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda v, z: spmm(adj.with_value(v), z), (value, x))
+    _, square = make(4, 4)
+    y = torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda z: layer_mean(square, z, 2), y)
+
+
+@pytest.mark.parametrize('symmetric', [True, False])
+def test_layer_mean_passes_gradient_to_entries(symmetric):
+    _, adj = make(4, 4, symmetric)
+    value, x = adj.value.clone().requires_grad_(), torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
+    # A symmetric matrix is perturbed symmetrically, or the promise of symmetry were broken.
+    order = adj.with_value(None, symmetric=False)._pattern.t()[1]
+
+    def entries(v):
+        return (v + v[order]) / 2 if symmetric else v
+
+    assert torch.autograd.gradcheck(lambda v, z: layer_mean(adj.with_value(entries(v), symmetric), z, 3), (value, x))
+    assert torch.allclose(layer_mean(adj.with_value(value, symmetric), x, 3), layer_mean(adj, x, 3))
+
+
+@pytest.mark.parametrize('backend', backends())
+def test_autocast_leaves_the_kernels_alone(backend):
+    dense, adj = make(6, 6)
+    x = torch.randn(6, 3, requires_grad=True)
+    with torch.autocast('cpu', torch.bfloat16):
+        product, mean = spmm(adj, x, backend), layer_mean(adj, x, 1, backend)
+        gradient = torch.autograd.grad((product + mean).sum(), x)[0]
+    assert product.dtype == mean.dtype == torch.float32
+    assert torch.allclose(product.double(), dense @ x.double(), atol=1e-5)
+    assert torch.allclose(mean.double(), (x.double() + dense @ x.double()) / 2, atol=1e-5)
+    assert torch.allclose(gradient.double(), 0.5 + 1.5 * dense.sum(dim=0).unsqueeze(1).expand(6, 3), atol=1e-5)
+
+
+def test_columns_of_any_layout_are_accepted():
+    dense, adj = make(5, 7)
+    x = torch.randn(3, 7, dtype=torch.float64).t()
+    assert torch.allclose(spmm(adj, x), dense @ x)
+    weight = torch.ones((), dtype=torch.float64).expand(5, 3)
+    leaf = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.allclose(torch.autograd.grad(spmm(adj, leaf), leaf, weight)[0], dense.t() @ weight)
+
+
+def test_another_back_end_registers_by_name_and_device(monkeypatch):
+    calls = []
+
+    def counting(*args):
+        calls.append(args[3])
+        return BACKENDS['scatter'](*args)
+
+    monkeypatch.setitem(BACKENDS, 'counting', counting)
+    monkeypatch.setitem(DEFAULT_BACKENDS, 'cpu', 'counting')
+    dense, adj = make(5, 7)
+    x = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
+    spmm(adj, x).sum().backward()
+    assert calls == [(5, 7), (7, 5)] and torch.allclose(x.grad, dense.t() @ torch.ones(5, 3, dtype=torch.float64))
+
+
+def test_operators_without_entries_are_registered_properly():
+    adj = Adjacency.from_edge_index(torch.tensor([[0, 0, 2], [1, 2, 0]]), None, (3, 3))
+    t, x = adj.t(), torch.randn(3, 2, requires_grad=True)
+    layouts = (adj.rowptr, adj.col, None, t.rowptr, t.col, None)
+    torch.library.opcheck(torch.ops.genrec_pyg.spmm.default, (*layouts, 3, 3, x, 'scatter'))
+    torch.library.opcheck(torch.ops.genrec_pyg.layer_mean.default, (*layouts, x, 0, 'scatter'))

@@ -63,8 +63,8 @@ class SparseConv(MessagePassing):
             edge_index = entries.flip(0)
         if is_sparse(edge_index):
             if edge_weight is not None:
-                raise ConfigError(f'edge_weight: got shape {tuple(edge_weight.shape)} beside a sparse tensor, accepted is None: '
-                                  'its entries are the weights')
+                raise ConfigError(f'edge_weight: got shape {tuple(edge_weight.shape)} beside a sparse tensor, accepted is '
+                                  'None: its entries are the weights')
             return self.propagate(edge_index, x=(x, None), edge_weight=None)
         size = (x.size(self.node_dim), x.size(self.node_dim) if num_targets is None else num_targets)
         return self.propagate(edge_index, x=(x, None), edge_weight=edge_weight, size=size)
