@@ -1,7 +1,7 @@
 r"""Sparse kernels. They know nothing of models; nothing of size users x items or items x items is ever held."""
 from genrec_pyg.ops.adjacency import Adjacency
 from genrec_pyg.ops.backends import BACKENDS, DEFAULT_BACKENDS
-from genrec_pyg.ops.contrast import info_nce
+from genrec_pyg.ops.contrast import info_nce, unit_rows
 from genrec_pyg.ops.cooccurrence import cooccurrence
 from genrec_pyg.ops.flip import flip_dense, released_flip_probability, sample_flips
 from genrec_pyg.ops.knn import knn_graph
@@ -13,5 +13,5 @@ from genrec_pyg.ops.topk import masked_topk, topk_excluding
 __all__ = [
     'BACKENDS', 'DEFAULT_BACKENDS', 'Adjacency', 'bipartite_adjacency', 'bipartite_block', 'cooccurrence', 'flip_dense',
     'info_nce', 'knn_adjacency', 'knn_graph', 'knn_weights', 'layer_mean', 'masked_topk', 'released_flip_probability',
-    'sample_flips', 'sample_negatives', 'spmm', 'symmetric_scale', 'topk_excluding'
+    'sample_flips', 'sample_negatives', 'spmm', 'symmetric_scale', 'topk_excluding', 'unit_rows'
 ]

@@ -1,0 +1,38 @@
+# Two commands set everything up: `make train` and `make test`. Stamps in .venv mark finished steps, so a repeated call is
+# instant and an interrupted installation is taken up again.
+PYTHON ?= python3
+# The pin keeps package indexes from resolving to a build with gigabytes of CUDA libraries; set TORCH=torch for a GPU.
+TORCH ?= torch==2.13.0
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip
+
+.PHONY: train test lint clean
+
+train: $(VENV)/.core
+	$(VENV)/bin/python -m genrec_pyg.train $(ARGS)
+
+test: $(VENV)/.core $(VENV)/.test $(VENV)/.sparse
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/.core
+	$(PIP) install --quiet ruff
+	$(VENV)/bin/python -m ruff check .
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(VENV)/.core: pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet "$(TORCH)"
+	$(PIP) install --quiet --editable ".[parquet,tensorboard]"
+	touch $@
+
+$(VENV)/.test: $(VENV)/.core
+	$(PIP) install --quiet --editable ".[test]"
+	touch $@
+
+# Compiled from source against the installed torch: minutes, once. The main job does not need them.
+$(VENV)/.sparse: | $(VENV)/.core
+	$(PIP) install --quiet setuptools wheel ninja
+	PATH="$(abspath $(VENV)/bin):$$PATH" MAX_JOBS=2 $(PIP) install --no-build-isolation torch-scatter torch-sparse
+	touch $@

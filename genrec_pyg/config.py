@@ -1,0 +1,228 @@
+r"""The configuration of a run: one declaration for flags, YAML files and what is printed.
+
+Fixed flags are declared in :func:`build_parser`; ``--trainer.*`` come from the signature of
+:class:`~genrec_pyg.training.Trainer` and ``--hparams.*`` from the constructor of the chosen model, so a new model needs no
+configuration code. Later entries win: signature defaults, ``configs/MODEL.yaml`` (``default:``, then the data set's section),
+``--config FILE``, flags.
+"""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Optional
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.nn.models import MODELS, get_model
+from genrec_pyg.training import Trainer
+
+#: Arguments of the trainer that have a flag of their own or are no setting.
+_TRAINER_SKIP = {'epochs', 'seed', 'device', 'protocol', 'output', 'progress'}
+#: Keys of a configuration that name this call rather than the run.
+_CALL_KEYS = ('config', 'print_config', 'resume', 'debug')
+
+
+@dataclass
+class RunConfig:
+    r"""Resolved configuration of a run; every field is a flag and a YAML key of the same name.
+
+    Args:
+        dataset: Data set, the name of its folder under ``root``, or ``'demo'``.
+        root: Folder of the data sets.
+        modalities: Modalities to use, ``NAME`` or ``NAME=FILE``; :obj:`None` takes all.
+        model: Name of the model.
+        seed: Seed.
+        epochs: Largest number of epochs.
+        device: ``'auto'`` or a torch device.
+        protocol: ``'validation'`` or ``'published'``.
+        references: Whether Popularity, ItemKNN and EASE are evaluated beside the model.
+        output: Folder of the run.
+        trainer: Further arguments of the trainer.
+        hparams: Hyper-parameters of the model.
+    """
+    dataset: str = 'demo'
+    root: str = 'data'
+    modalities: Optional[list[str]] = None
+    model: str = 'GenRec'
+    seed: int = 0
+    epochs: int = 50
+    device: str = 'auto'
+    protocol: str = 'validation'
+    references: bool = True
+    output: Optional[str] = None
+    trainer: dict[str, Any] = field(default_factory=dict)
+    hparams: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        r"""Plain values, as written to ``config.yaml``."""
+        return asdict(self)
+
+    def to_yaml(self) -> str:
+        r"""YAML that ``--config`` reads back."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+
+@dataclass
+class Call:
+    r"""What the command line asked for.
+
+    Args:
+        config: Configuration of the run.
+        resume: Folder of the run to continue, if any.
+        debug: Whether errors come with a traceback.
+        print_config: Whether to print the configuration and leave.
+    """
+    config: RunConfig
+    resume: Optional[str] = None
+    debug: bool = False
+    print_config: bool = False
+
+
+def parse_train_arguments(argv: Sequence[str]) -> Call:
+    r"""Resolves the flags of ``python -m genrec_pyg.train``.
+
+    Raises:
+        ConfigError: On an unknown flag, key, model or a value of the wrong type; the message names it.
+    """
+    first = _first_look(argv)
+    base: dict[str, Any] = {}
+    if first.resume is not None:
+        base = read_yaml(Path(first.resume) / 'config.yaml')
+        base['output'] = first.resume
+    if first.config is not None:
+        base = _merge(base, read_yaml(Path(first.config)))
+    model = first.model or base.get('model') or RunConfig.model
+    dataset = first.dataset or base.get('dataset') or RunConfig.dataset
+    parser = build_parser(model)
+    defaults = _merge(shipped_defaults(model, dataset), base)
+    _set_defaults(parser, defaults, first.config or first.resume or f'configs/{model}.yaml')
+    values = _parse(parser, argv)
+    if first.resume is not None:
+        for key in ('model', 'dataset'):
+            if key in base and values[key] != base[key]:
+                raise ConfigError(f'--{key}: got {values[key]!r} with --resume, accepted is {base[key]!r} of the run')
+    call = {key: values.pop(key) for key in _CALL_KEYS}
+    return Call(RunConfig(**values), call['resume'], call['debug'], call['print_config'])
+
+
+def build_parser(model: str) -> ArgumentParser:
+    r"""The parser for ``model``.
+
+    Raises:
+        ConfigError: If there is no such model.
+    """
+    parser = _Parser(prog='python -m genrec_pyg.train', description='Trains and evaluates a recommendation model.',
+                     exit_on_error=False, allow_abbrev=False)
+    root = os.environ.get('GENREC_DATA', RunConfig.root)
+    parser.add_argument('--config', type=Optional[str], help='YAML file with any of these keys, for example of a run')
+    parser.add_argument('--print_config', action='store_true', help='print the resolved configuration and leave')
+    parser.add_argument('--resume', type=Optional[str], help='folder of a run to continue')
+    parser.add_argument('--debug', action='store_true', help='show tracebacks')
+    parser.add_argument('--dataset', type=str, default=RunConfig.dataset, help='folder under --root, or demo')
+    parser.add_argument('--root', type=str, default=root, help='folder of the data sets (default: $GENREC_DATA, else data)')
+    parser.add_argument('--modalities', type=str, nargs='*', help='NAME or NAME=FILE; all by default')
+    parser.add_argument('--model', type=str, default=RunConfig.model, help=f"one of {', '.join(MODELS)}")
+    parser.add_argument('--seed', type=int, default=RunConfig.seed)
+    parser.add_argument('--epochs', type=int, default=RunConfig.epochs)
+    parser.add_argument('--device', type=str, default=RunConfig.device)
+    parser.add_argument('--protocol', type=str, default=RunConfig.protocol, help='validation or published')
+    parser.add_argument('--references', type=bool, default=RunConfig.references, help='evaluate the reference models too')
+    parser.add_argument('--output', type=Optional[str], help='folder of the run (default: runs/MODEL-DATASET-seedN)')
+    parser.add_class_arguments(Trainer, 'trainer', skip=_TRAINER_SKIP)
+    parser.add_class_arguments(get_model(model), 'hparams', skip={'data', 'modalities'})
+    return parser
+
+
+def shipped_defaults(model: str, dataset: str) -> dict[str, Any]:
+    r"""Defaults of this package for a model on a data set, from ``configs/MODEL.yaml``."""
+    source = resources.files('genrec_pyg') / 'configs' / f'{model}.yaml'
+    if not source.is_file():
+        return {}
+    content = yaml.safe_load(source.read_text()) or {}
+    return _merge(content.get('default') or {}, (content.get('datasets') or {}).get(dataset) or {})
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    r"""Reads a configuration file.
+
+    Raises:
+        ConfigError: If it is missing or no mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f'{path}: cannot be read ({error.strerror}); accepted is a YAML file such as the config.yaml of a '
+                          'run') from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f'{path}: not a YAML file ({str(error).splitlines()[0]})') from error
+    if not isinstance(content, dict):
+        raise ConfigError(f'{path}: holds {type(content).__name__}, accepted is a mapping of settings')
+    return content
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str, ex: Optional[Exception] = None) -> None:
+        raise ConfigError(' '.join(str(message).split()))
+
+
+def _first_look(argv: Sequence[str]) -> argparse.Namespace:
+    r"""The few flags that decide which other flags there are."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for flag in ('--model', '--dataset', '--config', '--resume'):
+        parser.add_argument(flag)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return parser.parse_known_args([a for a in argv if a not in ('-h', '--help')])[0]
+    except (argparse.ArgumentError, SystemExit) as error:
+        raise ConfigError(f'{error}; see --help') from error
+
+
+def _parse(parser: ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
+    try:
+        values = parser.parse_args(list(argv))
+    except (argparse.ArgumentError, ValueError, TypeError) as error:
+        raise ConfigError(' '.join(str(error).split()) + '; see --help for what is accepted') from error
+    return _plain(values.as_dict())
+
+
+def _set_defaults(parser: ArgumentParser, values: dict[str, Any], source: str) -> None:
+    accepted = _plain(parser.get_defaults().as_dict())
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in accepted or key in _CALL_KEYS:
+            raise ConfigError(f"{source}: unknown key {key!r}, accepted are {', '.join(k for k in accepted if k not in _CALL_KEYS)}")
+        if key in ('trainer', 'hparams'):
+            for name, entry in (value or {}).items():
+                if name not in accepted.get(key, {}):
+                    raise ConfigError(f"{source}: unknown key '{key}.{name}', accepted are {', '.join(accepted.get(key, {}))}")
+                flat[f'{key}.{name}'] = entry
+        else:
+            flat[key] = value
+    try:
+        parser.set_defaults(flat)
+    except (ValueError, TypeError, argparse.ArgumentError) as error:
+        raise ConfigError(f"{source}: {' '.join(str(error).split())}") from error
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = key in ('trainer', 'hparams') and isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = {**merged[key], **value} if both else value
+    return merged
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return value

@@ -1,0 +1,46 @@
+r"""Evaluates a run: ``python -m genrec_pyg.evaluate RUN``."""
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+from genrec_pyg.evaluation import PROTOCOLS
+from genrec_pyg.evaluation import evaluate as evaluate_model
+from genrec_pyg.run import load_run, run_command
+from genrec_pyg.training.checkpoint import write_json
+
+
+def evaluate(argv: Sequence[str]) -> dict[str, float]:
+    r"""Evaluates the best checkpoint of a run, prints the figures and writes ``RUN/evaluation-SPLIT.json``."""
+    parser = argparse.ArgumentParser(prog='python -m genrec_pyg.evaluate', description='Evaluates the best checkpoint of a run.',
+                                     allow_abbrev=False)
+    parser.add_argument('run', help='folder written by python -m genrec_pyg.train')
+    parser.add_argument('--split', default='test', choices=('val', 'test'))
+    parser.add_argument('--ks', type=int, nargs='+', default=[10, 20, 50], help='lengths of the lists')
+    parser.add_argument('--protocol', choices=PROTOCOLS, help="the run's own by default")
+    parser.add_argument('--root', help='folder of the data sets, where it has moved since')
+    parser.add_argument('--device', default='auto')
+    parser.add_argument('--batch_size', type=int, default=1024, help='users per block')
+    parser.add_argument('--debug', action='store_true', help='show tracebacks')
+    arguments = parser.parse_args(argv)
+    config, data, model = load_run(arguments.run, arguments.root, arguments.device)
+    protocol = arguments.protocol or config.protocol
+    figures = evaluate_model(model, data, arguments.split, arguments.ks, protocol, arguments.batch_size)
+    write_json(Path(arguments.run) / f'evaluation-{arguments.split}.json',
+               {'split': arguments.split, 'protocol': protocol, **figures})
+    lines = [f'{config.model} on {config.dataset}, {arguments.split} split, protocol {protocol}']
+    lines += [f'{name:<16}{value:.4f}' for name, value in figures.items()]
+    sys.stdout.write('\n'.join(lines) + '\n')
+    return figures
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    r"""Entry point; returns the exit code."""
+    return run_command(evaluate, argv)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

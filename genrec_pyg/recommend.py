@@ -1,0 +1,157 @@
+r"""Lists for users from a run: ``python -m genrec_pyg.recommend RUN --users 3 17 --k 20``."""
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Optional, Union
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.graph import ITEM, USER, split_edges
+from genrec_pyg.nn.models import Recommender
+from genrec_pyg.ops import Adjacency, topk_excluding
+from genrec_pyg.run import load_run, run_command
+from genrec_pyg.training.checkpoint import write_atomically
+
+FORMATS = ('csv', 'json', 'parquet')
+COLUMNS = ('user', 'item', 'rank', 'score')
+
+
+@torch.no_grad()
+def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, exclude: str = 'train',
+              batch_size: int = 1024) -> dict[str, list]:
+    r"""Best items of users, known ones left out.
+
+    Args:
+        model: Trained model.
+        data: Its graph.
+        user: Users ``[n]``.
+        k: Items per user; a user with fewer candidates gets fewer rows.
+        exclude: ``'train'`` leaves out training items, ``'seen'`` validation items too.
+        batch_size: Users per block.
+
+    Returns:
+        Columns ``user``, ``item`` (raw ids where the graph has ``raw_id``), ``rank`` (from 1) and ``score``.
+    """
+    known = split_edges(data, 'train')
+    if exclude == 'seen' and data['user', 'interacts', 'item'].get('val_mask') is not None:
+        known = torch.cat([known, split_edges(data, 'val')], dim=1)
+    device = model.graph.edge_index.device
+    matrix = Adjacency.from_edge_index(known, size=(model.num_users, model.num_items)).to(device)
+    user_ids, item_ids = raw_ids(data, USER), raw_ids(data, ITEM)
+    columns: dict[str, list] = {name: [] for name in COLUMNS}
+    with model.cached_embeddings():
+        for block in user.to(device).split(batch_size):
+            score, item = topk_excluding(model.score(block), k, *matrix.select_rows(block))
+            row, rank = (item < model.num_items).nonzero(as_tuple=True)
+            columns['user'] += [user_ids[u] for u in block[row].tolist()]
+            columns['item'] += [item_ids[i] for i in item[row, rank].tolist()]
+            columns['rank'] += (rank + 1).tolist()
+            columns['score'] += score[row, rank].tolist()
+    return columns
+
+
+def raw_ids(data: HeteroData, node_type: str) -> Sequence[Any]:
+    r"""Ids that the user knows: ``raw_id`` where the graph has them, else the node numbers."""
+    ids = data[node_type].get('raw_id')
+    if ids is None:
+        return range(int(data[node_type].num_nodes))
+    return ids.tolist() if isinstance(ids, Tensor) else list(ids)
+
+
+def find_users(names: Sequence[str], data: HeteroData) -> Tensor:
+    r"""Users by raw id; ``all`` means every user and ``@FILE`` one id per line.
+
+    Raises:
+        ConfigError: If a file cannot be read or a user is unknown.
+    """
+    ids = raw_ids(data, USER)
+    if list(names) == ['all']:
+        return torch.arange(len(ids))
+    wanted: list[str] = []
+    for name in names:
+        if not name.startswith('@'):
+            wanted.append(name)
+            continue
+        try:
+            wanted += Path(name[1:]).read_text().split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f'--users: {name[1:]} cannot be read ({error})') from error
+    number = {str(raw): index for index, raw in enumerate(ids)}
+    for name in wanted:
+        if name not in number:
+            raise ConfigError(f'--users: no user {name!r}, accepted are {len(ids)} ids such as {ids[0]} and {ids[-1]}')
+    return torch.tensor([number[name] for name in wanted], dtype=torch.long)
+
+
+def write_table(columns: dict[str, list], form: str, target: Union[Path, BinaryIO]) -> None:
+    r"""Writes columns as CSV, JSON (a list of records) or Parquet, atomically where ``target`` is a path.
+
+    Raises:
+        ConfigError: If Parquet is asked for and pyarrow is missing.
+    """
+    if form == 'parquet':
+        try:
+            import pyarrow
+            from pyarrow import parquet
+        except ImportError as error:
+            raise ConfigError("--format: 'parquet' needs the package pyarrow (pip install genrec_pyg[parquet]); accepted "
+                              "without it are 'csv' and 'json'") from error
+        buffer = io.BytesIO()
+        parquet.write_table(pyarrow.table(columns), buffer)
+        content = buffer.getvalue()
+    elif form == 'json':
+        content = (json.dumps([dict(zip(columns, row)) for row in zip(*columns.values())], indent=1) + '\n').encode()
+    else:
+        text = io.StringIO(newline='')
+        writer = csv.writer(text)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values()))
+        content = text.getvalue().encode()
+    if isinstance(target, Path):
+        write_atomically(target, lambda file: file.write(content))
+    else:
+        target.write(content)
+
+
+def recommend(argv: Sequence[str]) -> dict[str, list]:
+    r"""Writes recommendations as the command line asks."""
+    parser = argparse.ArgumentParser(prog='python -m genrec_pyg.recommend', description='Recommends items to users.',
+                                     allow_abbrev=False)
+    parser.add_argument('run', help='folder written by python -m genrec_pyg.train')
+    parser.add_argument('--users', nargs='+', required=True, help='raw ids, @FILE with one per line, or all')
+    parser.add_argument('--k', type=int, default=20, help='items per user')
+    parser.add_argument('--exclude', choices=('train', 'seen'), default='train', help='seen: validation items too')
+    parser.add_argument('--format', choices=FORMATS, help="by the suffix of --output, else csv")
+    parser.add_argument('--output', help='file; standard output by default')
+    parser.add_argument('--root', help='folder of the data sets, where it has moved since')
+    parser.add_argument('--device', default='auto')
+    parser.add_argument('--batch_size', type=int, default=1024, help='users per block')
+    parser.add_argument('--debug', action='store_true', help='show tracebacks')
+    arguments = parser.parse_args(argv)
+    if arguments.k < 1 or arguments.batch_size < 1:
+        raise ConfigError(f'--k, --batch_size: got {arguments.k}, {arguments.batch_size}, accepted are integers from 1')
+    suffix = Path(arguments.output or '').suffix.lstrip('.')
+    form = arguments.format or (suffix if suffix in FORMATS else 'csv')
+    _, data, model = load_run(arguments.run, arguments.root, arguments.device)
+    user = find_users(arguments.users, data)
+    columns = top_items(model, data, user, arguments.k, arguments.exclude, arguments.batch_size)
+    write_table(columns, form, Path(arguments.output) if arguments.output else sys.stdout.buffer)
+    return columns
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    r"""Entry point; returns the exit code."""
+    return run_command(recommend, argv)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,93 @@
+r"""Trains a model: ``python -m genrec_pyg.train --dataset NAME``; ``--help`` lists the flags."""
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+from genrec_pyg.config import Call, RunConfig, parse_train_arguments
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.references import reference_figures, result_table
+from genrec_pyg.run import make_data, make_model, run_command
+from genrec_pyg.training import FitResult, Trainer, seed_everything
+from genrec_pyg.training.checkpoint import write_atomically, write_json
+
+logger = logging.getLogger(__name__)
+
+
+def train(argv: Sequence[str]) -> Optional[FitResult]:
+    r"""Runs one training as the command line asks; returns its result, or nothing for ``--print_config``."""
+    call = parse_train_arguments(argv)
+    config = call.config
+    if call.print_config:
+        sys.stdout.write(config.to_yaml())
+        return None
+    trainer = make_trainer(config)
+    data = make_data(config)
+    seed_everything(config.seed)
+    model = make_model(config, data)
+    folder = prepare_folder(call)
+    trainer.output = folder
+    write_atomically(folder / 'config.yaml', lambda file: file.write(config.to_yaml().encode()))
+    handler = logging.FileHandler(folder / 'train.log')
+    handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
+    logging.getLogger().addHandler(handler)
+    try:
+        logger.info('%r on %s, run folder %s', model, config.dataset, folder)
+        can_resume = call.resume is not None and (folder / 'checkpoints' / 'last.pt').exists()
+        try:
+            result = trainer.fit(model, data, resume=can_resume and model.trainable, config=config.to_dict())
+        except KeyboardInterrupt:
+            logger.info('interrupted; continue with: python -m genrec_pyg.train --resume %s', folder)
+            raise
+        references = reference_figures(data, config, trainer.ks) if config.references else {}
+        metrics = json.loads((folder / 'metrics.json').read_text())
+        write_json(folder / 'metrics.json', {**metrics, 'dataset': config.dataset, 'reference': references})
+        own = {'validation': result.validation, 'test': result.test}
+        sys.stdout.write(result_table({**references, config.model: own}, f'{config.dataset}, epoch {result.epoch}, '
+                                      f'{result.seconds:.0f} s, {result.selection}') + '\n')
+        return result
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def make_trainer(config: RunConfig) -> Trainer:
+    r"""The trainer of a configuration, still without a folder."""
+    return Trainer(epochs=config.epochs, seed=config.seed, device=config.device, protocol=config.protocol,
+                   progress=sys.stderr.isatty(), **config.trainer)
+
+
+def prepare_folder(call: Call) -> Path:
+    r"""The folder of this run.
+
+    Raises:
+        ConfigError: If a named folder already holds a run that is not to be resumed.
+    """
+    config = call.config
+    if config.output is None:
+        base = Path('runs') / f'{config.model}-{config.dataset}-seed{config.seed}'
+        folder, number = base, 2
+        while folder.exists():
+            folder, number = base.with_name(f'{base.name}-{number}'), number + 1
+        config.output = str(folder)
+    folder = Path(config.output)
+    if call.resume is None and (folder / 'config.yaml').exists():
+        raise ConfigError(f'--output: {folder} already holds a run; accepted is another folder, or --resume {folder}')
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f'--output: {folder} cannot be made ({error.strerror})') from error
+    return folder
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    r"""Entry point; returns the exit code."""
+    return run_command(train, argv)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

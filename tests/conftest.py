@@ -1,0 +1,46 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch_geometric.data import HeteroData
+
+SHARED = Path(os.environ.get('GENREC_TEST_DATA') or Path(__file__).resolve().parents[1].parent / 'shared' / 'data')
+
+
+@pytest.fixture(autouse=True)
+def repeatable():
+    """Same threads and seed for every test."""
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def shared_data():
+    """Folder of the real data sets; a test that needs it is skipped, loudly, where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip('real data are absent: set GENREC_TEST_DATA')
+    return SHARED
+
+
+@pytest.fixture
+def tiny_graph():
+    """Six users, seven items, two modalities; user 5 has no training item, item 6 no training user."""
+    data = HeteroData()
+    data['user'].num_nodes, data['item'].num_nodes = 6, 7
+    store = data['user', 'interacts', 'item']
+    store.edge_index = torch.tensor([[0, 0, 0, 1, 1, 2, 2, 3, 4, 4, 0, 1, 2, 3, 5], [0, 1, 2, 1, 3, 2, 4, 5, 0, 5, 3, 2, 6, 0, 1]])
+    split = torch.tensor([0] * 10 + [1, 1, 2, 2, 2])
+    store.train_mask, store.val_mask, store.test_mask = split == 0, split == 1, split == 2
+    generator = torch.Generator().manual_seed(0)
+    for name, width in (('image', 4), ('text', 3)):
+        data[name].x = torch.randn(7, width, generator=generator)
+        data['item', 'has', name].edge_index = torch.arange(7).expand(2, 7).contiguous()
+    return data
+
+
+def pytest_terminal_summary(terminalreporter):
+    if not SHARED.is_dir():
+        terminalreporter.section('REAL DATA ABSENT', red=True, bold=True)
+        terminalreporter.write_line('Tests on real data were SKIPPED. Put the data sets into ../shared/data or set '
+                                    'GENREC_TEST_DATA to their folder.', red=True)
