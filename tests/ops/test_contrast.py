@@ -103,7 +103,8 @@ def test_compiled_function_gives_the_same_numbers():
 
 @pytest.mark.parametrize('arguments', [
     {'temperature': 0.0}, {'temperature': -1.0}, {'y': None}, {'y': None, 'bank': torch.ones(4, 3)},
-    {'y': None, 'positive': torch.arange(2)}, {'bank': torch.ones(4, 3), 'positive': torch.arange(2)}, {'y': torch.ones(3, 3)}])
+    {'y': None, 'positive': torch.arange(2)}, {'bank': torch.ones(4, 3), 'positive': torch.arange(2)},
+    {'y': torch.ones(3, 3)}])
 def test_arguments_are_checked(arguments):
     with pytest.raises(ConfigError, match='accepted'):
         info_nce(torch.ones(2, 3), **{'y': torch.ones(2, 3), 'temperature': 0.5, **arguments})

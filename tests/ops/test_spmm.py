@@ -79,7 +79,7 @@ def test_low_precision(dtype):
 
 
 def arguments(adj, x, backend='csr'):
-    t = adj.t()
+    t = adj.with_value(None if adj.value is None else adj.value.detach()).t()
     return adj.rowptr, adj.col, adj.value, t.rowptr, t.col, t.value, *adj.size, x, backend
 
 
@@ -87,6 +87,8 @@ def test_operators_are_registered_properly():
     _, adj = make(5, 7)
     x = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
     torch.library.opcheck(torch.ops.genrec_pyg.spmm.default, arguments(adj, x))
+    learned = adj.with_value(adj.value.clone().requires_grad_())
+    torch.library.opcheck(torch.ops.genrec_pyg.spmm.default, arguments(learned, x, 'scatter'))
     _, square = make(5, 5)
     t, y = square.t(), torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
     torch.library.opcheck(torch.ops.genrec_pyg.layer_mean.default, (square.rowptr, square.col, square.value, t.rowptr, t.col,
