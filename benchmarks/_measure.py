@@ -7,19 +7,40 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import re
 import statistics
 import subprocess
-import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Callable, Iterator, Mapping, Optional, Sequence
+from typing import Any, Optional
 
 PACKAGES = ('torch', 'torch_geometric', 'torch_scatter', 'torch_sparse', 'numpy', 'scipy', 'scikit-learn')
 THREAD_VARIABLES = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'NUMEXPR_NUM_THREADS')
+
+
+class AnnouncedLoader:
+    r"""A loader that calls ``announce`` whenever it is iterated; everything else is the loader's own.
+
+    Args:
+        loader: Any iterable loader.
+        announce: Function without arguments.
+    """
+
+    def __init__(self, loader: Any, announce: Callable[[], None]):
+        self._loader, self._announce = loader, announce
+
+    def __iter__(self) -> Iterator:
+        self._announce()
+        return iter(self._loader)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
 
 
 class PhaseClock:
@@ -129,25 +150,12 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> s
 
 def write_report(stem: Path, document: Mapping[str, object], markdown: str) -> None:
     r"""Writes ``stem.json`` and ``stem.md``, each whole or not at all."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    # Imported here: processes under measurement use this module too and are not to carry the package in their memory.
+    from genrec_pyg.training.checkpoint import write_atomically, write_json
+
     # Appending instead of with_suffix(): a stem may hold a dot.
-    write_atomically(stem.with_name(stem.name + '.json'), json.dumps(document, indent=2) + '\n')
-    write_atomically(stem.with_name(stem.name + '.md'), markdown.rstrip('\n') + '\n')
-
-
-def write_atomically(path: Path, text: str) -> None:
-    r"""Replaces ``path`` by ``text``; a failure leaves the old content."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(descriptor, 'w', encoding='utf-8') as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_json(stem.with_name(stem.name + '.json'), document)
+    write_atomically(stem.with_name(stem.name + '.md'), lambda file: file.write((markdown.rstrip('\n') + '\n').encode()))
 
 
 def folder_digest(folder: Path, pattern: str) -> str:

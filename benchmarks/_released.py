@@ -16,13 +16,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import itertools
 import shutil
 import sys
 import types
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Iterator, Sequence
 
-from _measure import PhaseClock, folder_digest
+from _measure import AnnouncedLoader, PhaseClock, folder_digest
 from _worker import serve
 
 MODULES = ('Main.py', 'Model.py', 'DataHandler.py', 'Params.py')
@@ -84,14 +85,11 @@ class ReleasedSystem:
         handler.LoadData()
         self._clock = PhaseClock()
         # One pass of the user rows trains the denoiser, the next one regenerates the graph, then the interactions follow.
-        handler.diffusionLoader = _AnnouncedLoader(handler.diffusionLoader, self, ('denoiser', 'rebuild'))
-        handler.trnLoader = _AnnouncedLoader(handler.trnLoader, self, ('recommender', ))
+        turns = itertools.cycle(('denoiser', 'rebuild'))
+        handler.diffusionLoader = AnnouncedLoader(handler.diffusionLoader, lambda: self._clock.start(next(turns)))
+        handler.trnLoader = AnnouncedLoader(handler.trnLoader, lambda: self._clock.start('recommender'))
         self._coach = main.Coach(handler)
         self._coach.prepareModel()
-
-    def announce(self, phase: str) -> None:
-        r"""Starts ``phase`` on the clock of the running epoch."""
-        self._clock.start(phase)
 
     def run_epoch(self, epoch: int, clock: PhaseClock) -> dict[str, float]:
         r"""One pass of its training and test functions; drawing its negatives counts as part of the recommender."""
@@ -106,24 +104,6 @@ class ReleasedSystem:
     def describe(self) -> dict[str, object]:
         r"""Its flags, and the digest of its Python files."""
         return {'flags': ' '.join(self.flags), 'digest': self.digest}
-
-
-class _AnnouncedLoader:
-    r"""A loader that announces the next of its phases whenever it is iterated; everything else is the loader's own."""
-
-    def __init__(self, loader, system: ReleasedSystem, phases: Sequence[str]):
-        self._loader, self._system, self._phases, self._turn = loader, system, phases, 0
-
-    def __iter__(self) -> Iterator:
-        self._system.announce(self._phases[self._turn % len(self._phases)])
-        self._turn += 1
-        return iter(self._loader)
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __getattr__(self, name: str):
-        return getattr(self._loader, name)
 
 
 def _make_runnable() -> None:

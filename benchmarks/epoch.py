@@ -14,11 +14,12 @@ import argparse
 import logging
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Mapping, Sequence
 
 from _measure import folder_digest, machine, machine_line, markdown_table, summary, write_report
+from _ours import SYSTEMS
 from _released import prepare_checkout
 from _worker import PHASES, Worker, WorkerError
 
@@ -34,12 +35,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument('--root', type=Path, required=True, help='folder that holds the data sets')
     parser.add_argument('--dataset', default='tiktok', help='data set: a folder under the root')
     parser.add_argument('--modalities', nargs='+', default=['image', 'audio'], help='modalities to use, in this order')
-    parser.add_argument('--denoisers', nargs='*', default=['transformer', 'tied'], help='our denoisers to measure')
+    parser.add_argument('--denoisers', nargs='*', default=['default', 'transformer', 'tied'], choices=list(SYSTEMS),
+                        help='our systems to measure: by denoiser, as shipped, or the released variant')
     parser.add_argument('--released', type=Path, metavar='CHECKOUT', help='checkout of the released GenRec-V1')
     parser.add_argument('--threads', type=int, default=1, help='threads of every system')
     parser.add_argument('--epochs', type=int, default=3, help='measured epochs of every system')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE', help='further settings of ours, as dotted flags')
+    parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
+                        help='further settings of ours, flags of genrec_pyg.train without the dashes')
     parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/epoch-DATASET')
     args = parser.parse_args(arguments)
     for name in ('threads', 'epochs'):
@@ -75,9 +78,10 @@ def start_workers(args: argparse.Namespace, stack: ExitStack) -> dict[str, Worke
     r"""One process per system, ready for its first epoch; ``stack`` ends them."""
     workers = {}
     for denoiser in args.denoisers:
-        arguments = ['--threads', args.threads, '--seed', args.seed, '--root', args.root.resolve(), '--dataset', args.dataset,
-                     '--denoiser', denoiser, '--modalities', *args.modalities, '--set', *args.set]
-        workers[f'ours, {denoiser}'] = Worker(HERE / '_ours.py', list(map(str, arguments)), args.threads)
+        settings = {**SYSTEMS[denoiser], **dict(setting.split('=', 1) for setting in args.set)}
+        flags = ['--seed', str(args.seed), '--root', str(args.root), '--dataset', args.dataset, '--modalities',
+                 *args.modalities, *(f'--{key}={value}' for key, value in settings.items())]
+        workers[f'ours, {denoiser}'] = Worker(HERE / '_ours.py', [str(args.threads), *flags], args.threads)
         stack.callback(workers[f'ours, {denoiser}'].close)
     if args.released is not None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -3,7 +3,6 @@ import os
 import time
 
 import _measure
-import pytest
 
 
 def test_phase_clock_adds_repeated_phases():
@@ -63,19 +62,6 @@ def test_write_report(tmp_path):
     assert json.loads((tmp_path / 'new' / 'v1.5.json').read_text()) == {'x': 1}
     assert (tmp_path / 'new' / 'v1.5.md').read_text() == '# Title\n'
     assert len(list(stem.parent.iterdir())) == 2
-
-
-def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / 'a.json'
-    _measure.write_atomically(path, 'old')
-
-    def full(descriptor):
-        raise OSError(28, 'No space left on device')
-
-    monkeypatch.setattr(os, 'fsync', full)
-    with pytest.raises(OSError, match='No space left'):
-        _measure.write_atomically(path, 'new')
-    assert path.read_text() == 'old' and list(tmp_path.iterdir()) == [path]
 
 
 def test_folder_digest_sees_names_and_content(tmp_path):

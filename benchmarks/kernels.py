@@ -1,0 +1,262 @@
+r"""Times the sparse kernels, negative sampling and ranking of :mod:`genrec_pyg.ops` against what one would use without them.
+
+.. code-block:: console
+
+    python benchmarks/kernels.py --root DIR --dataset tiktok --threads 1
+
+Before anything is timed, every candidate is compared with the plain formula. Candidates take turns; reported are medians
+and their ratio to the kernel of this package. All sparse candidates hold the same normalised user-item adjacency.
+"""
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from _measure import interleaved_seconds, machine, machine_line, markdown_table, summary, write_report
+from torch import Tensor
+from torch_geometric import EdgeIndex
+from torch_geometric.nn import LGConv
+
+from genrec_pyg.datasets import load_dataset
+from genrec_pyg.graph import TrainingGraph, training_graph
+from genrec_pyg.ops import Adjacency, bipartite_adjacency, layer_mean, masked_topk, sample_negatives, spmm
+
+try:
+    import torch_sparse
+except ImportError:
+    torch_sparse = None
+
+HERE = Path(__file__).resolve().parent
+OURS = 'genrec_pyg.ops'
+WIDTHS = (64, 128, 192)
+Product = Callable[[Tensor], Tensor]
+
+logger = logging.getLogger('kernels')
+
+
+def products(adj: Adjacency) -> dict[str, Product]:
+    r"""Every way to multiply the adjacency with a dense matrix, by name; none may use the symmetry but ours."""
+    edge_index, weight = adj.to_edge_index()
+    size = adj.size
+    coo = torch.sparse_coo_tensor(edge_index, weight, size).coalesce()
+    csr = coo.to_sparse_csr()
+    # LGConv and EdgeIndex aggregate at the target of an edge (source, target) = (column, row).
+    index = EdgeIndex(edge_index, sparse_size=size, sort_order='row').fill_cache_()
+    convolution = LGConv(normalize=False)
+    flipped = edge_index.flip(0)
+    found = {OURS: lambda x: spmm(adj, x), 'torch COO': lambda x: torch.sparse.mm(coo, x), 'torch CSR': lambda x: csr @ x,
+             'PyG EdgeIndex.matmul': lambda x: index.matmul(x, weight),
+             'PyG MessagePassing (LGConv)': lambda x: convolution(x, flipped, weight)}
+    if torch_sparse is not None:
+        sparse = torch_sparse.SparseTensor(row=edge_index[0], col=edge_index[1], value=weight, sparse_sizes=size)
+        sparse.storage.colptr(), sparse.storage.csr2csc(), sparse.storage.rowptr()
+        found['torch_sparse'] = lambda x: torch_sparse.matmul(sparse, x)
+    return found
+
+
+def stacked(product: Product, num_layers: int) -> Product:
+    r"""The mean over layers :math:`0 \ldots L` as one writes it on top of a sparse product."""
+    def run(x: Tensor) -> Tensor:
+        out = total = x
+        for _ in range(num_layers):
+            out = product(out)
+            total = total + out
+        return total / (num_layers + 1)
+    return run
+
+
+def split_columns(product: Product, num_parts: int) -> Product:
+    r"""One product per modality instead of one over all of them side by side."""
+    return lambda x: torch.cat([product(part) for part in x.chunk(num_parts, dim=1)], dim=1)
+
+
+def plain_product(adj: Adjacency) -> Product:
+    r"""The formula :math:`y_r = \sum_{(r, c)} w_{rc} x_c` in float64."""
+    (row, col), weight = adj.to_edge_index()
+
+    def run(x: Tensor) -> Tensor:
+        x = x.double()
+        return torch.zeros(adj.size[0], x.size(1), dtype=x.dtype).index_add(0, row, weight.double().unsqueeze(1) * x[col])
+    return run
+
+
+def check_products(candidates: Mapping[str, Product], plain: Product, x: Tensor) -> None:
+    r"""Raises :class:`AssertionError` unless every candidate gives the value and gradient of the plain formula."""
+    upstream = torch.randn(x.size(0), x.size(1), generator=torch.Generator().manual_seed(1))
+    wanted = value_and_gradient(plain, x, upstream.double())
+    for name, candidate in candidates.items():
+        for part, found, expected in zip(('value', 'gradient'), value_and_gradient(candidate, x, upstream), wanted):
+            torch.testing.assert_close(found.double(), expected.double(), rtol=1e-4, atol=1e-5,
+                                       msg=lambda text, label=f'{name}, {part}': f'{label}: {text}')
+
+
+def value_and_gradient(product: Product, x: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The product with ``x`` and the gradient at ``x`` for the gradient ``upstream`` of the result."""
+    x = x.detach().clone().requires_grad_()
+    out = product(x)
+    out.backward(upstream)
+    return out.detach(), x.grad
+
+
+def time_products(candidates: Mapping[str, Product], x: Tensor, repeats: int) -> dict[str, dict]:
+    r"""Median seconds of every candidate, forward without gradient, and forward with backward."""
+    leaf, upstream = x.clone().requires_grad_(), torch.ones_like(x)
+
+    def forward(product: Product) -> Callable[[], object]:
+        def run() -> Tensor:
+            with torch.no_grad():
+                return product(x)
+        return run
+
+    def both(product: Product) -> Callable[[], object]:
+        def run() -> None:
+            leaf.grad = None
+            product(leaf).backward(upstream)
+        return run
+
+    return {'forward': condense(interleaved_seconds({name: forward(run) for name, run in candidates.items()}, repeats)),
+            'forward+backward': condense(interleaved_seconds({name: both(run) for name, run in candidates.items()}, repeats))}
+
+
+def condense(seconds: Mapping[str, Sequence[float]]) -> dict[str, dict]:
+    r"""Medians, and how many times faster the first candidate is than each other."""
+    found = {name: summary(values) for name, values in seconds.items()}
+    reference = next(iter(found.values()))['median']
+    for values in found.values():
+        values['times_ours'] = values['median'] / reference
+    return found
+
+
+def measure_products(adj: Adjacency, repeats: int) -> dict[str, dict]:
+    r"""Single products and layer means (two layers) at all widths; the widest is three modalities side by side."""
+    results = {}
+    base, plain = products(adj), plain_product(adj)
+    for width in WIDTHS:
+        x = torch.randn(adj.size[1], width, generator=torch.Generator().manual_seed(width))
+        single = dict(base)
+        if width == 192:
+            single[f'{OURS}, 3 passes of 64'] = split_columns(base[OURS], 3)
+        check_products(single, plain, x)
+        label = f'product, d = {width}' + (' (3 modalities of 64)' if width == 192 else '')
+        results[label] = time_products(single, x, repeats)
+        layers = {OURS: lambda x: layer_mean(adj, x, 2)}
+        layers.update({name: stacked(run, 2) for name, run in base.items() if name != OURS})
+        layers[f'{OURS}.spmm, unfused'] = stacked(base[OURS], 2)
+        check_products(layers, stacked(plain, 2), x)
+        results[label.replace('product', 'mean of layers 0 to 2')] = time_products(layers, x, repeats)
+        logger.info('%s done', label)
+    return results
+
+
+def measure_negatives(graph: TrainingGraph, repeats: int) -> dict[str, dict]:
+    r"""One negative per training edge: the vectorised sampler and a rejection loop over pairs."""
+    user = graph.edge_index[0]
+    adjacency = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
+    seen = [set() for _ in range(graph.num_users)]
+    for row, item in graph.edge_index.t().tolist():
+        seen[row].add(item)
+
+    def loop() -> Tensor:
+        drawn = []
+        for row in user.tolist():
+            item = random.randrange(graph.num_items)
+            while item in seen[row]:
+                item = random.randrange(graph.num_items)
+            drawn.append(item)
+        return torch.tensor(drawn)
+
+    def sampler() -> Tensor:
+        negative, valid = sample_negatives(user, adjacency.rowptr, adjacency.col, graph.num_items)
+        return negative[valid]
+
+    for name, draw in (('sampler', sampler), ('loop', loop)):
+        negative = draw().tolist()
+        if len(negative) != user.numel() or any(item in seen[row] for row, item in zip(user.tolist(), negative)):
+            raise AssertionError(f'{name}: a negative is missing or is a training item')
+    return condense(interleaved_seconds({OURS: sampler, 'Python loop over pairs': loop}, repeats))
+
+
+def measure_ranking(graph: TrainingGraph, repeats: int, k: int = 20) -> dict[str, dict]:
+    r"""The ``k`` best unseen items of every user: blocks of users and a loop over users."""
+    generator = torch.Generator().manual_seed(0)
+    users = torch.randn(graph.num_users, 64, generator=generator)
+    items = torch.randn(graph.num_items, 64, generator=generator)
+    adjacency = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
+    rowptr, col = adjacency.rowptr, adjacency.col
+
+    def loop() -> Tensor:
+        best = []
+        for user in range(graph.num_users):
+            scores = items @ users[user]
+            scores[col[rowptr[user]:rowptr[user + 1]].long()] = -torch.inf
+            best.append(scores.topk(k).indices)
+        return torch.stack(best)
+
+    def blocks() -> Tensor:
+        return masked_topk(users, items, k, rowptr, col)[1]
+
+    # Rounding may swap two items of nearly equal score, so the scores of the chosen items are compared, not their ids.
+    chosen = [(users.unsqueeze(1) * items[index.long()]).sum(dim=-1) for index in (blocks(), loop())]
+    torch.testing.assert_close(chosen[0], chosen[1], rtol=1e-4, atol=1e-4)
+    return condense(interleaved_seconds({OURS: blocks, 'Python loop over users': loop}, repeats, warmup=1))
+
+
+def render(document: Mapping[str, object]) -> str:
+    r"""The report as Markdown."""
+    sections = []
+    for label, passes in document['products'].items():
+        rows = [[name, *(f"{passes[part][name]['median'] * 1e3:.2f}" for part in passes),
+                 *(f"{passes[part][name]['times_ours']:.2f}" for part in passes)] for name in passes['forward']]
+        header = ['candidate', *(f'{part} [ms]' for part in passes), *(f'{part}, times ours' for part in passes)]
+        sections.append(f'## {label[0].upper()}{label[1:]}\n\n{markdown_table(header, rows)}')
+    for title, key in (('Negatives of one epoch', 'negatives'), ('Best 20 unseen items of all users, d = 64', 'ranking')):
+        rows = [[name, f"{values['median'] * 1e3:.1f}", f"{values['times_ours']:.1f}"]
+                for name, values in document[key].items()]
+        sections.append(f"## {title}\n\n{markdown_table(['candidate', 'ms', 'times ours'], rows)}")
+    text = '\n\n'.join(sections)
+    return f"""# Kernels on {document['dataset']}
+
+{document['num_users']} users, {document['num_items']} items, {document['nnz']} non-zeros in the normalised adjacency. Medians
+of {document['repeats']} calls, candidates in turn, equality of values and gradients with the plain formula checked before.
+
+{text}
+
+{machine_line(document['machine'])}
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    r"""Entry point."""
+    parser = argparse.ArgumentParser(description='Times the kernels of genrec_pyg.ops against their alternatives.')
+    parser.add_argument('--root', type=Path, required=True, help='folder that holds the data sets')
+    parser.add_argument('--dataset', default='tiktok', help='data set: a folder under the root')
+    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--repeats', type=int, default=50, help='measured calls of each sparse product')
+    parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/kernels-DATASET')
+    args = parser.parse_args(arguments)
+    for name in ('threads', 'repeats'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name}: got {getattr(args, name)}, accepted are integers from 1')
+    logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    description = machine(args.threads)
+    graph = training_graph(load_dataset(args.dataset, str(args.root)), [])
+    adj = bipartite_adjacency(graph.edge_index, graph.num_users, graph.num_items, self_loops=True)
+    few = max(3, args.repeats // 10)
+    document = {'dataset': args.dataset, 'num_users': graph.num_users, 'num_items': graph.num_items, 'nnz': adj.nnz,
+                'repeats': args.repeats, 'machine': description, 'products': measure_products(adj, args.repeats),
+                'negatives': measure_negatives(graph, few), 'ranking': measure_ranking(graph, few)}
+    markdown = render(document)
+    write_report(args.output or HERE / 'results' / f'kernels-{args.dataset}', document, markdown)
+    logger.info('\n%s', markdown)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
