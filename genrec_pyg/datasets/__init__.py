@@ -1,0 +1,69 @@
+r"""Data sets as canonical graphs."""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Optional, Union
+
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.datasets.demo import demo_graph
+from genrec_pyg.datasets.diffmm import BY_HAND, DOWNLOADABLE, DiffMMDataset
+from genrec_pyg.datasets.layout import Modalities, parse_modalities
+from genrec_pyg.datasets.mmrec import MMRecDataset
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.graph import ITEM, modality_names, select_modalities
+
+#: Layouts and the files that tell them, looked for in the folder and its ``raw`` folder.
+_LAYOUTS = ((MMRecDataset, '*.inter'), (DiffMMDataset, '*Mat.pkl'))
+
+
+def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Union[Iterable[str], Modalities] = None,
+                 mirror: Optional[str] = None) -> HeteroData:
+    r"""The canonical graph of a data set.
+
+    ``'demo'`` is generated. Any other name is a folder under ``root``, whose layout is recognised from its content; where
+    there is no such folder, ``tiktok`` and ``baby`` are downloaded into it.
+
+    Args:
+        name: Name of the data set.
+        root: Folder of the data sets, by default the environment variable ``GENREC_DATA``, else ``data``.
+        modalities: Names, ``NAME=FILE`` entries or a mapping; :obj:`None` takes all.
+        mirror: See :class:`DiffMMDataset`.
+
+    Raises:
+        ConfigError: If there is no such data set or modality.
+        DataError: If files are missing or damaged.
+    """
+    choice = modalities if modalities is None or isinstance(modalities, dict) else parse_modalities(modalities)
+    if name == 'demo':
+        return _keep(demo_graph(), choice)
+    root = Path(root if root is not None else os.environ.get('GENREC_DATA', 'data'))
+    if not name or Path(name).name != name:
+        raise ConfigError(f'dataset: got {name!r}, accepted is the name of a folder under {root}')
+    folder = root / name
+    for layout, pattern in _LAYOUTS:
+        if any(folder.glob(pattern)) or any((folder / 'raw').glob(pattern)):
+            options = {'mirror': mirror} if layout is DiffMMDataset else {}
+            return layout(str(root), name, choice, **options)[0]
+    if name in DOWNLOADABLE or name in BY_HAND:
+        return DiffMMDataset(str(root), name, choice, mirror)[0]
+    here = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    found = f'{folder} has no *.inter and no *Mat.pkl' if folder.is_dir() else f'there is no folder {folder}'
+    raise ConfigError(f"dataset: got {name!r}, but {found}; accepted are demo, {', '.join([*DOWNLOADABLE, *BY_HAND])} and the "
+                      f"folders under {root} ({', '.join(here) or 'none'})")
+
+
+def _keep(data: HeteroData, choice: Optional[dict[str, Optional[str]]]) -> HeteroData:
+    if choice is None:
+        return data
+    chosen = select_modalities(data, list(choice))
+    for name in modality_names(data):
+        if name not in chosen:
+            del data[ITEM, 'has', name]
+            del data[name]
+    return data
+
+
+__all__ = ['DiffMMDataset', 'MMRecDataset', 'demo_graph', 'load_dataset', 'parse_modalities']

@@ -1,0 +1,63 @@
+r"""From checked arrays to the canonical graph; every reader of files ends here."""
+from __future__ import annotations
+
+import logging
+from typing import Optional
+
+import numpy as np
+import torch
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.exceptions import DataError
+from genrec_pyg.graph import HAS, INTERACTS, ITEM, SPLITS, USER
+
+logger = logging.getLogger(__name__)
+
+
+def build_graph(user: np.ndarray, item: np.ndarray, split: np.ndarray, num_users: int, num_items: int,
+                features: dict[str, np.ndarray], source: str,
+                attributes: Optional[dict[str, np.ndarray]] = None) -> HeteroData:
+    r"""Builds the canonical graph.
+
+    A pair that occurs several times becomes one interaction of its earliest split (train before validation before test): a
+    known positive can then never be asked for again. How many were merged is logged.
+
+    Args:
+        user: Users ``[E]``.
+        item: Items ``[E]``.
+        split: 0 train, 1 validation, 2 test ``[E]``.
+        num_users: Number of users.
+        num_items: Number of items.
+        features: Modality to features ``[I, d_m]``, row = item.
+        source: Name of the data set for messages.
+        attributes: Further columns of the interactions, such as ``time`` or ``rating``.
+
+    Raises:
+        DataError: If the training split is empty, an id is out of range or feature rows do not match the items.
+    """
+    for name, ids, size in (('user', user, num_users), ('item', item, num_items)):
+        if len(ids) and (ids.min() < 0 or ids.max() >= size):
+            raise DataError(f'{source}: {name} ids run from {ids.min()} to {ids.max()}, accepted are 0 to {size - 1}')
+    if not (split == 0).any():
+        raise DataError(f'{source}: the training split has no interaction')
+    order = np.lexsort((split, item, user))
+    user, item, split = user[order], item[order], split[order]
+    first = np.ones(len(user), dtype=bool)
+    first[1:] = (user[1:] != user[:-1]) | (item[1:] != item[:-1])
+    if not first.all():
+        logger.warning('%s: %d repeated interactions were merged into the earliest split', source, int((~first).sum()))
+    data = HeteroData()
+    data[USER].num_nodes, data[ITEM].num_nodes = int(num_users), int(num_items)
+    store = data[INTERACTS]
+    store.edge_index = torch.from_numpy(np.stack([user[first], item[first]]).astype(np.int64))
+    for number, name in enumerate(SPLITS):
+        store[f'{name}_mask'] = torch.from_numpy(split[first] == number)
+    for name, column in (attributes or {}).items():
+        store[name] = torch.from_numpy(np.ascontiguousarray(column[order][first]))
+    for name, x in features.items():
+        if x.shape[0] != num_items:
+            raise DataError(f'{source}: features of modality {name!r} have {x.shape[0]} rows, accepted are {num_items}, one per '
+                            'item')
+        data[name].x = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+        data[ITEM, HAS, name].edge_index = torch.arange(num_items).expand(2, num_items).contiguous()
+    return data
