@@ -22,6 +22,15 @@ _NUMPY = {('numpy', 'ndarray'): np.ndarray, ('numpy', 'dtype'): np.dtype}
 for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
     _NUMPY[_module, '_reconstruct'] = np.ndarray((0,)).__reduce__()[0]
     _NUMPY[_module, 'scalar'] = np.float64(0).__reduce__()[0]
+for _module in ('numpy.core.numeric', 'numpy._core.numeric'):
+    _NUMPY[_module, '_frombuffer'] = np.zeros(1).__reduce_ex__(5)[0]
+
+
+def _encode_latin1(text: str, encoding: str = 'latin1') -> bytes:
+    r"""The one use that old protocols make of ``codecs.encode``: bytes written as text."""
+    if encoding != 'latin1':
+        raise ValueError(f'encoding {encoding!r}')
+    return text.encode('latin1')
 
 
 class _SparseUnpickler(pickle.Unpickler):
@@ -34,6 +43,8 @@ class _SparseUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _NUMPY:
             return _NUMPY[module, name]
+        if (module, name) == ('_codecs', 'encode'):
+            return _encode_latin1
         if module in _SPARSE_MODULES and name in _SPARSE_CLASSES:
             return getattr(sp, name)
         raise DataError(f'{self._path}: the pickle asks for {module}.{name}, accepted are SciPy sparse matrices of numbers only')
