@@ -46,6 +46,7 @@ class OwnSystem:
         loader = InteractionLoader(self._model.graph, batch_size=self._trainer.batch_size, sampler=self._trainer.sampler)
         self._loader = AnnouncedLoader(loader, lambda: self._clock.start('recommender'))
         self._evaluator = Evaluator(data, 'test', self._trainer.ks)
+        seed_everything(self.config.seed)  # as the training loop does before its first epoch
         self._clock = PhaseClock()
         generator = self._model.generator
         if generator is not None:

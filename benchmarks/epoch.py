@@ -98,7 +98,8 @@ def condense(answers: Mapping[str, dict]) -> dict[str, dict]:
         epochs = answer['epochs']
         system = {'setup_seconds': answer['ready']['seconds'], 'description': answer['ready']['description'],
                   'memory_import': answer['ready']['memory_import'], 'memory_setup': answer['ready']['memory']['peak'],
-                  'memory_peak': epochs[-1]['memory']['peak'], 'figures': epochs[-1]['figures']}
+                  'memory_peak': epochs[-1]['memory']['peak'], 'first_epoch_seconds': sum(epochs[0]['wall'].values()),
+                  'figures': epochs[-1]['figures']}
         for clock in ('wall', 'processor'):
             seconds = {phase: summary([epoch[clock][phase] for epoch in epochs]) for phase in PHASES}
             seconds['epoch'] = summary([sum(epoch[clock].values()) for epoch in epochs])
@@ -124,10 +125,7 @@ def render(document: Mapping[str, object]) -> str:
                      '' if ratio is None else f"{ratio['wall']:.1f}", '' if share is None else f'{share:.2f}'])
     header = ['system', 'epoch [s]', *(f'{phase} [s]' for phase in PHASES), 'epoch, processor [s]', 'peak memory [GB]',
               'times faster than released', 'share of its memory']
-    settings = '\n'.join(f"* {name}: set-up {system['setup_seconds']:.1f} s, resident after importing torch "
-                         f"{system['memory_import'] / 1e9:.2f} GB, peak of the set-up {system['memory_setup'] / 1e9:.2f} GB; "
-                         + ', '.join(f'{key} {value}' for key, value in system['description'].items())
-                         for name, system in document['systems'].items())
+    settings = '\n'.join(_settings_line(name, system) for name, system in document['systems'].items())
     return f"""# One epoch on {document['dataset']} ({', '.join(document['modalities'])})
 
 {markdown_table(header, rows)}
@@ -139,6 +137,13 @@ memory of the process from its start, set-up included. The evaluation ranks all 
 
 {machine_line(document['machine'])}
 """
+
+
+def _settings_line(name: str, system: Mapping[str, object]) -> str:
+    description = ', '.join(f'{key} {value}' for key, value in system['description'].items())
+    return (f"* {name}: set-up {system['setup_seconds']:.1f} s, first epoch {system['first_epoch_seconds']:.2f} s; resident after "
+            f"importing torch {system['memory_import'] / 1e9:.2f} GB, at most {system['memory_setup'] / 1e9:.2f} GB until set up; "
+            f'{description}')
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
