@@ -141,9 +141,9 @@ memory of the process from its start, set-up included. The evaluation ranks all 
 
 def _settings_line(name: str, system: Mapping[str, object]) -> str:
     description = ', '.join(f'{key} {value}' for key, value in system['description'].items())
-    return (f"* {name}: set-up {system['setup_seconds']:.1f} s, first epoch {system['first_epoch_seconds']:.2f} s; resident after "
-            f"importing torch {system['memory_import'] / 1e9:.2f} GB, at most {system['memory_setup'] / 1e9:.2f} GB until set up; "
-            f'{description}')
+    imported, prepared = system['memory_import'] / 1e9, system['memory_setup'] / 1e9
+    return (f"* {name}: set-up {system['setup_seconds']:.1f} s, first epoch {system['first_epoch_seconds']:.2f} s; resident "
+            f'{imported:.2f} GB after importing torch, at most {prepared:.2f} GB until set up; {description}')
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
