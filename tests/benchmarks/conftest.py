@@ -2,10 +2,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / 'benchmarks'
 # The scripts are no package: they find their helper modules as python does for a script, by their own folder.
 sys.path.append(str(BENCHMARKS))
+
+
+@pytest.fixture(autouse=True)
+def one_thread(repeatable):
+    """Two threads wait for each other at every operation, which takes a hundred times as long on a busy machine."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture
