@@ -27,7 +27,7 @@ from genrec_pyg.training import Trainer
 #: Arguments of the trainer that have a flag of their own or are no setting.
 _TRAINER_SKIP = {'epochs', 'seed', 'device', 'protocol', 'output', 'progress'}
 #: Keys of a configuration that name this call rather than the run.
-_CALL_KEYS = ('config', 'print_config', 'resume', 'debug')
+_CALL_KEYS = ('config', 'resume', 'debug')
 
 
 @dataclass
@@ -97,6 +97,9 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     if first.resume is not None:
         base = read_yaml(Path(first.resume) / 'config.yaml')
         base['output'] = first.resume
+        for key in ('model', 'dataset'):
+            if getattr(first, key) not in (None, base.get(key)):
+                raise ConfigError(f'--{key}: got {getattr(first, key)!r} with --resume, accepted is {base.get(key)!r} of the run')
     if first.config is not None:
         base = _merge(base, read_yaml(Path(first.config)))
     model = first.model or base.get('model') or RunConfig.model
@@ -104,13 +107,10 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     parser = build_parser(model)
     defaults = _merge(shipped_defaults(model, dataset), base)
     _set_defaults(parser, defaults, first.config or first.resume or f'configs/{model}.yaml')
-    values = _parse(parser, argv)
-    if first.resume is not None:
-        for key in ('model', 'dataset'):
-            if key in base and values[key] != base[key]:
-                raise ConfigError(f'--{key}: got {values[key]!r} with --resume, accepted is {base[key]!r} of the run')
+    # jsonargparse reserves this flag for a form of its own, without the data set's defaults.
+    values = _parse(parser, [argument for argument in argv if argument != '--print_config'])
     call = {key: values.pop(key) for key in _CALL_KEYS}
-    return Call(RunConfig(**values), call['resume'], call['debug'], call['print_config'])
+    return Call(RunConfig(**values), call['resume'], call['debug'], '--print_config' in argv)
 
 
 def build_parser(model: str) -> ArgumentParser:
@@ -119,11 +119,11 @@ def build_parser(model: str) -> ArgumentParser:
     Raises:
         ConfigError: If there is no such model.
     """
-    parser = _Parser(prog='python -m genrec_pyg.train', description='Trains and evaluates a recommendation model.',
+    parser = _Parser(prog='python -m genrec_pyg.train', description='Trains and evaluates a recommendation model. --print_config '
+                     'prints the resolved configuration and leaves.',
                      exit_on_error=False, allow_abbrev=False)
     root = os.environ.get('GENREC_DATA', RunConfig.root)
     parser.add_argument('--config', type=Optional[str], help='YAML file with any of these keys, for example of a run')
-    parser.add_argument('--print_config', action='store_true', help='print the resolved configuration and leave')
     parser.add_argument('--resume', type=Optional[str], help='folder of a run to continue')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     parser.add_argument('--dataset', type=str, default=RunConfig.dataset, help='folder under --root, or demo')
@@ -207,6 +207,7 @@ def _set_defaults(parser: ArgumentParser, values: dict[str, Any], source: str) -
         else:
             flat[key] = value
     try:
+        parser.parse_object(values)  # only to check types: defaults are not
         parser.set_defaults(flat)
     except (ValueError, TypeError, argparse.ArgumentError) as error:
         raise ConfigError(f"{source}: {' '.join(str(error).split())}") from error

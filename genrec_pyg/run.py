@@ -80,6 +80,7 @@ def run_command(command: Callable[[Sequence[str]], Any], argv: Optional[Sequence
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s', datefmt='%H:%M:%S')
+    logging.getLogger('genrec_pyg').setLevel(logging.INFO)
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated run stops as an interrupted one does
     except ValueError:

@@ -1,0 +1,104 @@
+import json
+
+import pytest
+import yaml
+
+from genrec_pyg.train import main
+
+FAST = ['--epochs', '2', '--references', 'false', '--hparams.denoiser_rank', '32', '--hparams.clusters', '5', '--trainer.batch_size',
+        '4096', '--device', 'cpu']
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_run_leaves_everything_in_its_folder(folder, capsys):
+    assert main(['--output', 'run', '--seed', '3', *FAST[:2], *FAST[4:]]) == 0
+    run = folder / 'run'
+    metrics = json.loads((run / 'metrics.json').read_text())
+    assert 0 < metrics['validation']['recall@20'] <= 1 and 0 < metrics['test']['recall@20'] <= 1
+    assert {'epoch', 'seconds', 'model', 'dataset', 'seed', 'protocol', 'selection', 'reference'} <= set(metrics)
+    assert set(metrics['reference']) == {'Popularity', 'ItemKNN', 'EASE'}
+    assert yaml.safe_load((run / 'config.yaml').read_text())['seed'] == 3
+    assert len((run / 'metrics.jsonl').read_text().splitlines()) == 2
+    assert {p.name for p in (run / 'checkpoints').iterdir()} == {'best.pt', 'last.pt'}
+    assert (run / 'environment.json').exists() and 'epoch 1' in (run / 'train.log').read_text()
+    table = capsys.readouterr().out
+    assert all(name in table for name in ('Popularity', 'ItemKNN', 'EASE', 'GenRec', 'test recall@20', 'chosen on validation'))
+
+
+def test_same_seed_same_result_and_resume_equals_a_straight_run(folder):
+    for name in ('a', 'b'):
+        assert main(['--output', name, *FAST]) == 0
+    assert main(['--output', 'c', '--epochs', '1', *FAST[2:]]) == 0
+    assert main(['--resume', 'c', '--epochs', '2']) == 0
+    results = [json.loads((folder / name / 'metrics.json').read_text()) for name in 'abc']
+    assert results[0]['test'] == results[1]['test'] == results[2]['test']
+    assert results[0]['validation'] == results[2]['validation']
+
+
+@pytest.mark.parametrize('model', ['Popularity', 'ItemKNN', 'EASE'])
+def test_reference_models_run_by_name(folder, model):
+    assert main(['--model', model, '--references', 'false', '--output', 'run']) == 0
+    assert json.loads((folder / 'run' / 'metrics.json').read_text())['model'] == model
+
+
+def test_default_folders_are_numbered(folder):
+    for _ in range(2):
+        assert main(['--model', 'Popularity', '--references', 'false']) == 0
+    assert sorted(p.name for p in (folder / 'runs').iterdir()) == ['Popularity-demo-seed0', 'Popularity-demo-seed0-2']
+
+
+def test_published_protocol_labels_its_result(folder):
+    assert main(['--protocol', 'published', '--output', 'run', *FAST]) == 0
+    assert json.loads((folder / 'run' / 'metrics.json').read_text())['selection'] == 'chosen on test'
+
+
+def test_print_config(capsys):
+    assert main(['--print_config', '--seed', '5']) == 0
+    assert yaml.safe_load(capsys.readouterr().out)['seed'] == 5
+
+
+@pytest.mark.parametrize('argv,code,message', [
+    (['--nonsense'], 2, '--nonsense'), (['--model', 'X'], 2, "model: got 'X'"), (['--dataset', 'nowhere'], 2, "dataset: got 'nowhere'"),
+    (['--modalities', 'smell'], 2, "no modality 'smell'"), (['--hparams.interest_weight', '7'], 2, 'interest_weight: got 7'),
+    (['--trainer.lr', '0'], 2, 'lr'), (['--device', 'abacus'], 2, "device: got 'abacus'"),
+    (['--dataset', 'sports'], 1, "data set 'sports'"), (['--resume', 'nowhere'], 2, 'nowhere'),
+])
+def test_errors_are_one_line_and_an_exit_code(argv, code, message, capsys):
+    assert main(argv) == code
+    error = capsys.readouterr().err.strip().splitlines()
+    assert error[-1].startswith('error: ') and message in error[-1]
+    assert not any('Traceback' in line for line in error)
+
+
+def test_debug_shows_where(capsys):
+    assert main(['--dataset', 'nowhere', '--debug']) == 2
+    assert 'Traceback' in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(folder, capsys):
+    assert main(['--model', 'Popularity', '--references', 'false', '--output', 'run']) == 0
+    assert main(['--model', 'Popularity', '--references', 'false', '--output', 'run']) == 2
+    assert '--resume run' in capsys.readouterr().err
+
+
+def test_interruption_says_how_to_continue(folder, monkeypatch, capsys):
+    from genrec_pyg.nn.models import GenRec
+    calls, plain = [], GenRec.loss
+
+    def loss(self, batch):
+        calls.append(0)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return plain(self, batch)
+
+    monkeypatch.setattr(GenRec, 'loss', loss)
+    assert main(['--output', 'run', '--epochs', '3', *FAST[2:]]) == 130
+    monkeypatch.setattr(GenRec, 'loss', plain)
+    assert 'genrec_pyg.train --resume run' in (folder / 'run' / 'train.log').read_text()
+    assert not (folder / 'run' / 'metrics.json').exists()
+    assert main(['--resume', 'run']) == 0 and (folder / 'run' / 'metrics.json').exists()
