@@ -44,7 +44,7 @@ class LayoutDataset(InMemoryDataset):
         self.name = name
         self.folder = Path(root) / name
         self.choice = modalities if modalities is None or isinstance(modalities, Mapping) else dict.fromkeys(modalities)
-        super().__init__(str(self.folder), transform, pre_transform, force_reload=force_reload)
+        super().__init__(str(self.folder), transform, pre_transform, log=False, force_reload=force_reload)
         path = Path(self.processed_paths[0])
         try:
             data = HeteroData.from_dict(torch.load(path, weights_only=True))

@@ -1,12 +1,16 @@
 r"""Back ends of the sparse product: plain functions on CSR components, without gradients."""
 from __future__ import annotations
 
+import warnings
 from typing import Optional, Protocol
 
 import torch
 from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
+
+# torch says so once per process; the product is tested here against the plain formula.
+warnings.filterwarnings('ignore', message='Sparse CSR tensor support is in beta state', category=UserWarning)
 
 
 class Kernel(Protocol):
