@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import io
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
@@ -26,8 +27,12 @@ from genrec_pyg.training import Trainer
 
 #: Arguments of the trainer that have a flag of their own or are no setting.
 _TRAINER_SKIP = {'epochs', 'seed', 'device', 'protocol', 'output', 'progress'}
+#: Keys that hold settings of one part each.
+_GROUPS = ('trainer', 'hparams')
 #: Keys of a configuration that name this call rather than the run.
-_CALL_KEYS = ('config', 'resume', 'debug')
+_CALL_KEYS = ('config', 'print_config', 'resume', 'debug')
+#: What may differ from the interrupted run under ``--resume``; anything else would not continue the same experiment.
+_RESUME_MAY_CHANGE = ('root', 'epochs', 'device', 'references', 'trainer.patience', 'trainer.eval_every', 'trainer.precision')
 
 
 @dataclass
@@ -93,24 +98,31 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
         ConfigError: On an unknown flag, key, model or a value of the wrong type; the message names it.
     """
     first = _first_look(argv)
-    base: dict[str, Any] = {}
+    layers = []
     if first.resume is not None:
-        base = read_yaml(Path(first.resume) / 'config.yaml')
-        base['output'] = first.resume
-        for key in ('model', 'dataset'):
-            if getattr(first, key) not in (None, base.get(key)):
-                raise ConfigError(f'--{key}: got {getattr(first, key)!r} with --resume, accepted is {base.get(key)!r} of the run')
+        path = Path(first.resume) / 'config.yaml'
+        run = read_yaml(path)
+        for key in ('model', 'dataset'):  # they decide which other flags and defaults there are
+            asked = getattr(first, key)
+            if asked not in (None, run.get(key)):
+                raise ConfigError(f'--{key}: got {asked!r} with --resume, accepted is {run.get(key)!r} of the run')
+        layers.append((str(path), {**run, 'output': first.resume}))
     if first.config is not None:
-        base = _merge(base, read_yaml(Path(first.config)))
-    model = first.model or base.get('model') or RunConfig.model
-    dataset = first.dataset or base.get('dataset') or RunConfig.dataset
+        layers.append((first.config, read_yaml(Path(first.config))))
+    named = {key: value for _, layer in layers for key, value in layer.items() if key in ('model', 'dataset')}
+    model = first.model or named.get('model', RunConfig.model)
+    dataset = first.dataset or named.get('dataset', RunConfig.dataset)
     parser = build_parser(model)
-    defaults = _merge(shipped_defaults(model, dataset), base)
-    _set_defaults(parser, defaults, first.config or first.resume or f'configs/{model}.yaml')
-    # jsonargparse reserves this flag for a form of its own, without the data set's defaults.
-    values = _parse(parser, [argument for argument in argv if argument != '--print_config'])
+    interrupted: dict[str, Any] = {}
+    for source, layer in [(f'configs/{model}.yaml', shipped_defaults(model, dataset)), *layers]:
+        _set_defaults(parser, layer, source)
+        if first.resume is not None and not interrupted and layer.get('output') == first.resume:
+            interrupted = _flatten(parser.get_defaults().as_dict())
+    values = _parse(parser, argv)
     call = {key: values.pop(key) for key in _CALL_KEYS}
-    return Call(RunConfig(**values), call['resume'], call['debug'], '--print_config' in argv)
+    if first.resume is not None:
+        _check_resumed(interrupted, _flatten(values))
+    return Call(RunConfig(**values), call['resume'], call['debug'], call['print_config'])
 
 
 def build_parser(model: str) -> ArgumentParser:
@@ -119,17 +131,17 @@ def build_parser(model: str) -> ArgumentParser:
     Raises:
         ConfigError: If there is no such model.
     """
-    parser = _Parser(prog='python -m genrec_pyg.train', description='Trains and evaluates a recommendation model. --print_config '
-                     'prints the resolved configuration and leaves.',
-                     exit_on_error=False, allow_abbrev=False)
+    parser = _Parser(prog='python -m genrec_pyg.train', description='Trains and evaluates a recommendation model.',
+                     exit_on_error=False, allow_abbrev=False, print_config=None)  # the built-in one misses our layers
     root = os.environ.get('GENREC_DATA', RunConfig.root)
     parser.add_argument('--config', type=Optional[str], help='YAML file with any of these keys, for example of a run')
+    parser.add_argument('--print_config', action='store_true', help='print the resolved configuration and leave')
     parser.add_argument('--resume', type=Optional[str], help='folder of a run to continue')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     parser.add_argument('--dataset', type=str, default=RunConfig.dataset, help='folder under --root, or demo')
     parser.add_argument('--root', type=str, default=root, help='folder of the data sets (default: $GENREC_DATA, else data)')
     parser.add_argument('--modalities', type=str, nargs='*', help='NAME or NAME=FILE; all by default')
-    parser.add_argument('--model', type=str, default=RunConfig.model, help=f"one of {', '.join(MODELS)}")
+    parser.add_argument('--model', type=str, default=model, help=f"one of {', '.join(MODELS)}")
     parser.add_argument('--seed', type=int, default=RunConfig.seed)
     parser.add_argument('--epochs', type=int, default=RunConfig.epochs)
     parser.add_argument('--device', type=str, default=RunConfig.device)
@@ -188,36 +200,71 @@ def _first_look(argv: Sequence[str]) -> argparse.Namespace:
 def _parse(parser: ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
     try:
         values = parser.parse_args(list(argv))
-    except (argparse.ArgumentError, ValueError, TypeError) as error:
-        raise ConfigError(' '.join(str(error).split()) + '; see --help for what is accepted') from error
+    except (argparse.ArgumentError, ConfigError, ValueError, TypeError) as error:
+        raise ConfigError(_explain(str(error), parser, '--')) from error
     return _plain(values.as_dict())
 
 
+def _explain(message: str, parser: ArgumentParser, prefix: str) -> str:
+    r"""One line that names flag or key, value and what is accepted, from a message of the parser."""
+    message = re.sub(r'^(Parser key|argument) "?(?:--)?([\w.]+)"?:', rf'{prefix}\2:', ' '.join(message.split()))
+    unknown = re.match(r'unrecognized arguments: (--(trainer|hparams)\.)?', message, re.IGNORECASE)
+    if unknown is None:
+        return f'{message}; see --help'
+    group = unknown[2]
+    accepted = parser.get_defaults().as_dict()
+    names = [f'--{group}.{name}' for name in accepted.get(group) or {}] if group else [
+        f'--{name}.*' if name in _GROUPS else f'--{name}' for name in accepted]
+    return f"{message}; accepted are {', '.join(names) or 'none'}"
+
+
 def _set_defaults(parser: ArgumentParser, values: dict[str, Any], source: str) -> None:
-    accepted = _plain(parser.get_defaults().as_dict())
-    flat: dict[str, Any] = {}
+    r"""Makes ``values`` of a YAML file the defaults of the flags, types checked."""
+    accepted = parser.get_defaults().as_dict()
+    keys = [key for key in accepted if key not in _CALL_KEYS]
     for key, value in values.items():
-        if key not in accepted or key in _CALL_KEYS:
-            raise ConfigError(f"{source}: unknown key {key!r}, accepted are {', '.join(k for k in accepted if k not in _CALL_KEYS)}")
-        if key in ('trainer', 'hparams'):
-            for name, entry in (value or {}).items():
-                if name not in accepted.get(key, {}):
-                    raise ConfigError(f"{source}: unknown key '{key}.{name}', accepted are {', '.join(accepted.get(key, {}))}")
-                flat[f'{key}.{name}'] = entry
-        else:
-            flat[key] = value
+        if key not in keys and not (key in _GROUPS and not value):
+            raise ConfigError(f"{source}: unknown key {key!r}, accepted are {', '.join(keys)}")
+        if key not in _GROUPS:
+            continue
+        if not isinstance(value or {}, dict):
+            raise ConfigError(f'{source}: {key}: got {value!r}, accepted is a mapping of settings')
+        for name in value or {}:
+            if name not in accepted[key]:
+                raise ConfigError(f"{source}: unknown key '{key}.{name}', accepted are {', '.join(accepted[key])}")
+    modalities = values.get('modalities')
+    if modalities is not None and not (isinstance(modalities, list) and all(isinstance(m, str) for m in modalities)):
+        raise ConfigError(f'{source}: modalities: got {modalities!r}, accepted is a list of names')
+    values = {key: value for key, value in values.items() if key not in _GROUPS or value}
     try:
-        parser.parse_object(values)  # only to check types: defaults are not
-        parser.set_defaults(flat)
-    except (ValueError, TypeError, argparse.ArgumentError) as error:
-        raise ConfigError(f"{source}: {' '.join(str(error).split())}") from error
+        checked = _flatten(parser.parse_object(values).as_dict())
+        parser.set_defaults({key: checked[key] for key in _flatten(values)})
+    except (ConfigError, ValueError, TypeError, argparse.ArgumentError) as error:
+        raise ConfigError(f'{source}: {_explain(str(error), parser, "")}') from error
+
+
+def _check_resumed(before: dict[str, Any], after: dict[str, Any]) -> None:
+    for key, value in after.items():
+        if key not in _RESUME_MAY_CHANGE and value != before.get(key):
+            raise ConfigError(f'--{key}: got {value!r} with --resume, accepted is {before.get(key)!r} of the run; '
+                              f"what may change is {', '.join(_RESUME_MAY_CHANGE)}")
+
+
+def _flatten(values: dict[str, Any]) -> dict[str, Any]:
+    r"""The same settings with dotted names."""
+    flat = {}
+    for key, value in values.items():
+        if key in _GROUPS:
+            flat.update({f'{key}.{name}': _plain(entry) for name, entry in (value or {}).items()})
+        else:
+            flat[key] = _plain(value)
+    return flat
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
-        both = key in ('trainer', 'hparams') and isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = {**merged[key], **value} if both else value
+        merged[key] = {**(merged.get(key) or {}), **(value or {})} if key in _GROUPS else value
     return merged
 
 

@@ -15,8 +15,8 @@ from genrec_pyg.training.checkpoint import write_json
 
 def evaluate(argv: Sequence[str]) -> dict[str, float]:
     r"""Evaluates the best checkpoint of a run, prints the figures and writes ``RUN/evaluation-SPLIT.json``."""
-    parser = argparse.ArgumentParser(prog='python -m genrec_pyg.evaluate', description='Evaluates the best checkpoint of a run.',
-                                     allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog='python -m genrec_pyg.evaluate', allow_abbrev=False,
+                                     description='Evaluates the best checkpoint of a run.')
     parser.add_argument('run', help='folder written by python -m genrec_pyg.train')
     parser.add_argument('--split', default='test', choices=('val', 'test'))
     parser.add_argument('--ks', type=int, nargs='+', default=[10, 20, 50], help='lengths of the lists')

@@ -68,7 +68,7 @@ def raw_ids(data: HeteroData, node_type: str) -> Sequence[Any]:
 
 
 def find_users(names: Sequence[str], data: HeteroData) -> Tensor:
-    r"""Users by raw id; ``all`` means every user and ``@FILE`` one id per line.
+    r"""Users by raw id, each once; ``all`` means every user and ``@FILE`` one id per line.
 
     Raises:
         ConfigError: If a file cannot be read or a user is unknown.
@@ -82,14 +82,14 @@ def find_users(names: Sequence[str], data: HeteroData) -> Tensor:
             wanted.append(name)
             continue
         try:
-            wanted += Path(name[1:]).read_text().split()
+            wanted += [line.strip() for line in Path(name[1:]).read_text().splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f'--users: {name[1:]} cannot be read ({error})') from error
     number = {str(raw): index for index, raw in enumerate(ids)}
     for name in wanted:
         if name not in number:
             raise ConfigError(f'--users: no user {name!r}, accepted are {len(ids)} ids such as {ids[0]} and {ids[-1]}')
-    return torch.tensor([number[name] for name in wanted], dtype=torch.long)
+    return torch.tensor([number[name] for name in dict.fromkeys(wanted)], dtype=torch.long)
 
 
 def write_table(columns: dict[str, list], form: str, target: Union[Path, BinaryIO]) -> None:
@@ -112,7 +112,7 @@ def write_table(columns: dict[str, list], form: str, target: Union[Path, BinaryI
         content = (json.dumps([dict(zip(columns, row)) for row in zip(*columns.values())], indent=1) + '\n').encode()
     else:
         text = io.StringIO(newline='')
-        writer = csv.writer(text)
+        writer = csv.writer(text, lineterminator='\n')
         writer.writerow(columns)
         writer.writerows(zip(*columns.values()))
         content = text.getvalue().encode()

@@ -50,5 +50,5 @@ def result_table(rows: dict[str, Figures], title: str) -> str:
             for sentence in check_row(test['recall@20'], test['precision@20'], test['ndcg@20'], 20):
                 warnings.append(f'warning: {name}: {sentence}')
     width = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    text = ['  '.join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, width))) for line in lines]
+    text = ['  '.join([line[0].ljust(width[0]), *(cell.rjust(w) for cell, w in zip(line[1:], width[1:]))]) for line in lines]
     return '\n'.join([title, *text, *warnings])

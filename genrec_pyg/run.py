@@ -4,6 +4,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -81,10 +82,9 @@ def run_command(command: Callable[[Sequence[str]], Any], argv: Optional[Sequence
     argv = sys.argv[1:] if argv is None else list(argv)
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s', datefmt='%H:%M:%S')
     logging.getLogger('genrec_pyg').setLevel(logging.INFO)
-    try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated run stops as an interrupted one does
-    except ValueError:
-        logging.getLogger(__name__).debug('not in the main thread: SIGTERM keeps its handler')
+    main_thread = threading.current_thread() is threading.main_thread()  # only there may handlers be set
+    if main_thread:  # a terminated run stops as an interrupted one does
+        previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         command(argv)
         return 0
@@ -101,3 +101,6 @@ def run_command(command: Callable[[Sequence[str]], Any], argv: Optional[Sequence
         else:
             print(f'error: {type(error).__name__}: {error} (unexpected; --debug shows where)', file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
+    finally:
+        if main_thread:
+            signal.signal(signal.SIGTERM, previous)

@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
@@ -26,12 +27,13 @@ def train(argv: Sequence[str]) -> Optional[FitResult]:
         sys.stdout.write(config.to_yaml())
         return None
     trainer = make_trainer(config)
+    folder = choose_folder(call)
     data = make_data(config)
     seed_everything(config.seed)
     model = make_model(config, data)
-    folder = prepare_folder(call)
     trainer.output = folder
-    write_atomically(folder / 'config.yaml', lambda file: file.write(config.to_yaml().encode()))
+    settings = replace(config, output=None).to_yaml()  # fed back, it starts a run of its own
+    write_atomically(folder / 'config.yaml', lambda file: file.write(settings.encode()))
     handler = logging.FileHandler(folder / 'train.log')
     handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
     logging.getLogger().addHandler(handler)
@@ -61,11 +63,11 @@ def make_trainer(config: RunConfig) -> Trainer:
                    progress=sys.stderr.isatty(), **config.trainer)
 
 
-def prepare_folder(call: Call) -> Path:
-    r"""The folder of this run.
+def choose_folder(call: Call) -> Path:
+    r"""The folder of this run, not made yet.
 
     Raises:
-        ConfigError: If a named folder already holds a run that is not to be resumed.
+        ConfigError: If a named folder already holds a run that is not to be resumed, or cannot be a folder.
     """
     config = call.config
     if config.output is None:
@@ -73,14 +75,13 @@ def prepare_folder(call: Call) -> Path:
         folder, number = base, 2
         while folder.exists():
             folder, number = base.with_name(f'{base.name}-{number}'), number + 1
-        config.output = str(folder)
+        return folder
     folder = Path(config.output)
     if call.resume is None and (folder / 'config.yaml').exists():
         raise ConfigError(f'--output: {folder} already holds a run; accepted is another folder, or --resume {folder}')
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f'--output: {folder} cannot be made ({error.strerror})') from error
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ConfigError(f'--output: {folder} cannot be made, {existing} is a file; accepted is a folder')
     return folder
 
 

@@ -49,6 +49,47 @@ def test_resume_takes_the_configuration_of_the_run(tmp_path):
         parse_train_arguments(['--resume', str(tmp_path), '--model', 'EASE'])
 
 
+@pytest.mark.parametrize('flag,value', [('--seed', '8'), ('--protocol', 'published'), ('--hparams.num_layers', '3'),
+                                        ('--modalities', 'image'), ('--trainer.lr', '0.5'), ('--output', 'elsewhere')])
+def test_resume_refuses_another_experiment(tmp_path, flag, value):
+    (tmp_path / 'config.yaml').write_text(parse('--seed', '9').to_yaml())
+    with pytest.raises(ConfigError, match=f'{flag}: got .*{value}.* with --resume, accepted is .* of the run'):
+        parse('--resume', str(tmp_path), flag, value)
+
+
+def test_unknown_flags_list_what_is_accepted():
+    with pytest.raises(ConfigError, match=r'--datset.* accepted are .*--dataset, .*--hparams\.\*'):
+        parse('--datset', 'demo')
+    with pytest.raises(ConfigError, match=r'accepted are --hparams\.l2, --hparams\.max_items$'):
+        parse('--model', 'EASE', '--hparams.depth', '3')
+
+
+def test_a_new_model_needs_no_configuration_code(tmp_path, monkeypatch):
+    class Model:
+        def __init__(self, data, modalities=None, width: int = 4, kind: str = 'plain'):
+            pass
+
+    monkeypatch.setattr('genrec_pyg.config.get_model', lambda name: Model)
+    config = parse('--model', 'Other', '--hparams.width', '8')
+    assert config.hparams == {'width': 8, 'kind': 'plain'}
+    with pytest.raises(ConfigError, match=r'--hparams\.width: .*wide'):
+        parse('--model', 'Other', '--hparams.width', 'wide')
+
+
+def test_a_model_without_settings_reads_back(tmp_path):
+    config = parse('--model', 'Popularity')
+    assert config.hparams == {} or 'l2' not in config.hparams
+    (tmp_path / 'config.yaml').write_text(config.to_yaml())
+    assert parse('--config', str(tmp_path / 'config.yaml')).to_dict() == config.to_dict()
+
+
+def test_numbers_of_yaml_become_the_type_of_the_setting(tmp_path):
+    (tmp_path / 'my.yaml').write_text('trainer: {lr: 1, ks: [5, 20]}\nhparams: {dropout: 0, clusters: auto}\n')
+    config = parse('--config', str(tmp_path / 'my.yaml'))
+    assert isinstance(config.trainer['lr'], float) and isinstance(config.hparams['dropout'], float)
+    assert config.trainer['ks'] == [5, 20] and config.hparams['clusters'] == 'auto'
+
+
 @pytest.mark.parametrize('argv,message', [
     (['--model', 'LightFM'], "model: got 'LightFM', accepted are GenRec"),
     (['--epoch', '3'], '--epoch'), (['--hparams.num_lay', '3'], 'num_lay'), (['--trainer.momentum', '1'], 'momentum'),
@@ -65,7 +106,10 @@ def test_unknown_and_mistyped_flags_are_named(argv, message):
     ('datset: tiktok', "my.yaml: unknown key 'datset', accepted are dataset, root"),
     ('hparams: {depth: 3}', r"my.yaml: unknown key 'hparams\.depth', accepted are variant, hidden_channels"),
     ('trainer: {speed: 3}', r"my.yaml: unknown key 'trainer\.speed', accepted are batch_size"),
-    ('epochs: many', 'epochs'), ('- a\n- b', 'my.yaml: holds list, accepted is a mapping'), ('{', 'my.yaml: not a YAML file'),
+    ('epochs: many', 'my.yaml: epochs: .*many'), ('hparams: {lambda2: much}', r'my.yaml: hparams\.lambda2: .*much'),
+    ('hparams: 3', 'my.yaml: hparams: got 3, accepted is a mapping'), ('config: other.yaml', "unknown key 'config'"),
+    ('modalities: image', "my.yaml: modalities: got 'image', accepted is a list"), ('model: X', "model: got 'X'"),
+    ('- a\n- b', 'my.yaml: holds list, accepted is a mapping'), ('{', 'my.yaml: not a YAML file'),
 ])
 def test_bad_files_are_named(tmp_path, text, message):
     (tmp_path / 'my.yaml').write_text(text)

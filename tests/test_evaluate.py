@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -6,12 +7,23 @@ from genrec_pyg.evaluate import main
 from genrec_pyg.train import main as train
 
 
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('evaluate') / 'run'
+    assert train(['--output', str(folder), '--epochs', '1', '--references', 'false', '--hparams.denoiser_rank', '32',
+                  '--hparams.clusters', '5', '--device', 'cpu', '--trainer.batch_size', '4096']) == 0
+    return folder
+
+
 @pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert train(['--output', 'run', '--epochs', '1', '--references', 'false', '--hparams.denoiser_rank', '32', '--hparams.clusters',
-                  '5', '--device', 'cpu', '--trainer.batch_size', '4096']) == 0
-    return tmp_path / 'run'
+def run(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / 'run')
+
+
+def replace(run, old, new):
+    text = (run / 'config.yaml').read_text()
+    assert old in text
+    (run / 'config.yaml').write_text(text.replace(old, new))
 
 
 def test_repeats_the_figures_of_the_run(run, capsys):
@@ -28,10 +40,8 @@ def test_repeats_the_figures_of_the_run(run, capsys):
     (lambda run: (run / 'config.yaml').unlink(), 2, 'holds no config.yaml'),
     (lambda run: (run / 'checkpoints' / 'best.pt').unlink(), 1, 'no such checkpoint'),
     (lambda run: (run / 'checkpoints' / 'best.pt').write_bytes(b'x'), 1, 'not a readable checkpoint'),
-    (lambda run: (run / 'config.yaml').write_text((run / 'config.yaml').read_text().replace('hidden_channels: 64',
-                                                                                            'hidden_channels: 32')), 1, 'does not fit'),
-    (lambda run: (run / 'config.yaml').write_text((run / 'config.yaml').read_text().replace('modalities: null',
-                                                                                            'modalities: [text]')), 1, 'another'),
+    (lambda run: replace(run, 'hidden_channels: 64', 'hidden_channels: 32'), 1, 'does not fit'),
+    (lambda run: replace(run, 'modalities: null', 'modalities: [text]'), 1, 'another'),
 ])
 def test_damaged_runs(run, damage, code, message, capsys):
     damage(run)

@@ -52,7 +52,7 @@ def test_raw_ids(tmp_path):
     data['user'].raw_id = [f'u{i}' for i in range(600)]
     data['item'].raw_id = torch.arange(400) + 1000
     assert find_users(['u3', 'u10'], data).tolist() == [3, 10]
-    (tmp_path / 'users').write_text('u4\nu5\n')
+    (tmp_path / 'users').write_text('u4\n\nu5\nu4\n')
     assert find_users([f'@{tmp_path}/users', 'u6'], data).tolist() == [4, 5, 6]
     assert find_users(['all'], data).numel() == 600
     columns = top_items(EASE(data), data, torch.tensor([4]), k=3)

@@ -23,4 +23,6 @@ def test_exit_codes(capsys):
 
 
 def test_termination_counts_as_interruption():
+    before = signal.getsignal(signal.SIGTERM)
     assert run_command(lambda argv: os.kill(os.getpid(), signal.SIGTERM), []) == 130
+    assert signal.getsignal(signal.SIGTERM) is before

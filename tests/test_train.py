@@ -5,8 +5,8 @@ import yaml
 
 from genrec_pyg.train import main
 
-FAST = ['--epochs', '2', '--references', 'false', '--hparams.denoiser_rank', '32', '--hparams.clusters', '5', '--trainer.batch_size',
-        '4096', '--device', 'cpu']
+FAST = ['--epochs', '2', '--references', 'false', '--hparams.denoiser_rank', '32', '--hparams.clusters', '5',
+        '--trainer.batch_size', '4096', '--device', 'cpu']
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,8 @@ def test_print_config(capsys):
 
 
 @pytest.mark.parametrize('argv,code,message', [
-    (['--nonsense'], 2, '--nonsense'), (['--model', 'X'], 2, "model: got 'X'"), (['--dataset', 'nowhere'], 2, "dataset: got 'nowhere'"),
+    (['--nonsense'], 2, '--nonsense'), (['--model', 'X'], 2, "model: got 'X'"),
+    (['--dataset', 'nowhere'], 2, "dataset: got 'nowhere'"),
     (['--modalities', 'smell'], 2, "no modality 'smell'"), (['--hparams.interest_weight', '7'], 2, 'interest_weight: got 7'),
     (['--trainer.lr', '0'], 2, 'lr'), (['--device', 'abacus'], 2, "device: got 'abacus'"),
     (['--dataset', 'sports'], 1, "data set 'sports'"), (['--resume', 'nowhere'], 2, 'nowhere'),
@@ -84,6 +85,21 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(folder, capsys):
     assert main(['--model', 'Popularity', '--references', 'false', '--output', 'run']) == 0
     assert main(['--model', 'Popularity', '--references', 'false', '--output', 'run']) == 2
     assert '--resume run' in capsys.readouterr().err
+    (folder / 'file').touch()
+    assert main(['--model', 'Popularity', '--output', 'file/run']) == 2 and 'is a file' in capsys.readouterr().err
+
+
+def test_configuration_of_a_run_starts_a_new_one(folder):
+    assert main(['--model', 'EASE', '--hparams.l2', '7', '--references', 'false', '--output', 'run']) == 0
+    assert main(['--config', 'run/config.yaml']) == 0
+    new, old = folder / 'runs' / 'EASE-demo-seed0', folder / 'run'
+    assert (new / 'config.yaml').read_text() == (old / 'config.yaml').read_text()
+    assert json.loads((new / 'metrics.json').read_text())['test'] == json.loads((old / 'metrics.json').read_text())['test']
+
+
+def test_failures_leave_no_folder(folder):
+    assert main(['--modalities', 'smell', '--output', 'run']) == 2 and main(['--hparams.l2', '-1', '--model', 'EASE']) == 2
+    assert not list(folder.iterdir())
 
 
 def test_interruption_says_how_to_continue(folder, monkeypatch, capsys):
