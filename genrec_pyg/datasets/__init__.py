@@ -2,21 +2,18 @@ r"""Data sets as canonical graphs."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Optional, Union
 
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.datasets.demo import demo_graph
+from genrec_pyg.datasets.demo import Demo, demo_graph
 from genrec_pyg.datasets.diffmm import BY_HAND, DOWNLOADABLE, DiffMMDataset
 from genrec_pyg.datasets.layout import Modalities, parse_modalities
 from genrec_pyg.datasets.mmrec import MMRecDataset
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import ITEM, modality_names, select_modalities
-
-#: Layouts and the files that tell them, looked for in the folder and its ``raw`` folder.
-_LAYOUTS = ((MMRecDataset, '*.inter'), (DiffMMDataset, '*Mat.pkl'))
 
 
 def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Union[Iterable[str], Modalities] = None,
@@ -36,28 +33,31 @@ def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Uni
         ConfigError: If there is no such data set or modality.
         DataError: If files are missing or damaged.
     """
-    choice = modalities if modalities is None or isinstance(modalities, dict) else parse_modalities(modalities)
+    choice = modalities if modalities is None or isinstance(modalities, Mapping) else parse_modalities(modalities)
     if name == 'demo':
-        return _keep(demo_graph(), choice)
+        return _keep(Demo()[0], choice)
     root = Path(root if root is not None else os.environ.get('GENREC_DATA', 'data'))
     if not name or Path(name).name != name:
         raise ConfigError(f'dataset: got {name!r}, accepted is the name of a folder under {root}')
     folder = root / name
-    for layout, pattern in _LAYOUTS:
-        if any(folder.glob(pattern)) or any((folder / 'raw').glob(pattern)):
-            options = {'mirror': mirror} if layout is DiffMMDataset else {}
-            return layout(str(root), name, choice, **options)[0]
-    if name in DOWNLOADABLE or name in BY_HAND:
+    if MMRecDataset.recognises(folder):
+        return MMRecDataset(str(root), name, choice)[0]
+    if DiffMMDataset.recognises(folder) or name in DOWNLOADABLE or name in BY_HAND:
         return DiffMMDataset(str(root), name, choice, mirror)[0]
     here = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
-    found = f'{folder} has no *.inter and no *Mat.pkl' if folder.is_dir() else f'there is no folder {folder}'
+    patterns = f'{MMRecDataset.pattern} and no {DiffMMDataset.pattern}'
+    found = f'{folder} has no {patterns}' if folder.is_dir() else f'there is no folder {folder}'
     raise ConfigError(f"dataset: got {name!r}, but {found}; accepted are demo, {', '.join([*DOWNLOADABLE, *BY_HAND])} and the "
                       f"folders under {root} ({', '.join(here) or 'none'})")
 
 
-def _keep(data: HeteroData, choice: Optional[dict[str, Optional[str]]]) -> HeteroData:
+def _keep(data: HeteroData, choice: Optional[Mapping[str, Optional[str]]]) -> HeteroData:
     if choice is None:
         return data
+    for name, file in choice.items():
+        if file is not None:
+            raise ConfigError(f"modalities: got '{name}={file}', but the data set is generated and has no files; accepted are "
+                              f"{', '.join(modality_names(data))}")
     chosen = select_modalities(data, list(choice))
     for name in modality_names(data):
         if name not in chosen:
@@ -66,4 +66,4 @@ def _keep(data: HeteroData, choice: Optional[dict[str, Optional[str]]]) -> Heter
     return data
 
 
-__all__ = ['DiffMMDataset', 'MMRecDataset', 'demo_graph', 'load_dataset', 'parse_modalities']
+__all__ = ['Demo', 'DiffMMDataset', 'MMRecDataset', 'demo_graph', 'load_dataset', 'parse_modalities']

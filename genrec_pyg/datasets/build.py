@@ -13,6 +13,9 @@ from genrec_pyg.graph import HAS, INTERACTS, ITEM, SPLITS, USER
 
 logger = logging.getLogger(__name__)
 
+#: More users or items than this, and than a hundred per interaction, are a wrong id or a damaged header, not a data set.
+_PLAUSIBLE_SIZE = 10 ** 6
+
 
 def build_graph(user: np.ndarray, item: np.ndarray, split: np.ndarray, num_users: int, num_items: int,
                 features: dict[str, np.ndarray], source: str,
@@ -38,6 +41,9 @@ def build_graph(user: np.ndarray, item: np.ndarray, split: np.ndarray, num_users
     for name, ids, size in (('user', user, num_users), ('item', item, num_items)):
         if len(ids) and (ids.min() < 0 or ids.max() >= size):
             raise DataError(f'{source}: {name} ids run from {ids.min()} to {ids.max()}, accepted are 0 to {size - 1}')
+        if size > max(_PLAUSIBLE_SIZE, 100 * len(ids)) and not (name == 'item' and features):
+            raise DataError(f'{source}: {size} {name}s for {len(ids)} interactions, accepted are ids numbered from 0 without '
+                            'large gaps')
     if not (split == 0).any():
         raise DataError(f'{source}: the training split has no interaction')
     order = np.lexsort((split, item, user))
@@ -56,8 +62,8 @@ def build_graph(user: np.ndarray, item: np.ndarray, split: np.ndarray, num_users
         store[name] = torch.from_numpy(np.ascontiguousarray(column[order][first]))
     for name, x in features.items():
         if x.shape[0] != num_items:
-            raise DataError(f'{source}: features of modality {name!r} have {x.shape[0]} rows, accepted are {num_items}, one per '
-                            'item')
+            raise DataError(f'{source}: features of modality {name!r} have {x.shape[0]} rows, accepted are {num_items}, one '
+                            'per item')
         data[name].x = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
         data[ITEM, HAS, name].edge_index = torch.arange(num_items).expand(2, num_items).contiguous()
     return data

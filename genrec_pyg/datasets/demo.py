@@ -1,12 +1,34 @@
 r"""A generated data set with planted interests, for first steps and tests."""
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Optional
+
 import numpy as np
 import torch
-from torch_geometric.data import HeteroData
+from torch_geometric.data import HeteroData, InMemoryDataset
 
 from genrec_pyg.datasets.build import build_graph
+from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import HAS, INTERACTS, ITEM, USER
+
+
+class Demo(InMemoryDataset):
+    r"""The generated data set as a PyG data set; it lives in memory and reads or writes no file.
+
+    Args:
+        num_users: Number of users.
+        num_items: Number of items.
+        num_clusters: Number of planted clusters.
+        noise: Share of noise clicks.
+        seed: Seed.
+        transform: Transform at access.
+    """
+
+    def __init__(self, num_users: int = 600, num_items: int = 400, num_clusters: int = 12, noise: float = 0.15, seed: int = 0,
+                 transform: Optional[Callable] = None):
+        super().__init__(None, transform)
+        self.data, self.slices = self.collate([demo_graph(num_users, num_items, num_clusters, noise, seed)])
 
 
 def demo_graph(num_users: int = 600, num_items: int = 400, num_clusters: int = 12, noise: float = 0.15,
@@ -27,7 +49,16 @@ def demo_graph(num_users: int = 600, num_items: int = 400, num_clusters: int = 1
     Returns:
         Canonical graph with the truth beside it: ``data['item'].cluster`` ``[I]``, ``data['user'].clusters``
         ``[U, 3]`` (-1 where a user has two) and ``noise`` on every interaction.
+
+    Raises:
+        ConfigError: If a size is too small or ``noise`` is no share.
     """
+    for name, value, least in (('num_users', num_users, 1), ('num_clusters', num_clusters, 4),
+                               ('num_items', num_items, 4 * num_clusters)):
+        if value < least:
+            raise ConfigError(f'{name}: got {value}, accepted are integers from {least}')
+    if not 0.0 <= noise <= 1.0:
+        raise ConfigError(f'noise: got {noise}, accepted are numbers from 0 to 1')
     rng = np.random.default_rng(seed)
     cluster = rng.permutation(np.arange(num_items) % num_clusters)
     appeal = rng.permutation(1.0 / np.arange(1, num_items + 1) ** 0.6)
@@ -44,7 +75,8 @@ def demo_graph(num_users: int = 600, num_items: int = 400, num_clusters: int = 1
         split = np.zeros(count, dtype=int)
         held = max(1, round(0.1 * count))
         split[:held], split[held:2 * held] = 1, 2
-        others = rng.choice(np.flatnonzero(~genuine), size=rng.binomial(count, noise), replace=False)
+        strange = np.flatnonzero(~genuine)
+        others = rng.choice(strange, size=min(rng.binomial(count, noise), len(strange)), replace=False)
         pairs.append(np.column_stack([np.full(count, user), chosen, split, np.zeros(count, dtype=int)]))
         pairs.append(np.column_stack([np.full(len(others), user), others, np.zeros(len(others), dtype=int),
                                       np.ones(len(others), dtype=int)]))
@@ -54,7 +86,7 @@ def demo_graph(num_users: int = 600, num_items: int = 400, num_clusters: int = 1
         centre = rng.standard_normal((num_clusters, width))
         features[name] = centre[cluster] + blur * rng.standard_normal((num_items, width))
     data = build_graph(user, item, split, num_users, num_items, features, source='demo')
-    order = {pair: flag for pair, flag in zip(zip(user.tolist(), item.tolist()), noisy.tolist())}
+    order = dict(zip(zip(user.tolist(), item.tolist()), noisy.tolist()))
     edge_index = data[INTERACTS].edge_index
     data[INTERACTS].noise = torch.tensor([bool(order[pair]) for pair in zip(*edge_index.tolist())])
     data[ITEM].cluster, data[USER].clusters = torch.from_numpy(cluster), torch.from_numpy(clusters)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
@@ -12,9 +13,10 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.datasets.build import build_graph
 from genrec_pyg.datasets.download import download_file
-from genrec_pyg.datasets.layout import LayoutDataset, Modalities
+from genrec_pyg.datasets.layout import LayoutDataset, Modalities, feature_key
 from genrec_pyg.datasets.readers import file_sha256, load_features, load_scipy_pickle
 from genrec_pyg.exceptions import DataError
+from genrec_pyg.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +24,10 @@ logger = logging.getLogger(__name__)
 BASE_URL = 'https://raw.githubusercontent.com/HKUDS/DiffMM/main/Datasets'
 MATRICES = ('trnMat.pkl', 'valMat.pkl', 'tstMat.pkl')
 FEATURE_SUFFIXES = ('_feat.npy', '_feat.npy.zip')
-#: Feature files of the sets that can be downloaded.
+#: Feature files of the sets that can be downloaded, with their shapes.
 DOWNLOADABLE = {
-    'tiktok': ('image_feat.npy', 'text_feat.npy', 'audio_feat.npy'),
-    'baby': ('image_feat.npy.zip', 'text_feat.npy'),
+    'tiktok': {'image_feat.npy': (6710, 128), 'text_feat.npy': (6710, 768), 'audio_feat.npy': (6710, 128)},
+    'baby': {'image_feat.npy.zip': (7050, 4096), 'text_feat.npy': (7050, 1024)},
 }
 #: Sets that exist only as a file to fetch by hand.
 BY_HAND = {'sports': 'the archive with Google Drive id 1PR_IK5-xMwSso2JPHZ93k3eMQ0_s9JDx'}
@@ -41,6 +43,8 @@ SHA256 = {
 }
 #: Hashes of files without a published checksum, as they were at their first download.
 RECORD = 'checksums.json'
+#: Folder of verified files until all that are wanted are there, so that an interruption never passes for a smaller data set.
+STAGING = '.download'
 
 
 class DiffMMDataset(LayoutDataset):
@@ -49,7 +53,8 @@ class DiffMMDataset(LayoutDataset):
 
     Files: ``trnMat.pkl``, ``valMat.pkl``, ``tstMat.pkl`` (pickled SciPy matrices ``U x I``, read without executing anything)
     and per modality ``NAME_feat.npy`` or ``NAME_feat.npy.zip`` (row = item). Missing files of ``tiktok`` and ``baby`` are
-    downloaded; files put there by hand are used as they are. The sizes are those of the training matrix.
+    downloaded; files put there by hand are used as they are. The sizes are those of the training matrix. Any stored entry
+    other than zero is one interaction, whatever its value; a pair in several matrices belongs to the earliest split.
 
     Args:
         root: Folder of the data sets.
@@ -65,6 +70,8 @@ class DiffMMDataset(LayoutDataset):
         ConfigError: If a modality is not there.
     """
 
+    pattern = '*Mat.pkl'
+
     def __init__(self, root: str, name: str, modalities: Modalities = None, mirror: Optional[str] = None, **kwargs: Any):
         self.mirror = (mirror or os.environ.get('GENREC_MIRROR') or BASE_URL).rstrip('/')
         super().__init__(root, name, modalities, **kwargs)
@@ -74,22 +81,24 @@ class DiffMMDataset(LayoutDataset):
         return [*MATRICES, *self._missing_features()]
 
     def feature_files(self) -> dict[str, Path]:
+        return self.choose(self._available())
+
+    def _available(self) -> dict[str, Path]:
         available = {}
         for suffix in reversed(FEATURE_SUFFIXES):  # an unpacked file goes before its archive
             for path in sorted(Path(self.raw_dir).glob(f'*{suffix}')):
                 available[path.name.removesuffix(suffix)] = path
-        return self.choose(dict(sorted(available.items())))
+        return dict(sorted(available.items()))
 
     def _missing_features(self) -> list[str]:
         r"""Public feature files that the choice needs and the folder lacks."""
-        folder = Path(self.raw_dir)
-        present = {p.name for suffix in FEATURE_SUFFIXES for p in folder.glob(f'*{suffix}')}
-        wanted = self.choice if self.choice is not None else ({} if present else None)
+        present = self._available()
+        wanted = None if self.choice is None else {feature_key(name, file) for name, file in self.choice.items()}
         missing = []
-        for file in DOWNLOADABLE.get(self.name, ()):
-            modality = file.partition('_feat')[0]
-            here = any(f'{modality}{suffix}' in present for suffix in FEATURE_SUFFIXES)
-            if not here and (wanted is None or modality in wanted):
+        for file in DOWNLOADABLE.get(self.name, {}):
+            key = feature_key(file, file)
+            asked = not present or (Path(self.raw_dir) / STAGING / file).exists() if wanted is None else key in wanted
+            if asked and key not in present:
                 missing.append(file)
         return missing
 
@@ -97,6 +106,7 @@ class DiffMMDataset(LayoutDataset):
         r"""Fetches what is missing.
 
         Raises:
+            ConfigError: If a modality is neither there nor public.
             DataError: Naming the missing files and where to put them.
         """
         folder = Path(self.raw_dir)
@@ -106,28 +116,61 @@ class DiffMMDataset(LayoutDataset):
             raise DataError(f'{where}; download {BY_HAND[self.name]} by hand and put its files there')
         if self.name not in DOWNLOADABLE:
             raise DataError(f'{where}; put the files there')
-        record_path = folder / RECORD
-        record = json.loads(record_path.read_text()) if record_path.exists() else {}
-        for name in missing:
-            expected = SHA256.get(f'{self.name}/{name}') or record.get(name)
-            try:
-                download_file(f'{self.mirror}/{self.name}/{name}', folder / name, expected)
-            except DataError as error:
-                raise DataError(f'{where}. {error}. Put the files there by hand or name a mirror in GENREC_MIRROR') from error
-            if expected is None:
-                record[name] = file_sha256(folder / name)
-                logger.info('%s: no published checksum, recorded %s', name, record[name])
-                record_path.write_text(json.dumps(record, indent=2) + '\n')
+        self.choose({**{feature_key(file, file): folder / file for file in DOWNLOADABLE[self.name]}, **self._available()})
+        try:
+            for name in missing:
+                if not (folder / STAGING / name).exists():
+                    self._fetch(name, folder)
+            for name in missing:
+                os.replace(folder / STAGING / name, folder / name)
+            if not any((folder / STAGING).iterdir()):
+                (folder / STAGING).rmdir()
+        except (DataError, OSError) as error:
+            raise DataError(f'{where}. {error}. Put the files there by hand or name a mirror in GENREC_MIRROR') from error
+
+    def _fetch(self, name: str, folder: Path) -> None:
+        r"""Downloads one file into the staging folder; one without a published checksum must have the published shape."""
+        record = _read_record(folder / RECORD)
+        published = SHA256.get(f'{self.name}/{name}')
+        shape = DOWNLOADABLE[self.name].get(name) if published is None else None
+        found = download_file(f'{self.mirror}/{self.name}/{name}', folder / STAGING / name, published or record.get(name),
+                              None if shape is None else partial(_check_shape, shape=shape))
+        if published is None and name not in record:
+            logger.info('%s: no published checksum, recorded %s', name, found)
+            with replacing(folder / RECORD) as temporary:
+                temporary.write_text(json.dumps({**record, name: found}, indent=2) + '\n', encoding='utf-8')
 
     def read(self) -> HeteroData:
         folder = Path(self.raw_dir)
         matrices = [load_scipy_pickle(folder / name) for name in MATRICES]
-        num_users, num_items = matrices[0].shape
+        num_users, num_items = shape = matrices[0].shape
         for name, matrix in zip(MATRICES, matrices):
-            if matrix.shape != matrices[0].shape:
-                raise DataError(f'{folder / name}: shape {matrix.shape}, accepted is {matrices[0].shape}, that of {MATRICES[0]}')
+            if matrix.shape != shape:
+                raise DataError(f'{folder / name}: shape {matrix.shape}, accepted is {shape}, that of {MATRICES[0]}')
         user = np.concatenate([m.row for m in matrices]).astype(np.int64)
         item = np.concatenate([m.col for m in matrices]).astype(np.int64)
         split = np.repeat(np.arange(3), [m.nnz for m in matrices])
-        features = {name: load_features(path) for name, path in self.feature_files().items()}
+        files = self.feature_files()
+        for path in [*(folder / name for name in MATRICES), *files.values()]:
+            published = SHA256.get(f'{self.name}/{path.name}')
+            if published is not None and file_sha256(path) != published:
+                logger.warning('%s: is not the public file of that name (checksum %s)', path, published)
+        features = {name: load_features(path) for name, path in files.items()}
         return build_graph(user, item, split, num_users, num_items, features, source=str(folder))
+
+
+def _check_shape(path: Path, shape: tuple[int, int]) -> None:
+    if (found := load_features(path).shape) != shape:
+        raise DataError(f'features of shape {found}, expected {shape}')
+
+
+def _read_record(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding='utf-8'))
+        if not isinstance(record, dict):
+            raise ValueError(f'holds {type(record).__name__}, accepted is a mapping')
+    except (OSError, ValueError) as error:
+        raise DataError(f'{path}: not readable ({error}); delete it to record the checksums anew') from error
+    return record

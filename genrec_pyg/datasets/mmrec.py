@@ -18,11 +18,12 @@ REQUIRED = ('userID', 'itemID', 'x_label')
 
 
 class MMRecDataset(LayoutDataset):
-    r"""Data set in MMRec's layout: any folder with ``NAME.inter`` and feature files.
+    r"""Data set in MMRec's layout: any folder with ``NAME.inter`` (or one other ``.inter``) and feature files.
 
     ``NAME.inter`` is tab separated with the header ``userID itemID ... x_label``, label 0 train, 1 validation, 2 test; columns
     ``rating`` and ``timestamp`` become ``rating`` and ``time`` of the interactions. Features are ``MODALITY_feat.npy`` or any
-    other ``.npy`` (row = itemID), which a mapping gives a modality: ``{'text': 'all-MiniLM-L6-v2'}``.
+    other ``.npy`` (row = itemID), which a mapping gives a modality: ``{'text': 'all-MiniLM-L6-v2'}``. A pair that occurs
+    several times is one interaction of its earliest split.
 
     Args:
         root: Folder of the data sets.
@@ -36,12 +37,15 @@ class MMRecDataset(LayoutDataset):
         ConfigError: If a modality is not there.
     """
 
+    pattern = '*.inter'
+
     def __init__(self, root: str, name: str, modalities: Modalities = None, **kwargs: Any):
         super().__init__(root, name, modalities, **kwargs)
 
     @property
     def raw_file_names(self) -> list[str]:
-        return [f'{self.name}.inter']
+        found = [path.name for path in Path(self.raw_dir).glob(self.pattern)]
+        return found if len(found) == 1 else [f'{self.name}.inter']  # a renamed folder keeps its only file
 
     def download(self) -> None:
         r"""There is no public location: says where to put the file."""
@@ -62,18 +66,20 @@ class MMRecDataset(LayoutDataset):
         if features:  # items that nobody touched have features still
             num_items = max(num_items, next(iter(features.values())).shape[0])
         attributes = {ATTRIBUTES[name]: column for name, column in columns.items() if name in ATTRIBUTES}
-        return build_graph(columns['userID'], columns['itemID'], columns['x_label'], int(columns['userID'].max()) + 1, num_items,
-                           features, str(path), attributes)
+        num_users = int(columns['userID'].max()) + 1
+        return build_graph(columns['userID'], columns['itemID'], columns['x_label'], num_users, num_items, features, str(path),
+                           attributes)
 
 
 def read_interactions(path: Path) -> dict[str, np.ndarray]:
-    r"""Reads ``NAME.inter``; ids and labels as int64, other known columns as float64 (``timestamp`` as int64 if whole).
+    r"""Reads ``NAME.inter``; ids and labels as int64, ``rating`` as float32, ``timestamp`` as int64 if whole, else float64.
 
     Raises:
         DataError: On a missing column, a value of the wrong type, a negative id or an unknown label, naming the line.
     """
     try:
-        lines = path.read_text(encoding='utf-8').splitlines()
+        with path.open(encoding='utf-8-sig') as file:
+            lines = [line.rstrip('\n') for line in file]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f'{path}: cannot be read ({error})') from error
     header = lines[0].split('\t') if lines else []
@@ -91,16 +97,18 @@ def read_interactions(path: Path) -> dict[str, np.ndarray]:
             raise DataError(f'{path}: line {number} has {len(fields)} fields, accepted are {len(header)}')
         for name, place, column in zip(wanted, position, values):
             column.append(_number(fields[place], name, path, number))
-    found = {}
-    for name, column in zip(wanted, values):
-        array = np.asarray(column)
-        found[name] = array.astype(np.int64) if name not in ATTRIBUTES or (array == array.round()).all() else array
+    found = {name: np.asarray(column) for name, column in zip(wanted, values)}
+    for name, column in found.items():
+        if name == 'rating':
+            found[name] = column.astype(np.float32)
+        elif name in REQUIRED or (column == column.round()).all():
+            found[name] = column.astype(np.int64)
     return found
 
 
 def _number(text: str, name: str, path: Path, line: int) -> float:
     try:
-        value = float(text) if name in ATTRIBUTES else int(text)
+        value = float(text) if name in ATTRIBUTES else int(text) if '_' not in text else None
     except ValueError:
         value = None
     valid = value is not None and (abs(value) < 2 ** 53 if name in ATTRIBUTES else 0 <= value < 2 ** 31)

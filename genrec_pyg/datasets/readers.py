@@ -2,9 +2,12 @@ r"""Readers of untrusted files: nothing that they hold is executed, everything i
 from __future__ import annotations
 
 import hashlib
-import io
+import math
 import pickle
 import zipfile
+import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,10 +17,11 @@ import scipy.sparse as sp
 from genrec_pyg.exceptions import DataError
 
 #: Largest unpacked size of a zipped feature file.
-MAX_UNZIPPED = 16 * 2 ** 30
+MAX_UNZIPPED = 4 * 2 ** 30
+_ZIP_MAGIC = b'PK\x03\x04'
 
 _SPARSE_CLASSES = ('coo_matrix', 'csr_matrix', 'csc_matrix', 'coo_array', 'csr_array', 'csc_array')
-_SPARSE_MODULES = ('scipy.sparse', *(f'scipy.sparse.{private}{kind}' for private in ('', '_') for kind in ('coo', 'csr', 'csc')))
+_SPARSE_MODULES = ('scipy.sparse', *(f'scipy.sparse.{prefix}{kind}' for prefix in ('', '_') for kind in ('coo', 'csr', 'csc')))
 _NUMPY = {('numpy', 'ndarray'): np.ndarray, ('numpy', 'dtype'): np.dtype}
 for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
     _NUMPY[_module, '_reconstruct'] = np.ndarray((0,)).__reduce__()[0]
@@ -47,7 +51,7 @@ class _SparseUnpickler(pickle.Unpickler):
             return _encode_latin1
         if module in _SPARSE_MODULES and name in _SPARSE_CLASSES:
             return getattr(sp, name)
-        raise DataError(f'{self._path}: the pickle asks for {module}.{name}, accepted are SciPy sparse matrices of numbers only')
+        raise DataError(f'{self._path}: the pickle asks for {module}.{name}, accepted are SciPy sparse matrices only')
 
     def persistent_load(self, pid: Any) -> Any:
         raise DataError(f'{self._path}: the pickle refers to an outside object, accepted are SciPy sparse matrices only')
@@ -112,26 +116,24 @@ def _check_indices(matrix: Any, path: Path) -> None:
 def load_features(path: Path) -> np.ndarray:
     r"""Reads a feature matrix ``[I, d_m]`` from ``.npy`` or a zip archive with one ``.npy`` member, as float32.
 
-    The cast comes before any arithmetic: sums of float16 features overflow.
+    The cast comes before any arithmetic: sums of float16 features overflow. An archive is told by its content, read in
+    place, never unpacked to disk.
 
     Raises:
         DataError: If the file is missing, damaged, pickled, not a matrix of numbers, or has values that are not finite.
     """
     try:
-        if path.suffix == '.zip':
-            x = np.load(io.BytesIO(_unzip(path)), allow_pickle=False)
-        else:
-            _check_npy_size(path)
-            x = np.load(path, allow_pickle=False)
+        with path.open('rb') as file:
+            zipped = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
+        x = _read_zipped(path) if zipped else _read_npy(path, partial(path.open, 'rb'), path.stat().st_size)
     except DataError:
         raise
     except OSError as error:
         raise DataError(f'{path}: cannot be read ({error.strerror or error})') from error
-    except (ValueError, EOFError, zipfile.BadZipFile, SyntaxError, MemoryError) as error:
+    except (ValueError, EOFError, SyntaxError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f'{path}: not a readable .npy file without pickled objects ({error})') from error
-    if not isinstance(x, np.ndarray) or x.ndim != 2 or x.dtype.kind not in 'biuf':
-        found = (x.dtype, x.shape) if isinstance(x, np.ndarray) else type(x).__name__
-        raise DataError(f'{path}: holds {found}, accepted is a matrix of numbers [items, width]')
+    if x.ndim != 2 or x.dtype.kind not in 'biuf' or x.shape[1] == 0:
+        raise DataError(f'{path}: holds {x.dtype} of shape {x.shape}, accepted is a matrix of numbers [items, width]')
     with np.errstate(over='ignore'):  # what overflows is reported below, by row
         x = x.astype(np.float32)
     bad = ~np.isfinite(x).all(axis=1)
@@ -141,30 +143,27 @@ def load_features(path: Path) -> np.ndarray:
     return x
 
 
-def _check_npy_size(path: Path) -> None:
-    r"""Compares the header's claim with the size of the file before memory is asked for."""
-    with path.open('rb') as file:
+def _read_npy(path: Path, opener: Callable[[], BinaryIO], size: int) -> np.ndarray:
+    r"""Reads an array after comparing the header's claim with the true size, before memory is asked for."""
+    with opener() as file:
         version = np.lib.format.read_magic(file)
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = reader(file)
-        claimed = file.tell() + dtype.itemsize * int(np.prod(shape, dtype=np.float64))
-    if dtype.kind != 'O' and claimed != path.stat().st_size:
-        raise DataError(f'{path}: truncated or damaged, the header announces {claimed} bytes and the file has '
-                        f'{path.stat().st_size}')
+        claimed = file.tell() + dtype.itemsize * math.prod(shape)
+    if not dtype.hasobject and claimed != size:
+        raise DataError(f'{path}: truncated or damaged, the header announces {claimed} bytes and the file has {size}')
+    with opener() as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def _unzip(path: Path) -> bytes:
+def _read_zipped(path: Path) -> np.ndarray:
     with zipfile.ZipFile(path) as archive:
         members = [m for m in archive.infolist() if m.filename.endswith('.npy') and not m.filename.startswith('__MACOSX')]
         if len(members) != 1:
             raise DataError(f'{path}: has {len(members)} .npy members, accepted is exactly one')
         if members[0].file_size > MAX_UNZIPPED:
             raise DataError(f'{path}: unpacks to {members[0].file_size} bytes, accepted are up to {MAX_UNZIPPED}')
-        with archive.open(members[0]) as file:
-            content = file.read(MAX_UNZIPPED + 1)
-    if len(content) > MAX_UNZIPPED:
-        raise DataError(f'{path}: unpacks to more than it announces')
-    return content
+        return _read_npy(path, partial(archive.open, members[0]), members[0].file_size)
 
 
 def file_sha256(path: Path) -> str:
