@@ -113,9 +113,10 @@ def references(arguments: argparse.Namespace) -> dict[str, dict]:
     for model in ('Popularity', 'ItemKNN', 'EASE'):
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / 'run'
-            subprocess.run([sys.executable, '-m', 'genrec_pyg.train', '--model', model, '--dataset', arguments.dataset, '--root',
-                            arguments.root, '--modalities', *arguments.modalities, '--output', str(output), '--references',
-                            'false'], check=True, stdout=subprocess.DEVNULL, env=thread_environment(arguments.threads))
+            command = [sys.executable, '-m', 'genrec_pyg.train', '--model', model, '--dataset', arguments.dataset,
+                       '--root', arguments.root, '--modalities', *arguments.modalities, '--output', str(output),
+                       '--references', 'false']
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=thread_environment(arguments.threads))
             found[model] = json.loads((output / 'metrics.json').read_text())
     return found
 

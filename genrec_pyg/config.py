@@ -2,8 +2,8 @@ r"""The configuration of a run: one declaration for flags, YAML files and what i
 
 Fixed flags are declared in :func:`build_parser`; ``--trainer.*`` come from the signature of
 :class:`~genrec_pyg.training.Trainer` and ``--hparams.*`` from the constructor of the chosen model, so a new model needs no
-configuration code. Later entries win: signature defaults, ``configs/MODEL.yaml`` (``default:``, then the data set's section),
-``--config FILE``, flags.
+configuration code. Later entries win: signature defaults, ``configs/MODEL.yaml`` (``default:``, then the data set's section,
+then both of the chosen variant), ``--config FILE``, flags.
 """
 from __future__ import annotations
 
@@ -112,9 +112,13 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     named = {key: value for _, layer in layers for key, value in layer.items() if key in ('model', 'dataset')}
     model = first.model or named.get('model', RunConfig.model)
     dataset = first.dataset or named.get('dataset', RunConfig.dataset)
+    variant = first.variant
+    for _, layer in layers:
+        hparams = layer.get('hparams')
+        variant = first.variant or (hparams.get('variant') if isinstance(hparams, dict) else None) or variant
     parser = build_parser(model)
     interrupted: dict[str, Any] = {}
-    for source, layer in [(f'configs/{model}.yaml', shipped_defaults(model, dataset)), *layers]:
+    for source, layer in [(f'configs/{model}.yaml', shipped_defaults(model, dataset, variant)), *layers]:
         _set_defaults(parser, layer, source)
         if first.resume is not None and not interrupted and layer.get('output') == first.resume:
             interrupted = _flatten(parser.get_defaults().as_dict())
@@ -153,13 +157,17 @@ def build_parser(model: str) -> ArgumentParser:
     return parser
 
 
-def shipped_defaults(model: str, dataset: str) -> dict[str, Any]:
-    r"""Defaults of this package for a model on a data set, from ``configs/MODEL.yaml``."""
+def shipped_defaults(model: str, dataset: str, variant: Optional[str] = None) -> dict[str, Any]:
+    r"""Defaults of this package for a model, or a variant of it, on a data set, from ``configs/MODEL.yaml``."""
     source = resources.files('genrec_pyg') / 'configs' / f'{model}.yaml'
     if not source.is_file():
         return {}
     content = yaml.safe_load(source.read_text()) or {}
-    return _merge(content.get('default') or {}, (content.get('datasets') or {}).get(dataset) or {})
+    merged: dict[str, Any] = {}
+    for section in (content, (content.get('variants') or {}).get(variant) or {}):
+        merged = _merge(merged, section.get('default') or {})
+        merged = _merge(merged, (section.get('datasets') or {}).get(dataset) or {})
+    return merged
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -190,6 +198,7 @@ def _first_look(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for flag in ('--model', '--dataset', '--config', '--resume'):
         parser.add_argument(flag)
+    parser.add_argument('--hparams.variant', dest='variant')
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             return parser.parse_known_args([a for a in argv if a not in ('-h', '--help')])[0]

@@ -201,7 +201,7 @@ def check_graph(data: HeteroData, finite: bool = True) -> None:
         if mask is None:
             continue
         if mask.dtype != torch.bool or mask.shape != used.shape:
-            raise DataError(f"graph: {INTERACTS}.{split}_mask has type {mask.dtype} and shape {tuple(mask.shape)}, accepted is "
+            raise DataError(f"graph: {INTERACTS}.{split}_mask is {mask.dtype} of shape {tuple(mask.shape)}, accepted is "
                             f"torch.bool of shape {tuple(used.shape)}")
         if bool((used & mask).any()):
             raise DataError(f"graph: {int((used & mask).sum())} edges of {INTERACTS} are in '{split}_mask' and in another "

@@ -1,9 +1,13 @@
 import os
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.data import HeteroData
+
+from genrec_pyg.datasets import demo_graph
 
 SHARED = Path(os.environ.get('GENREC_TEST_DATA') or Path(__file__).resolve().parents[1].parent / 'shared' / 'data')
 
@@ -13,6 +17,18 @@ def repeatable():
     """Same threads and seed for every test."""
     torch.set_num_threads(1)  # small tensors: more threads only wait for each other
     torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+
+
+@pytest.fixture(autouse=True, scope='session')
+def own_cache(tmp_path_factory):
+    """Tests leave nothing in the user's cache folder and read no data set of the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+        patch.delenv('GENREC_DATA', raising=False)
+        patch.delenv('GENREC_MIRROR', raising=False)
+        yield
 
 
 @pytest.fixture
@@ -23,13 +39,20 @@ def shared_data():
     return SHARED
 
 
+@pytest.fixture(scope='session')
+def demo_data():
+    """A small demo graph; shared by the session, so a test that changes it works on ``copy.deepcopy``."""
+    return demo_graph(num_users=120, num_items=80, num_clusters=6)
+
+
 @pytest.fixture
 def tiny_graph():
     """Six users, seven items, two modalities; user 5 has no training item, item 6 no training user."""
     data = HeteroData()
     data['user'].num_nodes, data['item'].num_nodes = 6, 7
     store = data['user', 'interacts', 'item']
-    store.edge_index = torch.tensor([[0, 0, 0, 1, 1, 2, 2, 3, 4, 4, 0, 1, 2, 3, 5], [0, 1, 2, 1, 3, 2, 4, 5, 0, 5, 3, 2, 6, 0, 1]])
+    store.edge_index = torch.tensor([[0, 0, 0, 1, 1, 2, 2, 3, 4, 4, 0, 1, 2, 3, 5],
+                                     [0, 1, 2, 1, 3, 2, 4, 5, 0, 5, 3, 2, 6, 0, 1]])
     split = torch.tensor([0] * 10 + [1, 1, 2, 2, 2])
     store.train_mask, store.val_mask, store.test_mask = split == 0, split == 1, split == 2
     generator = torch.Generator().manual_seed(0)

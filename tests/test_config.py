@@ -29,6 +29,21 @@ def test_later_sources_win(tmp_path):
     assert config.modalities == ['image', 'text=bert']
 
 
+def test_one_switch_gives_the_published_settings_of_a_variant(tmp_path):
+    ours = parse_train_arguments(['--dataset', 'baby']).config
+    argv = ['--dataset', 'baby', '--hparams.variant', 'released']
+    config = parse_train_arguments(argv).config
+    assert (config.trainer['lr'], config.trainer['batch_size'], config.epochs) == (1e-3, 1024, 50)
+    assert (config.hparams['keep'], config.hparams['rebuild_k'], config.hparams['lambda2']) == (0.5, 1, 0.1)
+    assert config.hparams['merge'] == 'sum' and not config.hparams['side_in_score']
+    assert config.hparams['clusters'] == ours.hparams['clusters'] == {'image': 6, 'text': 11}
+    assert ours.hparams['merge'] == 'softmax' and ours.hparams['rebuild_k'] == 5
+    assert parse_train_arguments([*argv, '--trainer.lr', '0.01']).config.trainer['lr'] == 0.01
+    path = tmp_path / 'mine.yaml'
+    path.write_text('dataset: baby\nhparams: {variant: released}\n')
+    assert parse_train_arguments(['--config', str(path)]).config.hparams == config.hparams
+
+
 def test_printed_configuration_reads_back(tmp_path):
     config = parse('--dataset', 'tiktok', '--hparams.specific', '[audio]', '--trainer.ks', '[5, 20]', '--references', 'false')
     (tmp_path / 'config.yaml').write_text(config.to_yaml())

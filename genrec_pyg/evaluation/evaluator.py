@@ -6,8 +6,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
-from torch_geometric.metrics import (LinkPredCoverage, LinkPredHitRatio, LinkPredMAP, LinkPredMetricCollection, LinkPredMRR,
-                                     LinkPredNDCG, LinkPredPrecision, LinkPredRecall)
+from torch_geometric.metrics import (
+    LinkPredCoverage,
+    LinkPredHitRatio,
+    LinkPredMAP,
+    LinkPredMetricCollection,
+    LinkPredMRR,
+    LinkPredNDCG,
+    LinkPredPrecision,
+    LinkPredRecall,
+)
 
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import ITEM, USER, split_edges

@@ -94,7 +94,8 @@ class Trainer:
                 raise ConfigError(f"{name}: got {value!r}, accepted are {', '.join(map(repr, accepted))}")
         metric, _, k = monitor.partition('@')
         if metric not in ('recall', 'ndcg', 'precision', 'map', 'hit', 'mrr') or not k.isdigit() or int(k) not in ks:
-            raise ConfigError(f'monitor: got {monitor!r}, accepted are recall, ndcg, precision, map, hit, mrr @ one of {list(ks)}')
+            raise ConfigError(f'monitor: got {monitor!r}, accepted are recall, ndcg, precision, map, hit, mrr @ one of '
+                              f'{list(ks)}')
         self.epochs, self.batch_size, self.lr, self.weight_decay = epochs, batch_size, lr, weight_decay
         self.patience, self.eval_every, self.seed = patience, eval_every, seed
         self.device = resolve_device(device)
@@ -255,7 +256,8 @@ def resolve_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"device: got {name!r}, which is not available ({reason}); accepted are 'auto', 'cpu', 'cuda'") from error
+        raise ConfigError(f"device: got {name!r}, which is not available ({reason}); accepted are 'auto', 'cpu', "
+                          "'cuda'") from error
     return device
 
 

@@ -18,7 +18,7 @@ class ItemKNNGraph(BaseTransform):
     ``('item', f'{m}_knn', 'item')`` with ``edge_index`` and ``edge_weight``.
 
     Each item points to the ``k`` items of highest cosine similarity :math:`s_{ij}`, itself included, with weight
-    :math:`w_{ij} = s_{ij} / \sqrt{d_i d_j}`, :math:`d_i = \sum_j s_{ij}` over the kept items. The similarity is computed in row
+    :math:`w_{ij} = s_{ij} / \sqrt{d_i d_j}`, :math:`d_i = \sum_j s_{ij}` over kept items. The similarity is computed in row
     blocks. An item with several nodes is compared by their mean; an item without a node has only its self edge.
 
     Args:

@@ -49,7 +49,7 @@ class KCore(BaseTransform):
                 break
             user, item = user[edge_kept], item[edge_kept]
         if user.numel() == 0:
-            raise DataError(f'graph: no interaction is left by KCore({self.k_user}, {self.k_item}), accepted are smaller bounds')
+            raise DataError(f'graph: no interaction is left by KCore({self.k_user}, {self.k_item}), accepted are smaller')
 
         subset = {USER: user_kept, ITEM: item_kept}
         for name in modality_names(data):

@@ -33,7 +33,8 @@ def test_finished_runs_are_not_repeated(quality, tmp_path, monkeypatch):
 
     monkeypatch.setattr(quality, 'run', run)
     monkeypatch.setattr(quality, 'references', lambda arguments: {'EASE': metrics(0.08)})
-    argv = ['quality.py', '--root', 'data', '--output', str(tmp_path), '--settings', 'default', 'no contrast', '--seeds', '0', '1']
+    argv = ['quality.py', '--root', 'data', '--output', str(tmp_path), '--settings', 'default', 'no contrast',
+            '--seeds', '0', '1']
     for _ in range(2):
         monkeypatch.setattr(sys, 'argv', argv)
         quality.main()

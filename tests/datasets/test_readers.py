@@ -59,7 +59,8 @@ def test_foreign_names_are_refused_and_never_executed(tmp_path, monkeypatch, pay
 
 
 @pytest.mark.parametrize('content,message', [
-    (b'', 'not a readable pickle'), (b'garbage', 'not a readable pickle'), (pickle.dumps(MATRIX)[:-40], 'not a readable pickle'),
+    (b'', 'not a readable pickle'), (b'garbage', 'not a readable pickle'),
+    (pickle.dumps(MATRIX)[:-40], 'not a readable pickle'),
     (pickle.dumps([1, 2]), 'holds list'), (pickle.dumps(np.eye(2)), 'holds ndarray')])
 def test_damaged_and_other_content(tmp_path, content, message):
     with pytest.raises(DataError, match=f'bad.pkl: {message}'):

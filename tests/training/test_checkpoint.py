@@ -35,7 +35,8 @@ class Payload:
 
 def test_code_in_a_checkpoint_is_not_executed(tmp_path, capsys):
     path = tmp_path / 'evil.pt'
-    for write in (lambda: path.write_bytes(pickle.dumps({'model': Payload()})), lambda: torch.save({'model': Payload()}, path)):
+    for write in (lambda: path.write_bytes(pickle.dumps({'model': Payload()})),
+                  lambda: torch.save({'model': Payload()}, path)):
         write()
         with pytest.raises(CheckpointError, match='not a readable checkpoint'):
             load_checkpoint(path)

@@ -43,8 +43,8 @@ def data():
     data = HeteroData()
     data['user'].num_nodes, data['item'].num_nodes = 40, 20
     group = torch.arange(40) % 4
-    edges = ((torch.rand(40, 20, generator=generator) < 0.1) | ((torch.arange(20) % 4 == group[:, None])
-                                                               & (torch.rand(40, 20, generator=generator) < 0.8))).nonzero().t()
+    noise, taste = (torch.rand(40, 20, generator=generator) < share for share in (0.1, 0.8))
+    edges = (noise | (taste & (torch.arange(20) % 4 == group[:, None]))).nonzero().t()
     store = data['user', 'interacts', 'item']
     store.edge_index = edges
     split = torch.rand(edges.size(1), generator=generator)
@@ -63,7 +63,8 @@ def build(name, data):
 def test_learns_and_reports_the_best_epoch(data, tmp_path):
     model = build('factors', data)
     before = evaluate(model, data)['recall@10']
-    result = Trainer(epochs=30, lr=0.05, patience=5, ks=(5, 10), monitor='recall@10', output=tmp_path, **QUIET).fit(model, data)
+    trainer = Trainer(epochs=30, lr=0.05, patience=5, ks=(5, 10), monitor='recall@10', output=tmp_path, **QUIET)
+    result = trainer.fit(model, data)
     assert result.test['recall@10'] > before + 0.1
     best = max(result.history, key=lambda record: record['val']['recall@10'])
     assert result.epoch == best['epoch'] and result.validation['recall@10'] == best['val']['recall@10']
@@ -193,8 +194,8 @@ def test_bf16_trains(data):
 
 
 @pytest.mark.parametrize('arguments', [dict(epochs=0), dict(lr=0.0), dict(precision='int8'), dict(protocol='mine'),
-                                       dict(monitor='recall@7'), dict(monitor='loss'), dict(sampler='all'), dict(device='tpu9'),
-                                       dict(patience=-1), dict(batch_size=0)])
+                                       dict(monitor='recall@7'), dict(monitor='loss'), dict(sampler='all'),
+                                       dict(device='tpu9'), dict(patience=-1), dict(batch_size=0)])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}.*: got'):
         Trainer(**arguments)

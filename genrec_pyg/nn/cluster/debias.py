@@ -19,8 +19,10 @@ class InterestDebias(GraphModule):
     * a removed item (1 to 0, an accidental click) stays removed if the user has at most one more item in its cluster than in
       the user's smallest cluster, decided in the modality where that count is largest, or by majority over modalities.
 
-    Where there is no evidence, the change stays: a user without training items, an item without a cluster. The released
-    GenRec-V1 uses the image clusters in place of all others; ``variant='released'`` does so with the first modality.
+    A modality has a say where the item has a cluster and the user has clustered training items; without any such modality (a
+    user without items, an item without features) there is no evidence and the change stays. Ties: the first of several equally
+    large counts decides, and half of the votes restore a click. The released GenRec-V1 uses the image clusters in place of all
+    others, and so does ``variant='released'`` (the first modality where there is no image).
 
     Counts per user and cluster are kept as sorted pairs, so memory grows with interactions and a check is a binary search: no
     loop over users or pairs, nothing of size users x clusters.
@@ -34,7 +36,7 @@ class InterestDebias(GraphModule):
         variant: ``'principled'`` or ``'released'``.
 
     Raises:
-        ConfigError: On an option outside its accepted values or without any modality.
+        ConfigError: On an option outside its accepted values, without any modality, or with labels of different lengths.
     """
 
     def __init__(self, labels: dict[str, Tensor], edge_index: Tensor, num_users: int, sample_ratio: float = 0.1,
@@ -42,17 +44,21 @@ class InterestDebias(GraphModule):
         super().__init__()
         if not labels:
             raise ConfigError('labels: got no modality, accepted is at least one')
+        if len({label.numel() for label in labels.values()}) > 1:
+            lengths = {name: label.numel() for name, label in labels.items()}
+            raise ConfigError(f'labels: got {lengths} entries, accepted is one per item in every modality')
         if decision not in ('largest', 'majority'):
             raise ConfigError(f"decision: got {decision!r}, accepted are 'largest' and 'majority'")
         if not 0 <= sample_ratio <= 1:
             raise ConfigError(f'sample_ratio: got {sample_ratio}, accepted are numbers in [0, 1]')
-        if variant == 'released':
-            first = next(iter(labels.values()))
-            labels = {name: first for name in labels}
+        if variant not in ('principled', 'released'):
+            raise ConfigError(f"variant: got {variant!r}, accepted are 'principled' and 'released'")
+        if variant == 'released':  # equal clusters in all modalities decide as one modality does
+            name = 'image' if 'image' in labels else next(iter(labels))
+            labels = {name: labels[name]}
         self.labels = labels
         self.sample_ratio = sample_ratio
         self.decision = decision
-        self.has_items = torch.bincount(edge_index[0], minlength=num_users) > 0
         self.num_clusters = {name: int(label.max()) + 1 for name, label in labels.items()}
         self.keys: dict[str, Tensor] = {}
         self.counts: dict[str, Tensor] = {}
@@ -67,7 +73,7 @@ class InterestDebias(GraphModule):
 
     def count(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         r"""Per modality ``[M, n]``: training items of ``user`` in the cluster of ``item``, the size of the user's smallest
-        cluster, and whether the item has a cluster."""
+        cluster (0 without any), and whether the item has a cluster."""
         counts, smallest, known = [], [], []
         for name, label in self.labels.items():
             cluster, keys = label[item], self.keys[name]
@@ -95,15 +101,21 @@ class InterestDebias(GraphModule):
         Returns:
             Boolean ``[n]``: the change is kept.
         """
-        checked = torch.rand(user.numel(), device=user.device, generator=generator) < self.sample_ratio
+        keep = torch.ones_like(added)
+        checked = (torch.rand(user.numel(), device=user.device, generator=generator) < self.sample_ratio).nonzero().view(-1)
+        keep[checked] = self._decide(user[checked], item[checked], added[checked])
+        return keep
+
+    def _decide(self, user: Tensor, item: Tensor, added: Tensor) -> Tensor:
         count, smallest, known = self.count(user, item)
-        keep_added = (count > 0).any(dim=0)
-        accidental = count <= smallest + 1
+        known = known & (smallest > 0)
+        keep_added = (known & (count > 0)).any(dim=0)
+        accidental = known & (count <= smallest + 1)
         if self.decision == 'largest':
-            largest = count.masked_fill(~known, -1).argmax(dim=0, keepdim=True)
+            # Distinct numbers, so that the first of equal counts wins on every device.
+            order = torch.arange(len(count), device=user.device).unsqueeze(1)
+            largest = (len(count) * count.masked_fill(~known, -1) - order).argmax(dim=0, keepdim=True)
             keep_removed = accidental.gather(0, largest).squeeze(0)
         else:
-            votes = (accidental & known).sum(dim=0)
-            keep_removed = 2 * votes > known.sum(dim=0)
-        evidence = known.any(dim=0) & self.has_items[user]
-        return torch.where(added, keep_added, keep_removed) | ~checked | ~evidence
+            keep_removed = 2 * accidental.sum(dim=0) > known.sum(dim=0)
+        return torch.where(added, keep_added, keep_removed) | ~known.any(dim=0)

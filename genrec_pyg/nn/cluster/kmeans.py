@@ -1,12 +1,14 @@
 r"""Clusters of one modality's features."""
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Optional, Union
 
 import numpy as np
 import torch
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
@@ -23,6 +25,8 @@ def kmeans_labels(x: Tensor, num_clusters: Union[int, str], seed: int = 0, prese
                   variant: str = 'principled') -> Tensor:
     r"""Cluster of every item by k-means on standardised columns (zero mean, unit variance; constant columns zero).
 
+    Above :data:`MINI_BATCH_FROM` items mini-batches replace full passes.
+
     Args:
         x: Item features ``[I, d_m]``.
         num_clusters: Number of clusters (no more than distinct rows are made) or ``'auto'``, see
@@ -37,17 +41,16 @@ def kmeans_labels(x: Tensor, num_clusters: Union[int, str], seed: int = 0, prese
     Raises:
         ConfigError: If ``num_clusters`` is neither a positive integer nor ``'auto'``.
     """
-    if num_clusters != 'auto' and (isinstance(num_clusters, (bool, str)) or int(num_clusters) < 1):
-        raise ConfigError(f"clusters: got {num_clusters!r}, accepted are integers from 1 and 'auto'")
+    check_count('clusters', num_clusters, 'auto')
     labels = torch.full((x.size(0),), -1, dtype=torch.long)
     rows = torch.arange(x.size(0)) if present is None else present.cpu().nonzero().view(-1)
     if rows.numel() == 0:
         return labels.to(x.device)
-    features = StandardScaler().fit_transform(x.cpu()[rows].numpy().astype(np.float32))
+    features = StandardScaler().fit_transform(x.detach().float().cpu()[rows].numpy())
     if num_clusters == 'auto':
         num_clusters = choose_num_clusters(features, seed, variant)
     num_clusters = min(int(num_clusters), len(np.unique(features, axis=0)))
-    labels[rows] = torch.from_numpy(_fit(features, num_clusters, seed).labels_).long()
+    labels[rows] = fit_kmeans(features, num_clusters, seed)[0]
     return labels.to(x.device)
 
 
@@ -55,27 +58,58 @@ def choose_num_clusters(features: np.ndarray, seed: int = 0, variant: str = 'pri
     r"""Number of clusters at the sharpest bend of the inertia curve over the grid 3, 13, ..., 233.
 
     The principled variant returns the grid point with the largest second difference. The released GenRec-V1 takes the index
-    of the smallest one plus 4, which mixes index and number (the stride of 10 is forgotten).
+    of the smallest one plus 4, which mixes index and number (the stride of 10 is forgotten). The grid ends at the number of
+    distinct rows; where fewer than three points are left there is no bend, and its last point (or 1) is returned.
 
     Args:
-        features: Standardised features ``[n, d]``.
+        features: Standardised features ``[n, d]``; above :data:`AUTO_SAMPLE` rows, a sample of them is used.
         seed: Seed of the sample and of the initial centres.
         variant: ``'principled'`` or ``'released'``.
+
+    Raises:
+        ConfigError: If ``variant`` is unknown.
     """
+    if variant not in ('principled', 'released'):
+        raise ConfigError(f"variant: got {variant!r}, accepted are 'principled' and 'released'")
     if len(features) > AUTO_SAMPLE:
         chosen = np.random.default_rng(seed).choice(len(features), AUTO_SAMPLE, replace=False)
         features = features[np.sort(chosen)]
-    grid = [k for k in GRID if k <= len(np.unique(features, axis=0))]
+    num_distinct = len(np.unique(features, axis=0))
+    grid = [k for k in GRID if k <= num_distinct]
     if len(grid) < 3:
         return grid[-1] if grid else 1
-    inertia = np.array([MiniBatchKMeans(k, random_state=seed, n_init=1, batch_size=1024).fit(features).inertia_ for k in grid])
-    bend = np.diff(inertia, 2)
+    bend = np.diff([fit_kmeans(features, k, seed, num_starts=1)[1] for k in grid], 2)
     if variant == 'released':
-        return int(bend.argmin()) + 4
+        return min(int(bend.argmin()) + 4, num_distinct)
     return grid[int(bend.argmax()) + 1]
 
 
-def _fit(features: np.ndarray, num_clusters: int, seed: int) -> Union[KMeans, MiniBatchKMeans]:
+def fit_kmeans(features: np.ndarray, num_clusters: int, seed: int = 0, num_starts: int = 3) -> tuple[Tensor, float]:
+    r"""Labels ``[n]`` (int64) and inertia of k-means.
+
+    It runs on one thread: sums over items then have one order, so that labels repeat whatever the number of cores.
+
+    Args:
+        features: Features ``[n, d]``.
+        num_clusters: Number of clusters.
+        seed: Seed of the initial centres.
+        num_starts: Initialisations, of which the best is kept.
+    """
     if len(features) > MINI_BATCH_FROM:
-        return MiniBatchKMeans(num_clusters, random_state=seed, n_init=3, batch_size=4096).fit(features)
-    return KMeans(num_clusters, random_state=seed, n_init=3).fit(features)
+        estimator = MiniBatchKMeans(num_clusters, random_state=seed, n_init=num_starts, batch_size=4096)
+    else:
+        estimator = KMeans(num_clusters, random_state=seed, n_init=num_starts)
+    with threadpool_limits(limits=1):
+        estimator.fit(features)
+    return torch.from_numpy(estimator.labels_).long(), float(estimator.inertia_)
+
+
+def check_count(name: str, value: object, automatic: str) -> None:
+    r"""Checks that ``value`` is a positive integer or the word ``automatic``.
+
+    Raises:
+        ConfigError: If it is not; the message names the option ``name``.
+    """
+    is_count = isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+    if not is_count and value != automatic:
+        raise ConfigError(f'{name}: got {value!r}, accepted are integers from 1 and {automatic!r}')

@@ -161,7 +161,7 @@ class TransformerDenoiser(Denoiser):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""Linear weights Xavier uniform, biases 0.01; the first layer counts as one matrix of ``I + step_channels`` inputs."""
+        r"""Linear weights Xavier uniform, biases 0.01; the first layer is one matrix of ``I + step_channels`` inputs."""
         num_items, channels = self.item_weight.shape
         bound = math.sqrt(6 / (num_items + self.step_channels + channels))
         torch.nn.init.uniform_(self.item_weight, -bound, bound)

@@ -12,8 +12,8 @@ from torch import Tensor
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.diffusion import objective as objectives
+from genrec_pyg.nn.diffusion.denoiser import row_product
 from genrec_pyg.nn.diffusion.flip import FlipProcess, FlipRates
-from genrec_pyg.nn.diffusion.denoiser import Denoiser, row_product
 from genrec_pyg.nn.diffusion.linear import LinearDenoiser
 from genrec_pyg.nn.diffusion.rows import ItemViews, RowState, SparseRows
 from genrec_pyg.nn.module import GraphModule
@@ -48,7 +48,8 @@ class GeneratedEdges(NamedTuple):
     Args:
         edge_index: Users and items ``[2, G]``.
         probability: Predicted probability ``[G]``.
-        kept: Boolean ``[G]``: survives edge dropout in this epoch's training.
+        kept: Boolean, survives edge dropout in this epoch: ``[G]`` per edge, or per stored entry of the adjacency matrix where
+            the generator drops entries.
     """
     edge_index: Tensor
     probability: Tensor
@@ -80,6 +81,9 @@ class InterestGenerator(GraphModule):
             nearly no new edge where probabilities are calibrated (about 0.01).
         edge_weight: ``'probability'`` weighs an edge by its probability relative to the user's best, ``'binary'`` by 1.
         keep: Probability with which an edge survives in the training of an epoch; survivors are divided by it.
+        drop: What edge dropout removes: ``'pairs'``, undirected edges with both directions together, self loops untouched, in
+            training only; ``'entries'``, every stored entry of the adjacency matrix by itself, self loops among them, also in
+            evaluation (released GenRec-V1).
         start: Where the reverse chain starts: ``'diffused'`` from :math:`\mathbf{x}_T`, ``'observed'`` with a single
             prediction from :math:`\mathbf{x}_0` at the first step.
         debias: Filter of changed entries or none.
@@ -93,10 +97,11 @@ class InterestGenerator(GraphModule):
     def __init__(self, graph: TrainingGraph, denoiser: torch.nn.Module, process: FlipProcess, objective: str = 'multinomial',
                  focal_alpha: float = 0.25, variational_weight: float = 0.0, contrast_weight: float = 0.01,
                  contrast_temperature: float = 0.2, gen_topk: int = 5, rebuild_k: int = 1, candidates: str = 'new',
-                 final: str = 'mode', edge_weight: str = 'probability', keep: float = 0.5, start: str = 'diffused',
-                 debias: Optional[Debias] = None, lr: float = 1e-3, batch_size: int = 1024):
+                 final: str = 'mode', edge_weight: str = 'probability', keep: float = 0.5, drop: str = 'pairs',
+                 start: str = 'diffused', debias: Optional[Debias] = None, lr: float = 1e-3, batch_size: int = 1024):
         super().__init__()
-        for name, value, accepted in (('objective', objective, objectives.OBJECTIVES), ('candidates', candidates, ('new', 'all')),
+        for name, value, accepted in (('objective', objective, objectives.OBJECTIVES),
+                                      ('candidates', candidates, ('new', 'all')), ('drop', drop, ('pairs', 'entries')),
                                       ('final', final, ('mode', 'sample')), ('start', start, ('diffused', 'observed')),
                                       ('edge_weight', edge_weight, ('probability', 'binary'))):
             if value not in accepted:
@@ -119,6 +124,7 @@ class InterestGenerator(GraphModule):
         self.final = final
         self.edge_weight = edge_weight
         self.keep = keep
+        self.drop = drop
         self.start = start
         self.debias = debias
         self.lr = lr
@@ -245,7 +251,8 @@ class InterestGenerator(GraphModule):
             candidates = Candidates(*(torch.cat(column) for column in zip(*parts)))
             self._candidates = candidates if constant else None
         user, item, probability, observed = self._choose(candidates)
-        kept = torch.rand(user.numel(), device=user.device) < self.keep
+        num_entries = 2 * user.numel() + self.graph.num_users + self.graph.num_items
+        kept = torch.rand(user.numel() if self.drop == 'pairs' else num_entries, device=user.device) < self.keep
         self._set_edges(GeneratedEdges(torch.stack([user, item]), probability, kept))
         share = float((~observed).float().mean()) if observed.numel() else 0.0
         return {'generated_edges': float(user.numel()), 'share_new_edges': share,
@@ -277,12 +284,12 @@ class InterestGenerator(GraphModule):
     def adjacency(self) -> Optional[Adjacency]:
         r"""Normalised adjacency of the generated graph with self loops, or none before the first :meth:`generate`.
 
-        In training mode edges that were dropped this epoch are missing and the others divided by ``keep`` (both directions
-        together, self loops untouched); in evaluation mode all edges are present.
+        What was dropped this epoch is missing and the rest divided by ``keep``; with ``drop='pairs'`` all edges are present in
+        evaluation mode.
         """
         if self.edges is None:
             return None
-        dropped = self.training and self.keep < 1
+        dropped = self.keep < 1 and (self.training or self.drop == 'entries')
         if dropped not in self._adjacencies:
             edges, graph = self.edges, self.graph
             weight = None
@@ -299,9 +306,13 @@ class InterestGenerator(GraphModule):
 
     def _drop(self, adjacency: Adjacency) -> Adjacency:
         edges, graph = self.edges, self.graph
+        (row, col), value = adjacency.to_edge_index()
+        if self.drop == 'entries':
+            survives = edges.kept
+            index, value = torch.stack([row, col])[:, survives], value[survives] / self.keep
+            return Adjacency.from_edge_index(index, value, adjacency.size)
         key = edges.edge_index[0] * graph.num_items + edges.edge_index[1]
         alive = key[edges.kept].sort().values
-        (row, col), value = adjacency.to_edge_index()
         user, item = torch.minimum(row, col), torch.maximum(row, col) - graph.num_users
         loop = row == col
         survives = loop | torch.isin(user * graph.num_items + item, alive)

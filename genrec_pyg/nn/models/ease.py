@@ -38,21 +38,32 @@ class EASE(Recommender):
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None, l2: float = 50.0,
                  max_items: int = 20_000):
         super().__init__(data, modalities)
-        if l2 <= 0:
+        if not l2 > 0:
             raise ConfigError(f'l2: got {l2}, accepted are positive numbers')
         graph = self.graph
         if graph.num_items > max_items:
-            raise ConfigError(f'EASE holds {graph.num_items} x {graph.num_items} numbers twice '
-                              f'({8 * graph.num_items ** 2 / 2 ** 30:.1f} GiB); accepted are up to max_items={max_items} items')
+            memory = 8 * graph.num_items ** 2 / 2 ** 30
+            raise ConfigError(f'EASE holds {graph.num_items} x {graph.num_items} numbers twice ({memory:.1f} GiB); accepted '
+                              f'are up to max_items={max_items} items')
         self.interactions = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
-        gram = torch.zeros(graph.num_items, graph.num_items, device=graph.edge_index.device)
-        for item in torch.arange(graph.num_items, device=gram.device).split(1024):
-            gram[item] = cooccurrence(self.interactions, item)
-        gram.diagonal().add_(l2)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-        weight = inverse / -inverse.diagonal()
-        weight.fill_diagonal_(0)
-        self.register_buffer('weight', weight, persistent=False)  # a function of the graph, and larger than a checkpoint should be
+        # Not saved: it follows from the graph and would make a checkpoint as large as itself.
+        self.register_buffer('weight', self._solve(l2), persistent=False)
+
+    def _solve(self, l2: float) -> Tensor:
+        num_items = self.num_items
+        matrix = torch.zeros(num_items, num_items, device=self.graph.edge_index.device)
+        for item in torch.arange(num_items, device=matrix.device).split(1024):
+            matrix[item] = cooccurrence(self.interactions, item)
+        matrix.diagonal().add_(l2)
+        # One name throughout: each step frees its input, so that two matrices are the most that is held.
+        try:
+            matrix = torch.linalg.cholesky(matrix)
+        except torch.linalg.LinAlgError as error:
+            raise ConfigError(f'l2: got {l2}, with which the regularised item matrix is singular in float32; accepted are '
+                              'larger numbers') from error
+        matrix = torch.cholesky_inverse(matrix)
+        matrix.div_(-matrix.diagonal().clone()).fill_diagonal_(0)
+        return matrix
 
     def score(self, user: Tensor) -> Tensor:
         r"""Scores ``[B, I]``."""

@@ -11,9 +11,16 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
-from genrec_pyg.nn.cluster import InterestDebias, kmeans_labels
-from genrec_pyg.nn.diffusion import (Denoiser, FlipProcess, InterestGenerator, ItemViews, LinearDenoiser, TiedDenoiser,
-                                     TransformerDenoiser)
+from genrec_pyg.nn.cluster import InterestDebias, interest_labels
+from genrec_pyg.nn.diffusion import (
+    Denoiser,
+    FlipProcess,
+    InterestGenerator,
+    ItemViews,
+    LinearDenoiser,
+    TiedDenoiser,
+    TransformerDenoiser,
+)
 from genrec_pyg.nn.graph_encoder import GraphViews, MultimodalGraphEncoder
 from genrec_pyg.nn.losses import bpr_loss, grouped_info_nce, squared_norm
 from genrec_pyg.nn.models.recommender import Recommender
@@ -36,7 +43,7 @@ class GenRec(Recommender):
         \lambda_2 [\mathrm{NCE}(\mathbf{Z}_u, \mathrm{content}_i) + \mathrm{NCE}(\mathbf{Z}_u, \mathrm{side}_i)]
 
     ``variant='principled'`` (default) has correct probabilities and gradients, ``variant='released'`` is what the published
-    code computes. The differences, all of them:
+    code computes; its training settings are in ``configs/GenRec.yaml``. The differences, all of them:
 
     ===========================  ==========================================  ==============================================
     part                         principled                                  released
@@ -47,7 +54,7 @@ class GenRec(Recommender):
     variational, contrastive     with gradient                               gradient zero, left out
     last step                    ``final``, ``candidates``, ``edge_weight``  Bernoulli draw, all candidates, weight 1
     edge dropout                 undirected pairs, only in training          entries independently, also in evaluation
-    modality parts in the side   all                                         audio alone where there is audio
+    modality parts in the side   ``specific``, all by default                audio alone where there is audio
     score                        content + side + generator's prediction     content + side
     debiasing clusters           each modality its own, on by default        image clusters for all, off by default
     evaluation                   evaluation mode                             dropout and batch statistics active
@@ -102,7 +109,8 @@ class GenRec(Recommender):
         debias: Whether clusters debias generated changes; :obj:`None` means on, and off in the released variant.
         sample_ratio: Share of changes that debiasing checks.
         debias_decision: ``'largest'`` or ``'majority'``, which modality decides over removed clicks.
-        clusters: Interest clusters per modality: a number for all, ``'auto'``, or a mapping from modality to number.
+        clusters: Interest clusters: a number for every modality, ``'auto'``, a mapping from modality to either, or of the
+            fused features ``'spectral'`` or ``'eigengap'``, see :func:`~genrec_pyg.nn.cluster.interest_labels`.
 
     Raises:
         ConfigError: On an option outside its accepted values.
@@ -120,7 +128,7 @@ class GenRec(Recommender):
                  candidates: str = 'new', final: str = 'mode', edge_weight: str = 'probability', keep: float = 1.0,
                  start: str = 'observed', interest_weight: float = 0.3, debias: Optional[bool] = None,
                  sample_ratio: float = 0.1, debias_decision: str = 'largest',
-                 clusters: Union[int, str, dict[str, int]] = 20):
+                 clusters: Union[int, str, dict[str, Union[int, str]]] = 20):
         super().__init__(data, modalities)
         if variant not in ('principled', 'released'):
             raise ConfigError(f"variant: got {variant!r}, accepted are 'principled' and 'released'")
@@ -150,13 +158,18 @@ class GenRec(Recommender):
         if generation:
             process = FlipProcess(num_steps, noise_scale, flip_temp, variant)
             uses_debias = self.graph.modalities and (not released if debias is None else debias) and rebuild_k > 0
+            interests = None
+            if uses_debias:
+                labels = interest_labels(self.graph.modalities, clusters, variant=variant)
+                interests = InterestDebias(labels, self.graph.edge_index, self.num_users, sample_ratio, debias_decision,
+                                           variant)
             self.generator = InterestGenerator(
                 self.graph, self._make_denoiser(denoiser, process, hidden_channels, denoiser_layers, denoiser_rank,
                                                 modality_weight),
                 process, objective, variational_weight=variational_weight, contrast_weight=modality_contrast,
                 gen_topk=gen_topk, rebuild_k=max(rebuild_k, 1), candidates=candidates, final=final, edge_weight=edge_weight,
-                keep=keep, start=start, lr=denoiser_lr, batch_size=denoiser_batch_size,
-                debias=self._make_debias(clusters, sample_ratio, debias_decision) if uses_debias else None)
+                keep=keep, drop='entries' if released else 'pairs', start=start, lr=denoiser_lr,
+                batch_size=denoiser_batch_size, debias=interests)
 
     def _make_denoiser(self, name: str, process: FlipProcess, hidden_channels: int, num_layers: int, rank: int,
                        modality_weight: float) -> Denoiser:
@@ -166,13 +179,12 @@ class GenRec(Recommender):
             return TiedDenoiser(max(len(self.graph.modalities), 1), hidden_channels, num_layers)
         return TransformerDenoiser(self.num_items, num_layers=num_layers)
 
-    def _make_debias(self, clusters: Union[int, str, dict[str, int]], sample_ratio: float, decision: str) -> InterestDebias:
-        labels = {}
-        for name, modality in self.graph.modalities.items():
-            count = clusters.get(name, 20) if isinstance(clusters, dict) else clusters
-            labels[name] = kmeans_labels(modality.item_features(), count, present=modality.present())
-        return InterestDebias(labels, self.graph.edge_index, self.num_users, sample_ratio=sample_ratio, decision=decision,
-                              variant=self.variant)
+    def train(self, mode: bool = True) -> GenRec:
+        r"""Sets training or evaluation mode; the released encoder is always in training mode."""
+        super().train(mode)
+        if self.variant == 'released':
+            self.encoder.train()
+        return self
 
     def reset_parameters(self) -> None:
         r"""Draws encoder and denoiser anew and forgets generated edges."""

@@ -13,6 +13,9 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.models.recommender import Recommender
 from genrec_pyg.ops import Adjacency, cooccurrence, spmm, topk_excluding
 
+#: Similarities held at a time.
+MAX_BLOCK = 2 ** 24
+
 
 class ItemKNN(Recommender):
     r"""Item-based collaborative filtering (Sarwar et al., WWW 2001; shrinkage as in Dacrema et al., RecSys 2019).
@@ -28,38 +31,41 @@ class ItemKNN(Recommender):
         modalities: Unused; part of the interface of models.
         k: Neighbours per item.
         shrink: Shrinkage.
-        block_size: Items per block.
+        block_size: Items per block; fewer where the block would hold more than 2^24 similarities.
 
     Raises:
-        ConfigError: If ``k`` is below 1 or ``shrink`` negative.
+        ConfigError: If ``k`` or ``block_size`` is below 1 or ``shrink`` negative.
     """
     trainable = False
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None, k: int = 100,
                  shrink: float = 10.0, block_size: int = 1024):
         super().__init__(data, modalities)
-        if k < 1:
-            raise ConfigError(f'k: got {k}, accepted are integers from 1')
-        if shrink < 0:
+        for name, value in (('k', k), ('block_size', block_size)):
+            if value < 1:
+                raise ConfigError(f'{name}: got {value}, accepted are integers from 1')
+        if not shrink >= 0:
             raise ConfigError(f'shrink: got {shrink}, accepted are numbers from 0')
-        graph = self.graph
-        self.interactions = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
-        norm = graph.item_degree().float().sqrt()
+        size = (self.graph.num_users, self.graph.num_items)
+        self.interactions = Adjacency.from_edge_index(self.graph.edge_index, size=size)
+        self.neighbors = self._find_neighbors(k, shrink, max(1, min(block_size, MAX_BLOCK // self.num_items)))
+
+    def _find_neighbors(self, k: int, shrink: float, block_size: int) -> Adjacency:
+        r"""Similarities ``[I, I]``: row ``j`` holds the ``k`` items most similar to ``j``."""
+        norm = self.graph.item_degree().float().sqrt()
         parts = []
-        for item in torch.arange(graph.num_items, device=norm.device).split(block_size):
+        for item in torch.arange(self.num_items, device=norm.device).split(block_size):
             together = cooccurrence(self.interactions, item)
             similarity = together / (norm[item].unsqueeze(1) * norm + shrink).clamp(min=1e-12)
             value, neighbor = topk_excluding(similarity, k, torch.arange(item.numel() + 1, device=norm.device), item)
             keep = value > 0
-            target = item.unsqueeze(1).expand_as(neighbor)
-            parts.append((neighbor[keep], target[keep], value[keep]))
-        neighbor, target, value = (torch.cat(column) for column in zip(*parts))
-        size = (graph.num_items, graph.num_items)
-        self.neighbors = Adjacency.from_edge_index(torch.stack([target, neighbor]), value, size)
+            parts.append((item.unsqueeze(1).expand_as(neighbor)[keep], neighbor[keep], value[keep]))
+        target, neighbor, value = (torch.cat(column) for column in zip(*parts))
+        return Adjacency.from_edge_index(torch.stack([target, neighbor]), value, (self.num_items, self.num_items))
 
     def score(self, user: Tensor) -> Tensor:
         r"""Summed similarities ``[B, I]`` to the users' training items."""
         rowptr, item = self.interactions.select_rows(user)
-        rows = torch.zeros(user.numel(), self.num_items, device=user.device)
+        rows = self.neighbors.value.new_zeros(user.numel(), self.num_items)
         rows[torch.repeat_interleave(rowptr.diff()), item] = 1
         return spmm(self.neighbors, rows.t()).t()

@@ -1,8 +1,8 @@
 r"""The interface that every model of this package implements."""
 from __future__ import annotations
 
-from contextlib import contextmanager
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Optional, Union
 
 import torch
@@ -64,7 +64,7 @@ class Recommender(GraphModule):
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
 
     def score(self, user: Tensor) -> Tensor:
-        r"""Scores ``[B, I]`` of all items for the users ``user`` ``[B]``: inner product, best interest if there are several."""
+        r"""Scores ``[B, I]`` of all items for users ``user`` ``[B]``: inner product, best interest if there are several."""
         users, items = self._cached if self._cached is not None else self.embed()
         rows = users[user]
         if rows.dim() == 3:

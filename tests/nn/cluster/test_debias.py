@@ -14,15 +14,15 @@ def plain(labels, edges, user, item, added, decision):
     history = {u: [i for v, i in edges if v == u] for u in range(U)}
     keep = []
     for u, i, new in zip(user, item, added):
-        known = [m for m in labels if labels[m][i] >= 0]
-        if not known or not history[u]:
+        counts = {m: Counter(labels[m][j] for j in history[u] if labels[m][j] >= 0) for m in labels}
+        known = [m for m in labels if labels[m][i] >= 0 and counts[m]]
+        if not known:
             keep.append(True)
             continue
-        counts = {m: Counter(labels[m][j] for j in history[u] if labels[m][j] >= 0) for m in labels}
         if new:
             keep.append(any(counts[m][labels[m][i]] > 0 for m in known))
             continue
-        accidental = {m: counts[m][labels[m][i]] <= min(counts[m].values(), default=0) + 1 for m in known}
+        accidental = {m: counts[m][labels[m][i]] <= min(counts[m].values()) + 1 for m in known}
         if decision == 'largest':
             keep.append(accidental[max(known, key=lambda m: counts[m][labels[m][i]])])
         else:
@@ -63,6 +63,47 @@ def test_one_cluster_keeps_every_added_item_and_a_cluster_per_item_undoes_it():
     assert bool(one.filter(user, item, new).all()) and not each.filter(user, item, new).any()
 
 
+def removed(labels, item, **options):
+    """Whether user 0, with items 0 to 5, loses ``item``."""
+    edges = torch.stack([torch.zeros(6, dtype=torch.long), torch.arange(6)])
+    debias = InterestDebias({m: torch.tensor(label) for m, label in labels.items()}, edges, 1, sample_ratio=1.0, **options)
+    return bool(debias.filter(torch.tensor([0]), torch.tensor([item]), torch.tensor([False])))
+
+
+def test_removed_click_by_hand():
+    labels = {'image': [0, 0, 0, 0, 1, 1]}  # counts 4 and 2, so at most 3 is accidental
+    assert not removed(labels, 0) and removed(labels, 4)
+    labels = {'image': [0, 0, 0, 1, 1, 2], 'text': [0, 0, 0, 0, 0, 1]}  # item 3: image 2 <= 2 accidental, text 5 > 2 not
+    assert not removed(labels, 3) and not removed(labels, 3, decision='majority')  # half of the votes restores
+    assert removed(labels, 3, variant='released')
+    assert removed({**labels, 'audio': [0, 1, 2, 3, 4, 5]}, 3, decision='majority')
+
+
+def test_released_variant_uses_the_image_clusters_wherever_they_stand():
+    labels = {'text': [0, 0, 0, 0, 0, 1], 'image': [0, 0, 0, 1, 1, 2]}
+    assert removed(labels, 3, variant='released') and not removed(labels, 3)
+    assert not removed({'text': labels['text']}, 3, variant='released')
+
+
+def test_modalities_without_evidence_have_no_say():
+    """User 0 has no item with text: what the text cluster of item 6 is tells nothing, its image cluster does."""
+    edges = torch.tensor([[0, 0], [0, 1]])
+    user, new = torch.tensor([0]), torch.tensor([True])
+    text, image = torch.tensor([-1, -1, 0]), torch.tensor([0, 1, 2])
+    assert bool(InterestDebias({'text': text}, edges, 1, 1.0).filter(user, torch.tensor([2]), new))
+    assert not bool(InterestDebias({'text': text, 'image': image}, edges, 1, 1.0).filter(user, torch.tensor([2]), new))
+    nothing = torch.full((3,), -1)
+    assert bool(InterestDebias({'text': nothing}, edges, 1, 1.0).filter(user, torch.tensor([2]), new))
+
+
+def test_generator_repeats_the_choice_and_no_change_is_no_error():
+    labels, edges, user, item, added = random_case(1)
+    debias = InterestDebias(labels, edges, U, sample_ratio=0.5)
+    first = debias.filter(user, item, added, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(first, debias.filter(user, item, added, generator=torch.Generator().manual_seed(3)))
+    assert debias.filter(user[:0], item[:0], added[:0]).shape == (0,)
+
+
 @pytest.mark.parametrize('ratio', [0.0, 0.3])
 def test_only_a_share_is_checked(ratio):
     torch.manual_seed(0)
@@ -73,7 +114,9 @@ def test_only_a_share_is_checked(ratio):
     assert float((~kept).float().mean()) == pytest.approx(ratio, abs=0.02)
 
 
-@pytest.mark.parametrize('arguments', [dict(labels={}), dict(decision='first'), dict(sample_ratio=2.0)])
+@pytest.mark.parametrize('arguments', [
+    dict(labels={}), dict(decision='first'), dict(sample_ratio=2.0), dict(variant='both'),
+    dict(labels={'image': torch.zeros(2, dtype=torch.long), 'text': torch.zeros(3, dtype=torch.long)})])
 def test_bad_arguments_are_named(arguments):
     options = {'labels': {'image': torch.zeros(2, dtype=torch.long)}, 'edge_index': torch.zeros(2, 1, dtype=torch.long),
                'num_users': 1, **arguments}

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.nn.cluster import choose_num_clusters, kmeans_labels
+from genrec_pyg.nn.cluster import choose_num_clusters, kmeans, kmeans_labels
 
 
 def blobs(num_clusters, size=30, spread=0.05, seed=0):
@@ -40,17 +40,56 @@ def test_constant_columns_and_more_clusters_than_rows():
     assert sorted(kmeans_labels(x, 10).unique().tolist()) == [0, 1]
 
 
+def standardised(x):
+    return ((x - x.mean(dim=0)) / x.std(dim=0)).numpy()
+
+
 def test_automatic_choice_returns_a_grid_point_at_the_bend():
-    x, _ = blobs(13, size=40, spread=0.01)
-    features = (x - x.mean(dim=0)) / x.std(dim=0)
-    assert choose_num_clusters(features.numpy()) == 13
-    assert same_partition(kmeans_labels(x, 'auto'), _)
+    x, truth = blobs(13, size=40, spread=0.01)
+    assert choose_num_clusters(standardised(x)) == 13
+    assert same_partition(kmeans_labels(x, 'auto'), truth)
 
 
-def test_released_choice_mixes_index_and_number():
+def test_automatic_choice_takes_the_grid_point_of_the_largest_second_difference(monkeypatch):
+    """Inertia 100, 60, 30, 25, 24: second differences 10, 25, 4, so the bend is at the third point, 23 clusters."""
+    monkeypatch.setattr(kmeans, 'fit_kmeans', lambda f, k, *_, **__: (None, {3: 100, 13: 60, 23: 30, 33: 25, 43: 24}[k]))
+    features = np.arange(50.0)[:, None]
+    assert choose_num_clusters(features) == 23
+    assert choose_num_clusters(features, variant='released') == 2 + 4  # the index of the smallest, stride forgotten
+
+
+@pytest.mark.parametrize('distinct,expected', [(2, 1), (3, 3), (20, 13)])
+def test_automatic_choice_without_a_bend(distinct, expected):
+    features = np.repeat(np.arange(float(distinct)), 3)[:, None]
+    assert choose_num_clusters(features) == expected
+
+
+def test_automatic_choice_on_a_sample(monkeypatch):
     x, _ = blobs(13, size=40, spread=0.01)
-    features = ((x - x.mean(dim=0)) / x.std(dim=0)).numpy()
-    assert choose_num_clusters(features, variant='released') in range(4, 4 + 22)
+    monkeypatch.setattr(kmeans, 'AUTO_SAMPLE', 300)
+    assert choose_num_clusters(standardised(x)) == 13
+
+
+def test_mini_batches_find_planted_clusters(monkeypatch):
+    x, truth = blobs(5, size=60)
+    monkeypatch.setattr(kmeans, 'MINI_BATCH_FROM', 100)
+    assert same_partition(kmeans_labels(x, 5), truth)
+
+
+def test_labels_do_not_depend_on_the_number_of_threads():
+    x, _ = blobs(9, size=100, spread=3.0)
+    labels = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        labels.append(kmeans_labels(x, 9))
+        assert torch.get_num_threads() == threads
+    assert torch.equal(*labels)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float64])
+def test_other_precisions(dtype):
+    x, truth = blobs(3)
+    assert same_partition(kmeans_labels(x.to(dtype).requires_grad_(), 3), truth)
 
 
 def test_same_seed_same_labels():
@@ -58,7 +97,12 @@ def test_same_seed_same_labels():
     assert torch.equal(kmeans_labels(x, 7, seed=3), kmeans_labels(x, 7, seed=3))
 
 
-@pytest.mark.parametrize('count', [0, -2, 'many', True])
+@pytest.mark.parametrize('count', [0, -2, 2.5, None, 'many', True])
 def test_bad_counts_are_named(count):
     with pytest.raises(ConfigError, match='clusters: got'):
         kmeans_labels(torch.randn(5, 2), count)
+
+
+def test_unknown_variant_is_named():
+    with pytest.raises(ConfigError, match="variant: got 'both'"):
+        kmeans_labels(torch.randn(5, 2), 'auto', variant='both')

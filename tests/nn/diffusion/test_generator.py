@@ -4,8 +4,16 @@ import torch.nn.functional as F
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
-from genrec_pyg.nn.diffusion import (Denoiser, FlipProcess, InterestGenerator, ItemViews, SparseRows, TiedDenoiser,
-                                     TransformerDenoiser, modality_contrast)
+from genrec_pyg.nn.diffusion import (
+    Denoiser,
+    FlipProcess,
+    InterestGenerator,
+    ItemViews,
+    SparseRows,
+    TiedDenoiser,
+    TransformerDenoiser,
+    modality_contrast,
+)
 
 MATRIX = torch.tensor([[1, 0, 1, 0, 0, 0], [0, 1, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]])
 
@@ -100,6 +108,23 @@ def test_edge_dropout_keeps_loops_and_pairs_and_is_off_in_evaluation(graph, view
     off = ~torch.eye(10, dtype=torch.bool) & (dense[1] != 0)
     assert torch.allclose(dense[1][off], dense[0][off] / 0.5)
     assert 0 < int(off.sum()) < int((dense[0] != 0).sum()) - 10
+
+
+def test_entry_dropout_is_independent_and_stays_on_in_evaluation(graph, views):
+    torch.manual_seed(0)
+    generator = generator_of(graph, torch.zeros(4, 6), start='observed', keep=0.5, drop='entries')
+    generator.generate(views)
+    index, value = generator.eval().adjacency().to_edge_index()
+    dropped = torch.zeros(10, 10).index_put((index[0], index[1]), value)
+    index, value = generator.train().adjacency().to_edge_index()  # one draw per epoch, for training and evaluation
+    assert torch.equal(dropped, torch.zeros(10, 10).index_put((index[0], index[1]), value))
+    generator.keep = 1.0
+    index, value = generator.train().adjacency().to_edge_index()
+    full = torch.zeros(10, 10).index_put((index[0], index[1]), value)
+    alive = dropped != 0
+    assert torch.allclose(dropped[alive], full[alive] / 0.5)
+    assert not torch.equal(alive, alive.t()) and 0 < int(alive.diagonal().sum()) < 10
+    assert int(alive.sum()) < index.size(1)
 
 
 @pytest.mark.parametrize('name,objective', [('transformer', 'multinomial'), ('tied', 'focal'), ('transformer', 'bce')])

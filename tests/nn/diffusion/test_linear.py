@@ -38,7 +38,6 @@ def test_solution_minimises_the_expected_error_over_sampled_flips():
     torch.manual_seed(0)
     matrix, graph = random_graph(num_users=30, num_items=6)
     process = FlipProcess(scale=3.0)
-    denoiser = LinearDenoiser(graph, process, rank=6)
     rows = SparseRows.from_dense(matrix)
     rates = process.rates(rows)
     up, contrast = float(rates.gamma_bar[-1]), 1 - float(rates.gamma_bar[-1]) - float(rates.epsilon_bar[-1])

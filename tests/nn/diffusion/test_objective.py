@@ -4,8 +4,14 @@ import torch.nn.functional as F
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.diffusion import FlipProcess, SparseRows, flip_rates
-from genrec_pyg.nn.diffusion.objective import (binary_cross_entropy, clean_probability, focal_loss, multinomial_loss,
-                                               released_focal_loss, variational_loss)
+from genrec_pyg.nn.diffusion.objective import (
+    binary_cross_entropy,
+    clean_probability,
+    focal_loss,
+    multinomial_loss,
+    released_focal_loss,
+    variational_loss,
+)
 
 X = torch.tensor([[1, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 1]])
 ROWS = SparseRows.from_dense(X)
@@ -59,7 +65,8 @@ def test_clean_probability_of_the_multinomial_is_the_chance_of_at_least_one_draw
     expected = torch.stack([1 - (1 - share[0]) ** 2, share[1], 1 - (1 - share[2]) ** 5])
     assert torch.allclose(p, expected)
     assert torch.equal(clean_probability(logits, ROWS.count(), 'bce'), logits.sigmoid())
-    assert torch.equal(clean_probability(torch.tensor([[-0.2, 0.3, 1.4]]), ROWS.count(), 'squared'), torch.tensor([[0, 0.3, 1]]))
+    clean = clean_probability(torch.tensor([[-0.2, 0.3, 1.4]]), ROWS.count(), 'squared')
+    assert torch.equal(clean, torch.tensor([[0, 0.3, 1]]))
 
 
 def test_variational_term_equals_plain_formula_and_vanishes_for_the_truth(logits):

@@ -57,7 +57,8 @@ def test_trains_with_every_denoiser_and_number_of_modalities(denoiser, num_modal
 
 @pytest.mark.parametrize('arguments', [
     dict(generation=False), dict(debias=False), dict(contrast=False), dict(denoiser='transformer', denoiser_layers=0),
-    dict(modalities=['text']), dict(interest_weight=0.0), dict(interest_weight=1.0), dict(rebuild_k=0), dict(side_in_score=False),
+    dict(modalities=['text']), dict(interest_weight=0.0), dict(interest_weight=1.0), dict(rebuild_k=0),
+    dict(side_in_score=False), dict(clusters='spectral'), dict(clusters='eigengap'), dict(clusters='auto'),
     dict(merge='sum'), dict(start='diffused'), dict(final='sample', candidates='all', edge_weight='binary', keep=0.5),
     dict(objective='focal', denoiser='tied', variational_weight=0.1), dict(svt=0.2), dict(variant='released'),
     dict(variant='released', debias=True), dict(clusters={'image': 2, 'text': 3})])
@@ -130,6 +131,13 @@ def test_state_round_trip_gives_the_same_scores(denoiser):
     assert torch.equal(model.score(torch.arange(8)), other.eval().score(torch.arange(8)))
 
 
+def test_the_released_variant_evaluates_with_active_dropout():
+    model = train_steps(GenRec(make_data(), variant='released', dropout=0.5, **SMALL))
+    user = torch.arange(8)
+    assert not torch.equal(model.score(user), model.score(user))
+    assert model.generator.drop == 'entries' and not model.generator.training and model.encoder.training
+
+
 def test_trainer_owns_the_encoder_only():
     model = GenRec(make_data(), denoiser='tied', **SMALL)
     owned = {id(p) for p in model.trained_parameters()}
@@ -142,8 +150,8 @@ def test_gradients_in_double_precision():
     model = GenRec(make_data(), dropout=0.0, **SMALL).double()
     model.start_epoch(0)
     model.eval()
-    names = ['encoder.user_embedding', 'encoder.item_embedding', 'encoder.view_logits', 'encoder.rho', 'encoder.attention.key.weight',
-             'encoder.gates.image.linear.weight', 'encoder.encoders.text.input.linear.weight']
+    names = ['encoder.user_embedding', 'encoder.item_embedding', 'encoder.view_logits', 'encoder.rho',
+             'encoder.attention.key.weight', 'encoder.gates.image.linear.weight', 'encoder.encoders.text.input.linear.weight']
     state = dict(model.named_parameters())
 
     class Loss(torch.nn.Module):
@@ -160,8 +168,8 @@ def test_gradients_in_double_precision():
     assert torch.autograd.gradcheck(loss, tuple(state[n].detach().clone().requires_grad_() for n in names), atol=1e-6)
 
 
-@pytest.mark.parametrize('arguments', [dict(variant='paper'), dict(denoiser='unet'), dict(interest_weight=1.5), dict(rebuild_k=9),
-                                       dict(objective='mse'), dict(merge='max')])
+@pytest.mark.parametrize('arguments', [dict(variant='paper'), dict(denoiser='unet'), dict(interest_weight=1.5),
+                                       dict(rebuild_k=9), dict(objective='mse'), dict(merge='max'), dict(clusters='all')])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         GenRec(make_data(), **{**SMALL, **arguments})

@@ -1,0 +1,48 @@
+r"""Interest clusters of a graph's items, chosen by one option."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Union
+
+from torch import Tensor
+
+from genrec_pyg.graph import Modality
+from genrec_pyg.nn.cluster.kmeans import kmeans_labels
+from genrec_pyg.nn.cluster.spectral import spectral_labels
+
+#: Clusters where nothing else is said (GenRec-V1, specification section 6).
+DEFAULT_CLUSTERS = 20
+#: Name of the clusters of all modalities together.
+FUSED = 'fused'
+
+Clusters = Union[int, str, Mapping[str, Union[int, str]]]
+
+
+def interest_labels(modalities: Mapping[str, Modality], clusters: Clusters = DEFAULT_CLUSTERS, seed: int = 0,
+                    variant: str = 'principled') -> dict[str, Tensor]:
+    r"""Clusters of all items, per modality or of the fused features, as :class:`InterestDebias` takes them.
+
+    Args:
+        modalities: Modalities of the training graph.
+        clusters: ``'spectral'`` for 20 and ``'eigengap'`` for automatically many clusters of the fused features; otherwise
+            k-means per modality with a number for all, ``'auto'``, or a mapping from modality to either (20 where it has no
+            entry; entries of absent modalities are ignored, so that one mapping serves any subset).
+        seed: Seed of all clusterings.
+        variant: ``'principled'`` or ``'released'``, relevant to ``'auto'``.
+
+    Returns:
+        Name to labels ``[I]``, int64, -1 for items without the modality; empty without modalities.
+
+    Raises:
+        ConfigError: On a value outside these.
+    """
+    if not modalities:
+        return {}
+    if clusters in ('spectral', 'eigengap'):
+        features = [modality.item_features() for modality in modalities.values()]
+        return {FUSED: spectral_labels(features, DEFAULT_CLUSTERS if clusters == 'spectral' else clusters, seed=seed)}
+    labels = {}
+    for name, modality in modalities.items():
+        count = clusters.get(name, DEFAULT_CLUSTERS) if isinstance(clusters, Mapping) else clusters
+        labels[name] = kmeans_labels(modality.item_features(), count, seed, modality.present(), variant)
+    return labels

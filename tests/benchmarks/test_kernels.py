@@ -1,0 +1,53 @@
+import json
+
+import kernels
+import pytest
+import torch
+
+from genrec_pyg.ops import bipartite_adjacency
+
+
+@pytest.fixture
+def adj(tiny_graph):
+    store = tiny_graph['user', 'interacts', 'item']
+    return bipartite_adjacency(store.edge_index[:, store.train_mask], 6, 7, self_loops=True)
+
+
+def test_plain_product_is_the_dense_one(adj):
+    x = torch.randn(13, 5)
+    (row, col), weight = adj.to_edge_index()
+    dense = torch.zeros(13, 13, dtype=torch.double).index_put((row, col), weight.double())
+    torch.testing.assert_close(kernels.plain_product(adj)(x), dense @ x.double())
+    expected = (x.double() + dense @ x.double() + dense @ dense @ x.double()) / 3
+    torch.testing.assert_close(kernels.stacked(kernels.plain_product(adj), 2)(x), expected)
+
+
+def test_check_finds_a_wrong_value_and_a_wrong_gradient(adj):
+    x = torch.randn(13, 6)
+    plain = kernels.plain_product(adj)
+    candidates = kernels.products(adj)
+    kernels.check_products({**candidates, 'parts': kernels.split_columns(candidates[kernels.OURS], 3)}, plain, x)
+    with pytest.raises(AssertionError, match='shifted, value'):
+        kernels.check_products({'shifted': lambda x: candidates[kernels.OURS](x) + 1e-3}, plain, x)
+    with pytest.raises(AssertionError, match='detached, gradient'):
+        kernels.check_products({'detached': lambda x: candidates[kernels.OURS](x).detach() + 0 * x}, plain, x)
+
+
+def test_condense_relates_to_the_first():
+    found = kernels.condense({'ours': [2.0, 2.0, 5.0], 'other': [3.0, 3.0, 1.0]})
+    assert found['ours']['times_ours'] == 1.0 and found['other']['times_ours'] == 1.5
+
+
+def test_report(tmp_path):
+    stem = tmp_path / 'kernels-demo'
+    assert kernels.main(['--root', str(tmp_path), '--dataset', 'demo', '--repeats', '1', '--output', str(stem)]) == 0
+    document = json.loads(stem.with_suffix('.json').read_text())
+    assert len(document['products']) == 2 * len(kernels.WIDTHS)
+    assert document['negatives'][kernels.OURS]['median'] > 0 and document['ranking'][kernels.OURS]['median'] > 0
+    assert '## Product, d = 192 (3 modalities of 64)' in stem.with_suffix('.md').read_text()
+
+
+def test_bad_usage(capsys):
+    with pytest.raises(SystemExit) as error:
+        kernels.main(['--root', '.', '--repeats', '0'])
+    assert error.value.code == 2 and '--repeats: got 0' in capsys.readouterr().err
