@@ -6,17 +6,19 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from _measure import AnnouncedLoader, PhaseClock
 from _worker import serve
 
-#: Name of a system to what it sets. The trained denoisers run the whole reverse chain, as the released implementation does;
-#: ``released`` is our model with ``variant="released"``, which computes what the released implementation computes.
+#: Name of a system to what it sets. ``whole chain``: all reverse steps from diffused rows, as in the released implementation,
+#: instead of one prediction from the observed rows, our default. ``released``: our model with ``variant="released"``, which
+#: computes what the released implementation computes.
 SYSTEMS: dict[str, dict[str, str]] = {
     'default': {},
     'linear': {'hparams.denoiser': 'linear'},
-    'transformer': {'hparams.denoiser': 'transformer', 'hparams.start': 'diffused'},
-    'tied': {'hparams.denoiser': 'tied', 'hparams.start': 'diffused'},
+    'transformer': {'hparams.denoiser': 'transformer'},
+    'transformer, whole chain': {'hparams.denoiser': 'transformer', 'hparams.start': 'diffused'},
+    'tied': {'hparams.denoiser': 'tied', 'hparams.denoiser_layers': '2'},
+    'tied, whole chain': {'hparams.denoiser': 'tied', 'hparams.denoiser_layers': '2', 'hparams.start': 'diffused'},
     'released': {'hparams.variant': 'released'},
 }
 
@@ -41,8 +43,7 @@ class OwnSystem:
         seed_everything(self.config.seed)
         self._model = make_model(self.config, data)
         self._trainer = make_trainer(self.config)
-        self._optimizer = torch.optim.Adam(list(self._model.trained_parameters()), lr=self._trainer.lr,
-                                           weight_decay=self._trainer.weight_decay)
+        self._optimizer = self._trainer.make_optimizer(self._model)
         loader = InteractionLoader(self._model.graph, batch_size=self._trainer.batch_size, sampler=self._trainer.sampler)
         self._loader = AnnouncedLoader(loader, lambda: self._clock.start('recommender'))
         self._evaluator = Evaluator(data, 'test', self._trainer.ks)

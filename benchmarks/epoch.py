@@ -35,7 +35,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument('--root', type=Path, required=True, help='folder that holds the data sets')
     parser.add_argument('--dataset', default='tiktok', help='data set: a folder under the root')
     parser.add_argument('--modalities', nargs='+', default=['image', 'audio'], help='modalities to use, in this order')
-    parser.add_argument('--denoisers', nargs='*', default=['default', 'transformer', 'tied'], choices=list(SYSTEMS),
+    parser.add_argument('--denoisers', nargs='*', choices=list(SYSTEMS),
+                        default=[name for name in SYSTEMS if name not in ('linear', RELEASED)],
                         help='our systems to measure: by denoiser, as shipped, or the released variant')
     parser.add_argument('--released', type=Path, metavar='CHECKOUT', help='checkout of the released GenRec-V1')
     parser.add_argument('--threads', type=int, default=1, help='threads of every system')

@@ -190,7 +190,7 @@ def delete(store_type, key=None):
     (set_store(INTERACTS, 'edge_index', torch.tensor([[0, 0, 0, 0, 0, -1]] * 2)), 'user ids from -1 to 0'),
     (set_store(INTERACTS, 'edge_index', torch.zeros(2, 6, dtype=torch.int32)), 'torch.int32.*accepted is torch.int64'),
     (set_store(INTERACTS, 'edge_index', torch.zeros(6, 2, dtype=torch.long)), r'shape \(6, 2\)'),
-    (set_store(INTERACTS, 'train_mask', torch.ones(6)), 'train_mask has type torch.float32'),
+    (set_store(INTERACTS, 'train_mask', torch.ones(6)), 'train_mask is torch.float32'),
     (set_store(INTERACTS, 'val_mask', torch.zeros(5, dtype=torch.bool)), r'val_mask.*shape \(5,\).*\(6,\)'),
     (set_store(INTERACTS, 'test_mask', torch.ones(6, dtype=torch.bool)), "are in 'test_mask' and in another split"),
     (set_store(INTERACTS, 'train_mask', torch.zeros(6, dtype=torch.bool)), 'training split of .* is empty'),

@@ -126,9 +126,7 @@ class Trainer:
         monitor = Evaluator(data, 'test' if published else 'val', self.ks, self.protocol)
         stopper = EarlyStopping(self.patience)
         start, seconds, best_state = 0, 0.0, None
-        optimizer = None
-        if model.trainable:
-            optimizer = torch.optim.Adam(list(model.trained_parameters()), lr=self.lr, weight_decay=self.weight_decay)
+        optimizer = self.make_optimizer(model) if model.trainable else None
         if resume:
             state = self._load(model, 'last')
             model.load_state_dict(state['model'])
@@ -172,6 +170,10 @@ class Trainer:
                 'validation': result.validation, 'test': result.test, 'epoch': result.epoch, 'seconds': result.seconds,
                 'model': type(model).__name__, 'seed': self.seed, 'protocol': self.protocol, 'selection': result.selection})
         return result
+
+    def make_optimizer(self, model: Recommender) -> torch.optim.Optimizer:
+        r"""Adam over the parameters that the trainer owns."""
+        return torch.optim.Adam(list(model.trained_parameters()), lr=self.lr, weight_decay=self.weight_decay, fused=True)
 
     def _epoch(self, model: Recommender, loader: InteractionLoader, optimizer: torch.optim.Optimizer,
                epoch: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ def test_every_system_is_a_valid_configuration():
         flags = [f'--{key}={value}' for key, value in settings.items()]
         config = parse_train_arguments([*DEMO, *flags]).config
         for key, value in settings.items():
-            assert config.hparams[key.removeprefix('hparams.')] == value
+            assert str(config.hparams[key.removeprefix('hparams.')]) == value
 
 
 @pytest.mark.parametrize('denoiser', ['linear', 'tied'])

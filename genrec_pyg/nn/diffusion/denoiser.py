@@ -116,11 +116,16 @@ class SingleTokenDecoderLayer(torch.nn.Module):
         r"""Maps ``[B, channels]`` to ``[B, channels]``."""
         attended = self.self_output(self._drop_heads(self.self_value(h)))
         h = self.norms[0](h + F.dropout(attended, self.dropout, self.training))
-        value = self.cross_value_bias
-        crossed = self.cross_output(self._drop_heads(value.expand_as(h)) if self.training else value)
-        h = self.norms[1](h + F.dropout(crossed.expand_as(h), self.dropout, self.training))
+        h = self.norms[1](h + F.dropout(self._cross_attention(h), self.dropout, self.training))
         hidden = F.dropout(F.relu(self.linear1(h)), self.dropout, self.training)
         return self.norms[2](h + F.dropout(self.linear2(hidden), self.dropout, self.training))
+
+    def _cross_attention(self, h: Tensor) -> Tensor:
+        # Every row sees the same value, so each head adds one constant vector, or nothing where it is dropped.
+        value = self.cross_value_bias.view(self.num_heads, -1)
+        heads = torch.einsum('hc,ohc->ho', value, self.cross_output.weight.view(h.size(1), self.num_heads, -1))
+        keep = F.dropout(h.new_ones(h.size(0), self.num_heads), self.dropout, self.training)
+        return torch.addmm(self.cross_output.bias, keep, heads)
 
     def _drop_heads(self, value: Tensor) -> Tensor:
         if not self.training or self.dropout == 0:

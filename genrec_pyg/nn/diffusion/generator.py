@@ -147,7 +147,7 @@ class InterestGenerator(GraphModule):
     def optimizer(self) -> torch.optim.Optimizer:
         r"""The denoiser's own Adam, made on first use so that it sees the parameters on their final device."""
         if self._optimizer is None:
-            self._optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=self.lr)
+            self._optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=self.lr, fused=True)
             if self._optimizer_state is not None:
                 self._optimizer.load_state_dict(self._optimizer_state)
                 self._optimizer_state = None
@@ -191,14 +191,14 @@ class InterestGenerator(GraphModule):
             return {'denoiser_focal': objectives.released_focal_loss(logits, rows)}
         terms = {f'denoiser_{self.objective}': self._objective(logits, rows)}
         needs_contrast = self.contrast_weight > 0 and views.num_modalities > 0
-        if self.variational_weight > 0 or needs_contrast:
-            probability = objectives.clean_probability(logits, rows.count(), self.objective)
         if self.variational_weight > 0:
+            probability = objectives.clean_probability(logits, rows.count(), self.objective)
             terms['denoiser_variational'] = self.variational_weight * objectives.variational_loss(
                 probability, rows, noisy, t, rates, self.process)
         if needs_contrast:
+            expected = logits.softmax(dim=1) if self.objective == 'multinomial' else logits.sigmoid()
             terms['denoiser_contrast'] = self.contrast_weight * modality_contrast(
-                probability, rows, views, self.contrast_temperature)
+                expected, rows, views, self.contrast_temperature)
         return terms
 
     def _objective(self, logits: Tensor, rows: SparseRows) -> Tensor:
@@ -335,22 +335,24 @@ class InterestGenerator(GraphModule):
         self._optimizer, self._optimizer_state = None, copy.deepcopy(state['optimizer'])
 
 
-def modality_contrast(probability: Tensor, rows: SparseRows, views: ItemViews, temperature: float = 0.2) -> Tensor:
+def modality_contrast(predicted: Tensor, rows: SparseRows, views: ItemViews, temperature: float = 0.2) -> Tensor:
     r"""Modality-aware contrastive term: :math:`\sum_m \mathrm{InfoNCE}(\mathbf{x}_0 \mathbf{V}_m, \hat{\mathbf{x}}_0
-    \mathbf{V}_m)` with :math:`\hat{\mathbf{x}}_0` the predicted probabilities, so that its gradient reaches the denoiser.
+    \mathbf{V}_m)` with :math:`\hat{\mathbf{x}}_0` the prediction itself, so that its gradient reaches the denoiser.
 
-    In the released GenRec-V1 this term stands on a Bernoulli draw and has gradient zero.
+    InfoNCE normalises rows, so the prediction may be given up to a factor per row: probabilities of binary objectives,
+    expected draws of the multinomial one. In the released GenRec-V1 this term stands on a Bernoulli draw and its gradient is
+    zero.
 
     Args:
-        probability: Predicted probabilities ``[B, I]``.
+        predicted: Predicted clean rows ``[B, I]``, positive, up to a factor per row.
         rows: Clean rows; those without a one are left out.
         views: Item views.
         temperature: Temperature.
     """
     filled = rows.count() > 0
     clean = row_product(rows, views.embedding)[filled]
-    predicted = (probability @ views.embedding)[filled]
+    generated = (predicted @ views.embedding)[filled]
     terms = [info_nce(x, y, temperature) for x, y in zip(clean.chunk(views.num_modalities, dim=1),
-                                                         predicted.chunk(views.num_modalities, dim=1))]
+                                                         generated.chunk(views.num_modalities, dim=1))]
     return sum(terms)
 

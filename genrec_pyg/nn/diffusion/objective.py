@@ -24,7 +24,7 @@ def multinomial_loss(logits: Tensor, rows: SparseRows) -> Tensor:
         rows: Clean rows.
     """
     row, count = rows.row(), rows.count()
-    log_likelihood = logits[row, rows.col.long()] - logits.logsumexp(dim=1)[row]
+    log_likelihood = logits.log_softmax(dim=1)[row, rows.col.long()]
     return -(log_likelihood / count[row]).sum() / (count > 0).sum().clamp(min=1)
 
 
