@@ -172,9 +172,9 @@ class InterestGenerator(GraphModule):
         device = views.embedding.device
         for user in torch.randperm(self.graph.num_users, device=device).split(self.batch_size):
             terms = self.loss(self.rows(user), views)
-            self.optimizer.zero_grad(set_to_none=True)
             sum(terms.values()).backward()
             self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)  # now, so that no gradient is held through the next forward pass
             for name, term in terms.items():
                 totals[name] = totals.get(name, 0) + term.detach() * user.numel()
         self.denoiser.eval()
