@@ -5,6 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+if not torch.cuda.is_available():  # before triton's first import, which PyG's is: its kernels are tested by interpretation
+    os.environ.setdefault('TRITON_INTERPRET', '1')
+
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.datasets import demo_graph

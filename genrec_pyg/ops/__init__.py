@@ -7,11 +7,11 @@ from genrec_pyg.ops.flip import flip_dense, released_flip_probability, sample_fl
 from genrec_pyg.ops.knn import knn_graph
 from genrec_pyg.ops.negative import sample_negatives
 from genrec_pyg.ops.normalize import bipartite_adjacency, bipartite_block, knn_adjacency, knn_weights, symmetric_scale
-from genrec_pyg.ops.spmm import layer_mean, spmm
+from genrec_pyg.ops.spmm import layer_mean, normalized_layer_mean, spmm
 from genrec_pyg.ops.topk import masked_topk, topk_excluding
 
 __all__ = [
     'BACKENDS', 'DEFAULT_BACKENDS', 'Adjacency', 'bipartite_adjacency', 'bipartite_block', 'cooccurrence', 'flip_dense',
-    'info_nce', 'knn_adjacency', 'knn_graph', 'knn_weights', 'layer_mean', 'masked_topk', 'released_flip_probability',
-    'sample_flips', 'sample_negatives', 'spmm', 'symmetric_scale', 'topk_excluding', 'unit_rows'
+    'info_nce', 'knn_adjacency', 'knn_graph', 'knn_weights', 'layer_mean', 'masked_topk', 'normalized_layer_mean',
+    'released_flip_probability', 'sample_flips', 'sample_negatives', 'spmm', 'symmetric_scale', 'topk_excluding', 'unit_rows'
 ]

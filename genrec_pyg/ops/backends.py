@@ -1,7 +1,9 @@
 r"""Back ends of the sparse product: plain functions on CSR components, without gradients."""
 from __future__ import annotations
 
+import importlib.util
 import warnings
+from types import ModuleType
 from typing import Optional, Protocol
 
 import torch
@@ -65,15 +67,35 @@ def _torch_sparse(rowptr: Tensor, col: Tensor, value: Optional[Tensor], size: tu
     return (out if add is None else out.add_(add)).mul_(scale)
 
 
+def triton_kernels() -> ModuleType:
+    r"""The module :mod:`genrec_pyg.ops.triton`, imported here and nowhere else, so that nothing else needs triton.
+
+    Raises:
+        ConfigError: If triton is not installed.
+    """
+    try:
+        from genrec_pyg.ops import triton
+    except ImportError as error:
+        raise ConfigError("backend: 'triton' needs the package triton, which is not installed; accepted without it are "
+                          "'auto', 'csr' and 'scatter'") from error
+    return triton
+
+
+def _triton(rowptr: Tensor, col: Tensor, value: Optional[Tensor], size: tuple[int, int], x: Tensor,
+            add: Optional[Tensor] = None, scale: float = 1.0) -> Tensor:
+    return triton_kernels().spmm(rowptr, col, value, size, x, add, scale)
+
+
 #: Back ends by name. A kernel for another device registers here, and under its device in :data:`DEFAULT_BACKENDS`.
-BACKENDS: dict[str, Kernel] = {'csr': _csr, 'torch_sparse': _torch_sparse, 'scatter': _scatter}
+BACKENDS: dict[str, Kernel] = {'csr': _csr, 'torch_sparse': _torch_sparse, 'scatter': _scatter, 'triton': _triton}
 
-#: What ``backend='auto'`` means per type of device; everywhere else it is ``'scatter'``, which runs on any.
-DEFAULT_BACKENDS: dict[str, str] = {'cpu': 'csr', 'cuda': 'csr'}
+#: What ``backend='auto'`` means per type of device; everywhere else it is ``'scatter'``, which runs on any. ``'triton'`` also
+#: selects the other kernels of :mod:`genrec_pyg.ops.triton` for that device: ranking, flips and the contrastive loss.
+DEFAULT_BACKENDS: dict[str, str] = {'cpu': 'csr', 'cuda': 'triton' if importlib.util.find_spec('triton') else 'csr'}
 
 
-def find_backend(name: str, device: torch.device) -> Kernel:
-    r"""The kernel called ``name``, or the default of ``device`` for ``'auto'``.
+def backend_name(name: str, device: torch.device) -> str:
+    r"""``name``, or the name of the default of ``device`` for ``'auto'``.
 
     Raises:
         ConfigError: If the name is unknown.
@@ -82,4 +104,18 @@ def find_backend(name: str, device: torch.device) -> Kernel:
         name = DEFAULT_BACKENDS.get(device.type, 'scatter')
     if name not in BACKENDS:
         raise ConfigError(f"backend: got {name!r}, accepted are 'auto', {', '.join(map(repr, BACKENDS))}")
-    return BACKENDS[name]
+    return name
+
+
+def find_backend(name: str, device: torch.device) -> Kernel:
+    r"""The kernel called ``name``, or the default of ``device`` for ``'auto'``.
+
+    Raises:
+        ConfigError: If the name is unknown.
+    """
+    return BACKENDS[backend_name(name, device)]
+
+
+def prefers_triton(x: Tensor) -> bool:
+    r"""Whether kernels without a ``backend`` argument run in Triton where ``x`` lives."""
+    return DEFAULT_BACKENDS.get(x.device.type) == 'triton'

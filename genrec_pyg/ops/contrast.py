@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.ops.backends import prefers_triton, triton_kernels
 
 #: Largest scale at which sums of exponentials of cosines fit float32 without subtracting a maximum.
 _PLAIN_SCALE = 60
@@ -38,7 +39,7 @@ def info_nce(x: Tensor, y: Optional[Tensor], temperature: float, bank: Optional[
         temperature: Temperature :math:`\tau`, positive.
         bank: Candidates ``[m, d]``, which must hold the positives; the rows of ``y`` by default.
         positive: Row of the bank ``[n]`` that is each anchor's positive.
-        block_size: Rows of the bank per block.
+        block_size: Rows of the bank per block; kernels in Triton have blocks of their own.
 
     Raises:
         ConfigError: If the temperature is not positive, or not exactly one of ``y`` and ``positive`` says what the positives
@@ -58,7 +59,15 @@ def info_nce(x: Tensor, y: Optional[Tensor], temperature: float, bank: Optional[
         bank = unit_rows(bank)
         y = bank[positive] if y is None else unit_rows(y)
     alignment = (x * y).sum(dim=1) / temperature
-    return (_LogSumExp.apply(x, bank, 1 / temperature, block_size) - alignment).mean()
+    return (_log_sum_exp(x, bank, 1 / temperature, block_size) - alignment).mean()
+
+
+def _log_sum_exp(x: Tensor, bank: Tensor, scale: float, block_size: int) -> Tensor:
+    if prefers_triton(x) and x.dtype == bank.dtype == torch.float32 and x.numel() > 0 and bank.size(0) > 0:
+        kernels = triton_kernels()
+        if x.size(1) <= kernels.MAX_CHANNELS:
+            return kernels.log_sum_exp(x, bank, scale)
+    return _LogSumExp.apply(x, bank, scale, block_size)
 
 
 class _LogSumExp(torch.autograd.Function):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.ops.backends import prefers_triton, triton_kernels
 from genrec_pyg.ops.negative import absent_item, uniform_rank
 
 #: Above this share of flipped zeros a dense draw is cheaper than drawing positions.
@@ -49,6 +50,8 @@ def released_flip_probability(alpha_bar: Tensor, kappa: float) -> Tensor:
 
 def flip_dense(x: Tensor, p01: Tensor, p10: Tensor, generator: Optional[torch.Generator] = None) -> Tensor:
     r"""Flips every entry of ``x`` ``[B, I]``: zeros with probability ``p01`` ``[B]``, ones with ``p10`` ``[B]``."""
+    if prefers_triton(x):
+        return triton_kernels().flip_dense(x, p01, p10, generator)
     one = torch.where(x > 0, 1 - p10.unsqueeze(1), p01.unsqueeze(1))
     return torch.bernoulli(one, generator=generator).to(x.dtype)
 
@@ -59,7 +62,7 @@ def sample_flips(rowptr: Tensor, col: Tensor, num_cols: int, p01: Tensor, p10: T
 
     Ones survive independently. The number of zeros that flip is binomial per row, and their positions are uniform ranks among
     the zeros, drawn again while they repeat, so every subset of that size is equally likely. Rows of which more than a tenth
-    would flip are drawn densely, in blocks of rows.
+    would flip are drawn densely, in blocks of rows. Kernels in Triton draw every entry, which costs them less than sorting.
 
     Args:
         rowptr: Row offsets ``[B + 1]``.
@@ -84,6 +87,8 @@ def sample_flips(rowptr: Tensor, col: Tensor, num_cols: int, p01: Tensor, p10: T
         if not bool(((probability >= 0) & (probability <= 1)).all()):
             raise ConfigError(f'{name}: got {float(probability.min())} to {float(probability.max())}, accepted are '
                               'probabilities from 0 to 1')
+    if prefers_triton(col):
+        return triton_kernels().sample_flips(rowptr, col, num_cols, p01, p10, generator)
     row = torch.repeat_interleave(rowptr.diff(), output_size=col.numel())
     dense = p01 > _DENSE_SHARE
     survives = torch.rand(col.numel(), device=col.device, generator=generator) >= p10[row]

@@ -1,6 +1,8 @@
 r"""Sparse times dense products, registered with :mod:`torch.library`, with hand-written gradients."""
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Optional
 
 import torch
@@ -8,7 +10,8 @@ from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops.adjacency import Adjacency
-from genrec_pyg.ops.backends import find_backend
+from genrec_pyg.ops.backends import backend_name, find_backend, triton_kernels
+from genrec_pyg.ops.normalize import symmetric_scale
 
 #: Edges per block of the gradient with respect to the entries.
 _EDGE_BLOCK = 1 << 18
@@ -61,15 +64,20 @@ _spmm.register_autograd(_spmm_backward, setup_context=_spmm_setup)
 @torch.library.custom_op('genrec_pyg::layer_mean', mutates_args=())
 def _layer_mean(rowptr: Tensor, col: Tensor, value: Optional[Tensor], rowptr_t: Tensor, col_t: Tensor,
                 value_t: Optional[Tensor], x: Tensor, num_layers: int, backend: str) -> Tensor:
+    entries, wide = _widen(value, x)
+    product = partial(find_backend(backend, x.device), rowptr, col, entries, (x.size(0), x.size(0)))
+    return _horner(product, wide, num_layers).to(x.dtype)
+
+
+def _horner(product: Callable[[Tensor, Tensor, float], Tensor], x: Tensor, num_layers: int) -> Tensor:
+    r"""Mean over the layers, a new tensor, from ``product(y, x, s)``, :math:`s \, (\mathbf{A} \mathbf{y} + \mathbf{x})`."""
     if num_layers == 0:
         return x.clone()
-    kernel = find_backend(backend, x.device)
-    entries, wide = _widen(value, x)
-    size, y = (x.size(0), x.size(0)), wide
+    y = x
     with torch.autocast(x.device.type, enabled=False):
         for _ in range(num_layers - 1):
-            y = kernel(rowptr, col, entries, size, y, wide)
-        return kernel(rowptr, col, entries, size, y, wide, 1 / (num_layers + 1)).to(x.dtype)
+            y = product(y, x, 1.0)
+        return product(y, x, 1 / (num_layers + 1))
 
 
 @_layer_mean.register_fake
@@ -92,6 +100,39 @@ def _layer_mean_backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]
 _layer_mean.register_autograd(_layer_mean_backward, setup_context=_layer_mean_setup)
 
 
+@torch.library.custom_op('genrec_pyg::normalized_layer_mean', mutates_args=())
+def _normalized_layer_mean(rowptr: Tensor, col: Tensor, rowptr_t: Tensor, col_t: Tensor, x: Tensor, num_layers: int,
+                           backend: str) -> Tensor:
+    size, (_, wide) = (x.size(0), x.size(0)), _widen(None, x)
+    if backend_name(backend, x.device) == 'triton':
+        product = partial(triton_kernels().normalized_spmm, rowptr, col, rowptr_t, size)
+    else:
+        row_scale, col_scale = (symmetric_scale(pointer.diff().to(wide.dtype)) for pointer in (rowptr, rowptr_t))
+        value = torch.repeat_interleave(row_scale, rowptr.diff(), output_size=col.numel()) * col_scale[col]
+        product = partial(find_backend(backend, x.device), rowptr, col, value, size)
+    return _horner(product, wide, num_layers).to(x.dtype)
+
+
+@_normalized_layer_mean.register_fake
+def _(rowptr, col, rowptr_t, col_t, x, num_layers, backend):
+    return x.new_empty(x.shape)
+
+
+def _normalized_layer_mean_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    *layouts, _, num_layers, backend = inputs
+    ctx.save_for_backward(*layouts)
+    ctx.num_layers, ctx.backend = num_layers, backend
+
+
+def _normalized_layer_mean_backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+    rowptr, col, rowptr_t, col_t = ctx.saved_tensors
+    grad_x = torch.ops.genrec_pyg.normalized_layer_mean(rowptr_t, col_t, rowptr, col, grad, ctx.num_layers, ctx.backend)
+    return None, None, None, None, grad_x, None, None
+
+
+_normalized_layer_mean.register_autograd(_normalized_layer_mean_backward, setup_context=_normalized_layer_mean_setup)
+
+
 def spmm(adj: Adjacency, x: Tensor, backend: str = 'auto') -> Tensor:
     r"""Product :math:`\mathbf{A} \mathbf{x}`, differentiable in ``x`` and, where they require gradient, in the entries.
 
@@ -102,7 +143,7 @@ def spmm(adj: Adjacency, x: Tensor, backend: str = 'auto') -> Tensor:
         adj: Sparse matrix ``[R, N]``.
         x: Dense ``[N, d]`` or ``[M, N, d]``; bfloat16 and float16 are multiplied in float32. The result has its type.
         backend: ``'auto'``, or a name of :data:`~genrec_pyg.ops.backends.BACKENDS`: ``'csr'``, ``'torch_sparse'``,
-            ``'scatter'``.
+            ``'scatter'``, ``'triton'``.
 
     Returns:
         ``[R, d]`` or ``[M, R, d]``.
@@ -138,16 +179,44 @@ def layer_mean(adj: Adjacency, x: Tensor, num_layers: int, backend: str = 'auto'
     Raises:
         ConfigError: If the matrix is not square, shapes do not fit or ``num_layers`` is negative.
     """
-    if adj.size[0] != adj.size[1] or x.dim() != 2 or x.size(0) != adj.size[0]:
-        raise ConfigError(f'layer_mean: adjacency {adj.size} and x {tuple(x.shape)}, accepted are [N, N] and [N, d]')
-    if num_layers < 0:
-        raise ConfigError(f'num_layers: got {num_layers}, accepted are integers from 0')
+    _check_square('layer_mean', adj, x, num_layers)
     if adj.value is not None and adj.value.requires_grad:
         y = x
         for _ in range(num_layers):
             y = x + spmm(adj, y, backend)
         return y / (num_layers + 1)
     return torch.ops.genrec_pyg.layer_mean(adj.rowptr, adj.col, adj.value, *_transpose(adj, x), x, num_layers, backend)
+
+
+def normalized_layer_mean(adj: Adjacency, x: Tensor, num_layers: int, backend: str = 'auto') -> Tensor:
+    r"""As :func:`layer_mean`, with the positions of ``adj`` normalised by their degrees within the call.
+
+    .. math::
+        \frac{1}{L + 1} \sum_{l=0}^{L} \left( \mathbf{D}_r^{-1/2} \mathbf{P} \mathbf{D}_c^{-1/2} \right)^l \mathbf{x}
+
+    with :math:`\mathbf{P}` the ones at the positions. For graphs that live for few steps, as a sampled one does. The kernel in
+    Triton reads degrees off the offsets and never stores a value; the other back ends make the values once per call.
+
+    Args:
+        adj: Square sparse matrix ``[N, N]``, whose values are not read.
+        x: Dense ``[N, d]``.
+        num_layers: Layers ``L``, from 0.
+        backend: As in :func:`spmm`.
+
+    Raises:
+        ConfigError: If the matrix is not square, shapes do not fit or ``num_layers`` is negative.
+    """
+    _check_square('normalized_layer_mean', adj, x, num_layers)
+    transposed = adj.t()  # without gradient as well: its offsets hold the degrees of the columns
+    return torch.ops.genrec_pyg.normalized_layer_mean(adj.rowptr, adj.col, transposed.rowptr, transposed.col, x, num_layers,
+                                                      backend)
+
+
+def _check_square(name: str, adj: Adjacency, x: Tensor, num_layers: int) -> None:
+    if adj.size[0] != adj.size[1] or x.dim() != 2 or x.size(0) != adj.size[0]:
+        raise ConfigError(f'{name}: adjacency {adj.size} and x {tuple(x.shape)}, accepted are [N, N] and [N, d]')
+    if num_layers < 0:
+        raise ConfigError(f'num_layers: got {num_layers}, accepted are integers from 0')
 
 
 def _transpose(adj: Adjacency, x: Tensor) -> tuple[Tensor, Tensor, Optional[Tensor]]:

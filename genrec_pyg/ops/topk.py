@@ -7,6 +7,10 @@ import torch
 from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.ops.backends import prefers_triton, triton_kernels
+
+#: What the kernel ranks: it packs a score of at most 32 bits and an item into one integer.
+_TRITON_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def topk_excluding(scores: Tensor, k: int, rowptr: Optional[Tensor] = None,
@@ -33,7 +37,7 @@ def topk_excluding(scores: Tensor, k: int, rowptr: Optional[Tensor] = None,
 
 def masked_topk(user: Tensor, item: Tensor, k: int, rowptr: Optional[Tensor] = None, col: Optional[Tensor] = None,
                 block_size: int = 1024) -> tuple[Tensor, Tensor]:
-    r"""Top ``k`` inner products of embeddings, at most ``block_size x I`` scores at a time.
+    r"""Top ``k`` inner products of embeddings, at most ``block_size x I`` scores at a time; in Triton none is stored.
 
     Args:
         user: User embeddings ``[B, d]``.
@@ -53,6 +57,8 @@ def masked_topk(user: Tensor, item: Tensor, k: int, rowptr: Optional[Tensor] = N
         raise ConfigError(f'block_size: got {block_size}, accepted are integers from 1')
     if rowptr is not None and rowptr.numel() != user.size(0) + 1:
         raise ConfigError(f'masked_topk: {rowptr.numel()} row offsets for {user.size(0)} users, accepted is one more')
+    if _fits_triton(user, item, k):
+        return triton_kernels().masked_topk(user, item, k, rowptr, col)
     parts = []
     for begin in range(0, max(user.size(0), 1), block_size):
         end = min(begin + block_size, user.size(0))
@@ -61,6 +67,14 @@ def masked_topk(user: Tensor, item: Tensor, k: int, rowptr: Optional[Tensor] = N
             excluded = (rowptr[begin:end + 1] - rowptr[begin], col[int(rowptr[begin]):int(rowptr[end])])
         parts.append(_topk_(user[begin:end] @ item.t(), k, *excluded))
     return torch.cat([value for value, _ in parts]), torch.cat([index for _, index in parts])
+
+
+def _fits_triton(user: Tensor, item: Tensor, k: int) -> bool:
+    if not prefers_triton(user) or user.dtype != item.dtype or user.dtype not in _TRITON_TYPES:
+        return False
+    if torch.is_grad_enabled() and (user.requires_grad or item.requires_grad):
+        return False  # the kernel has no gradient
+    return 1 <= k <= triton_kernels().MAX_K
 
 
 def _topk_(scores: Tensor, k: int, rowptr: Optional[Tensor], col: Optional[Tensor]) -> tuple[Tensor, Tensor]:
