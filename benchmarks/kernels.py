@@ -81,13 +81,13 @@ def plain_product(adj: Adjacency) -> Product:
 
     def run(x: Tensor) -> Tensor:
         x = x.double()
-        return torch.zeros(adj.size[0], x.size(1), dtype=x.dtype).index_add(0, row, weight.double().unsqueeze(1) * x[col])
+        return x.new_zeros(adj.size[0], x.size(1)).index_add(0, row, weight.double().unsqueeze(1) * x[col])
     return run
 
 
 def check_products(candidates: Mapping[str, Product], plain: Product, x: Tensor) -> None:
     r"""Raises :class:`AssertionError` unless every candidate gives the value and gradient of the plain formula."""
-    upstream = torch.randn(x.size(0), x.size(1), generator=torch.Generator().manual_seed(1))
+    upstream = torch.randn(x.size(0), x.size(1), generator=torch.Generator().manual_seed(1)).to(x.device)
     wanted = value_and_gradient(plain, x, upstream.double())
     for name, candidate in candidates.items():
         for part, found, expected in zip(('value', 'gradient'), value_and_gradient(candidate, x, upstream), wanted):

@@ -13,8 +13,8 @@ from genrec_pyg.ops.triton.launch import dot_precision, num_splits, on_device_of
 #: Most columns: whole rows of both sides and of the gradient stay in registers.
 MAX_CHANNELS = 256
 
-#: Rows per tile of either side.
-_BLOCK_ROWS = 32
+#: Entries per tile of either side: more do not fit the shared memory of smaller devices.
+_TILE = 1 << 12
 
 
 @triton.jit
@@ -62,8 +62,9 @@ def _gradient_kernel(own_ptr, other_ptr, total_ptr, weight_ptr, out_ptr, num_own
         else:
             total = tl.load(total_ptr + other, mask=other < num_other, other=0)[None, :]
             weight = tl.load(weight_ptr + other, mask=other < num_other, other=0)[None, :]
-        # Where the other side has ended the logit is 0, whose exponential may overflow.
-        share = tl.where((other < num_other)[None, :], tl.exp(logit - total) * weight, 0.0)
+        # Beyond the end of either side the logit is 0, whose exponential may overflow.
+        valid = (own < num_own)[:, None] & (other < num_other)[None, :]
+        share = tl.exp(tl.where(valid, logit - total, -float('inf'))) * weight
         gradient += tl.dot(share, theirs, input_precision=PRECISION)
     place = (split.to(tl.int64) * num_own + own.to(tl.int64))[:, None] * channels + channel[None, :]
     tl.store(out_ptr + place, gradient, mask=(own < num_own)[:, None] & (channel < channels)[None, :])
@@ -71,10 +72,11 @@ def _gradient_kernel(own_ptr, other_ptr, total_ptr, weight_ptr, out_ptr, num_own
 
 def _shape(num_rows: int, num_other: int, channels: int) -> tuple[tuple[int, int], dict[str, Any]]:
     r"""Grid ``(row blocks, splits of the other side)`` and what both kernels share."""
-    groups, blocks = triton.cdiv(num_rows, _BLOCK_ROWS), triton.cdiv(num_other, _BLOCK_ROWS)
+    width = max(triton.next_power_of_2(channels), 16)
+    block = min(_TILE // width, 32)
+    groups, blocks = triton.cdiv(num_rows, block), triton.cdiv(num_other, block)
     per_split = triton.cdiv(blocks, num_splits(groups, blocks))
-    sizes = {'blocks_per_split': per_split, 'BLOCK': _BLOCK_ROWS, 'BLOCK_D': max(triton.next_power_of_2(channels), 16),
-             'PRECISION': dot_precision(torch.float32)}
+    sizes = {'blocks_per_split': per_split, 'BLOCK': block, 'BLOCK_D': width, 'PRECISION': dot_precision(torch.float32)}
     return (groups, triton.cdiv(blocks, per_split)), sizes
 
 

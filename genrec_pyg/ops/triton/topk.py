@@ -104,7 +104,9 @@ def masked_topk(user: Tensor, item: Tensor, k: int, rowptr: Optional[Tensor] = N
     per_split = max(triton.cdiv(num_blocks, num_splits(num_groups, num_blocks)), 1)
     splits = max(triton.cdiv(num_blocks, per_split), 1)
     if rowptr is not None and col.numel() > 0:
-        rowptr, col = rowptr.long().contiguous(), _ascending(rowptr.diff().long(), col.long(), num_items)
+        rowptr = rowptr.long()
+        begin, end = rowptr[[0, -1]].tolist()  # the offsets may be those of some rows of a larger matrix
+        rowptr, col = rowptr - begin, _ascending(rowptr.diff(), col[begin:end].long(), num_items)
     else:
         rowptr = col = None
     keys = torch.empty(num_users, splits * kept, dtype=torch.int64, device=user.device)
