@@ -118,3 +118,9 @@ def test_interruption_says_how_to_continue(folder, monkeypatch, capsys):
     assert 'genrec_pyg.train --resume run' in (folder / 'run' / 'train.log').read_text()
     assert not (folder / 'run' / 'metrics.json').exists()
     assert main(['--resume', 'run']) == 0 and (folder / 'run' / 'metrics.json').exists()
+
+
+def test_a_model_without_training_names_no_epoch(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(['--model', 'Popularity', '--output', 'run', '--references', 'false']) == 0
+    assert 'demo, not trained by gradient' in capsys.readouterr().out
