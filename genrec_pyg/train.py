@@ -49,7 +49,9 @@ def train(argv: Sequence[str]) -> Optional[FitResult]:
         metrics = json.loads((folder / 'metrics.json').read_text())
         write_json(folder / 'metrics.json', {**metrics, 'dataset': config.dataset, 'reference': references})
         own = {'validation': result.validation, 'test': result.test}
-        how = f'epoch {result.epoch}, {result.seconds:.0f} s, {result.selection}' if model.trainable else 'not trained by gradient'
+        how = 'not trained by gradient'
+        if model.trainable:
+            how = f'epoch {result.epoch}, {result.seconds:.0f} s, {result.selection}'
         sys.stdout.write(result_table({**references, config.model: own}, f'{config.dataset}, {how}') + '\n')
         return result
     finally:
