@@ -93,7 +93,7 @@ def test_second_order_effect_is_a_penalty_on_the_gradient_norm():
 
 
 def test_prefers_the_flat_of_two_basins():
-    """Two equally deep minima, curvature 100 at -1 and 1 at +1. At this rate plain steps from within the sharp basin stay in it
+    """Two equally deep minima, curvature 100 at -1 and 1 at +1. At this rate plain steps inside the sharp basin stay there
     (|1 - 1.8| < 1); mirrored ones leave it (0.8 * (1 + 0.2 * 1.8) > 1) and settle in the flat one."""
     def ends(alpha2):
         theta = torch.linspace(-1.15, -0.85, 50).requires_grad_()
