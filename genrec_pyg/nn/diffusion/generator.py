@@ -11,6 +11,7 @@ from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.loader import UserRowLoader
 from genrec_pyg.nn.diffusion import objective as objectives
 from genrec_pyg.nn.diffusion.denoiser import row_product
 from genrec_pyg.nn.diffusion.flip import FlipProcess, FlipRates
@@ -129,7 +130,7 @@ class InterestGenerator(GraphModule):
         self.debias = debias
         self.lr = lr
         self.batch_size = batch_size
-        self.observed = SparseRows.from_graph(graph)
+        self.interactions = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
         self.log_degree = torch.log1p(graph.item_degree().float())
         self.edges: Optional[GeneratedEdges] = None
         self._optimizer: Optional[torch.optim.Optimizer] = None
@@ -160,7 +161,7 @@ class InterestGenerator(GraphModule):
 
     def rows(self, user: Tensor) -> SparseRows:
         r"""Training rows ``[B, I]`` of the users ``user`` ``[B]``."""
-        return self.observed.select(user)
+        return SparseRows(*self.interactions.select_rows(user), self.graph.num_items)
 
     def fit(self, views: ItemViews) -> dict[str, float]:
         r"""One pass of denoiser training over all users in random order; returns mean loss terms and seconds."""
@@ -169,9 +170,8 @@ class InterestGenerator(GraphModule):
         begin = time.perf_counter()
         self.denoiser.train()
         totals: dict[str, Tensor] = {}
-        device = views.embedding.device
-        for user in torch.randperm(self.graph.num_users, device=device).split(self.batch_size):
-            terms = self.loss(self.rows(user), views)
+        for user, rowptr, col in UserRowLoader(self.interactions, self.batch_size, shuffle=True):
+            terms = self.loss(SparseRows(rowptr, col, self.graph.num_items), views)
             sum(terms.values()).backward()
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)  # now, so that no gradient is held through the next forward pass
