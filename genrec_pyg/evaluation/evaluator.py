@@ -20,7 +20,7 @@ from torch_geometric.metrics import (
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import ITEM, USER, split_edges
 from genrec_pyg.nn.models import Recommender
-from genrec_pyg.ops import Adjacency, topk_excluding
+from genrec_pyg.ops import Adjacency, rows_per_block, topk_excluding
 
 #: ``validation``: selection on validation, training and validation items masked at test. ``published``: selection on test,
 #: training items masked, as DiffMM and GenRec-V1 report.
@@ -43,7 +43,7 @@ class Evaluator:
         split: ``'val'`` or ``'test'``.
         ks: Lengths of the lists.
         protocol: ``'validation'`` or ``'published'``.
-        batch_size: Users per block; a block holds ``batch_size x I`` scores.
+        batch_size: Users per block; fewer where the block would hold more than 2^23 scores.
 
     Raises:
         ConfigError: On unknown arguments.
@@ -60,8 +60,8 @@ class Evaluator:
             raise ConfigError(f'batch_size: got {batch_size}, accepted are integers from 1')
         self.split = split
         self.ks = sorted({int(k) for k in ks})
-        self.batch_size = batch_size
         self.num_items = int(data[ITEM].num_nodes)
+        self.batch_size = rows_per_block(self.num_items, batch_size)
         held_out = split_edges(data, split)
         if held_out.size(1) == 0:
             raise DataError(f'graph: the {split} split has no interaction to evaluate on')

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops.contrast import unit_rows
-from genrec_pyg.ops.topk import topk_excluding
+from genrec_pyg.ops.topk import rows_per_block, topk_excluding
 
 
 @torch.no_grad()
@@ -20,7 +20,7 @@ def knn_graph(x: Tensor, k: int, include_self: bool = True, block_size: int = 10
         x: Features ``[n, d]``, normalised here in float32.
         k: Neighbours per row, the row itself among them if ``include_self``.
         include_self: Whether a row is its own neighbour.
-        block_size: Rows per block.
+        block_size: Rows per block; fewer where the block would hold more than 2^23 similarities.
 
     Returns:
         ``edge_index`` ``[2, E]`` from a row to its neighbours, sorted by row, and their similarities ``[E]``.
@@ -34,7 +34,7 @@ def knn_graph(x: Tensor, k: int, include_self: bool = True, block_size: int = 10
     x = unit_rows(x.float())
     num_neighbors = max(min(k - 1 if include_self else k, x.size(0) - 1), 0)
     edges, similarities = [x.new_empty(2, 0, dtype=torch.long)], [x.new_empty(0)]
-    for row in torch.arange(x.size(0), device=x.device).split(block_size):
+    for row in torch.arange(x.size(0), device=x.device).split(rows_per_block(x.size(0), block_size)):
         similarity = x[row] @ x.t()
         similarity[torch.arange(row.numel(), device=x.device), row] = -torch.inf
         value, index = topk_excluding(similarity, num_neighbors)

@@ -18,7 +18,7 @@ from genrec_pyg.nn.diffusion.flip import FlipProcess, FlipRates
 from genrec_pyg.nn.diffusion.linear import LinearDenoiser
 from genrec_pyg.nn.diffusion.rows import ItemViews, RowState, SparseRows
 from genrec_pyg.nn.module import GraphModule
-from genrec_pyg.ops import Adjacency, bipartite_adjacency, info_nce, topk_excluding
+from genrec_pyg.ops import Adjacency, bipartite_adjacency, info_nce, rows_per_block, topk_excluding
 
 
 class Debias(Protocol):
@@ -266,7 +266,8 @@ class InterestGenerator(GraphModule):
         candidates = self._candidates if constant else None
         if candidates is None:
             users = torch.arange(self.graph.num_users, device=views.embedding.device)
-            parts = [self._rank(user, views) for user in users.split(self.batch_size)]
+            block = rows_per_block(self.graph.num_items, self.batch_size)
+            parts = [self._rank(user, views) for user in users.split(block)]
             candidates = Candidates(*(torch.cat(column) for column in zip(*parts)))
             self._candidates = candidates if constant else None
         user, item, probability, observed = self._choose(candidates)
