@@ -60,7 +60,7 @@ def zipf_graph(num_users: int, num_items: int, num_edges: int, channels: Mapping
     draw = rng.random(num_edges)
     split = np.where(draw < held_out, 1, np.where(draw < 2 * held_out, 2, 0))
     features = {}
-    for name, width in (channels or {'image': 64, 'text': 64}).items():
+    for name, width in ({'image': 64, 'text': 64} if channels is None else channels).items():
         centres = rng.standard_normal((50, width), dtype=np.float32)
         features[name] = centres[rng.integers(50, size=num_items)] + rng.standard_normal((num_items, width), dtype=np.float32)
     return build_graph(*edges, split, num_users, num_items, features, 'generated graph')
