@@ -26,7 +26,7 @@ from genrec_pyg.nn.models import MODELS, get_model
 from genrec_pyg.training import Trainer
 
 #: Arguments of the trainer that have a flag of their own or are no setting.
-_TRAINER_SKIP = {'epochs', 'seed', 'device', 'protocol', 'output', 'progress'}
+_TRAINER_SKIP = {'epochs', 'seed', 'device', 'protocol', 'mirror_gradient', 'output', 'progress'}
 #: Keys that hold settings of one part each.
 _GROUPS = ('trainer', 'hparams')
 #: Keys of a configuration that name this call rather than the run.
@@ -48,6 +48,7 @@ class RunConfig:
         epochs: Largest number of epochs.
         device: ``'auto'`` or a torch device.
         protocol: ``'validation'`` or ``'published'``.
+        mirror_gradient: Whether Mirror Gradient wraps the optimiser.
         references: Whether Popularity, ItemKNN and EASE are evaluated beside the model.
         output: Folder of the run.
         trainer: Further arguments of the trainer.
@@ -61,6 +62,7 @@ class RunConfig:
     epochs: int = 50
     device: str = 'auto'
     protocol: str = 'validation'
+    mirror_gradient: bool = False
     references: bool = True
     output: Optional[str] = None
     trainer: dict[str, Any] = field(default_factory=dict)
@@ -150,6 +152,8 @@ def build_parser(model: str) -> ArgumentParser:
     parser.add_argument('--epochs', type=int, default=RunConfig.epochs)
     parser.add_argument('--device', type=str, default=RunConfig.device)
     parser.add_argument('--protocol', type=str, default=RunConfig.protocol, help='validation or published')
+    parser.add_argument('--mirror-gradient', action='store_true',
+                        help='Mirror Gradient; its coefficients are --trainer.mg_alpha1, mg_alpha2 and mg_interval')
     parser.add_argument('--references', type=bool, default=RunConfig.references, help='evaluate the reference models too')
     parser.add_argument('--output', type=Optional[str], help='folder of the run (default: runs/MODEL-DATASET-seedN)')
     parser.add_class_arguments(Trainer, 'trainer', skip=_TRAINER_SKIP)

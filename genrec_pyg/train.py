@@ -62,6 +62,7 @@ def train(argv: Sequence[str]) -> Optional[FitResult]:
 def make_trainer(config: RunConfig) -> Trainer:
     r"""The trainer of a configuration, still without a folder."""
     return Trainer(epochs=config.epochs, seed=config.seed, device=config.device, protocol=config.protocol,
+                   mirror_gradient=config.mirror_gradient,
                    progress=sys.stderr.isatty(), **config.trainer)
 
 

@@ -11,6 +11,18 @@ from torch import Tensor
 from genrec_pyg.exceptions import ConfigError
 
 
+def check_coefficients(alpha1: float, alpha2: float, interval: int) -> None:
+    r"""Checks the coefficients of :class:`MirrorGradient`.
+
+    Raises:
+        ConfigError: Unless ``0 <= alpha2 < alpha1`` and ``interval`` is an integer from 1.
+    """
+    if not 0 <= alpha2 < alpha1 < float('inf'):
+        raise ConfigError(f'alpha1, alpha2: got {alpha1} and {alpha2}, accepted are 0 <= alpha2 < alpha1')
+    if not isinstance(interval, Integral) or isinstance(interval, bool) or interval < 1:
+        raise ConfigError(f'interval: got {interval!r}, accepted are integers from 1')
+
+
 class MirrorGradient(torch.optim.Optimizer):
     r"""Mirror Gradient around any optimiser of torch (Zhong, Huang, Li, Wen, Qin, Lin, "Mirror Gradient: Towards Robust
     Multimodal Recommender Systems via Exploring Flat Local Minima", WWW 2024).
@@ -55,10 +67,7 @@ class MirrorGradient(torch.optim.Optimizer):
         if not isinstance(optimizer, torch.optim.Optimizer) or isinstance(optimizer, (torch.optim.LBFGS, MirrorGradient)):
             raise ConfigError(f'optimizer: got {type(optimizer).__name__}, accepted are optimisers of torch whose step needs '
                               'no closure')
-        if not 0 <= alpha2 < alpha1 < float('inf'):
-            raise ConfigError(f'alpha1, alpha2: got {alpha1} and {alpha2}, accepted are 0 <= alpha2 < alpha1')
-        if not isinstance(interval, Integral) or isinstance(interval, bool) or interval < 1:
-            raise ConfigError(f'interval: got {interval!r}, accepted are integers from 1')
+        check_coefficients(alpha1, alpha2, interval)
         super().__init__(optimizer.param_groups, optimizer.defaults)
         self.optimizer = optimizer
         self.alpha1, self.alpha2, self.interval = alpha1, alpha2, int(interval)

@@ -21,6 +21,7 @@ from genrec_pyg.evaluation import PROTOCOLS, Evaluator
 from genrec_pyg.exceptions import ConfigError, GenRecError
 from genrec_pyg.loader import InteractionLoader
 from genrec_pyg.nn.models import Recommender
+from genrec_pyg.optim import MirrorGradient, check_coefficients
 from genrec_pyg.training.checkpoint import check_identity, load_checkpoint, save_checkpoint, write_json
 from genrec_pyg.training.early_stopping import EarlyStopping
 from genrec_pyg.training.history import History, environment
@@ -70,6 +71,11 @@ class Trainer:
         ks: Lengths of the evaluated lists.
         monitor: Metric that chooses the epoch.
         grad_clip: Largest gradient norm or none.
+        mirror_gradient: Whether :class:`~genrec_pyg.optim.MirrorGradient` wraps Adam, its batches counted from the start of
+            every epoch.
+        mg_alpha1: Its coefficient :math:`\alpha_1`.
+        mg_alpha2: Its coefficient :math:`\alpha_2`.
+        mg_interval: Its interval :math:`\beta` in batches.
         output: Folder for checkpoints, figures and logs; :obj:`None` writes nothing.
         progress: Whether progress bars are shown.
 
@@ -80,8 +86,9 @@ class Trainer:
     def __init__(self, epochs: int = 50, batch_size: int = 1024, lr: float = 1e-3, weight_decay: float = 0.0,
                  patience: int = 10, eval_every: int = 1, seed: int = 0, device: str = 'auto', precision: str = 'float32',
                  sampler: str = 'edge', protocol: str = 'validation', ks: Sequence[int] = (10, 20),
-                 monitor: str = 'recall@20', grad_clip: Optional[float] = None, output: Optional[Union[str, Path]] = None,
-                 progress: bool = True):
+                 monitor: str = 'recall@20', grad_clip: Optional[float] = None, mirror_gradient: bool = False,
+                 mg_alpha1: float = 1.0, mg_alpha2: float = 0.2, mg_interval: int = 3,
+                 output: Optional[Union[str, Path]] = None, progress: bool = True):
         for name, value, low in (('epochs', epochs, 1), ('batch_size', batch_size, 1), ('eval_every', eval_every, 1),
                                  ('patience', patience, 0), ('weight_decay', weight_decay, 0)):
             if not value >= low:
@@ -92,6 +99,7 @@ class Trainer:
                                       ('sampler', sampler, ('edge', 'user'))):
             if value not in accepted:
                 raise ConfigError(f"{name}: got {value!r}, accepted are {', '.join(map(repr, accepted))}")
+        check_coefficients(mg_alpha1, mg_alpha2, mg_interval)
         metric, _, k = monitor.partition('@')
         if metric not in ('recall', 'ndcg', 'precision', 'map', 'hit', 'mrr') or not k.isdigit() or int(k) not in ks:
             raise ConfigError(f'monitor: got {monitor!r}, accepted are recall, ndcg, precision, map, hit, mrr @ one of '
@@ -101,6 +109,8 @@ class Trainer:
         self.device = resolve_device(device)
         self.precision, self.sampler, self.protocol = precision, sampler, protocol
         self.ks, self.monitor, self.grad_clip = tuple(ks), monitor, grad_clip
+        self.mirror_gradient = mirror_gradient
+        self.mg_alpha1, self.mg_alpha2, self.mg_interval = mg_alpha1, mg_alpha2, mg_interval
         self.output = None if output is None else Path(output)
         self.progress = progress
         if precision == 'bf16' and self.device.type == 'cuda' and not torch.cuda.is_bf16_supported():
@@ -121,6 +131,8 @@ class Trainer:
             GenRecError: If a loss term becomes NaN or infinite.
             CheckpointError: If a checkpoint cannot be written, or ``resume`` meets one of another model or graph.
         """
+        if self.mirror_gradient and not model.trainable:
+            raise ConfigError(f'mirror_gradient: got True for {type(model).__name__}, accepted are models trained by gradient')
         model.to(self.device)
         published = self.protocol == 'published'
         monitor = Evaluator(data, 'test' if published else 'val', self.ks, self.protocol)
@@ -172,13 +184,18 @@ class Trainer:
         return result
 
     def make_optimizer(self, model: Recommender) -> torch.optim.Optimizer:
-        r"""Adam over the parameters that the trainer owns."""
-        return torch.optim.Adam(list(model.trained_parameters()), lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        r"""Adam over the parameters that the trainer owns, within Mirror Gradient where that is on."""
+        optimizer = torch.optim.Adam(list(model.trained_parameters()), lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        if not self.mirror_gradient:
+            return optimizer
+        return MirrorGradient(optimizer, self.mg_alpha1, self.mg_alpha2, self.mg_interval)
 
     def _epoch(self, model: Recommender, loader: InteractionLoader, optimizer: torch.optim.Optimizer,
                epoch: int) -> dict[str, Any]:
         begin = time.perf_counter()
         model.train()
+        if isinstance(optimizer, MirrorGradient):
+            optimizer.start_epoch()
         figures = model.start_epoch(epoch)
         totals: dict[str, Tensor] = {}
         seen = 0
