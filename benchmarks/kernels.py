@@ -30,6 +30,8 @@ from torch_geometric.nn import LGConv
 from genrec_pyg.datasets import load_dataset
 from genrec_pyg.graph import TrainingGraph, training_graph
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, layer_mean, masked_topk, sample_negatives, spmm
+from genrec_pyg.transforms import ReorderNodes
+from genrec_pyg.transforms.reorder_nodes import METHODS
 
 try:
     import torch_sparse
@@ -254,7 +256,7 @@ def render(document: Mapping[str, object]) -> str:
     sections.append(f"## Share of the copy bound\n\nCopying moves {document['copy_bandwidth'] / 1e9:.1f} GB/s (read and "
                     f"written).\n\n{markdown_table(['forward', 'share'], bound)}")
     text = '\n\n'.join(sections)
-    return f"""# Kernels on {document['dataset']}
+    return f"""# Kernels on {document['dataset']}{', renumbered by ' + document['reorder'] if document['reorder'] else ''}
 
 {document['num_users']} users, {document['num_items']} items, {document['nnz']} non-zeros in the normalised adjacency. Medians
 of {document['repeats']} calls, candidates in turn, equality of values and gradients with the plain formula checked before.
@@ -270,6 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description='Times the kernels of genrec_pyg.ops against their alternatives.')
     parser.add_argument('--root', type=Path, default=Path('data'), help='folder that holds the data sets')
     parser.add_argument('--dataset', default='tiktok', help=f"a folder under the root, or generated: {', '.join(SHAPES)}")
+    parser.add_argument('--reorder', choices=METHODS, help='renumber users and items first')
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--repeats', type=int, default=50, help='measured calls of each sparse product')
     parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/kernels-DATASET')
@@ -285,17 +288,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data = zipf_graph(*SHAPES[args.dataset], {}, held_out=0.0)
     else:
         data = load_dataset(args.dataset, str(args.root))
+    if args.reorder:
+        data = ReorderNodes(args.reorder)(data)
     graph = training_graph(data, [])
     adj = bipartite_adjacency(graph.edge_index, graph.num_users, graph.num_items, self_loops=True)
     few = max(3, args.repeats // 10)
     measured = measure_products(adj, args.repeats)
     bandwidth = copy_bandwidth()
-    document = {'dataset': args.dataset, 'num_users': graph.num_users, 'num_items': graph.num_items, 'nnz': adj.nnz,
+    document = {'dataset': args.dataset, 'reorder': args.reorder,
+                'num_users': graph.num_users, 'num_items': graph.num_items, 'nnz': adj.nnz,
                 'repeats': args.repeats, 'machine': description, 'products': measured,
                 'copy_bandwidth': bandwidth, 'share_of_copy_bound': measure_bound(adj, measured, bandwidth),
                 'negatives': measure_negatives(graph, few), 'ranking': measure_ranking(graph, few)}
     markdown = render(document)
-    write_report(args.output or HERE / 'results' / f'kernels-{args.dataset}', document, markdown)
+    name = '-'.join(['kernels', args.dataset, *filter(None, [args.reorder])])
+    write_report(args.output or HERE / 'results' / name, document, markdown)
     logger.info('\n%s', markdown)
     return 0
 
