@@ -34,16 +34,20 @@ FIGURES = ('epoch', 'denoiser', 'rebuild', 'recommender', 'evaluation', 'memory'
 logger = logging.getLogger('growth')
 
 
-def measure(users: int, items: int, edges: int, steps: int, threads: int, negatives: int, block: int) -> dict[str, float]:
-    r"""Seconds of set-up, of the phases of the second epoch and of an evaluation, and peak memory in GB."""
+def measure(users: int, items: int, edges: int, steps: int, threads: int, negatives: int, block: int,
+            keep_memory: bool = True) -> dict[str, float]:
+    r"""Seconds of set-up, of the phases of the first epoch and of an evaluation, and peak memory in GB."""
     import torch
     from _graphs import zipf_graph
 
+    from genrec_pyg.allocator import keep_freed_memory
     from genrec_pyg.evaluation import Evaluator
     from genrec_pyg.loader import InteractionLoader
     from genrec_pyg.nn.models import GenRec
     from genrec_pyg.training import Trainer
 
+    if keep_memory:
+        keep_freed_memory()
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     start = time.perf_counter()
@@ -56,8 +60,7 @@ def measure(users: int, items: int, edges: int, steps: int, threads: int, negati
     trainer = Trainer(epochs=1, batch_size=math.ceil(edges / steps), device='cpu', patience=0, progress=False)
     optimizer = trainer.make_optimizer(model)
     loader = InteractionLoader(model.graph, batch_size=trainer.batch_size)
-    for epoch in range(2 if edges <= 5_000_000 else 1):  # the first of two warms up
-        record = trainer._epoch(model, loader, optimizer, epoch)
+    record = trainer._epoch(model, loader, optimizer, 0)
     evaluator = Evaluator(data, 'test', (20,), batch_size=block)
     begin = time.perf_counter()
     recall = evaluator(model)['recall@20']
@@ -74,7 +77,8 @@ def measure(users: int, items: int, edges: int, steps: int, threads: int, negati
 def run_point(sizes: Mapping[str, int], args: argparse.Namespace) -> dict[str, float]:
     r"""One point in a process of its own."""
     command = [sys.executable, str(Path(__file__).resolve()), '--worker', *(str(sizes[axis]) for axis in AXES), '--steps',
-               str(args.steps), '--threads', str(args.threads), '--negatives', str(args.negatives), '--block', str(args.block)]
+               str(args.steps), '--threads', str(args.threads), '--negatives', str(args.negatives), '--block', str(args.block),
+               *(['--default-allocator'] if args.default_allocator else [])]
     done = subprocess.run(command, stdout=subprocess.PIPE, env=thread_environment(args.threads), check=True, text=True)
     point = json.loads(done.stdout.splitlines()[-1])
     logger.info('%s', ', '.join(f'{key} {value:.4g}' for key, value in point.items()))
@@ -128,11 +132,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--negatives', type=int, default=1024, help='items sampled per batch of the denoiser')
     parser.add_argument('--block', type=int, default=1024, help='users per batch of the denoiser and of the evaluation')
     parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--default-allocator', action='store_true', help='without the settings of genrec_pyg.allocator')
     parser.add_argument('--output', type=Path, default=HERE / 'results')
     parser.add_argument('--worker', type=int, nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.worker:
-        sys.stdout.write(json.dumps(measure(*args.worker, args.steps, args.threads, args.negatives, args.block)) + '\n')
+        sys.stdout.write(json.dumps(measure(*args.worker, args.steps, args.threads, args.negatives, args.block,
+                                            not args.default_allocator)) + '\n')
         return 0
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
     document = {'machine': machine(args.threads), 'steps': args.steps, 'negatives': args.negatives, 'block': args.block}
