@@ -77,11 +77,12 @@ class Processes:
     @contextmanager
     def one_per_machine_first(self) -> Iterator[None]:
         r"""The block runs in one process of every machine, then in the others, which find the files that it made."""
-        if self.size > 1 and self.local_rank > 0:
-            dist.barrier()
+        meet = torch.zeros(())  # a sum on the CPU: a barrier would want to know the GPU of every process
+        if self.local_rank > 0:
+            self.sum(meet)
         yield
-        if self.size > 1 and self.local_rank == 0:
-            dist.barrier()
+        if self.local_rank == 0:
+            self.sum(meet)
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}(rank={self.rank}, size={self.size})'

@@ -10,16 +10,16 @@ import io
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple, Optional, Union
+from contextlib import contextmanager
+from typing import Any, Optional, Union
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor, Partial, Shard, distribute_tensor, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor, Partial, Shard, distribute_tensor
 from torch.nn import Parameter
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import parametrize
 
 from genrec_pyg.exceptions import ConfigError, GenRecError
 from genrec_pyg.nn.models import Recommender
@@ -33,26 +33,54 @@ MODES = ('ddp', 'sharded')
 _LAUNCHER_VARIABLES = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
 
 
-class _Table(NamedTuple):
-    module: torch.nn.Module
-    attribute: str
-    name: str  # in the model as it was
-    sharded_name: str
+class _Table:
+    r"""An embedding table of which this process holds some rows. While it is sharded, the attribute of the module is a
+    property that gathers it: a parametrisation of torch, but for names such as ``items`` that torch's container refuses.
+
+    Args:
+        module: Module whose parameter it is.
+        attribute: Name of that parameter in the module.
+        name: Its name in the model.
+        mesh: The processes.
+    """
+
+    def __init__(self, module: torch.nn.Module, attribute: str, name: str, mesh: DeviceMesh):
+        self.module, self.attribute, self.name = module, attribute, name
+        self.shard = Parameter(distribute_tensor(getattr(module, attribute).detach(), mesh, [Shard(0)]))
+        self.keep_whole = False
+        self._whole: Optional[Tensor] = None
+        self._module_class = type(module)
+        delattr(module, attribute)
+        module.register_parameter(f'{attribute}_shard', self.shard)
+        gathered = {attribute: property(lambda module: self.whole())}
+        module.__class__ = type(self._module_class.__name__, (self._module_class,), gathered)
 
     @property
-    def parameter(self) -> Parameter:
-        return self.module.parametrizations[self.attribute].original
+    def sharded_name(self) -> str:
+        return f'{self.name}_shard'
 
-
-class _WholeTable(torch.nn.Module):
-    r"""Gathers a table from its shards; the gradient goes back as the mean over the processes, as that of other parameters."""
-
-    def forward(self, shard: DTensor) -> Tensor:
-        table = shard.full_tensor(grad_placements=[Partial()])
+    def whole(self) -> Tensor:
+        r"""The table; its gradient goes back as the mean over the processes, as that of other parameters does."""
+        if self._whole is not None:
+            return self._whole
+        table = self.shard.full_tensor(grad_placements=[Partial()])
         if table.requires_grad:
-            size = shard.device_mesh.size()
+            size = self.shard.device_mesh.size()
             table.register_hook(lambda grad: grad / size)
+        if self.keep_whole:
+            self._whole = table
         return table
+
+    def keep(self, whole: bool) -> None:
+        r"""Whether the gathered table is kept for further uses."""
+        self.keep_whole, self._whole = whole, None
+
+    def restore(self) -> None:
+        r"""Makes the whole table the module's parameter again."""
+        whole = Parameter(self.shard.detach().full_tensor())
+        self.module.__class__ = self._module_class
+        delattr(self.module, f'{self.attribute}_shard')
+        self.module.register_parameter(self.attribute, whole)
 
 
 class _Loss(torch.nn.Module):
@@ -124,10 +152,8 @@ class Distributed:
 
     def detach(self) -> None:
         r"""Leaves the model as it was taken, with its tables whole."""
-        for table in self._tables:
-            whole = table.parameter.detach().full_tensor()
-            parametrize.remove_parametrizations(table.module, table.attribute, leave_parametrized=False)
-            setattr(table.module, table.attribute, Parameter(whole))
+        for table in reversed(self._tables):  # several tables of one module are layers around its class
+            table.restore()
         self._tables, self._parameters, self._loss, self._model = [], [], None, None
 
     def _shard_tables(self) -> None:
@@ -140,16 +166,19 @@ class Distributed:
                 continue
             name = names[id(parameter)]
             prefix, _, attribute = name.rpartition('.')
-            module = model.get_submodule(prefix)
-            setattr(module, attribute, Parameter(distribute_tensor(parameter.detach(), mesh, [Shard(0)])))
-            parametrize.register_parametrization(module, attribute, _WholeTable(), unsafe=True)
-            sharded_name = '.'.join(filter(None, [prefix, 'parametrizations', attribute, 'original']))
-            self._tables.append(_Table(module, attribute, name, sharded_name))
-            self._parameters[position] = self._tables[-1].parameter
+            self._tables.append(_Table(model.get_submodule(prefix), attribute, name, mesh))
+            self._parameters[position] = self._tables[-1].shard
 
-    def whole_tables(self) -> AbstractContextManager:
+    @contextmanager
+    def whole_tables(self) -> Iterator[None]:
         r"""Within this context every sharded table is gathered once, at its first use, and kept."""
-        return parametrize.cached() if self._tables else nullcontext()
+        for table in self._tables:
+            table.keep(True)
+        try:
+            yield
+        finally:
+            for table in self._tables:
+                table.keep(False)
 
     def loss(self, batch: Any) -> dict[str, Tensor]:
         r"""Terms whose mean over the processes is that of the whole ``batch``, each from the rows of its process."""
@@ -205,7 +234,7 @@ class Distributed:
         tables = {table.name: table for table in self._tables}
         model.load_state_dict({
             tables[name].sharded_name if name in tables else name:
-            _like(tables[name].parameter, value) if name in tables else value for name, value in state.items()})
+            _like(tables[name].shard, value) if name in tables else value for name, value in state.items()})
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         r"""State of the optimiser as one process has it: one group, states whole."""

@@ -1,21 +1,22 @@
 """What test_distributed.py runs in one process and, as a script under torchrun, in several: the same calls in all of them.
 
-``torchrun --nproc_per_node 2 distributed_scenarios.py SCENARIO FOLDER`` runs a scenario with its files in FOLDER.
+``torchrun --nproc_per_node 2 distributed_scenarios.py FOLDER SCENARIO ...`` runs scenarios, their files in FOLDER/SCENARIO.
 """
 import sys
 from pathlib import Path
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from genrec_pyg.datasets import demo_graph
 from genrec_pyg.evaluation import Evaluator
 from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.loader import InteractionLoader
 from genrec_pyg.nn.losses import grouped_info_nce
 from genrec_pyg.nn.models import GenRec, Recommender
 from genrec_pyg.processes import shared_batch
 from genrec_pyg.training import Distributed, Trainer, launch, seed_everything
 
-MODES = ('ddp', 'sharded')
 QUIET = dict(device='cpu', progress=False, ks=(5, 20))
 SMALL = dict(hidden_channels=8, denoiser_layers=1, denoiser_rank=6, clusters=2, gen_topk=3, rebuild_k=2, contrast_rows=100)
 
@@ -37,7 +38,14 @@ class Factors(Recommender):
 
 
 def small_graph():
-    return demo_graph(num_users=61, num_items=40, num_clusters=3)
+    return demo_graph(num_users=61, num_items=40, num_clusters=4)
+
+
+def modes(distributed):
+    """Ways to share a model; one process has only one."""
+    if distributed.processes.size == 1:
+        return [('ddp', distributed)]
+    return [(mode, Distributed(mode, distributed.processes)) for mode in ('ddp', 'sharded')]
 
 
 def make(model_class, data, **hparams):
@@ -57,18 +65,16 @@ def fit(model, data, distributed, folder, resume=False, **options):
 def genrec(distributed, folder):
     """Default settings on the demo data."""
     data = demo_graph()
-    for mode in MODES:
-        yield mode, fit(make(GenRec, data), data, Distributed(mode, distributed.processes), folder / mode, epochs=2,
-                        batch_size=2048)
+    for mode, shared in modes(distributed):
+        yield mode, fit(make(GenRec, data), data, shared, folder / mode, epochs=2, batch_size=2048)
 
 
 def others(distributed, folder):
-    """Odd batches over several groups of contrasts, clipped gradients, trained denoisers, a model without dense parameters, and
+    """Odd batches over several groups of contrasts, clipped gradients, a trained denoiser, a model without dense parameters,
     a last batch of one triple; 61 users do not split evenly."""
     data = small_graph()
     edges = int(data['user', 'interacts', 'item'].train_mask.sum())
-    for mode in MODES:
-        shared = Distributed(mode, distributed.processes)
+    for mode, shared in modes(distributed):
         yield f'{mode} clipped', fit(make(GenRec, data, **SMALL), data, shared, folder / mode / 'clipped', epochs=2,
                                      batch_size=301, grad_clip=0.05, weight_decay=0.01)
         yield f'{mode} tied', fit(make(GenRec, data, denoiser='tied', keep=0.5, **SMALL), data, shared, None, epochs=2,
@@ -81,18 +87,16 @@ def others(distributed, folder):
 def first_epoch(distributed, folder):
     """The first of three epochs, left to others to finish."""
     data = small_graph()
-    for mode in MODES:
-        fit(make(GenRec, data, **SMALL), data, Distributed(mode, distributed.processes), folder / mode, epochs=1,
-            batch_size=301)
+    for mode, shared in modes(distributed):
+        fit(make(GenRec, data, **SMALL), data, shared, folder / mode, epochs=1, batch_size=301)
     return ()
 
 
 def later_epochs(distributed, folder):
     """The other two, after a checkpoint in the folder."""
     data = small_graph()
-    for mode in MODES:
-        yield mode, fit(make(GenRec, data, **SMALL), data, Distributed(mode, distributed.processes), folder / mode,
-                        resume=True, epochs=3, batch_size=301)
+    for mode, shared in modes(distributed):
+        yield mode, fit(make(GenRec, data, **SMALL), data, shared, folder / mode, resume=True, epochs=3, batch_size=301)
 
 
 def parts(distributed, folder):
@@ -121,6 +125,24 @@ def parts(distributed, folder):
         yield 'refused', str(error)
 
 
+def memory(distributed, folder):
+    """Entries of tables, gradients and optimiser state that this process holds while it trains."""
+    data = small_graph()
+    for mode, shared in modes(distributed):
+        model = make(GenRec, data, **SMALL)
+        names = set(model.state_dict())
+        trainer = Trainer(distributed=shared, batch_size=301, **QUIET)
+        optimizer = trainer.make_optimizer(model)
+        trainer._epoch(model, InteractionLoader(model.graph, 301), optimizer, 0)
+        tables = [parameter for parameter in shared._parameters if parameter.dim() == 2 and parameter.size(0) in (61, 40)]
+        held = [tensor for table in tables
+                for tensor in (table, table.grad, optimizer.state[table]['exp_avg'], optimizer.state[table]['exp_avg_sq'])]
+        yield f'{mode} held', [(x.to_local() if isinstance(x, DTensor) else x).numel() for x in held]
+        shared.detach()
+        yield f'{mode} restored', set(model.state_dict()) == names and not any(
+            isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
 def failure(distributed, folder):
     """One process fails between two collective operations; the others wait for it."""
     if distributed.processes.rank == 1:
@@ -129,12 +151,13 @@ def failure(distributed, folder):
     return ()
 
 
-def main(name, folder):
+def main(folder, names):
     torch.set_num_threads(1)
     with launch() as distributed:
-        results = dict(globals()[name](distributed, folder))
-        torch.save(results, folder / f'{name}-{distributed.processes.rank}.pt')
+        for name in names:
+            results = dict(globals()[name](distributed, folder / name))
+            torch.save(results, folder / f'{name}-{distributed.processes.rank}.pt')
 
 
 if __name__ == '__main__':
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(Path(sys.argv[1]), sys.argv[2:])

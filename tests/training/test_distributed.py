@@ -1,6 +1,8 @@
 import importlib.util
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -24,11 +26,27 @@ TOLERANCE = dict(rtol=1e-8, atol=1e-9)
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason='this torch has no distributed package')
 
 
-def torchrun(*command, processes=2, timeout=120):
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(
-        [str(HERE.parents[1]), os.environ.get('PYTHONPATH', '')])}
-    return subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes),
-                           *map(str, command)], env=environment, capture_output=True, text=True, timeout=timeout)
+def environment():
+    path = os.pathsep.join([str(HERE.parents[1]), os.environ.get('PYTHONPATH', '')])
+    return {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': path}
+
+
+def torchrun(*command):
+    return subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
+                           *map(str, command)], env=environment(), capture_output=True, text=True, timeout=120)
+
+
+def in_two(folder, *names):
+    """Results of scenarios in each of two processes, started as torchrun does, which is slow to start itself."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        rendezvous = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(free.getsockname()[1]), 'WORLD_SIZE': '2'}
+    started = [subprocess.Popen([sys.executable, SCENARIOS, folder, *names], stderr=subprocess.PIPE, text=True,
+                                env={**environment(), **rendezvous, 'RANK': str(rank), 'LOCAL_RANK': str(rank)})
+               for rank in range(2)]
+    errors = [process.communicate(timeout=120)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], '\n'.join(error[-3000:] for error in errors)
+    return {name: [torch.load(folder / f'{name}-{rank}.pt', weights_only=True) for rank in range(2)] for name in names}
 
 
 @pytest.fixture(scope='module')
@@ -40,11 +58,16 @@ def scenarios():
     return module
 
 
-def in_two(name, folder):
-    """Results of a scenario in each of two processes."""
-    done = torchrun(SCENARIOS, name, folder)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [torch.load(folder / f'{name}-{rank}.pt', weights_only=True) for rank in range(2)]
+@pytest.fixture(scope='module')
+def two(tmp_path_factory):
+    """Folder and results of two processes."""
+    folder = tmp_path_factory.mktemp('two')
+    return folder, in_two(folder, 'genrec', 'others', 'parts', 'first_epoch', 'memory')
+
+
+def in_mode(result, mode):
+    """The part of a result of two processes that a result of one is compared with; names begin with the mode."""
+    return {'ddp' + name.removeprefix(mode): value for name, value in result.items() if name.startswith(mode)} or result
 
 
 def assert_equal(one, two):
@@ -66,29 +89,40 @@ def assert_equal(one, two):
 
 
 @pytest.mark.parametrize('name', ['genrec', 'others', 'parts'])
-def test_two_processes_give_the_result_of_one(name, scenarios, tmp_path):
-    expected = dict(getattr(scenarios, name)(Distributed(), tmp_path / 'one'))
-    (tmp_path / 'two').mkdir()
-    for result in in_two(name, tmp_path / 'two'):
-        assert_equal(expected, result)
-    for path in (tmp_path / 'one').rglob('*.pt'):
-        one, two = (load_checkpoint(p) for p in (path, tmp_path / 'two' / path.relative_to(tmp_path / 'one')))
-        for key in ('model', 'optimizer', 'stopper', 'epoch'):
-            assert_equal(one[key], two[key])
+def test_two_processes_give_the_result_of_one(name, scenarios, two, tmp_path):
+    expected = dict(getattr(scenarios, name)(Distributed(), tmp_path))
+    folder, results = two
+    for mode in ('ddp', 'sharded'):
+        for result in results[name]:
+            assert_equal(expected, in_mode(result, mode))
+        for path in (tmp_path / 'ddp').rglob('*.pt'):
+            one, other = (load_checkpoint(p) for p in (path, folder / name / mode / path.relative_to(tmp_path / 'ddp')))
+            for key in ('model', 'optimizer', 'stopper', 'epoch'):
+                assert_equal(one[key], other[key])
 
 
-def test_any_number_of_processes_continues_a_checkpoint(scenarios, tmp_path):
+def test_any_number_of_processes_continues_a_checkpoint(scenarios, two, tmp_path):
     alone = Distributed()
-    for folder in ('one', 'onward'):
-        dict(scenarios.first_epoch(alone, tmp_path / folder))
+    scenarios.first_epoch(alone, tmp_path / 'one')
+    for mode in ('ddp', 'sharded'):
+        shutil.copytree(tmp_path / 'one' / 'ddp', tmp_path / 'later_epochs' / mode)
     expected = dict(scenarios.later_epochs(alone, tmp_path / 'one'))
-    (tmp_path / 'two').mkdir()
-    in_two('first_epoch', tmp_path / 'two')
-    assert_equal(expected, dict(scenarios.later_epochs(alone, tmp_path / 'two')))
-    main_process, other = in_two('later_epochs', tmp_path / 'onward')
-    for mode in expected:  # records of the first epoch lie in the file, which the main process alone reads
-        assert_equal(expected[mode], main_process[mode])
-        assert_equal({**expected[mode], 'history': expected[mode]['history'][1:]}, other[mode])
+    main_process, other = in_two(tmp_path, 'later_epochs')['later_epochs']
+    without_first = {'ddp': {**expected['ddp'], 'history': expected['ddp']['history'][1:]}}
+    for mode in ('ddp', 'sharded'):
+        assert_equal(expected, in_mode(main_process, mode))
+        assert_equal(without_first, in_mode(other, mode))  # the file that holds the first epoch is the main process's
+        shutil.copytree(two[0] / 'first_epoch' / mode, tmp_path / mode / 'ddp')
+        assert_equal(expected, dict(scenarios.later_epochs(alone, tmp_path / mode)))
+
+
+def test_sharded_tables_gradients_and_optimizer_state_are_split(two):
+    first, second = two[1]['memory']
+    whole = [rows * 8 for rows in (61, 40) for _ in range(4)]
+    assert first['ddp held'] == second['ddp held'] == whole
+    assert first['sharded held'] == [rows * 8 for rows in (31, 20) for _ in range(4)]
+    assert [a + b for a, b in zip(first['sharded held'], second['sharded held'])] == whole
+    assert all(result[f'{mode} restored'] for result in (first, second) for mode in ('ddp', 'sharded'))
 
 
 def test_the_command_line_under_torchrun(tmp_path, monkeypatch, capfd):
@@ -122,7 +156,7 @@ def test_evaluation_of_a_run_under_torchrun(tmp_path, monkeypatch):
 
 def test_failure_of_one_process_ends_all(tmp_path):
     begin = time.perf_counter()
-    done = torchrun(SCENARIOS, 'failure', tmp_path)
+    done = torchrun(SCENARIOS, tmp_path, 'failure')
     assert done.returncode != 0 and 'this process fails' in done.stderr
     assert time.perf_counter() - begin < 60 and not list(tmp_path.iterdir())
 
