@@ -116,6 +116,7 @@ class GenRec(Recommender):
     Raises:
         ConfigError: On an option outside its accepted values.
     """
+    splits_batch = True
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  variant: str = 'principled', hidden_channels: int = 64, num_layers: int = 1, num_item_layers: int = 1,
