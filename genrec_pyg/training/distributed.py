@@ -182,9 +182,10 @@ class Distributed:
 
     def loss(self, batch: Any) -> dict[str, Tensor]:
         r"""Terms whose mean over the processes is that of the whole ``batch``, each from the rows of its process."""
-        num_rows, size = batch[0].size(0), self.processes.size
+        size = self.processes.size
         if size == 1:
             return self._model.loss(batch)
+        num_rows = batch[0].size(0)
         if not self._model.splits_batch or num_rows < size:
             with self.whole_tables():
                 return self._loss(batch)
