@@ -319,6 +319,8 @@ def launch(mode: Optional[str] = None) -> Iterator[Distributed]:
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
     dist.init_process_group('cpu:gloo,cuda:nccl' if gpus else 'gloo')
     processes = Processes(dist.get_rank(), dist.get_world_size(), int(os.environ.get('LOCAL_RANK', dist.get_rank())))
+    if gpus and processes.local_rank < torch.cuda.device_count():
+        torch.cuda.set_device(processes.local_rank)  # before anything is put on the first GPU, which all processes see
     package = logging.getLogger('genrec_pyg')
     level = package.level
     if not processes.is_main:
