@@ -84,6 +84,7 @@ def run_command(command: Callable[[Sequence[str]], Any], argv: Optional[Sequence
     keep_freed_memory()
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s', datefmt='%H:%M:%S')
     logging.getLogger('genrec_pyg').setLevel(logging.INFO)
+    logging.getLogger('faiss').setLevel(logging.WARNING)  # it tells which of its builds it tries
     main_thread = threading.current_thread() is threading.main_thread()  # only there may handlers be set
     if main_thread:  # a terminated run stops as an interrupted one does
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -183,9 +183,10 @@ class Distributed:
 
     def loss(self, batch: Any) -> dict[str, Tensor]:
         r"""Terms whose mean over the processes is that of the whole ``batch``, each from the rows of its process."""
-        num_rows, size = batch[0].size(0), self.processes.size
+        size = self.processes.size
         if size == 1:
             return self._model.loss(batch)
+        num_rows = batch[0].size(0)
         if not self._model.splits_batch or num_rows < size:
             with self.whole_tables():
                 return self._loss(batch)
@@ -329,6 +330,8 @@ def launch(mode: Optional[str] = None) -> Iterator[Distributed]:
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
     dist.init_process_group('cpu:gloo,cuda:nccl' if gpus else 'gloo')
     processes = Processes(dist.get_rank(), dist.get_world_size(), int(os.environ.get('LOCAL_RANK', dist.get_rank())))
+    if gpus and processes.local_rank < torch.cuda.device_count():
+        torch.cuda.set_device(processes.local_rank)  # before anything is put on the first GPU, which all processes see
     package = logging.getLogger('genrec_pyg')
     level = package.level
     if not processes.is_main:

@@ -218,7 +218,7 @@ class Trainer:
                   disable=not self.progress) as bar:
             for batch in loader:
                 batch = type(batch)(*(x.to(self.device) for x in batch))
-                terms = self._step(model, batch, optimizer)
+                terms = self._step(batch, optimizer)
                 size = batch.user.numel()
                 for name, value in terms.items():
                     totals[name] = totals.get(name, 0) + value * size
@@ -234,7 +234,7 @@ class Trainer:
         seconds = time.perf_counter() - begin
         return {'loss': losses, 'start_epoch': figures, 'seconds': seconds, 'interactions_per_second': seen / seconds}
 
-    def _step(self, model: Recommender, batch: Any, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    def _step(self, batch: Any, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}
 
         def closure() -> Tensor:  # optimisers that look at a batch twice call it twice

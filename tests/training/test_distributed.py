@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from genrec_pyg.evaluate import main as evaluate
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.processes import ALONE, Processes, batch_rows
+from genrec_pyg.processes import Processes
 from genrec_pyg.recommend import main as recommend
 from genrec_pyg.train import main as train
 from genrec_pyg.training import Distributed, Trainer, launch, load_checkpoint
@@ -60,9 +60,17 @@ def scenarios():
 
 @pytest.fixture(scope='module')
 def two(tmp_path_factory):
-    """Folder and results of two processes."""
+    """Folder and results of two processes by scenario; the short ones share a start."""
     folder = tmp_path_factory.mktemp('two')
-    return folder, in_two(folder, 'genrec', 'others', 'parts', 'first_epoch', 'memory')
+    results = {}
+
+    def run(name):
+        if name not in results:
+            names = ('others', 'parts', 'first_epoch', 'memory')
+            results.update(in_two(folder, *(names if name in names else (name,))))
+        return folder / name, results[name]
+
+    return run
 
 
 def in_mode(result, mode):
@@ -91,12 +99,12 @@ def assert_equal(one, two):
 @pytest.mark.parametrize('name', ['genrec', 'others', 'parts'])
 def test_two_processes_give_the_result_of_one(name, scenarios, two, tmp_path):
     expected = dict(getattr(scenarios, name)(Distributed(), tmp_path))
-    folder, results = two
+    folder, results = two(name)
     for mode in ('ddp', 'sharded'):
-        for result in results[name]:
+        for result in results:
             assert_equal(expected, in_mode(result, mode))
         for path in (tmp_path / 'ddp').rglob('*.pt'):
-            one, other = (load_checkpoint(p) for p in (path, folder / name / mode / path.relative_to(tmp_path / 'ddp')))
+            one, other = (load_checkpoint(p) for p in (path, folder / mode / path.relative_to(tmp_path / 'ddp')))
             for key in ('model', 'optimizer', 'stopper', 'epoch'):
                 assert_equal(one[key], other[key])
 
@@ -112,12 +120,12 @@ def test_any_number_of_processes_continues_a_checkpoint(scenarios, two, tmp_path
     for mode in ('ddp', 'sharded'):
         assert_equal(expected, in_mode(main_process, mode))
         assert_equal(without_first, in_mode(other, mode))  # the file that holds the first epoch is the main process's
-        shutil.copytree(two[0] / 'first_epoch' / mode, tmp_path / mode / 'ddp')
+        shutil.copytree(two('first_epoch')[0] / mode, tmp_path / mode / 'ddp')
         assert_equal(expected, dict(scenarios.later_epochs(alone, tmp_path / mode)))
 
 
 def test_sharded_tables_gradients_and_optimizer_state_are_split(two):
-    first, second = two[1]['memory']
+    first, second = two('memory')[1]
     whole = [rows * 8 for rows in (61, 40) for _ in range(4)]
     assert first['ddp held'] == second['ddp held'] == whole
     assert first['sharded held'] == [rows * 8 for rows in (31, 20) for _ in range(4)]
@@ -161,17 +169,10 @@ def test_failure_of_one_process_ends_all(tmp_path):
     assert time.perf_counter() - begin < 60 and not list(tmp_path.iterdir())
 
 
-def test_slices_cover_all_rows_once():
-    for num_rows, size in ((0, 3), (2, 3), (7, 3), (9, 3)):
-        rows = [list(range(num_rows))[Processes(rank, size).slice(num_rows)] for rank in range(size)]
-        assert sum(rows, []) == list(range(num_rows)) and max(map(len, rows)) - min(map(len, rows)) <= 1
-
-
-def test_one_process_changes_nothing():
-    x = torch.randn(3, 2)
-    assert ALONE.sum(x) is x and ALONE.all_rows(x, 3) is x and batch_rows(x) == (x, 0) and ALONE.on_main(lambda: 5) == 5
-    with ALONE.one_per_machine_first(), launch() as distributed:
+def test_without_a_launcher_there_is_one_process():
+    with launch() as distributed:
         assert distributed.processes.size == 1 and distributed.mode == 'ddp'
+    assert repr(distributed) == "Distributed('ddp', Processes(rank=0, size=1))"
 
 
 @pytest.mark.parametrize('call,message', [
