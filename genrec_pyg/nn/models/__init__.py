@@ -12,6 +12,8 @@ MODELS = {
     'Popularity': 'popularity',
     'ItemKNN': 'item_knn',
     'EASE': 'ease',
+    'MFBPR': 'mf_bpr',
+    'LightGCN': 'light_gcn',
 }
 
 
