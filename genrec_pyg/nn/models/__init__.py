@@ -14,6 +14,8 @@ MODELS = {
     'EASE': 'ease',
     'MFBPR': 'mf_bpr',
     'LightGCN': 'light_gcn',
+    'SGL': 'sgl',
+    'NGCF': 'ngcf',
 }
 
 
