@@ -16,6 +16,7 @@ MODELS = {
     'LightGCN': 'light_gcn',
     'SGL': 'sgl',
     'NGCF': 'ngcf',
+    'NCL': 'ncl',
 }
 
 

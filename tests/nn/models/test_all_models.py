@@ -16,9 +16,13 @@ NAMES = [name for name in MODELS if name not in OTHERS]
 #: Models that need at least one modality.
 CONTENT = {'CLCRec', 'MMGCL'}
 #: Small settings.
-SMALL: dict[str, dict] = {}
+SMALL: dict[str, dict] = {
+    'NCL': dict(warmup=1, num_clusters=3, structure_weight=0.1, prototype_weight=0.1),
+}
 #: Settings of training on the demo data, and by how much validation Recall@20 must pass popularity.
-DEMO: dict[str, dict] = {}
+DEMO: dict[str, dict] = {
+    'NCL': dict(hparams=dict(warmup=4)),
+}
 MARGIN = 0.1
 
 
