@@ -29,6 +29,11 @@ def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     return F.softplus((user * (negative - positive)).sum(dim=-1)).mean()
 
 
+def hinge_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    r"""Mean of :math:`\max(0, 1 - s^+ + s^-)`; arguments as in :func:`bpr_loss`."""
+    return F.relu(1 - (user * (positive - negative)).sum(dim=-1)).mean()
+
+
 def squared_norm(*tables: Tensor) -> Tensor:
     r"""Sum of the squared entries of all ``tables``; times :math:`\lambda` it is the L2 penalty on whole tables."""
     return sum(table.square().sum() for table in tables)

@@ -17,6 +17,7 @@ MODELS = {
     'SGL': 'sgl',
     'NGCF': 'ngcf',
     'NCL': 'ncl',
+    'HCCF': 'hccf',
 }
 
 
