@@ -1,10 +1,15 @@
 r"""Losses shared by the models."""
 from __future__ import annotations
 
+from typing import Optional
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops import info_nce
+from genrec_pyg.processes import batch_rows
 
 
 def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
@@ -25,16 +30,73 @@ def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     return F.softplus((user * (negative - positive)).sum(dim=-1)).mean()
 
 
+def hinge_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    r"""Mean of :math:`\max(0, 1 - s^+ + s^-)`; arguments as in :func:`bpr_loss`."""
+    return F.relu(1 - (user * (positive - negative)).sum(dim=-1)).mean()
+
+
 def squared_norm(*tables: Tensor) -> Tensor:
     r"""Sum of the squared entries of all ``tables``; times :math:`\lambda` it is the L2 penalty on whole tables."""
     return sum(table.square().sum() for table in tables)
+
+
+def batch_l2(*rows: Tensor) -> Tensor:
+    r"""Half the squared norm of the gathered ``rows`` per triple, with multiplicity.
+
+    .. math::
+        \frac{1}{2B} \sum_k \left( \Vert \mathbf{u}_k \Vert^2 + \Vert \mathbf{i}^+_k \Vert^2 +
+        \Vert \mathbf{i}^-_k \Vert^2 \right)
+
+    Published weights of other shapes convert to this one by the table in section 2.4 of the collaborative specification; the
+    commonest, an unsquared Frobenius norm over the batch, is weaker by that norm.
+
+    Args:
+        rows: Tables of ``B`` rows each.
+    """
+    return squared_norm(*rows) / (2 * rows[0].size(0))
+
+
+def bank_contrast(first: Tensor, second: Tensor, index: Tensor, temperature: float, symmetric: bool = False) -> Tensor:
+    r"""InfoNCE of a node in one view against all nodes of its type in another (SGL: Wu et al., SIGIR 2021, Eq. 10).
+
+    Args:
+        first: View of the anchors ``[n, d]``.
+        second: View of the bank ``[n, d]``.
+        index: Anchors ``[B]``; a repeated node counts as often as it occurs.
+        temperature: Temperature :math:`\tau`.
+        symmetric: Whether both directions are averaged.
+    """
+    loss = info_nce(first[index], None, temperature, second, index)
+    if symmetric:
+        loss = (loss + info_nce(second[index], None, temperature, first, index)) / 2
+    return loss
+
+
+def first_of_list(logits: Tensor, mask: Optional[Tensor] = None) -> Tensor:
+    r"""Softmax cross-entropy of lists ``[B, 1 + n]`` whose first entry is the positive.
+
+    With all logits equal it is :math:`\log(1 + n)`; with ``n = 1`` it is :func:`bpr_loss`.
+
+    Args:
+        logits: Scores over temperature.
+        mask: Entries that do not take part, boolean; they count as :math:`-\infty`.
+
+    Raises:
+        ConfigError: If shapes differ.
+    """
+    if mask is not None:
+        if mask.shape != logits.shape:
+            raise ConfigError(f'mask: got shape {tuple(mask.shape)}, accepted is that of the logits, {tuple(logits.shape)}')
+        logits = logits.masked_fill(mask, -torch.inf)
+    return (logits.logsumexp(dim=1) - logits[:, 0]).mean()
 
 
 def grouped_info_nce(x: Tensor, y: Tensor, temperature: float, group_size: int) -> Tensor:
     r"""In-batch InfoNCE within groups of rows, so that its cost grows linearly with the batch.
 
     Rows are cut into equal groups of about ``group_size`` in the order of the batch, which is random; with one group it is
-    :func:`genrec_pyg.ops.info_nce`.
+    :func:`genrec_pyg.ops.info_nce`. Where processes share a batch (:func:`genrec_pyg.processes.shared_batch`), the groups are
+    those of the whole batch and the mean runs over the anchors of this process.
 
     Args:
         x: Anchors ``[B, d]``.
@@ -45,6 +107,15 @@ def grouped_info_nce(x: Tensor, y: Tensor, temperature: float, group_size: int) 
     Returns:
         Scalar mean over all rows.
     """
-    num_groups = max(1, round(x.size(0) / group_size))
-    terms = [info_nce(a, b, temperature) * a.size(0) for a, b in zip(x.chunk(num_groups), y.chunk(num_groups))]
+    bank, first = batch_rows(y)
+    num_rows = bank.size(0)
+    num_groups = max(1, round(num_rows / group_size))
+    length = -(-num_rows // num_groups)
+    terms = []
+    for begin in range(0, num_rows, length):
+        low, high = max(begin - first, 0), min(begin + length - first, x.size(0))
+        if low < high:
+            # In one process the bank is the positives themselves, which need no second normalisation.
+            candidates = None if bank is y else bank[begin:begin + length]
+            terms.append(info_nce(x[low:high], y[low:high], temperature, candidates) * (high - low))
     return sum(terms) / x.size(0)

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genrec_pyg.nn.losses import bpr_loss, grouped_info_nce, squared_norm
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.nn.losses import bank_contrast, batch_l2, bpr_loss, first_of_list, grouped_info_nce, squared_norm
 
 
 def test_bpr_by_hand():
@@ -35,3 +36,27 @@ def test_grouped_contrast_is_the_weighted_mean_of_its_groups(group_size, groups)
         logits = F.normalize(a) @ F.normalize(b).t() / 0.5
         expected = expected + F.cross_entropy(logits, torch.arange(len(a)), reduction='sum') / 12
     assert float(grouped_info_nce(x, y, 0.5, group_size)) == pytest.approx(float(expected), abs=1e-10)
+
+
+def test_batch_penalty_by_hand():
+    assert float(batch_l2(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]))) == 1.5
+
+
+def test_bank_contrast_by_hand():
+    anchors, bank = torch.eye(2), torch.tensor([[0.6, 0.8], [1.0, 0.0]])
+    for index, expected in (([0], 1.1711), ([1], 1.7839), ([0, 1, 1], (1.1711 + 2 * 1.7839) / 3)):
+        assert float(bank_contrast(anchors, bank, torch.tensor(index), 0.5)) == pytest.approx(expected, abs=1e-4)
+    both = (bank_contrast(anchors, bank, torch.tensor([0]), 0.5) + bank_contrast(bank, anchors, torch.tensor([0]), 0.5)) / 2
+    assert float(bank_contrast(anchors, bank, torch.tensor([0]), 0.5, symmetric=True)) == pytest.approx(float(both))
+
+
+def test_first_of_list_by_hand():
+    cosines = torch.tensor([[1.0, 0.0, -1.0]])
+    assert float(first_of_list(cosines / 2)) == pytest.approx(0.6803, abs=1e-4)
+    assert float(first_of_list(cosines)) == pytest.approx(0.4076, abs=1e-4)
+    assert float(first_of_list(torch.zeros(3, 129))) == pytest.approx(4.8598, abs=1e-4)
+    assert float(first_of_list(torch.zeros(3, 513))) == pytest.approx(6.2403, abs=1e-4)
+    mask = torch.tensor([[False, True, False]])
+    assert float(first_of_list(torch.zeros(1, 3), mask)) == pytest.approx(math.log(2))
+    with pytest.raises(ConfigError, match='mask: got'):
+        first_of_list(torch.zeros(1, 3), mask[:, :2])

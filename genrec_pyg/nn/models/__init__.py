@@ -12,6 +12,12 @@ MODELS = {
     'Popularity': 'popularity',
     'ItemKNN': 'item_knn',
     'EASE': 'ease',
+    'MFBPR': 'mf_bpr',
+    'LightGCN': 'light_gcn',
+    'SGL': 'sgl',
+    'NGCF': 'ngcf',
+    'NCL': 'ncl',
+    'HCCF': 'hccf',
 }
 
 

@@ -1,0 +1,80 @@
+r"""What the models that learn from triples with BPR share."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Optional, Union
+
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.loader import Triples
+from genrec_pyg.nn.embedding import NodeEmbedding
+from genrec_pyg.nn.losses import bpr_loss
+from genrec_pyg.nn.models.recommender import Recommender
+
+
+class PairwiseRecommender(Recommender):
+    r"""A table of users and one of items, learned by BPR on the embeddings and an L2 penalty on initial rows.
+
+    .. math::
+        \mathcal{L} = \frac{1}{B} \sum_k \mathrm{softplus}(s^-_k - s^+_k) + \frac{\lambda}{2B} \sum_k \left(
+        \Vert \mathbf{e}_{u_k} \Vert^2 + \Vert \mathbf{e}_{i^+_k} \Vert^2 + \Vert \mathbf{e}_{i^-_k} \Vert^2 \right)
+
+    A subclass implements :meth:`embed`; one with further terms adds them to :meth:`rank_terms`.
+
+    Args:
+        data: Canonical graph or training graph.
+        modalities: Modalities to use.
+        hidden_channels: Width ``d`` of the tables.
+        l2: :math:`\lambda`.
+        init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
+        reg: ``'batch'``, the penalty above, or ``'table'``, :math:`\lambda \Vert \mathbf{E} \Vert^2` in every step.
+
+    Raises:
+        ConfigError: On an argument outside its accepted values.
+    """
+
+    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
+                 hidden_channels: int = 64, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch'):
+        super().__init__(data, modalities)
+        check_range('l2', l2, 0)
+        self.l2 = l2
+        self.embedding = NodeEmbedding(self.num_users, self.num_items, hidden_channels, init=init, reg=reg)
+
+    def reset_parameters(self) -> None:
+        r"""Draws all parameters anew."""
+        for module in self.children():
+            if hasattr(module, 'reset_parameters'):
+                module.reset_parameters()
+
+    def rank_terms(self, users: Tensor, items: Tensor, batch: Triples) -> dict[str, Tensor]:
+        r"""BPR of embeddings of all ``users`` and ``items``, and the penalty on the initial rows."""
+        return {'bpr': bpr_loss(users[batch.user], items[batch.pos], items[batch.neg]),
+                'l2': self.l2 * self.embedding.penalty(batch)}
+
+    def loss(self, batch: Triples) -> dict[str, Tensor]:
+        r"""BPR and L2 on a batch of triples."""
+        return self.rank_terms(*self.embed(), batch)
+
+
+def check_range(name: str, value: float, low: float, high: float = float('inf'), open_low: bool = False) -> None:
+    r"""Checks a number of the constructor.
+
+    Raises:
+        ConfigError: If ``value`` is not between ``low`` and ``high``; the message names argument, value and range.
+    """
+    if not (low < value if open_low else low <= value) or not value <= high:
+        accepted = f'from {low}' if high == float('inf') else f'from {low} to {high}'
+        raise ConfigError(f"{name}: got {value}, accepted are numbers {accepted}{', excluded' if open_low else ''}")
+
+
+def check_choice(name: str, value: str, accepted: Iterable[str]) -> None:
+    r"""Checks a name of the constructor.
+
+    Raises:
+        ConfigError: If ``value`` is none of ``accepted``.
+    """
+    if value not in accepted:
+        raise ConfigError(f"{name}: got {value!r}, accepted are {', '.join(map(repr, accepted))}")

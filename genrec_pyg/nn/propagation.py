@@ -1,0 +1,67 @@
+r"""Linear propagation beyond the mean over layers of one graph, for which :class:`~genrec_pyg.nn.conv.LightConv` is made."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from genrec_pyg.ops import Adjacency, spmm
+
+
+def layer_outputs(x: Tensor, graphs: Iterable[Adjacency]) -> list[Tensor]:
+    r"""All layers :math:`\mathbf{x}, \mathbf{A}_1 \mathbf{x}, \mathbf{A}_2 \mathbf{A}_1 \mathbf{x}, \dots`, one per graph and
+    the input."""
+    layers = [x]
+    for graph in graphs:
+        layers.append(spmm(graph, layers[-1]))
+    return layers
+
+
+def half_mean(block: Adjacency, x: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
+    r"""Share of one node type in the layer mean over a bipartite graph.
+
+    A walk of even length ends on the type where it started, one of odd length on the other, so
+
+    .. math::
+        \frac{1}{L+1} \sum_{l=0}^{L} \mathbf{A}^l \begin{bmatrix} \mathbf{x}_U \\ \mathbf{x}_I \end{bmatrix}
+
+    is the sum of two chains of ``L`` half products each. A chain is needed once however many inputs it is combined with, and
+    stacked inputs are columns of one product.
+
+    Args:
+        block: Normalised block from the type of ``x`` (columns) to the other (rows): ``R`` for items, its transpose for users.
+        x: Rows of one type ``[n, d]``.
+        num_layers: Layers ``L``.
+
+    Returns:
+        The shares of the same type ``[n, d]`` and of the other type.
+    """
+    same, other, current = x, x.new_zeros(block.size[0], x.size(1)), x
+    for layer in range(1, num_layers + 1):
+        if layer % 2:
+            current = spmm(block, current)
+            other = other + current
+        else:
+            current = spmm(block.t(), current)
+            same = same + current
+    return same / (num_layers + 1), other / (num_layers + 1)
+
+
+def propagate_once(block: Adjacency, x: Tensor, mask: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
+    r"""Factors with which a linear projection of frozen features needs no further propagation.
+
+    Because :math:`\mathcal{P}(\mathbf{X} \mathbf{W} + \mathbf{s} \mathbf{b}^{\top}) = \mathcal{P}(\mathbf{X}) \mathbf{W} +
+    \mathcal{P}(\mathbf{s}) \mathbf{b}^{\top}`, the propagated ``[X | s]`` times ``[W; b]`` is the propagated projection.
+
+    Args:
+        block: As in :func:`half_mean`.
+        x: Features ``[n, d_m]``.
+        mask: Rows that receive the bias ``[n, 1]``.
+        num_layers: Layers ``L``.
+
+    Returns:
+        Propagated ``[X | s]`` on the same type ``[n, d_m + 1]`` and on the other type.
+    """
+    with torch.no_grad():
+        return half_mean(block, torch.cat([x, mask.to(x.dtype)], dim=1), num_layers)

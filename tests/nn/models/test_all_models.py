@@ -1,0 +1,139 @@
+"""What every trained model must do; one set of tests over the registry."""
+import copy
+
+import pytest
+import torch
+from toy_graphs import BATCH, toy_data
+
+from genrec_pyg.evaluation import evaluate
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.nn.models import MODELS, get_model
+from genrec_pyg.training import Trainer
+
+#: Models fitted in the constructor and GenRec, which has tests of its own.
+OTHERS = {'GenRec', 'Popularity', 'ItemKNN', 'EASE'}
+NAMES = [name for name in MODELS if name not in OTHERS]
+#: Models that need at least one modality.
+CONTENT = {'CLCRec', 'MMGCL'}
+#: Small settings.
+SMALL: dict[str, dict] = {
+    'HCCF': dict(num_hyperedges=6, detach=False),  # a detached side has no gradient to compare with differences
+    'NCL': dict(warmup=1, num_clusters=3, structure_weight=0.1, prototype_weight=0.1),
+}
+#: Settings of training on the demo data, and by how much validation Recall@20 must pass popularity.
+DEMO: dict[str, dict] = {
+    'NCL': dict(hparams=dict(warmup=4)),
+}
+MARGIN = 0.1
+
+
+def make(name, data=None, **arguments):
+    torch.manual_seed(0)
+    return get_model(name)(toy_data() if data is None else data, hidden_channels=8, **{**SMALL.get(name, {}), **arguments})
+
+
+def train_steps(model, steps=3):
+    optimizer = torch.optim.Adam(model.trained_parameters(), lr=1e-2)
+    model.train()
+    for epoch in range(steps):
+        model.start_epoch(epoch)
+        optimizer.zero_grad()
+        sum(model.loss(BATCH).values()).backward()
+        optimizer.step()
+    return model.eval()
+
+
+@pytest.mark.parametrize('num_modalities', [0, 1, 2, 3])
+@pytest.mark.parametrize('name', NAMES)
+def test_trains_with_any_number_of_modalities(name, num_modalities):
+    if name in CONTENT and num_modalities == 0:
+        with pytest.raises(ConfigError, match='modalities: got none, accepted'):
+            make(name, toy_data(0))
+        return
+    model = train_steps(make(name, toy_data(num_modalities)))
+    score = model.score(torch.arange(8))
+    assert score.shape == (8, 7) and bool(torch.isfinite(score).all())
+    assert torch.equal(score, model.score(torch.arange(8)))
+    with model.cached_embeddings():
+        assert torch.equal(score, model.score(torch.arange(8)))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_items_without_a_modality_and_nodes_without_edges_are_finite(name):
+    model = train_steps(make(name, toy_data(2, partial=True)))
+    assert all(bool(torch.isfinite(x).all()) for x in model.embed())
+    assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_held_out_edges_change_no_embedding(name):
+    first = train_steps(make(name)).embed()
+    second = train_steps(make(name, toy_data(held_out=torch.tensor([[7, 3, 5], [6, 0, 1]])))).embed()
+    assert all(torch.equal(a, b) for a, b in zip(first, second))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_state_round_trip_gives_the_same_scores(name):
+    model = train_steps(make(name))
+    other = make(name)
+    other.reset_parameters()
+    other.load_state_dict(copy.deepcopy(model.state_dict()))
+    assert torch.equal(model.score(torch.arange(8)), other.eval().score(torch.arange(8)))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_gradients_in_double_precision(name):
+    model = make(name).double().train()
+    for epoch in range(3):
+        model.start_epoch(epoch)
+    names, values = zip(*((n, p.detach().clone().requires_grad_()) for n, p in model.named_parameters()))
+
+    class Loss(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self):
+            return sum(self.model.loss(BATCH).values())
+
+    def loss(*parameters):
+        torch.manual_seed(7)  # the same masks for every difference
+        return torch.func.functional_call(Loss(), {f'model.{n}': v for n, v in zip(names, parameters)}, ())
+
+    assert loss(*values).dtype == torch.float64
+    assert torch.autograd.gradcheck(loss, values, atol=1e-6, fast_mode=True)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_reset_and_seed_repeat_the_numbers(name):
+    model, other = make(name), make(name)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters()))
+    torch.manual_seed(3)
+    model.reset_parameters()
+    torch.manual_seed(3)
+    train_steps(other)
+    torch.manual_seed(3)
+    other.reset_parameters()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters()))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_beats_popularity_on_the_demo_data(name, demo_data):
+    torch.manual_seed(0)
+    model = get_model(name)(demo_data, **DEMO.get(name, {}).get('hparams', {}))
+    settings = {'epochs': 12, 'lr': 0.02, 'batch_size': 512, **DEMO.get(name, {}).get('trainer', {})}
+    found = Trainer(progress=False, eval_every=3, **settings).fit(model, demo_data).validation['recall@20']
+    popular = evaluate(get_model('Popularity')(demo_data), demo_data, 'val', (20,))['recall@20']
+    assert found > popular + MARGIN
+
+
+@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('arguments', [dict(hidden_channels=0), dict(l2=-1.0)])
+def test_bad_arguments_are_named(name, arguments):
+    with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
+        get_model(name)(toy_data(), **arguments)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_repr_names_sizes(name):
+    assert repr(make(name)).startswith(f'{name}(users=8, items=7')
