@@ -100,8 +100,19 @@ def test_skew_decides_the_strategy(monkeypatch):
     monkeypatch.setitem(module, '_SKEWED', {})
     _, adj = skewed(12, 21)
     assert not module['_is_skewed'](adj.rowptr)
-    long = torch.tensor([0, 600, 601], device=DEVICE)
-    assert module['_is_skewed'](long) and len(module['_SKEWED']) == 2
+    both = torch.tensor([0, 600, 601, 602], device=DEVICE)
+    assert module['_is_skewed'](both) and not module['_is_skewed'](both[1:]) and len(module['_SKEWED']) == 3
+    del both
+    assert module['_is_skewed'](torch.tensor([0, 1000], device=DEVICE))
+    assert len(module['_SKEWED']) == 2  # what is gone is forgotten
+
+
+def test_strategy_of_a_pattern_in_the_memory_of_another(monkeypatch):
+    monkeypatch.setitem(triton_kernels().spmm.__globals__, '_SKEWED', {})
+    is_skewed = triton_kernels().spmm.__globals__['_is_skewed']
+    for _ in range(20):  # freed at once, so that addresses return
+        assert is_skewed(torch.tensor([0, 600, 601], device=DEVICE))
+        assert not is_skewed(torch.tensor([0, 6, 7], device=DEVICE))
 
 
 def test_modalities_side_by_side(strategy):
@@ -228,6 +239,19 @@ def test_ranking_with_ties_and_exclusions(k, channels, share, num_users, num_ite
     expected = topk_excluding(user @ item.t(), k, rowptr, col)
     assert torch.equal(index, expected[1]) and torch.equal(value, expected[0])
     assert bool((index[1] == num_items).all())  # everything excluded
+
+
+@pytest.mark.parametrize('dtype,precision', [(torch.float32, 'ieee'), (torch.bfloat16, 'tf32'), (torch.float16, 'tf32')])
+def test_products_round_only_where_torch_may(dtype, precision):
+    dot_precision = triton_kernels().spmm.__globals__['on_device_of'].__globals__['dot_precision']
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision('highest')
+        assert dot_precision(dtype) == precision
+        torch.set_float32_matmul_precision('high')
+        assert dot_precision(dtype) == 'tf32'
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_ranking_of_real_scores_and_of_parts(monkeypatch):

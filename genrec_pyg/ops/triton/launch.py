@@ -29,7 +29,12 @@ def on_device_of(x: Tensor, kernel: Any) -> contextlib.AbstractContextManager:
 def dot_precision(dtype: torch.dtype) -> str:
     r"""How tiles of numbers of type ``dtype`` are multiplied once they are float32: without loss (TF32 holds every bfloat16
     and float16), unless the user allowed TF32 to torch's own products."""
-    return 'ieee' if dtype == torch.float32 and not torch.backends.cuda.matmul.allow_tf32 else 'tf32'
+    if dtype != torch.float32:
+        return 'tf32'
+    matmul = torch.backends.cuda.matmul
+    # Where there is the newer setting, the older one cannot be read any more once the newer one was set.
+    allowed = matmul.fp32_precision == 'tf32' if hasattr(matmul, 'fp32_precision') else matmul.allow_tf32
+    return 'tf32' if allowed else 'ieee'
 
 
 def num_splits(num_programs: int, num_blocks: int) -> int:

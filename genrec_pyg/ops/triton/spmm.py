@@ -7,6 +7,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from genrec_pyg.ops.triton.launch import on_device_of
 
@@ -20,10 +21,9 @@ _MIN_SHARE, _MAX_SHARE, _SHARES = 32, 256, 2048
 #: Entries that a program gathers at a time.
 _BLOCK_EDGES = 16
 
-#: Whether a pattern has a long row, by its address. An address may come back with another pattern, which then takes the
-#: slower of two correct ways.
-_SKEWED: dict[tuple[int, int, str], bool] = {}
-_SKEWED_PATTERNS = 1024
+#: Whether a pattern has a long row, by the place of its offsets. The weak reference does not keep their memory, but keeps its
+#: number from coming back with another pattern, whose order of summation would then depend on what ran before.
+_SKEWED: dict[tuple[int, int, int], tuple[StorageWeakRef, bool]] = {}
 
 
 @triton.jit
@@ -203,11 +203,12 @@ def _channel_block(channels: int) -> int:
 
 
 def _is_skewed(rowptr: Tensor) -> bool:
-    key = (rowptr.data_ptr(), rowptr.numel(), str(rowptr.device))
+    storage = StorageWeakRef(rowptr.untyped_storage())
+    key = (storage.cdata, rowptr.storage_offset(), rowptr.numel())
     if key not in _SKEWED:
         if rowptr.is_cuda and torch.cuda.is_current_stream_capturing():
             return True  # the longest row cannot be read while a CUDA graph is recorded; equal shares suit every pattern
-        if len(_SKEWED) >= _SKEWED_PATTERNS:
-            _SKEWED.clear()
-        _SKEWED[key] = bool(rowptr.diff().max() > _LONG_ROW)
-    return _SKEWED[key]
+        for known in [known for known, (memory, _) in _SKEWED.items() if memory.expired()]:
+            del _SKEWED[known]
+        _SKEWED[key] = storage, bool(rowptr.diff().max() > _LONG_ROW)
+    return _SKEWED[key][1]

@@ -86,7 +86,7 @@ def masked_topk(user: Tensor, item: Tensor, k: int, rowptr: Optional[Tensor] = N
     r"""As :func:`genrec_pyg.ops.masked_topk`, but no score leaves the registers; ``k`` from 1 to :data:`MAX_K`.
 
     Scores and items travel as one sortable integer, so that ties, the blocks of items, and the splits of their range that
-    fill the device cannot change the result.
+    fill the device cannot change the result. Nothing is read back, so the call may be recorded as a CUDA graph.
 
     Args:
         user: User embeddings ``[B, d]``, float32, float16 or bfloat16.
@@ -103,12 +103,11 @@ def masked_topk(user: Tensor, item: Tensor, k: int, rowptr: Optional[Tensor] = N
     num_blocks, num_groups = triton.cdiv(num_items, kept), triton.cdiv(num_users, _BLOCK_USERS)
     per_split = max(triton.cdiv(num_blocks, num_splits(num_groups, num_blocks)), 1)
     splits = max(triton.cdiv(num_blocks, per_split), 1)
-    if rowptr is not None and col.numel() > 0:
-        rowptr = rowptr.long()
-        begin, end = rowptr[[0, -1]].tolist()  # the offsets may be those of some rows of a larger matrix
-        rowptr, col = rowptr - begin, _ascending(rowptr.diff(), col[begin:end].long(), num_items)
-    else:
+    if rowptr is None or col.numel() == 0:
         rowptr = col = None
+    else:
+        rowptr = rowptr.long().contiguous()
+        col = _ascending(rowptr, col.long(), num_items)
     keys = torch.empty(num_users, splits * kept, dtype=torch.int64, device=user.device)
     if num_users > 0:
         with on_device_of(user, _topk_kernel):
@@ -122,6 +121,8 @@ def masked_topk(user: Tensor, item: Tensor, k: int, rowptr: Optional[Tensor] = N
     return value.to(user.dtype), index
 
 
-def _ascending(count: Tensor, col: Tensor, num_items: int) -> Tensor:
-    row = torch.repeat_interleave(count, output_size=col.numel())
+def _ascending(rowptr: Tensor, col: Tensor, num_items: int) -> Tensor:
+    r"""``col`` with the entries of every row in order, in the places of that row. The offsets may be those of some rows of a
+    larger matrix: what lies before and behind stays there."""
+    row = torch.searchsorted(rowptr, torch.arange(col.numel(), device=col.device), right=True)
     return (row * num_items + col).sort().values - row * num_items
