@@ -3,7 +3,12 @@
 Single precision is compared with formulas in double precision at a relative error of 1e-5, as for the kernels of the CPU.
 """
 import importlib.util
+import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -342,3 +347,21 @@ def test_tensors_of_the_cpu_need_the_interpreter(monkeypatch):
     monkeypatch.setitem(launch, 'triton', triton)
     with pytest.raises(ConfigError, match='accepted are CUDA devices'):
         launch['on_device_of'](torch.ones(1), object.__new__(triton.runtime.JITFunction))
+
+
+def test_every_kernel_compiles(tmp_path):
+    """What is only interpreted here must also be accepted by the compiler, and fit the shared memory of every recent GPU."""
+    from triton.backends import backends
+    if 'nvidia' not in backends:
+        pytest.skip('THIS TRITON HAS NO COMPILER FOR CUDA: kernels are only interpreted')
+    environment = {name: value for name, value in os.environ.items() if name != 'TRITON_INTERPRET'}
+    environment.update(TRITON_CACHE_DIR=str(tmp_path), PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+    run = subprocess.run([sys.executable, Path(__file__).with_name('compile_triton.py'), '90'], env=environment,
+                         capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-4000:]
+    compiled = [json.loads(line) for line in run.stdout.splitlines()]
+    folder = Path(triton_kernels().__file__).parent
+    written = {line.split('(')[0][4:] for path in folder.glob('*.py') for line in path.read_text().splitlines()
+               if line.startswith('def _') and '_kernel(' in line}
+    assert {found['kernel'] for found in compiled} == written
+    assert all(found['bytes'] > 0 and found['shared'] <= 64 * 1024 for found in compiled)
