@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import logging
 import math
 import time
@@ -23,6 +24,7 @@ from genrec_pyg.loader import InteractionLoader
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.optim import MirrorGradient, check_coefficients
 from genrec_pyg.training.checkpoint import check_identity, load_checkpoint, save_checkpoint, write_json
+from genrec_pyg.training.cuda_graph import RecordedStep, Recorder
 from genrec_pyg.training.distributed import Distributed
 from genrec_pyg.training.early_stopping import EarlyStopping
 from genrec_pyg.training.history import History, environment
@@ -77,6 +79,9 @@ class Trainer:
         mg_alpha1: Its coefficient :math:`\alpha_1`.
         mg_alpha2: Its coefficient :math:`\alpha_2`.
         mg_interval: Its interval :math:`\beta` in batches.
+        cuda_graph: Whether the step is recorded as a CUDA graph in every epoch and replayed, see
+            :class:`~genrec_pyg.training.cuda_graph.RecordedStep`: for small models, whose steps the host cannot launch as fast
+            as the device runs them. On a GPU, in one process, without Mirror Gradient.
         output: Folder for checkpoints, figures and logs; :obj:`None` writes nothing.
         progress: Whether progress bars are shown.
         distributed: The processes that train together, see :func:`~genrec_pyg.training.launch`; :obj:`None` is this one
@@ -90,7 +95,7 @@ class Trainer:
                  patience: int = 10, eval_every: int = 1, seed: int = 0, device: str = 'auto', precision: str = 'float32',
                  sampler: str = 'edge', protocol: str = 'validation', ks: Sequence[int] = (10, 20),
                  monitor: str = 'recall@20', grad_clip: Optional[float] = None, mirror_gradient: bool = False,
-                 mg_alpha1: float = 1.0, mg_alpha2: float = 0.2, mg_interval: int = 3,
+                 mg_alpha1: float = 1.0, mg_alpha2: float = 0.2, mg_interval: int = 3, cuda_graph: bool = False,
                  output: Optional[Union[str, Path]] = None, progress: bool = True,
                  distributed: Optional[Distributed] = None):
         for name, value, low in (('epochs', epochs, 1), ('batch_size', batch_size, 1), ('eval_every', eval_every, 1),
@@ -116,10 +121,15 @@ class Trainer:
         self.ks, self.monitor, self.grad_clip = tuple(ks), monitor, grad_clip
         self.mirror_gradient = mirror_gradient
         self.mg_alpha1, self.mg_alpha2, self.mg_interval = mg_alpha1, mg_alpha2, mg_interval
+        self.cuda_graph = cuda_graph
         self.output = None if output is None else Path(output)
         self.progress = progress and self.distributed.processes.is_main
         if precision == 'bf16' and self.device.type == 'cuda' and not torch.cuda.is_bf16_supported():
             raise ConfigError("precision: got 'bf16', which this GPU does not support; accepted here is 'float32'")
+        if cuda_graph and (self.device.type != 'cuda' or self.distributed.processes.size > 1 or mirror_gradient):
+            raise ConfigError(f"cuda_graph: got True on '{self.device}' with {self.distributed.processes.size} processes and "
+                              f"mirror_gradient={mirror_gradient}, accepted is True on 'cuda' in one process without "
+                              'mirror_gradient')
 
     def fit(self, model: Recommender, data: HeteroData, resume: bool = False,
             config: Optional[dict[str, Any]] = None) -> FitResult:
@@ -214,11 +224,14 @@ class Trainer:
         self.distributed.synchronize()
         totals: dict[str, Tensor] = {}
         seen = 0
+        step = functools.partial(self._step, optimizer=optimizer)
+        if self.cuda_graph:  # anew every epoch, since models may make their graphs anew
+            step = RecordedStep(step, optimizer, Recorder(self.device))
         with tqdm(total=loader.num_edges, desc=f'epoch {epoch}', unit=' interactions', leave=False,
                   disable=not self.progress) as bar:
             for batch in loader:
                 batch = type(batch)(*(x.to(self.device) for x in batch))
-                terms = self._step(batch, optimizer)
+                terms = step(batch)
                 size = batch.user.numel()
                 for name, value in terms.items():
                     totals[name] = totals.get(name, 0) + value * size
