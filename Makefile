@@ -11,7 +11,7 @@ PIP := $(VENV)/bin/python -m pip
 train: $(VENV)/.core
 	$(VENV)/bin/python -m genrec_pyg.train $(ARGS)
 
-test: $(VENV)/.core $(VENV)/.test $(VENV)/.sparse
+test: $(VENV)/.core $(VENV)/.test $(VENV)/.sparse $(VENV)/.triton
 	$(VENV)/bin/python -m pytest $(ARGS)
 
 lint: $(VENV)/.core
@@ -36,3 +36,7 @@ $(VENV)/.sparse: | $(VENV)/.core
 	$(PIP) install --quiet setuptools wheel ninja
 	PATH="$(abspath $(VENV)/bin):$$PATH" MAX_JOBS=2 $(PIP) install --no-build-isolation torch-scatter torch-sparse
 	touch $@
+
+# Interprets the kernels for CUDA on the CPU; where there is no build of it, their tests say that they were skipped.
+$(VENV)/.triton: | $(VENV)/.core
+	if $(PIP) install --quiet --editable ".[triton]"; then touch $@; fi

@@ -15,21 +15,33 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from _measure import interleaved_seconds, machine, machine_line, markdown_table, summary, write_report
-from kernels import WIDTHS, Product, check_products, plain_product, products, stacked
+from kernels import (
+    WIDTHS,
+    Product,
+    check_products,
+    plain_product,
+    products,
+    split_columns,
+    stacked,
+    torch_sparse_lacks,
+    value_and_gradient,
+)
 from torch import Tensor
 
 from genrec_pyg.datasets import load_dataset
 from genrec_pyg.graph import training_graph
 from genrec_pyg.nn.losses import bpr_loss
 from genrec_pyg.ops import (
+    BACKENDS,
     DEFAULT_BACKENDS,
     Adjacency,
     bipartite_adjacency,
@@ -42,6 +54,8 @@ from genrec_pyg.ops import (
     spmm,
     topk_excluding,
 )
+from genrec_pyg.ops.backends import triton_kernels
+from genrec_pyg.training.cuda_graph import Recorder
 
 HERE = Path(__file__).resolve().parent
 OURS = 'Triton'
@@ -78,22 +92,16 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def record(function: Callable[[], object]) -> Callable[[], None]:
-    r"""``function`` recorded as a CUDA graph; calling the result replays it.
+def record(function: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    r"""``function`` recorded as a CUDA graph; calling the result replays it and returns what it returned, with new contents.
 
     Raises:
         RuntimeError: If the function waits for the device, which cannot be recorded.
     """
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):  # compiles kernels and allocates what the record must not
-            function()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        function()
-    return graph.replay
+    recorder = Recorder(device)
+    for _ in range(3):  # compiles kernels and allocates what the record must not
+        recorder.run(function)
+    return recorder.record(function)
 
 
 def timed(candidates: Calls, device: torch.device, repeats: int, calls: int) -> dict[str, dict]:
@@ -116,7 +124,8 @@ def timed(candidates: Calls, device: torch.device, repeats: int, calls: int) -> 
     return {name: summary([value / calls for value in values]) for name, values in seconds.items()}
 
 
-def measure(candidates: Calls, device: torch.device, repeats: int, calls: int, waits: bool = False) -> dict[str, dict]:
+def measure(candidates: Calls, device: torch.device, repeats: int, calls: int, waiting: Collection[str] = (),
+            repeatable: bool = True) -> dict[str, dict]:
     r"""Times of every candidate: ``'eager'`` for all, ``'device'`` for those that can be recorded.
 
     Args:
@@ -124,16 +133,25 @@ def measure(candidates: Calls, device: torch.device, repeats: int, calls: int, w
         device: Device to wait for.
         repeats: Measurements.
         calls: Calls per measurement.
-        waits: Whether the functions read a result back, so that there is no use in trying to record them.
+        waiting: Candidates known to read a result back, so that there is no use in trying to record them.
+        repeatable: Whether equal calls return equal tensors; then a replay must return them too.
+
+    Raises:
+        AssertionError: If a replay returns something else than a call.
     """
     found = {'eager': timed(candidates, device, repeats, calls), 'device': {}}
     recorded = {}
-    for name, function in candidates.items() if device.type == 'cuda' and not waits else ():
+    for name in [name for name in candidates if device.type == 'cuda' and name not in waiting]:
         try:
-            recorded[name] = record(function)
+            recorded[name] = record(candidates[name], device)
         except RuntimeError as error:
             logger.info('%s cannot be recorded: %s', name, str(error).splitlines()[0])
-            wait(device)
+            # A failed record leaves torch's random generator as if it were recorded still; a whole one ends that.
+            record(lambda: torch.zeros((), device=device), device)
+            continue
+        if repeatable:
+            torch.testing.assert_close(recorded[name](), candidates[name](), rtol=1e-4, atol=1e-5,
+                                       msg=lambda text, name=name: f'{name}, replayed: {text}')
     if recorded:
         found['device'] = timed(recorded, device, repeats, calls)
     return found
@@ -156,29 +174,64 @@ def directions(candidates: Mapping[str, Product], x: Tensor) -> dict[str, Calls]
                                      for name, run in candidates.items()}}
 
 
-def measure_products(adj: Adjacency, repeats: int, calls: int, widths: Sequence[int] = WIDTHS) -> dict[str, dict]:
-    r"""Sparse products and layer means at all widths, forward and forward with backward."""
+@contextlib.contextmanager
+def strategies() -> Iterator[dict[str, str]]:
+    r"""Registers either strategy of the Triton product as a back end within the context; yields label to name."""
+    kernel = triton_kernels().spmm
+    names = {f'{OURS}, a row per program': 'triton_rows', f'{OURS}, equal shares': 'triton_shares'}
+    for name, balanced in zip(names.values(), (False, True)):
+        BACKENDS[name] = functools.partial(kernel, balanced=balanced)
+    try:
+        yield names
+    finally:
+        for name in names.values():
+            del BACKENDS[name]
+
+
+def runnable(candidates: Mapping[str, Product], x: Tensor) -> tuple[dict[str, Product], dict[str, str]]:
+    r"""The candidates that run where ``x`` lives, and of the others the reason; what is this package's own must run."""
+    found, left_out = {}, {}
+    reason = torch_sparse_lacks(x.device)
+    if reason is not None:
+        left_out['torch_sparse'] = reason
+    for name, candidate in candidates.items():
+        try:
+            value_and_gradient(candidate, x, torch.ones_like(x))
+            found[name] = candidate
+        except (RuntimeError, ImportError) as error:
+            if OURS in name or 'genrec_pyg' in name:
+                raise
+            left_out[name] = str(error).splitlines()[0]
+    return found, left_out
+
+
+def measure_products(adj: Adjacency, repeats: int, calls: int,
+                     widths: Sequence[int] = WIDTHS) -> tuple[dict[str, dict], dict[str, str]]:
+    r"""Sparse products and layer means at all widths, forward and forward with backward, and which candidates were left out
+    and why. 192 channels are three modalities in one launch, beside three launches of 64."""
     device, results = adj.device, {}
-    base = {name: run for name, run in products(adj).items() if not name.startswith('genrec_pyg')}
-    for backend, label in (('triton', OURS), ('csr', 'genrec_pyg csr (cuSPARSE)'), ('scatter', 'genrec_pyg scatter')):
-        base[label] = lambda x, backend=backend: spmm(adj, x, backend)
-    base = {OURS: base.pop(OURS), **base}
-    plain = plain_product(adj)
-    for width in widths:
-        x = torch.randn(adj.size[1], width, generator=torch.Generator().manual_seed(width)).to(device)
-        layers = {OURS: lambda x: layer_mean(adj, x, 2, 'triton'),
-                  f'{OURS}, weights from degrees': lambda x: normalized_layer_mean(adj, x, 2, 'triton'),
-                  **{name: stacked(run, 2) for name, run in base.items() if name != OURS}}
-        for label, candidates, formula, passes in (('product', base, plain, 1),
-                                                   ('mean of layers 0 to 2', layers, stacked(plain, 2), 2)):
-            check_products(candidates, formula, x)
-            # Per entry an index, a weight and a row of x; per row of the result one write.
-            work = passes * (adj.nnz * (4 + 4 + 4 * width) + adj.size[0] * 4 * width)
-            for times, (direction, functions) in enumerate(directions(candidates, x).items(), start=1):
-                results[f'{label}, d = {width}, {direction}'] = {'work': times * work, 'unit': 'GB/s',
-                                                                 **measure(functions, device, repeats, calls)}
-        logger.info('products, d = %d done', width)
-    return results
+    with strategies() as names:
+        labels = {OURS: 'triton', **names, 'genrec_pyg csr (cuSPARSE)': 'csr', 'genrec_pyg scatter': 'scatter'}
+        base = {label: lambda x, backend=backend: spmm(adj, x, backend) for label, backend in labels.items()}
+        base.update((name, run) for name, run in products(adj).items() if not name.startswith('genrec_pyg'))
+        base, left_out = runnable(base, torch.ones(adj.size[1], 1, device=device))
+        plain = plain_product(adj)
+        for width in widths:
+            x = torch.randn(adj.size[1], width, generator=torch.Generator().manual_seed(width)).to(device)
+            single = {**base, f'{OURS}, 3 launches': split_columns(base[OURS], 3)} if width % 3 == 0 else base
+            layers = {OURS: lambda x: layer_mean(adj, x, 2, 'triton'),
+                      f'{OURS}, weights from degrees': lambda x: normalized_layer_mean(adj, x, 2, 'triton'),
+                      **{name: stacked(run, 2) for name, run in base.items() if name != OURS and name not in names}}
+            for label, candidates, formula, passes in (('product', single, plain, 1),
+                                                       ('mean of layers 0 to 2', layers, stacked(plain, 2), 2)):
+                check_products(candidates, formula, x)
+                # Per entry an index, a weight and a row of x; per row of the result one write.
+                work = passes * (adj.nnz * (4 + 4 + 4 * width) + adj.size[0] * 4 * width)
+                for times, (direction, functions) in enumerate(directions(candidates, x).items(), start=1):
+                    results[f'{label}, d = {width}, {direction}'] = {'work': times * work, 'unit': 'GB/s',
+                                                                     **measure(functions, device, repeats, calls)}
+            logger.info('products, d = %d done', width)
+    return results, left_out
 
 
 def measure_ranking(known: Adjacency, repeats: int, calls: int, k: int = 20, width: int = 64,
@@ -196,7 +249,7 @@ def measure_ranking(known: Adjacency, repeats: int, calls: int, k: int = 20, wid
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)  # near ties may change places, their scores not
     return {f'best {k} of {item.size(0)} items for {user.size(0)} users, d = {width}': {
         'work': 2 * user.numel() * item.size(0), 'unit': 'GFLOP/s',
-        **measure(candidates, device, repeats, calls, waits=True)}}
+        **measure(candidates, device, repeats, calls, waiting=['matmul, mask, top-k'])}}
 
 
 def measure_flips(known: Adjacency, repeats: int, calls: int, block: int = 1024) -> dict[str, dict]:
@@ -223,7 +276,7 @@ def measure_flips(known: Adjacency, repeats: int, calls: int, block: int = 1024)
                 raise AssertionError(f'{name}, {form} flips: {found:.0f} ones, expected about {expected:.0f}')
         results[f'{form} flips, {users.numel()} x {num_items}, rate {rate}'] = {
             'work': dense.numel(), 'unit': '1e9 entries/s',
-            **measure(candidates, device, repeats, calls, waits=form == 'sparse')}
+            **measure(candidates, device, repeats, calls, candidates if form == 'sparse' else (), repeatable=False)}
     return results
 
 
@@ -284,14 +337,19 @@ def training_step(adj: Adjacency, edge_index: Tensor, num_users: int, batch_size
 def measure_training(adj: Adjacency, edge_index: Tensor, num_users: int, repeats: int, calls: int, batch_size: int = 1024,
                      steps: int = 20) -> dict[str, dict]:
     r"""The training step with kernels in Triton and in torch; on the device it is replayed as one CUDA graph."""
-    candidates = {}
+    candidates, first = {}, {}
     for name, backend in ((OURS, 'triton'), ('torch', 'csr')):
         candidates[name] = step = with_backend(adj.device, backend, training_step(adj, edge_index, num_users, batch_size))
         losses = [float(step()) for _ in range(steps)]
         if not losses[-1] < losses[0]:
             raise AssertionError(f'training step, {name}: the loss went from {losses[0]:.4f} to {losses[-1]:.4f}')
-    return {f'training step, batch {batch_size}, 2 layers, d = 64': {
-        'work': 1e9, 'unit': 'steps/s', **measure(candidates, adj.device, repeats, calls)}}
+        first[name] = losses[0]
+    times = measure(candidates, adj.device, repeats, calls, repeatable=False)
+    for name, step in candidates.items():
+        loss = float(step())
+        if not loss < first[name]:
+            raise AssertionError(f'training step, {name}, measured: the loss went from {first[name]:.4f} to {loss:.4f}')
+    return {f'training step, batch {batch_size}, 2 layers, d = 64': {'work': 1e9, 'unit': 'steps/s', **times}}
 
 
 def render(document: Mapping[str, object]) -> str:
@@ -307,6 +365,8 @@ def render(document: Mapping[str, object]) -> str:
         header = ['candidate', 'eager [us]', 'device [us]', part['unit']]
         sections.append(f'## {label[0].upper()}{label[1:]}\n\n{markdown_table(header, rows)}')
     text = '\n\n'.join(sections)
+    reasons = '; '.join(f'{name}: {reason}' for name, reason in document['left_out'].items())
+    left_out = f'\n\nLeft out: {reasons}.' if reasons else ''
     return f"""# Kernels on {document['device']}
 
 {document['graph']}: {document['num_users']} users, {document['num_items']} items, {document['nnz']} non-zeros in the
@@ -314,7 +374,7 @@ normalised adjacency, longest row {document['longest_row']}. Medians of {documen
 {document['calls']} calls, candidates in turn, results compared before. Eager: calls as a program makes them; device: replayed
 from a CUDA graph, '-' where that cannot be recorded. The last column is the modelled work over the device time (else the eager
 time): index, weight and row of x per entry and one write per row of a product; two operations per channel of every inner
-product.
+product.{left_out}
 
 {text}
 
@@ -363,12 +423,13 @@ def run(args: argparse.Namespace, device: torch.device, name: str) -> dict[str, 
     adj = bipartite_adjacency(edge_index, num_users, num_items, self_loops=True)
     known = Adjacency.from_edge_index(edge_index, size=(num_users, num_items))
     few = max(args.calls // 4, 1)
-    results = {**measure_products(adj, args.repeats, args.calls), **measure_ranking(known, args.repeats, few),
+    results, left_out = measure_products(adj, args.repeats, args.calls)
+    results = {**results, **measure_ranking(known, args.repeats, few),
                **measure_flips(known, args.repeats, few), **measure_contrast(device, args.repeats, few),
                **measure_training(adj, edge_index, num_users, args.repeats, args.calls)}
     return {'device': name, 'graph': args.dataset or 'Random graph', 'num_users': num_users, 'num_items': num_items,
             'nnz': adj.nnz, 'longest_row': int(adj.row_degree().max()), 'repeats': args.repeats, 'calls': args.calls,
-            'machine': description, 'results': results}
+            'machine': description, 'left_out': left_out, 'results': results}
 
 
 if __name__ == '__main__':

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 import scipy.sparse as sp
@@ -61,11 +62,18 @@ def products(adj: Adjacency) -> dict[str, Product]:
     found = {OURS: lambda x: spmm(adj, x), 'torch COO': lambda x: torch.sparse.mm(coo, x), 'torch CSR': lambda x: csr @ x,
              'PyG EdgeIndex.matmul': lambda x: index.matmul(x, weight),
              'PyG MessagePassing (LGConv)': lambda x: convolution(x, flipped, weight)}
-    if torch_sparse is not None:
+    if torch_sparse_lacks(adj.device) is None:
         sparse = torch_sparse.SparseTensor(row=edge_index[0], col=edge_index[1], value=weight, sparse_sizes=size)
         sparse.storage.colptr(), sparse.storage.csr2csc(), sparse.storage.rowptr()
         found['torch_sparse'] = lambda x: torch_sparse.matmul(sparse, x)
     return found
+
+
+def torch_sparse_lacks(device: torch.device) -> Optional[str]:
+    r"""Why torch-sparse does not run on ``device``, or none."""
+    if torch_sparse is None:
+        return 'not installed'
+    return 'built without CUDA' if device.type == 'cuda' and torch.ops.torch_sparse.cuda_version() < 0 else None
 
 
 def stacked(product: Product, num_layers: int) -> Product:

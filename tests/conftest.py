@@ -1,3 +1,4 @@
+import importlib.util
 import os
 import random
 from pathlib import Path
@@ -12,6 +13,7 @@ if not torch.cuda.is_available():  # before triton's first import, which PyG's i
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.datasets import demo_graph
+from genrec_pyg.ops.backends import triton_kernels
 
 SHARED = Path(os.environ.get('GENREC_TEST_DATA') or Path(__file__).resolve().parents[1].parent / 'shared' / 'data')
 
@@ -33,6 +35,21 @@ def own_cache(tmp_path_factory):
         patch.delenv('GENREC_DATA', raising=False)
         patch.delenv('GENREC_MIRROR', raising=False)
         yield
+
+
+@pytest.fixture(scope='session')
+def triton_works():
+    """Skips, loudly, where kernels in Triton can neither run nor be interpreted."""
+    if importlib.util.find_spec('triton') is None:
+        pytest.skip('TRITON IS NOT INSTALLED: no kernel for CUDA is tested (pip install triton)')
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    rowptr, col = (torch.tensor(values, dtype=torch.int32, device=device) for values in ([0, 1], [0]))
+    try:
+        triton_kernels().spmm(rowptr, col, None, (1, 1), torch.ones(1, 1, device=device))
+    except Exception as error:
+        if 'only 0-dimensional arrays can be converted' not in str(error):
+            raise
+        pytest.skip('THE INTERPRETER OF THIS TRITON NEEDS NUMPY BELOW 2.4: no kernel for CUDA is tested')
 
 
 @pytest.fixture
@@ -71,3 +88,7 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section('REAL DATA ABSENT', red=True, bold=True)
         terminalreporter.write_line('Tests on real data were SKIPPED. Put the data sets into ../shared/data or set '
                                     'GENREC_TEST_DATA to their folder.', red=True)
+    if importlib.util.find_spec('triton') is None:
+        terminalreporter.section('TRITON ABSENT', red=True, bold=True)
+        terminalreporter.write_line('Tests of the kernels for CUDA were SKIPPED. pip install triton: it interprets them on the '
+                                    'CPU.', red=True)

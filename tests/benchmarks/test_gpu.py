@@ -1,14 +1,13 @@
-import importlib.util
 import json
 
 import gpu
 import pytest
 import torch
 
-from genrec_pyg.ops import DEFAULT_BACKENDS, Adjacency, bipartite_adjacency
+from genrec_pyg.ops import BACKENDS, DEFAULT_BACKENDS, Adjacency, bipartite_adjacency, spmm
 
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-needs_triton = pytest.mark.skipif(importlib.util.find_spec('triton') is None, reason='TRITON IS NOT INSTALLED')
+needs_triton = pytest.mark.usefixtures('triton_works')
 
 
 @pytest.fixture
@@ -38,15 +37,38 @@ def test_back_end_is_set_within_and_restored_after(monkeypatch):
 def test_every_measurement_and_the_report(graph, tmp_path, monkeypatch):
     adj = bipartite_adjacency(graph, 12, 9, self_loops=True)
     known = Adjacency.from_edge_index(graph, size=(12, 9))
-    results = {**gpu.measure_products(adj, 1, 1, widths=(3,)), **gpu.measure_ranking(known, 1, 1, k=3, width=4, block=5),
+    results, left_out = gpu.measure_products(adj, 1, 1, widths=(3,))
+    results = {**results, **gpu.measure_ranking(known, 1, 1, k=3, width=4, block=5),
                **gpu.measure_flips(known, 1, 1, block=6), **gpu.measure_contrast(DEVICE, 1, 1, rows=(8,), width=4),
                **gpu.measure_training(adj, graph, 12, 1, 1, batch_size=16, steps=5)}
     assert len(results) == 4 + 1 + 2 + 1 + 1
     assert all(part['eager'][gpu.OURS]['median'] > 0 for part in results.values())
+    assert f'{gpu.OURS}, 3 launches' in results['product, d = 3, forward']['eager']
     document = {'device': 'a device', 'graph': 'demo', 'num_users': 12, 'num_items': 9, 'nnz': adj.nnz, 'longest_row': 5,
-                'repeats': 1, 'calls': 1, 'machine': gpu.machine(1), 'results': results}
+                'repeats': 1, 'calls': 1, 'machine': gpu.machine(1), 'results': results,
+                'left_out': {**left_out, 'slow product': 'no time'}}
     text = gpu.render(json.loads(json.dumps(document)))
-    assert '## Training step' in text and '| Triton |' in text
+    assert 'slow product: no time.' in text and '## Training step' in text and '| Triton |' in text
+
+
+@needs_triton
+def test_either_strategy_is_a_back_end_while_it_is_measured(graph):
+    adj = bipartite_adjacency(graph, 12, 9, self_loops=True)
+    x = torch.randn(21, 3, device=DEVICE)
+    with gpu.strategies() as names:
+        for name in names.values():
+            torch.testing.assert_close(spmm(adj, x, name), spmm(adj, x, 'scatter'))
+    assert not set(names.values()) & set(BACKENDS)
+
+
+def test_what_does_not_run_is_left_out_with_the_reason():
+    def broken(x):
+        raise RuntimeError('Not compiled with CUDA support\nat line 7')
+
+    found, left_out = gpu.runnable({'other': broken, 'square': torch.square}, torch.ones(2, 2))
+    assert list(found) == ['square'] and left_out['other'] == 'Not compiled with CUDA support'
+    with pytest.raises(RuntimeError, match='Not compiled'):
+        gpu.runnable({gpu.OURS: broken}, torch.ones(2, 2))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')

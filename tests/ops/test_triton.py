@@ -2,7 +2,6 @@
 
 Single precision is compared with formulas in double precision at a relative error of 1e-5, as for the kernels of the CPU.
 """
-import importlib.util
 import json
 import math
 import os
@@ -29,15 +28,12 @@ from genrec_pyg.ops import (
 )
 from genrec_pyg.ops.backends import triton_kernels
 
-if importlib.util.find_spec('triton') is None:
-    pytest.skip('TRITON IS NOT INSTALLED: no kernel for CUDA is tested (pip install triton)', allow_module_level=True)
-
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 CLOSE = {'rtol': 1e-5, 'atol': 1e-5}
 
 
 @pytest.fixture(autouse=True)
-def triton_is_the_default(monkeypatch):
+def triton_is_the_default(monkeypatch, triton_works):
     monkeypatch.setitem(DEFAULT_BACKENDS, DEVICE.type, 'triton')
 
 
@@ -98,6 +94,21 @@ def test_row_over_many_shares(strategy):
     out = spmm(adj, x)
     torch.testing.assert_close(plain(out[2]), plain(adj.value) @ plain(x), **CLOSE)
     assert not out[[0, 1, 3]].any()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available() or torch.cuda.mem_get_info()[0] < 30e9, reason='NO GPU with 30 GB')
+def test_tables_beyond_int32(strategy):
+    """More than 2^31 entries: every offset into a table must be computed in 64 bits."""
+    num_rows, channels = 2 ** 25 + 64, 64
+    x = torch.zeros(num_rows, channels, device=DEVICE)
+    x[-3:] = torch.arange(1.0, 4.0, device=DEVICE).unsqueeze(1)
+    row = torch.tensor([0, num_rows - 2, num_rows - 1])
+    adj = Adjacency.from_edge_index(torch.stack([row, torch.tensor([num_rows - 1, num_rows - 3, num_rows - 2])]),
+                                    torch.ones(3), (num_rows, num_rows)).to(DEVICE)
+    assert spmm(adj, x)[row.to(DEVICE), -1].tolist() == [3, 1, 2]
+    score, index = masked_topk(x[-2:], x, 3)
+    assert index[0].tolist() == [num_rows - 1, num_rows - 2, num_rows - 3] and score[0].tolist() == [384, 256, 128]
 
 
 def test_skew_decides_the_strategy(monkeypatch):

@@ -138,16 +138,21 @@ def _carry_kernel(rowptr_ptr, colptr_ptr, carry_ptr, out_ptr, num_rows, length, 
 
 
 def spmm(rowptr: Tensor, col: Tensor, value: Optional[Tensor], size: tuple[int, int], x: Tensor, add: Optional[Tensor] = None,
-         scale: float = 1.0) -> Tensor:
-    r"""The :class:`~genrec_pyg.ops.backends.Kernel` of Triton. Equal inputs give equal bits: no sum is atomic.
+         scale: float = 1.0, balanced: Optional[bool] = None) -> Tensor:
+    r"""The :class:`~genrec_pyg.ops.backends.Kernel` of Triton. Equal inputs give equal bits: no sum is atomic, and no block
+    size is chosen by timing.
 
     Patterns without a long row take one program per row. Else the walk over all rows and entries is cut into equal shares,
     one per program, and a second launch completes the rows that lie in several.
 
+    Args:
+        rowptr, col, value, size, x, add, scale: As a :class:`~genrec_pyg.ops.backends.Kernel` takes them.
+        balanced: Whether programs take equal shares; :obj:`None` decides by the longest row, which is read once per pattern.
+
     Raises:
         ConfigError: If ``x`` is not on a GPU and the kernels are not interpreted.
     """
-    return _product(rowptr, col, value, None, size, x, add, scale)
+    return _product(rowptr, col, value, None, size, x, add, scale, balanced)
 
 
 def normalized_spmm(rowptr: Tensor, col: Tensor, colptr: Tensor, size: tuple[int, int], x: Tensor,
@@ -171,7 +176,7 @@ def normalized_spmm(rowptr: Tensor, col: Tensor, colptr: Tensor, size: tuple[int
 
 
 def _product(rowptr: Tensor, col: Tensor, value: Optional[Tensor], colptr: Optional[Tensor], size: tuple[int, int], x: Tensor,
-             add: Optional[Tensor], scale: float) -> Tensor:
+             add: Optional[Tensor], scale: float, balanced: Optional[bool] = None) -> Tensor:
     channels, length = x.size(1), size[0] + col.numel()
     out = x.new_empty(size[0], channels)
     if out.numel() == 0:
@@ -181,7 +186,7 @@ def _product(rowptr: Tensor, col: Tensor, value: Optional[Tensor], colptr: Optio
     sizes = {'BLOCK_D': block, 'num_warps': 1 if block <= 64 else 2}
     num_blocks = triton.cdiv(channels, block)
     with on_device_of(x, _row_kernel):
-        if not _is_skewed(rowptr):
+        if not (_is_skewed(rowptr) if balanced is None else balanced):
             _row_kernel[size[0], num_blocks](rowptr, col, value, colptr, x, add, out, channels, float(scale),
                                              BLOCK_E=_BLOCK_EDGES, **sizes)
             return out
