@@ -90,5 +90,5 @@ def pytest_terminal_summary(terminalreporter):
                                     'GENREC_TEST_DATA to their folder.', red=True)
     if importlib.util.find_spec('triton') is None:
         terminalreporter.section('TRITON ABSENT', red=True, bold=True)
-        terminalreporter.write_line('Tests of the kernels for CUDA were SKIPPED. pip install triton: it interprets them on the '
-                                    'CPU.', red=True)
+        terminalreporter.write_line('Tests of the kernels for CUDA were SKIPPED. Install triton, which interprets them on '
+                                    'the CPU.', red=True)
