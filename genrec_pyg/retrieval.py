@@ -180,11 +180,6 @@ class ApproximateIndex:
         return f'{self.__class__.__name__}({tuple(self.item.shape)}, num_cells={self.num_cells}, num_probes={self.num_probes})'
 
 
-def has_embeddings(model: Recommender) -> bool:
-    r"""Whether the scores of ``model`` are inner products of its embeddings."""
-    return type(model).embed is not Recommender.embed and type(model).score is Recommender.score
-
-
 @torch.no_grad()
 def make_search(model: Recommender, index: str = 'exact', num_cells: Optional[int] = None, num_probes: int = 16) -> Search:
     r"""Search for users by number. Embeddings are computed now; a model without them scores when it is asked.
@@ -200,7 +195,7 @@ def make_search(model: Recommender, index: str = 'exact', num_cells: Optional[in
     """
     if index not in INDEXES:
         raise ConfigError(f"index: got {index!r}, accepted are {', '.join(map(repr, INDEXES))}")
-    if not has_embeddings(model):
+    if not model.has_embeddings:
         if index != 'exact':
             raise ConfigError(f"index: got {index!r} for {type(model).__name__}, whose scores are no inner products of "
                               "embeddings; accepted is 'exact'")

@@ -9,7 +9,7 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import EASE, GenRec, Recommender
 from genrec_pyg.ops import Adjacency
 from genrec_pyg.recommend import main, top_items
-from genrec_pyg.retrieval import ApproximateIndex, ExactIndex, has_embeddings, make_search, retrieve
+from genrec_pyg.retrieval import ApproximateIndex, ExactIndex, make_search, retrieve
 from genrec_pyg.train import main as train
 
 needs_faiss = pytest.mark.skipif(importlib.util.find_spec('faiss') is None,
@@ -121,7 +121,7 @@ class Bilinear(Recommender):
 
 
 def test_only_inner_products_are_indexed(demo_data):
-    assert not has_embeddings(Bilinear(demo_data)) and not has_embeddings(EASE(demo_data))
+    assert not Bilinear(demo_data).has_embeddings and not EASE(demo_data).has_embeddings
     for model in (Bilinear(demo_data), EASE(demo_data)):
         with pytest.raises(ConfigError, match=f"index: got 'approximate' for {type(model).__name__}, .*accepted is 'exact'"):
             make_search(model, 'approximate')

@@ -19,7 +19,7 @@ from torch_geometric.metrics import (
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import ITEM, USER, split_edges
 from genrec_pyg.nn.models import Recommender
-from genrec_pyg.ops import Adjacency, rows_per_block, topk_excluding
+from genrec_pyg.ops import Adjacency, rows_per_block
 from genrec_pyg.processes import ALONE, Processes
 
 #: ``validation``: selection on validation, training and validation items masked at test. ``published``: selection on test,
@@ -87,7 +87,7 @@ class Evaluator:
         parts = []
         with model.cached_embeddings():
             for user in self.user.split(self.batch_size):
-                parts.append(topk_excluding(model.score(user), self.ks[-1], *self.known.select_rows(user)))
+                parts.append(model.top_k(user, self.ks[-1], *self.known.select_rows(user)))
         score, item = (torch.cat(column) for column in zip(*parts))
         return score, item
 

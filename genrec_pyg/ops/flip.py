@@ -80,13 +80,16 @@ def sample_flips(rowptr: Tensor, col: Tensor, num_cols: int, p01: Tensor, p10: T
     """
     rowptr, col = rowptr.long(), col.long()
     num_rows = rowptr.numel() - 1
-    for name, probability in (('p01', p01), ('p10', p10)):
+    rates = {'p01': p01, 'p10': p10}
+    for name, probability in rates.items():
         if probability.shape != (num_rows, ):
             raise ConfigError(f'{name}: got shape {tuple(probability.shape)}, accepted is one probability per row, '
                               f'({num_rows},)')
-        if not bool(((probability >= 0) & (probability <= 1)).all()):
-            raise ConfigError(f'{name}: got {float(probability.min())} to {float(probability.max())}, accepted are '
-                              'probabilities from 0 to 1')
+    valid = torch.stack([((probability >= 0) & (probability <= 1)).all() for probability in rates.values()])
+    if not bool(valid.all()):  # both at once: on a GPU every look waits for the device
+        name = next(name for name, is_valid in zip(rates, valid.tolist()) if not is_valid)
+        raise ConfigError(f'{name}: got {float(rates[name].min())} to {float(rates[name].max())}, accepted are probabilities '
+                          'from 0 to 1')
     if prefers_triton(col):
         return triton_kernels().sample_flips(rowptr, col, num_cols, p01, p10, generator)
     row = torch.repeat_interleave(rowptr.diff(), output_size=col.numel())

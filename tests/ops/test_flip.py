@@ -112,10 +112,11 @@ def test_generator_makes_it_repeatable():
     assert torch.equal(first[1], second[1])
 
 
-@pytest.mark.parametrize('p01', [torch.tensor([0.1, 1.1, 0.0]), torch.tensor([0.1, float('nan'), 0.0]), torch.tensor([0.1])])
-def test_probabilities_are_checked(p01):
-    with pytest.raises(ConfigError, match='p01: got .*accepted'):
-        sample_flips(*csr(DENSE), 8, p01, torch.zeros(3))
+@pytest.mark.parametrize('name', ['p01', 'p10'])
+@pytest.mark.parametrize('rate', [torch.tensor([0.1, 1.1, 0.0]), torch.tensor([0.1, float('nan'), 0.0]), torch.tensor([0.1])])
+def test_probabilities_are_checked(name, rate):
+    with pytest.raises(ConfigError, match=f'{name}: got .*accepted'):
+        sample_flips(*csr(DENSE), 8, **{'p01': torch.zeros(3), 'p10': torch.zeros(3), name: rate})
 
 
 def test_released_probability_at_the_ends():

@@ -26,7 +26,7 @@ class SparseRows(NamedTuple):
 
     def row(self) -> Tensor:
         r"""Row of every one ``[nnz]``."""
-        return torch.repeat_interleave(self.count())
+        return torch.repeat_interleave(self.count(), output_size=self.col.numel())
 
     def count(self) -> Tensor:
         r"""Ones per row ``[B]``, int64."""

@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph, training_graph
 from genrec_pyg.nn.module import GraphModule
+from genrec_pyg.ops import masked_topk, topk_excluding
 
 
 class Recommender(GraphModule):
@@ -49,6 +50,11 @@ class Recommender(GraphModule):
         r"""Number of items ``I``."""
         return self.graph.num_items
 
+    @property
+    def has_embeddings(self) -> bool:
+        r"""Whether scores are inner products of embeddings."""
+        return type(self).embed is not Recommender.embed and type(self).score is Recommender.score
+
     def reset_parameters(self) -> None:
         r"""Draws all learnable parameters anew."""
 
@@ -75,6 +81,24 @@ class Recommender(GraphModule):
         if rows.dim() == 3:
             return (rows @ items.t()).amax(dim=1)
         return rows @ items.t()
+
+    def top_k(self, user: Tensor, k: int, rowptr: Optional[Tensor] = None,
+              col: Optional[Tensor] = None) -> tuple[Tensor, Tensor]:
+        r"""Scores and items of the ``k`` largest entries of :meth:`score` that are not excluded.
+
+        Args:
+            user: Users ``[B]``.
+            k: Items per user.
+            rowptr: Row offsets ``[B + 1]`` of items to leave out.
+            col: Items to leave out.
+
+        Returns:
+            As :func:`genrec_pyg.ops.topk_excluding`.
+        """
+        if not self.has_embeddings or self._cached is None or self._cached[0].dim() == 3:
+            return topk_excluding(self.score(user), k, rowptr, col)
+        users, items = self._cached
+        return masked_topk(users[user], items, k, rowptr, col)
 
     @contextmanager
     def cached_embeddings(self) -> Iterator[None]:

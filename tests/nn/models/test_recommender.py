@@ -1,8 +1,11 @@
+import contextlib
+
 import pytest
 import torch
 
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.models import Recommender
+from genrec_pyg.ops import topk_excluding
 
 GRAPH = TrainingGraph(2, 3, torch.tensor([[0, 1], [0, 2]]))
 
@@ -26,6 +29,29 @@ def test_several_interests_take_the_best():
     users = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 0.0]]])
     model = Fixed(users, torch.tensor([[3.0, 1.0], [-1.0, 5.0], [-1.0, -2.0]]))
     assert model.score(torch.tensor([0, 1])).tolist() == [[3, 5, -1], [6, 0, 0]]
+
+
+@pytest.mark.parametrize('interests', [1, 2])
+@pytest.mark.parametrize('cached', [True, False])
+def test_best_items_are_those_of_the_scores(interests, cached):
+    users, items = torch.randn(2, interests, 4).squeeze(1), torch.randn(3, 4)
+    model, user = Fixed(users, items), torch.tensor([1, 0])
+    excluded = torch.tensor([0, 1, 1]), torch.tensor([2])
+    expected = topk_excluding(model.score(user), 2, *excluded)
+    with model.cached_embeddings() if cached else contextlib.nullcontext():
+        found = model.top_k(user, 2, *excluded)
+    assert torch.equal(found[1], expected[1]) and torch.allclose(found[0], expected[0])
+    assert 2 not in found[1][0] and model.calls == 2
+
+
+def test_best_items_of_scores_of_ones_own():
+    class Reversed(Fixed):
+        def score(self, user):
+            return -super().score(user)
+
+    model = Reversed(torch.eye(2), torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]))
+    with model.cached_embeddings():
+        assert model.top_k(torch.tensor([0]), 1)[1].item() == 0
 
 
 def test_cached_embeddings_compute_once_and_leave_the_mode_alone():
