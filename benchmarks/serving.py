@@ -25,7 +25,7 @@ from torch import Tensor
 from genrec_pyg.exceptions import ConfigError, GenRecError
 from genrec_pyg.graph import split_edges
 from genrec_pyg.ops import Adjacency
-from genrec_pyg.retrieval import ApproximateIndex, ExactIndex, Index, has_embeddings, retrieve
+from genrec_pyg.retrieval import ApproximateIndex, ExactIndex, Index, retrieve
 from genrec_pyg.run import load_run
 
 HERE = Path(__file__).resolve().parent
@@ -73,7 +73,7 @@ def embeddings_of_run(folder: str, root: Optional[str], num_users: int) -> tuple
         ConfigError: If its model has no embeddings.
     """
     config, data, model = load_run(folder, root, 'cpu')
-    if not has_embeddings(model):
+    if not model.has_embeddings:
         raise ConfigError(f'--run: {config.model} has no embeddings, accepted is a run of a model that has')
     users, items = model.embed()
     known = Adjacency.from_edge_index(split_edges(data, 'train'), size=(model.num_users, model.num_items))
