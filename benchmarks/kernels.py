@@ -31,7 +31,7 @@ from torch_geometric.nn import LGConv
 
 from genrec_pyg.datasets import load_dataset
 from genrec_pyg.graph import TrainingGraph, training_graph
-from genrec_pyg.ops import Adjacency, bipartite_adjacency, layer_mean, masked_topk, sample_negatives, spmm
+from genrec_pyg.ops import Adjacency, NegativeSampler, bipartite_adjacency, layer_mean, masked_topk, spmm
 from genrec_pyg.transforms import ReorderNodes
 from genrec_pyg.transforms.reorder_nodes import METHODS
 
@@ -208,8 +208,10 @@ def measure_negatives(graph: TrainingGraph, repeats: int) -> dict[str, dict]:
                 drawn[place] = np.random.randint(graph.num_items)
         return torch.from_numpy(drawn)
 
+    sample = NegativeSampler(adjacency.rowptr, adjacency.col, graph.num_items)
+
     def sampler() -> Tensor:
-        negative, valid = sample_negatives(user, adjacency.rowptr, adjacency.col, graph.num_items)
+        negative, valid = sample(user)
         return negative[valid]
 
     candidates = {OURS: sampler, 'loop over pairs, Python sets': loop, 'loop over pairs, scipy dok_matrix': sparse_loop}
