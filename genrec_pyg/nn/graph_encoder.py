@@ -94,6 +94,7 @@ class MultimodalGraphEncoder(GraphModule):
             name: knn_adjacency(modality.item_features(), num_neighbors) for name, modality in graph.modalities.items()
         }
 
+        self._merged: Optional[tuple[Adjacency, Adjacency, Adjacency]] = None  # both graphs and their sum
         self.user_embedding = Parameter(torch.empty(graph.num_users, hidden_channels))
         self.item_embedding = Parameter(torch.empty(graph.num_items, hidden_channels))
         self.view_logits = Parameter(torch.empty(2))
@@ -128,9 +129,15 @@ class MultimodalGraphEncoder(GraphModule):
         if generated is None:
             return self.conv(x, self.adjacency)
         if self.merge == 'sum':
-            return self.conv(x, self.adjacency + generated)
+            return self.conv(x, self._sum(generated))
         observed_weight, generated_weight = self.view_logits.softmax(dim=0)
         return observed_weight * self.conv(x, self.adjacency) + generated_weight * self.conv(x, generated)
+
+    def _sum(self, generated: Adjacency) -> Adjacency:
+        # Sorting all entries anew in every step would cost more than the propagation, and would wait for a GPU.
+        if self._merged is None or self._merged[0] is not self.adjacency or self._merged[1] is not generated:
+            self._merged = self.adjacency, generated, self.adjacency + generated
+        return self._merged[2]
 
     def modality_views(self, encoded: dict[str, Tensor]) -> Tensor:
         r"""Views ``[M, N, d]`` of the modalities: item graphs first, then users as the normalised sum of their items."""

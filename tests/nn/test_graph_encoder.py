@@ -4,7 +4,7 @@ import torch
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import Modality, TrainingGraph
 from genrec_pyg.nn.graph_encoder import MultimodalGraphEncoder
-from genrec_pyg.ops import bipartite_adjacency
+from genrec_pyg.ops import Adjacency, bipartite_adjacency
 
 U, I, D = 5, 6, 4
 EDGES = torch.tensor([[0, 0, 1, 1, 2, 3], [0, 1, 1, 2, 3, 4]])  # user 4 and item 5 have no edge
@@ -69,6 +69,21 @@ def test_merge_by_sum_propagates_over_the_sum_of_both_graphs():
     x = torch.cat([encoder.user_embedding, encoder.item_embedding])
     expected = (x + (normalised_loops() + dense(generated)) @ x) / 2
     assert torch.allclose(encoder(generated).content, expected, atol=1e-7)
+    assert torch.equal(encoder(generated).content, encoder(generated).content)
+    other = bipartite_adjacency(torch.tensor([[1], [2]]), U, I, self_loops=True)
+    assert torch.allclose(encoder(other).content, (x + (normalised_loops() + dense(other)) @ x) / 2, atol=1e-7)
+    encoder.float()
+    assert encoder(generated.to(torch.float)).content.dtype == torch.float
+
+
+def test_the_sum_of_both_graphs_is_made_once(monkeypatch):
+    encoder = MultimodalGraphEncoder(make_graph(), D, merge='sum')
+    generated = bipartite_adjacency(torch.tensor([[0, 4], [3, 5]]), U, I, self_loops=True)
+    made = []
+    monkeypatch.setattr(Adjacency, '__add__', lambda self, other: made.append(other) or self)
+    for graph in (generated, generated, generated.with_value(generated.value)):
+        encoder(graph)
+    assert len(made) == 2
 
 
 @pytest.mark.parametrize('names', [(), ('image',), ('image', 'text'), ('image', 'text', 'audio')])

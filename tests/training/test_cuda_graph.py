@@ -142,10 +142,13 @@ def test_waits_are_noticed():
 
 
 # HCCF draws the edges of its graph anew in every step, and their number decides the sizes of what follows.
-@pytest.mark.parametrize('name', [name for name in MODELS if get_model(name).trainable and name != 'HCCF'])
-def test_no_step_waits_for_the_device(name, data):
+TRAINABLE = [name for name in MODELS if get_model(name).trainable and name != 'HCCF']
+
+
+@pytest.mark.parametrize('name,options', [*((name, {}) for name in TRAINABLE), ('GenRec', {'merge': 'sum', 'keep': 0.5})])
+def test_no_step_waits_for_the_device(name, options, data):
     """After the first steps of an epoch, whose layouts are kept, a step reads nothing back: so it can be recorded."""
-    model = get_model(name)(data)
+    model = get_model(name)(data, **options)
     trainer = Trainer(device='cpu', **QUIET)
     optimizer = trainer.make_optimizer(model)
     model.train()
