@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.loader import Triples
+from genrec_pyg.nn.models import GenRec
 from genrec_pyg.ops import (
     DEFAULT_BACKENDS,
     Adjacency,
@@ -350,6 +352,79 @@ def test_contrast_outside_the_kernel_takes_the_other_way():
         positive = torch.arange(3)
         loss = info_nce(x.to(DEVICE), y.to(DEVICE), 0.5)
         torch.testing.assert_close(plain(loss), plain_contrast(x.double(), y.double(), 0.5, positive), **CLOSE)
+
+
+def launches(monkeypatch):
+    """A list that grows with every launch of a kernel."""
+    found = []
+    for name in ('contrast', 'flip', 'spmm', 'topk'):
+        module = sys.modules[f'genrec_pyg.ops.triton.{name}']
+        prepare = module.on_device_of
+        monkeypatch.setattr(module, 'on_device_of', lambda x, kernel, prepare=prepare: found.append(x) or prepare(x, kernel))
+    return found
+
+
+def every_call():
+    """Every operation of genrec_pyg.ops that has a kernel."""
+    _, adj = skewed(9, 9)
+    x, rate = torch.randn(9, 4, device=DEVICE), torch.full((2,), 0.4, device=DEVICE)
+    _, rowptr, col = binary(2, 9)
+    return {'spmm': lambda: spmm(adj, x), 'layer_mean': lambda: layer_mean(adj, x, 2),
+            'normalized_layer_mean': lambda: normalized_layer_mean(adj, x, 2), 'masked_topk': lambda: masked_topk(x, x, 3),
+            'flip_dense': lambda: flip_dense(torch.ones(2, 9, device=DEVICE), rate, rate),
+            'sample_flips': lambda: sample_flips(rowptr, col, 9, rate, rate), 'info_nce': lambda: info_nce(x, x + 1, 0.5)}
+
+
+def test_the_default_back_end_decides_who_computes(monkeypatch):
+    calls = every_call()
+    found = launches(monkeypatch)
+    for name, call in calls.items():
+        found.clear()
+        call()
+        assert found, name
+    monkeypatch.setitem(DEFAULT_BACKENDS, DEVICE.type, 'csr')
+    found.clear()
+    for call in calls.values():
+        call()
+    assert not found
+
+
+def test_a_model_learns_the_same_from_either_back_end(tiny_graph, monkeypatch):
+    model = GenRec(tiny_graph, hidden_channels=8, dropout=0.0, clusters=2, denoiser_rank=2, interest_weight=0.0).to(DEVICE)
+    model.start_epoch(0)
+    batch = Triples(*(torch.tensor(ids, device=DEVICE) for ids in ([0, 1, 2, 4], [0, 3, 2, 5], [4, 0, 5, 1])))
+    found = launches(monkeypatch)
+    gradients = {}
+    for backend in ('csr', 'triton'):
+        monkeypatch.setitem(DEFAULT_BACKENDS, DEVICE.type, backend)
+        assert not found
+        loss = sum(model.loss(batch).values())
+        gradients[backend] = [loss.detach(), *torch.autograd.grad(loss, list(model.trained_parameters()), allow_unused=True)]
+    assert found
+    for a, b in zip(*gradients.values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_without_triton_everything_takes_the_other_way():
+    code = """
+import sys
+sys.modules['triton'] = None
+import torch
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.ops import DEFAULT_BACKENDS, Adjacency, spmm
+assert DEFAULT_BACKENDS['cuda'] == 'csr'
+adj = Adjacency.from_edge_index(torch.tensor([[0], [1]]), size=(2, 2))
+assert spmm(adj, torch.ones(2, 1)).tolist() == [[1], [0]]
+try:
+    spmm(adj, torch.ones(2, 1), 'triton')
+except ConfigError as error:
+    assert 'is not installed' in str(error)
+else:
+    raise AssertionError
+"""
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
+    run = subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
 
 
 def test_tensors_of_the_cpu_need_the_interpreter(monkeypatch):
