@@ -237,7 +237,7 @@ class Trainer:
                     totals[name] = totals.get(name, 0) + value * size
                 seen += size
                 bar.update(size)
-                if bar.n % (16 * size) < size:  # reading a loss waits for the device
+                if self.progress and seen % (16 * size) < size:  # reading a loss waits for the device
                     bar.set_postfix(loss=f'{float(sum(terms.values())):.4f}')
         losses = {name: value / max(seen, 1) for name, value in self.distributed.means(totals).items()}
         for name, value in losses.items():

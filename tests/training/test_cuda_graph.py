@@ -161,6 +161,20 @@ def test_no_step_waits_for_the_device(name, options, data):
     assert not waits.found
 
 
+def test_an_epoch_waits_no_more_often_for_more_batches(data):
+    """Without a progress bar: it shows losses, which must be read."""
+    waited = []
+    for batch_size in (16, 64):
+        model = LightGCN(data, hidden_channels=8)
+        trainer = Trainer(device='cpu', **{**QUIET, 'batch_size': batch_size})
+        optimizer = trainer.make_optimizer(model)
+        loader = InteractionLoader(model.graph, batch_size=batch_size)
+        with Waits() as waits:
+            trainer._epoch(model, loader, optimizer, 0)
+        waited.append(waits.found.count('_local_scalar_dense'))
+    assert waited[0] == waited[1]
+
+
 @pytest.mark.gpu
 @needs_gpu
 def test_recorded_training_on_a_gpu(data):
