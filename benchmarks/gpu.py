@@ -9,7 +9,7 @@ Every candidate is compared with a plain formula first. A measurement is a numbe
 candidates take turns. *Eager* is the time of a call as a program sees it, in which small kernels wait for their launches;
 *device* is the time of the same call replayed from a CUDA graph, where it can be recorded. Rates follow from a model of the
 work given beside each table, not from counters: gathered rows that come out of the cache count, so they may exceed what the
-memory delivers.
+memory delivers. Last come epochs of the trainer on a small graph, with and without ``cuda_graph``.
 """
 from __future__ import annotations
 
@@ -36,10 +36,13 @@ from kernels import (
     value_and_gradient,
 )
 from torch import Tensor
+from torch_geometric.data import HeteroData
 
-from genrec_pyg.datasets import load_dataset
+from genrec_pyg.datasets import demo_graph, load_dataset
+from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import training_graph
 from genrec_pyg.nn.losses import bpr_loss
+from genrec_pyg.nn.models import get_model
 from genrec_pyg.ops import (
     BACKENDS,
     DEFAULT_BACKENDS,
@@ -55,6 +58,7 @@ from genrec_pyg.ops import (
     topk_excluding,
 )
 from genrec_pyg.ops.backends import triton_kernels
+from genrec_pyg.training import Trainer
 from genrec_pyg.training.cuda_graph import Recorder
 
 HERE = Path(__file__).resolve().parent
@@ -352,6 +356,23 @@ def measure_training(adj: Adjacency, edge_index: Tensor, num_users: int, repeats
     return {f'training step, batch {batch_size}, 2 layers, d = 64': {'work': 1e9, 'unit': 'steps/s', **times}}
 
 
+def measure_epochs(data: HeteroData, device: torch.device, epochs: int, batch_size: int = 1024) -> dict[str, dict]:
+    r"""Epochs of the trainer on a small graph, where launches cost more than kernels: step by step, and on a GPU with the step
+    recorded in each epoch. A recorded epoch includes its recording."""
+    results = {}
+    for name in ('LightGCN', 'GenRec'):
+        seconds = {}
+        for cuda_graph in (False, True) if device.type == 'cuda' else (False, ):
+            trainer = Trainer(epochs=epochs + 1, batch_size=batch_size, patience=0, eval_every=epochs + 1, device=str(device),
+                              cuda_graph=cuda_graph, progress=False)
+            history = trainer.fit(get_model(name)(data), data).history[1:]  # kernels are compiled in the first epoch
+            seconds['recorded' if cuda_graph else 'step by step'] = summary([record['seconds'] for record in history])
+        num_edges = int(data['user', 'interacts', 'item'].train_mask.sum())
+        results[f'epoch of {name}, {num_edges} interactions, batch {batch_size}'] = {
+            'work': num_edges * 1e9, 'unit': 'interactions/s', 'eager': seconds, 'device': {}}
+    return results
+
+
 def render(document: Mapping[str, object]) -> str:
     r"""The report as Markdown."""
     sections = []
@@ -384,7 +405,7 @@ product.{left_out}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     r"""Entry point."""
-    parser = argparse.ArgumentParser(description='Times the Triton kernels of genrec_pyg.ops on a GPU.')
+    parser = argparse.ArgumentParser(description='Times the Triton kernels of genrec_pyg.ops and recorded training on a GPU.')
     parser.add_argument('--root', type=Path, help='folder that holds the data sets')
     parser.add_argument('--dataset', help='data set: a folder under the root; a random graph by default')
     parser.add_argument('--users', type=int, default=100_000, help='users of the random graph')
@@ -402,6 +423,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
     if not torch.cuda.is_available():
         logger.error('gpu.py: torch finds no CUDA device; this benchmark needs one, kernels.py measures the CPU')
+        return 1
+    try:
+        triton_kernels()
+    except ConfigError as error:
+        logger.error('gpu.py: %s', error)
         return 1
     device = torch.device('cuda')
     torch.manual_seed(0)
@@ -426,7 +452,8 @@ def run(args: argparse.Namespace, device: torch.device, name: str) -> dict[str, 
     results, left_out = measure_products(adj, args.repeats, args.calls)
     results = {**results, **measure_ranking(known, args.repeats, few),
                **measure_flips(known, args.repeats, few), **measure_contrast(device, args.repeats, few),
-               **measure_training(adj, edge_index, num_users, args.repeats, args.calls)}
+               **measure_training(adj, edge_index, num_users, args.repeats, args.calls),
+               **measure_epochs(demo_graph(), device, args.repeats)}
     return {'device': name, 'graph': args.dataset or 'Random graph', 'num_users': num_users, 'num_items': num_items,
             'nnz': adj.nnz, 'longest_row': int(adj.row_degree().max()), 'repeats': args.repeats, 'calls': args.calls,
             'machine': description, 'left_out': left_out, 'results': results}

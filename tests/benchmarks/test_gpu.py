@@ -4,6 +4,8 @@ import gpu
 import pytest
 import torch
 
+from genrec_pyg.datasets import demo_graph
+from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops import BACKENDS, DEFAULT_BACKENDS, Adjacency, bipartite_adjacency, spmm
 
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
@@ -12,7 +14,7 @@ needs_triton = pytest.mark.usefixtures('triton_works')
 
 @pytest.fixture
 def graph():
-    return gpu.random_graph(12, 9, 30).to(DEVICE)
+    return gpu.random_graph(5, 4, 10).to(DEVICE)
 
 
 def test_random_graph_is_skewed_and_without_repeats():
@@ -35,26 +37,28 @@ def test_back_end_is_set_within_and_restored_after(monkeypatch):
 
 @needs_triton
 def test_every_measurement_and_the_report(graph, tmp_path, monkeypatch):
-    adj = bipartite_adjacency(graph, 12, 9, self_loops=True)
-    known = Adjacency.from_edge_index(graph, size=(12, 9))
+    adj = bipartite_adjacency(graph, 5, 4, self_loops=True)
+    known = Adjacency.from_edge_index(graph, size=(5, 4))
     results, left_out = gpu.measure_products(adj, 1, 1, widths=(3,))
     results = {**results, **gpu.measure_ranking(known, 1, 1, k=3, width=4, block=5),
                **gpu.measure_flips(known, 1, 1, block=6), **gpu.measure_contrast(DEVICE, 1, 1, rows=(8,), width=4),
-               **gpu.measure_training(adj, graph, 12, 1, 1, batch_size=16, steps=5)}
+               **gpu.measure_training(adj, graph, 5, 1, 1, batch_size=16, steps=3)}
     assert len(results) == 4 + 1 + 2 + 1 + 1
     assert all(part['eager'][gpu.OURS]['median'] > 0 for part in results.values())
+    results.update(gpu.measure_epochs(demo_graph(num_users=60, num_items=40, num_clusters=4), DEVICE, 1))
     assert f'{gpu.OURS}, 3 launches' in results['product, d = 3, forward']['eager']
-    document = {'device': 'a device', 'graph': 'demo', 'num_users': 12, 'num_items': 9, 'nnz': adj.nnz, 'longest_row': 5,
+    document = {'device': 'a device', 'graph': 'demo', 'num_users': 5, 'num_items': 4, 'nnz': adj.nnz, 'longest_row': 5,
                 'repeats': 1, 'calls': 1, 'machine': gpu.machine(1), 'results': results,
                 'left_out': {**left_out, 'slow product': 'no time'}}
     text = gpu.render(json.loads(json.dumps(document)))
-    assert 'slow product: no time.' in text and '## Training step' in text and '| Triton |' in text
+    assert '## Epoch of GenRec' in text and 'slow product: no time.' in text
+    assert '## Training step' in text and '| Triton |' in text
 
 
 @needs_triton
 def test_either_strategy_is_a_back_end_while_it_is_measured(graph):
-    adj = bipartite_adjacency(graph, 12, 9, self_loops=True)
-    x = torch.randn(21, 3, device=DEVICE)
+    adj = bipartite_adjacency(graph, 5, 4, self_loops=True)
+    x = torch.randn(9, 3, device=DEVICE)
     with gpu.strategies() as names:
         for name in names.values():
             torch.testing.assert_close(spmm(adj, x, name), spmm(adj, x, 'scatter'))
@@ -82,3 +86,12 @@ def test_bad_usage(flags, capsys):
     with pytest.raises(SystemExit) as error:
         gpu.main(flags)
     assert error.value.code == 2 and f'{flags[0]}: got {flags[1]}' in capsys.readouterr().err
+
+
+def test_without_triton_it_says_so(caplog, monkeypatch):
+    def missing():
+        raise ConfigError('triton is not installed')
+
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(gpu, 'triton_kernels', missing)
+    assert gpu.main([]) == 1 and 'triton is not installed' in caplog.text
