@@ -17,6 +17,7 @@ NAMES = [name for name in MODELS if name not in OTHERS]
 CONTENT = {'CLCRec', 'MMGCL'}
 #: Small settings.
 SMALL: dict[str, dict] = {
+    'CLCRec': dict(num_negatives=4),
     'HCCF': dict(num_hyperedges=6, detach=False),  # a detached side has no gradient to compare with differences
     'NCL': dict(warmup=1, num_clusters=3, structure_weight=0.1, prototype_weight=0.1),
 }

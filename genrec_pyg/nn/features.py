@@ -1,0 +1,64 @@
+r"""Frozen item features as models take them, and their projection."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Linear
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.ops import unit_rows
+
+
+class ItemFeatures(NamedTuple):
+    r"""Features ``x`` ``[I, d_m]`` of one modality, zero where an item lacks it, and who has it, ``present`` ``[I, 1]``."""
+    x: Tensor
+    present: Tensor
+
+
+def item_features(graph: TrainingGraph, normalize: bool = True) -> dict[str, ItemFeatures]:
+    r"""Features per modality and item; several nodes of an item are averaged.
+
+    Args:
+        graph: Training graph.
+        normalize: Whether rows are l2-normalised.
+    """
+    found = {}
+    for name, modality in graph.modalities.items():
+        x = modality.item_features()
+        found[name] = ItemFeatures(unit_rows(x) if normalize else x, modality.present().unsqueeze(1))
+    return found
+
+
+def require_modalities(graph: TrainingGraph, model: str) -> None:
+    r"""Raises :class:`~genrec_pyg.exceptions.ConfigError` if the graph has no modality."""
+    if not graph.modalities:
+        raise ConfigError(f'modalities: got none, accepted for {model} is a graph with at least one modality')
+
+
+class FeatureProjection(torch.nn.Module):
+    r"""Linear map of one modality, Xavier weights and zero bias; an item without the modality gets a zero row.
+
+    Args:
+        in_channels: Feature width ``d_m``.
+        out_channels: Embedding width ``d``.
+        bias: Whether there is a bias.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
+        super().__init__()
+        self.linear = Linear(in_channels, out_channels, bias=bias)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        r"""Weights Xavier uniform, bias zero."""
+        torch.nn.init.xavier_uniform_(self.linear.weight)
+        if self.linear.bias is not None:
+            torch.nn.init.zeros_(self.linear.bias)
+
+    def forward(self, features: ItemFeatures) -> Tensor:
+        r"""Maps features of items ``[n, d_m]`` to ``[n, d]``."""
+        out = self.linear(features.x)
+        return out if self.linear.bias is None else out * features.present
