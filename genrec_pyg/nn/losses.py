@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.ops import info_nce
+from genrec_pyg.ops import info_nce, unit_rows
 
 
 def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
@@ -69,6 +69,25 @@ def bank_contrast(first: Tensor, second: Tensor, index: Tensor, temperature: flo
     if symmetric:
         loss = (loss + info_nce(second[index], None, temperature, first, index)) / 2
     return loss
+
+
+def challenged_contrast(x: Tensor, y: Tensor, extra: Tensor, temperature: float, own: bool = False) -> Tensor:
+    r"""In-batch InfoNCE with one challenging negative made from every row (MMGCL: Yi et al., SIGIR 2022).
+
+    Args:
+        x: Anchors ``[n, d]``.
+        y: Positives ``[n, d]``; those of other rows are negatives.
+        extra: Challenging negatives ``[n, d]``, row ``j`` made from ``y`` row ``j``.
+        temperature: Temperature :math:`\tau`.
+        own: Whether anchor ``k`` meets row ``k`` of ``extra`` alone, or all but row ``k``.
+    """
+    x, y, extra = unit_rows(x), unit_rows(y), unit_rows(extra)
+    if own:
+        hard = (x * extra).sum(dim=1, keepdim=True)
+    else:
+        hard = (x @ extra.t()).fill_diagonal_(-torch.inf)
+    logits = torch.cat([x @ y.t(), hard], dim=1) / temperature
+    return F.cross_entropy(logits, torch.arange(x.size(0), device=x.device))
 
 
 def first_of_list(logits: Tensor, mask: Optional[Tensor] = None) -> Tensor:

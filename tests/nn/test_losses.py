@@ -5,7 +5,16 @@ import torch
 import torch.nn.functional as F
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.nn.losses import bank_contrast, batch_l2, bpr_loss, first_of_list, grouped_info_nce, squared_norm
+from genrec_pyg.nn.losses import (
+    bank_contrast,
+    batch_l2,
+    bpr_loss,
+    challenged_contrast,
+    first_of_list,
+    grouped_info_nce,
+    hinge_loss,
+    squared_norm,
+)
 
 
 def test_bpr_by_hand():
@@ -60,3 +69,18 @@ def test_first_of_list_by_hand():
     assert float(first_of_list(torch.zeros(1, 3), mask)) == pytest.approx(math.log(2))
     with pytest.raises(ConfigError, match='mask: got'):
         first_of_list(torch.zeros(1, 3), mask[:, :2])
+
+
+def test_hinge_by_hand():
+    rows = torch.tensor([[1.0], [1.0]])
+    assert float(hinge_loss(rows, torch.tensor([[2.0], [0.0]]), torch.tensor([[0.5], [1.0]]))) == pytest.approx(1.0)
+
+
+def test_challenging_negatives_by_hand():
+    bank = torch.eye(2)
+    plain = float(F.cross_entropy(bank[:1] @ bank.t() / 0.2, torch.tensor([0])))
+    assert plain == pytest.approx(0.0067, abs=5e-5)
+    same = challenged_contrast(bank, bank, bank, 0.2, own=True)  # the challenging negative equals the positive
+    assert float(same) == pytest.approx(0.6965, abs=1e-4)
+    # Of all but its own, the anchor meets the other row once more.
+    assert float(challenged_contrast(bank, bank, bank, 0.2)) == pytest.approx(math.log(1 + 2 * math.exp(-5)), abs=1e-6)

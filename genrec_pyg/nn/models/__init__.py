@@ -19,6 +19,7 @@ MODELS = {
     'NCL': 'ncl',
     'HCCF': 'hccf',
     'CLCRec': 'clcrec',
+    'MMGCL': 'mmgcl',
 }
 
 
