@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-PACKAGES = ('torch', 'torch_geometric', 'torch_scatter', 'torch_sparse', 'numpy', 'scipy', 'scikit-learn')
+PACKAGES = ('torch', 'torch_geometric', 'torch_scatter', 'torch_sparse', 'numpy', 'scipy', 'scikit-learn', 'faiss-cpu')
 THREAD_VARIABLES = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'NUMEXPR_NUM_THREADS')
 
 

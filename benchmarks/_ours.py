@@ -31,6 +31,7 @@ class OwnSystem:
     """
 
     def __init__(self, flags: Sequence[str]):
+        from genrec_pyg.allocator import keep_freed_memory
         from genrec_pyg.config import parse_train_arguments
         from genrec_pyg.evaluation import Evaluator
         from genrec_pyg.loader import InteractionLoader
@@ -38,6 +39,7 @@ class OwnSystem:
         from genrec_pyg.train import make_trainer
         from genrec_pyg.training import seed_everything
 
+        keep_freed_memory()  # as the command line does
         self.config = parse_train_arguments([*flags, '--device', 'cpu']).config
         data = make_data(self.config)
         seed_everything(self.config.seed)

@@ -3,9 +3,12 @@ r"""Times the sparse kernels, negative sampling and ranking of :mod:`genrec_pyg.
 .. code-block:: console
 
     python benchmarks/kernels.py --root DIR --dataset tiktok --threads 1
+    python benchmarks/kernels.py --dataset electronics-shaped --repeats 10    # generated, needs no data
 
 Before anything is timed, every candidate is compared with the plain formula. Candidates take turns; reported are medians
-and their ratio to the kernel of this package. All sparse candidates hold the same normalised user-item adjacency.
+and their ratio to the kernel of this package. All sparse candidates hold the same normalised user-item adjacency. The share of
+the copy bound is the time that the machine would take to copy what a product must move (indices and weights once, one row
+gathered per entry, the result once) over the time of our product; above 1, gathered rows came from a cache.
 """
 from __future__ import annotations
 
@@ -13,10 +16,14 @@ import argparse
 import logging
 import random
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import scipy.sparse as sp
 import torch
+from _graphs import SHAPES, zipf_graph
 from _measure import interleaved_seconds, machine, machine_line, markdown_table, summary, write_report
 from torch import Tensor
 from torch_geometric import EdgeIndex
@@ -25,6 +32,8 @@ from torch_geometric.nn import LGConv
 from genrec_pyg.datasets import load_dataset
 from genrec_pyg.graph import TrainingGraph, training_graph
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, layer_mean, masked_topk, sample_negatives, spmm
+from genrec_pyg.transforms import ReorderNodes
+from genrec_pyg.transforms.reorder_nodes import METHODS
 
 try:
     import torch_sparse
@@ -153,8 +162,26 @@ def measure_products(adj: Adjacency, repeats: int) -> dict[str, dict]:
     return results
 
 
+def copy_bandwidth(size: int = 2 ** 28, repeats: int = 7) -> float:
+    r"""Bytes per second, read and written, of copying ``size`` bytes."""
+    source = torch.zeros(size // 4)
+    target = torch.empty_like(source)
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        target.copy_(source)
+        seconds.append(time.perf_counter() - start)
+    return 2 * size / sorted(seconds)[repeats // 2]
+
+
+def product_bytes(adj: Adjacency, width: int) -> int:
+    r"""Bytes that a product with ``width`` float32 columns must move."""
+    layout = adj.rowptr.numel() * adj.rowptr.element_size() + adj.nnz * (adj.col.element_size() + 4)
+    return layout + 4 * width * (adj.nnz + adj.size[0])
+
+
 def measure_negatives(graph: TrainingGraph, repeats: int) -> dict[str, dict]:
-    r"""One negative per training edge: the vectorised sampler and a rejection loop over pairs."""
+    r"""One negative per training edge: the vectorised sampler and rejection loops over pairs."""
     user = graph.edge_index[0]
     adjacency = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
     seen = [set() for _ in range(graph.num_users)]
@@ -170,15 +197,36 @@ def measure_negatives(graph: TrainingGraph, repeats: int) -> dict[str, dict]:
             drawn.append(item)
         return torch.tensor(drawn)
 
+    rows, columns = graph.edge_index.numpy()
+    matrix = sp.coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(graph.num_users, graph.num_items)).todok()
+
+    def sparse_loop() -> Tensor:  # how public implementations look pairs up
+        drawn = np.empty(len(rows), dtype=np.int64)
+        for place, row in enumerate(rows):
+            drawn[place] = np.random.randint(graph.num_items)
+            while (row, drawn[place]) in matrix:
+                drawn[place] = np.random.randint(graph.num_items)
+        return torch.from_numpy(drawn)
+
     def sampler() -> Tensor:
         negative, valid = sample_negatives(user, adjacency.rowptr, adjacency.col, graph.num_items)
         return negative[valid]
 
-    for name, draw in (('sampler', sampler), ('loop', loop)):
+    candidates = {OURS: sampler, 'loop over pairs, Python sets': loop, 'loop over pairs, scipy dok_matrix': sparse_loop}
+    for name, draw in candidates.items():
         negative = draw().tolist()
         if len(negative) != user.numel() or any(item in seen[row] for row, item in zip(user.tolist(), negative)):
             raise AssertionError(f'{name}: a negative is missing or is a training item')
-    return condense(interleaved_seconds({OURS: sampler, 'Python loop over pairs': loop}, repeats))
+    return condense(interleaved_seconds(candidates, repeats, warmup=1))
+
+
+def measure_bound(adj: Adjacency, results: Mapping[str, dict], bandwidth: float) -> dict[str, float]:
+    r"""Share of the copy bound that our single products reach, by the label of the measurement."""
+    shares = {}
+    for width in WIDTHS:
+        label = next(name for name in results if name.startswith(f'product, d = {width}'))
+        shares[label] = product_bytes(adj, width) / bandwidth / results[label]['forward'][OURS]['median']
+    return shares
 
 
 def measure_ranking(graph: TrainingGraph, repeats: int, k: int = 20) -> dict[str, dict]:
@@ -218,8 +266,11 @@ def render(document: Mapping[str, object]) -> str:
         rows = [[name, f"{values['median'] * 1e3:.1f}", f"{values['times_ours']:.1f}"]
                 for name, values in document[key].items()]
         sections.append(f"## {title}\n\n{markdown_table(['candidate', 'ms', 'times ours'], rows)}")
+    bound = [[label, f'{share:.2f}'] for label, share in document['share_of_copy_bound'].items()]
+    sections.append(f"## Share of the copy bound\n\nCopying moves {document['copy_bandwidth'] / 1e9:.1f} GB/s (read and "
+                    f"written).\n\n{markdown_table(['forward', 'share'], bound)}")
     text = '\n\n'.join(sections)
-    return f"""# Kernels on {document['dataset']}
+    return f"""# Kernels on {document['dataset']}{', renumbered by ' + document['reorder'] if document['reorder'] else ''}
 
 {document['num_users']} users, {document['num_items']} items, {document['nnz']} non-zeros in the normalised adjacency. Medians
 of {document['repeats']} calls, candidates in turn, equality of values and gradients with the plain formula checked before.
@@ -233,8 +284,9 @@ of {document['repeats']} calls, candidates in turn, equality of values and gradi
 def main(arguments: Sequence[str] | None = None) -> int:
     r"""Entry point."""
     parser = argparse.ArgumentParser(description='Times the kernels of genrec_pyg.ops against their alternatives.')
-    parser.add_argument('--root', type=Path, required=True, help='folder that holds the data sets')
-    parser.add_argument('--dataset', default='tiktok', help='data set: a folder under the root')
+    parser.add_argument('--root', type=Path, default=Path('data'), help='folder that holds the data sets')
+    parser.add_argument('--dataset', default='tiktok', help=f"a folder under the root, or generated: {', '.join(SHAPES)}")
+    parser.add_argument('--reorder', choices=METHODS, help='renumber users and items first')
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--repeats', type=int, default=50, help='measured calls of each sparse product')
     parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/kernels-DATASET')
@@ -246,14 +298,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     description = machine(args.threads)
-    graph = training_graph(load_dataset(args.dataset, str(args.root)), [])
+    if args.dataset in SHAPES:
+        data = zipf_graph(*SHAPES[args.dataset], {}, held_out=0.0)
+    else:
+        data = load_dataset(args.dataset, str(args.root))
+    if args.reorder:
+        data = ReorderNodes(args.reorder)(data)
+    graph = training_graph(data, [])
     adj = bipartite_adjacency(graph.edge_index, graph.num_users, graph.num_items, self_loops=True)
     few = max(3, args.repeats // 10)
-    document = {'dataset': args.dataset, 'num_users': graph.num_users, 'num_items': graph.num_items, 'nnz': adj.nnz,
-                'repeats': args.repeats, 'machine': description, 'products': measure_products(adj, args.repeats),
+    measured = measure_products(adj, args.repeats)
+    bandwidth = copy_bandwidth()
+    document = {'dataset': args.dataset, 'reorder': args.reorder,
+                'num_users': graph.num_users, 'num_items': graph.num_items, 'nnz': adj.nnz,
+                'repeats': args.repeats, 'machine': description, 'products': measured,
+                'copy_bandwidth': bandwidth, 'share_of_copy_bound': measure_bound(adj, measured, bandwidth),
                 'negatives': measure_negatives(graph, few), 'ranking': measure_ranking(graph, few)}
     markdown = render(document)
-    write_report(args.output or HERE / 'results' / f'kernels-{args.dataset}', document, markdown)
+    name = '-'.join(['kernels', args.dataset, *filter(None, [args.reorder])])
+    write_report(args.output or HERE / 'results' / name, document, markdown)
     logger.info('\n%s', markdown)
     return 0
 

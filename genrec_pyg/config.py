@@ -26,11 +26,11 @@ from genrec_pyg.nn.models import MODELS, get_model
 from genrec_pyg.training import Trainer
 
 #: Arguments of the trainer that have a flag of their own or are no setting.
-_TRAINER_SKIP = {'epochs', 'seed', 'device', 'protocol', 'output', 'progress'}
+_TRAINER_SKIP = {'epochs', 'seed', 'device', 'protocol', 'mirror_gradient', 'output', 'progress', 'distributed'}
 #: Keys that hold settings of one part each.
 _GROUPS = ('trainer', 'hparams')
 #: Keys of a configuration that name this call rather than the run.
-_CALL_KEYS = ('config', 'print_config', 'resume', 'debug')
+_CALL_KEYS = ('config', 'print_config', 'resume', 'debug', 'distributed')
 #: What may differ from the interrupted run under ``--resume``; anything else would not continue the same experiment.
 _RESUME_MAY_CHANGE = ('root', 'epochs', 'device', 'references', 'trainer.patience', 'trainer.eval_every', 'trainer.precision')
 
@@ -48,6 +48,7 @@ class RunConfig:
         epochs: Largest number of epochs.
         device: ``'auto'`` or a torch device.
         protocol: ``'validation'`` or ``'published'``.
+        mirror_gradient: Whether Mirror Gradient wraps the optimiser.
         references: Whether Popularity, ItemKNN and EASE are evaluated beside the model.
         output: Folder of the run.
         trainer: Further arguments of the trainer.
@@ -61,6 +62,7 @@ class RunConfig:
     epochs: int = 50
     device: str = 'auto'
     protocol: str = 'validation'
+    mirror_gradient: bool = False
     references: bool = True
     output: Optional[str] = None
     trainer: dict[str, Any] = field(default_factory=dict)
@@ -84,11 +86,13 @@ class Call:
         resume: Folder of the run to continue, if any.
         debug: Whether errors come with a traceback.
         print_config: Whether to print the configuration and leave.
+        distributed: How processes share the model; no part of the configuration, since it does not change the result.
     """
     config: RunConfig
     resume: Optional[str] = None
     debug: bool = False
     print_config: bool = False
+    distributed: Optional[str] = None
 
 
 def parse_train_arguments(argv: Sequence[str]) -> Call:
@@ -126,7 +130,7 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     call = {key: values.pop(key) for key in _CALL_KEYS}
     if first.resume is not None:
         _check_resumed(interrupted, _flatten(values))
-    return Call(RunConfig(**values), call['resume'], call['debug'], call['print_config'])
+    return Call(RunConfig(**values), call['resume'], call['debug'], call['print_config'], call['distributed'])
 
 
 def build_parser(model: str) -> ArgumentParser:
@@ -142,6 +146,8 @@ def build_parser(model: str) -> ArgumentParser:
     parser.add_argument('--print_config', action='store_true', help='print the resolved configuration and leave')
     parser.add_argument('--resume', type=Optional[str], help='folder of a run to continue')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
+    parser.add_argument('--distributed', type=Optional[str], help='under torchrun: ddp (its default) or sharded, which splits '
+                        'the tables too')
     parser.add_argument('--dataset', type=str, default=RunConfig.dataset, help='folder under --root, or demo')
     parser.add_argument('--root', type=str, default=root, help='folder of the data sets (default: $GENREC_DATA, else data)')
     parser.add_argument('--modalities', type=str, nargs='*', help='NAME or NAME=FILE; all by default')
@@ -150,6 +156,8 @@ def build_parser(model: str) -> ArgumentParser:
     parser.add_argument('--epochs', type=int, default=RunConfig.epochs)
     parser.add_argument('--device', type=str, default=RunConfig.device)
     parser.add_argument('--protocol', type=str, default=RunConfig.protocol, help='validation or published')
+    parser.add_argument('--mirror-gradient', action='store_true',
+                        help='Mirror Gradient; its coefficients are --trainer.mg_alpha1, mg_alpha2 and mg_interval')
     parser.add_argument('--references', type=bool, default=RunConfig.references, help='evaluate the reference models too')
     parser.add_argument('--output', type=Optional[str], help='folder of the run (default: runs/MODEL-DATASET-seedN)')
     parser.add_class_arguments(Trainer, 'trainer', skip=_TRAINER_SKIP)

@@ -10,11 +10,14 @@ from typing import Optional
 from genrec_pyg.evaluation import PROTOCOLS
 from genrec_pyg.evaluation import evaluate as evaluate_model
 from genrec_pyg.run import load_run, run_command
+from genrec_pyg.training import Distributed, launch
 from genrec_pyg.training.checkpoint import write_json
+from genrec_pyg.training.trainer import resolve_device
 
 
 def evaluate(argv: Sequence[str]) -> dict[str, float]:
-    r"""Evaluates the best checkpoint of a run, prints the figures and writes ``RUN/evaluation-SPLIT.json``."""
+    r"""Evaluates the best checkpoint of a run, prints the figures and writes ``RUN/evaluation-SPLIT.json``. Under ``torchrun``
+    the users are split over the processes."""
     parser = argparse.ArgumentParser(prog='python -m genrec_pyg.evaluate', allow_abbrev=False,
                                      description='Evaluates the best checkpoint of a run.')
     parser.add_argument('run', help='folder written by python -m genrec_pyg.train')
@@ -26,9 +29,19 @@ def evaluate(argv: Sequence[str]) -> dict[str, float]:
     parser.add_argument('--batch_size', type=int, default=1024, help='users per block')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     arguments = parser.parse_args(argv)
-    config, data, model = load_run(arguments.run, arguments.root, arguments.device)
+    with launch() as distributed:
+        return _evaluate(arguments, distributed)
+
+
+def _evaluate(arguments: argparse.Namespace, distributed: Distributed) -> dict[str, float]:
+    processes = distributed.processes
+    with processes.one_per_machine_first():
+        config, data, model = load_run(arguments.run, arguments.root, 'cpu')
+    model.to(distributed.device(resolve_device(arguments.device)))
     protocol = arguments.protocol or config.protocol
-    figures = evaluate_model(model, data, arguments.split, arguments.ks, protocol, arguments.batch_size)
+    figures = evaluate_model(model, data, arguments.split, arguments.ks, protocol, arguments.batch_size, processes)
+    if not processes.is_main:
+        return figures
     write_json(Path(arguments.run) / f'evaluation-{arguments.split}.json',
                {'split': arguments.split, 'protocol': protocol, **figures})
     lines = [f'{config.model} on {config.dataset}, {arguments.split} split, protocol {protocol}']

@@ -17,7 +17,8 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import ITEM, USER, split_edges
 from genrec_pyg.nn.models import Recommender
-from genrec_pyg.ops import Adjacency, topk_excluding
+from genrec_pyg.ops import Adjacency
+from genrec_pyg.retrieval import INDEXES, make_search, retrieve
 from genrec_pyg.run import load_run, run_command
 from genrec_pyg.training.checkpoint import write_atomically
 
@@ -27,7 +28,8 @@ COLUMNS = ('user', 'item', 'rank', 'score')
 
 @torch.no_grad()
 def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, exclude: str = 'train',
-              batch_size: int = 1024) -> dict[str, list]:
+              batch_size: int = 1024, index: str = 'exact', num_cells: Optional[int] = None,
+              num_probes: int = 16) -> dict[str, list]:
     r"""Best items of users, known ones left out.
 
     Args:
@@ -37,9 +39,15 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
         k: Items per user; a user with fewer candidates gets fewer rows.
         exclude: ``'train'`` leaves out training items, ``'seen'`` validation items too.
         batch_size: Users per block.
+        index: ``'exact'``, or ``'approximate'`` with faiss, see :class:`~genrec_pyg.retrieval.ApproximateIndex`.
+        num_cells: Cells of the approximate index.
+        num_probes: Cells that a query visits.
 
     Returns:
         Columns ``user``, ``item`` (raw ids where the graph has ``raw_id``), ``rank`` (from 1) and ``score``.
+
+    Raises:
+        ConfigError: On an unknown index, or one that the model or this environment does not have.
     """
     known = split_edges(data, 'train')
     if exclude == 'seen' and data['user', 'interacts', 'item'].get('val_mask') is not None:
@@ -49,8 +57,8 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
     user_ids, item_ids = raw_ids(data, USER), raw_ids(data, ITEM)
     columns: dict[str, list] = {name: [] for name in COLUMNS}
     with model.cached_embeddings():
-        for block in user.to(device).split(batch_size):
-            score, item = topk_excluding(model.score(block), k, *matrix.select_rows(block))
+        search = make_search(model, index, num_cells, num_probes)
+        for block, score, item in retrieve(search, user.to(device), k, matrix, batch_size):
             row, rank = (item < model.num_items).nonzero(as_tuple=True)
             columns['user'] += [user_ids[u] for u in block[row].tolist()]
             columns['item'] += [item_ids[i] for i in item[row, rank].tolist()]
@@ -135,6 +143,9 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
     parser.add_argument('--root', help='folder of the data sets, where it has moved since')
     parser.add_argument('--device', default='auto')
     parser.add_argument('--batch_size', type=int, default=1024, help='users per block')
+    parser.add_argument('--index', choices=INDEXES, default='exact', help='approximate: visits few of the items; needs faiss')
+    parser.add_argument('--num_cells', type=int, help='cells of the approximate index (default: by the number of items)')
+    parser.add_argument('--num_probes', type=int, default=16, help='cells that a query visits')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     arguments = parser.parse_args(argv)
     if arguments.k < 1 or arguments.batch_size < 1:
@@ -143,7 +154,8 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
     form = arguments.format or (suffix if suffix in FORMATS else 'csv')
     _, data, model = load_run(arguments.run, arguments.root, arguments.device)
     user = find_users(arguments.users, data)
-    columns = top_items(model, data, user, arguments.k, arguments.exclude, arguments.batch_size)
+    columns = top_items(model, data, user, arguments.k, arguments.exclude, arguments.batch_size, arguments.index,
+                        arguments.num_cells, arguments.num_probes)
     write_table(columns, form, Path(arguments.output) if arguments.output else sys.stdout.buffer)
     return columns
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Optional
 
 from torch_geometric.data import HeteroData
 
+from genrec_pyg.allocator import keep_freed_memory
 from genrec_pyg.config import RunConfig, parse_train_arguments
 from genrec_pyg.datasets import load_dataset
 from genrec_pyg.exceptions import CheckpointError, ConfigError, GenRecError
@@ -80,8 +81,10 @@ def run_command(command: Callable[[Sequence[str]], Any], argv: Optional[Sequence
         traceback only under ``--debug``.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    keep_freed_memory()
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s', datefmt='%H:%M:%S')
     logging.getLogger('genrec_pyg').setLevel(logging.INFO)
+    logging.getLogger('faiss').setLevel(logging.WARNING)  # it tells which of its builds it tries
     main_thread = threading.current_thread() is threading.main_thread()  # only there may handlers be set
     if main_thread:  # a terminated run stops as an interrupted one does
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)

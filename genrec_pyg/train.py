@@ -13,25 +13,36 @@ from genrec_pyg.config import Call, RunConfig, parse_train_arguments
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.references import reference_figures, result_table
 from genrec_pyg.run import make_data, make_model, run_command
-from genrec_pyg.training import FitResult, Trainer, seed_everything
+from genrec_pyg.training import Distributed, FitResult, Trainer, launch, seed_everything
 from genrec_pyg.training.checkpoint import write_atomically, write_json
 
 logger = logging.getLogger(__name__)
 
 
 def train(argv: Sequence[str]) -> Optional[FitResult]:
-    r"""Runs one training as the command line asks; returns its result, or nothing for ``--print_config``."""
+    r"""Runs one training as the command line asks; returns its result, or nothing for ``--print_config``. Under ``torchrun``
+    every process does so, and the main one writes."""
     call = parse_train_arguments(argv)
     config = call.config
     if call.print_config:
         sys.stdout.write(config.to_yaml())
         return None
-    trainer = make_trainer(config)
-    folder = choose_folder(call)
-    data = make_data(config)
+    with launch(call.distributed) as distributed:
+        return _train(call, distributed)
+
+
+def _train(call: Call, distributed: Distributed) -> FitResult:
+    config, processes = call.config, distributed.processes
+    trainer = make_trainer(config, distributed)
+    folder = processes.on_main(lambda: choose_folder(call))
+    with processes.one_per_machine_first():
+        data = make_data(config)
     seed_everything(config.seed)
     model = make_model(config, data)
     trainer.output = folder
+    can_resume = processes.on_main(lambda: call.resume is not None and (folder / 'checkpoints' / 'last.pt').exists())
+    if not processes.is_main:
+        return trainer.fit(model, data, resume=can_resume and model.trainable)
     settings = replace(config, output=None).to_yaml()  # fed back, it starts a run of its own
     write_atomically(folder / 'config.yaml', lambda file: file.write(settings.encode()))
     handler = logging.FileHandler(folder / 'train.log')
@@ -39,7 +50,6 @@ def train(argv: Sequence[str]) -> Optional[FitResult]:
     logging.getLogger().addHandler(handler)
     try:
         logger.info('%r on %s, run folder %s', model, config.dataset, folder)
-        can_resume = call.resume is not None and (folder / 'checkpoints' / 'last.pt').exists()
         try:
             result = trainer.fit(model, data, resume=can_resume and model.trainable, config=config.to_dict())
         except KeyboardInterrupt:
@@ -49,18 +59,21 @@ def train(argv: Sequence[str]) -> Optional[FitResult]:
         metrics = json.loads((folder / 'metrics.json').read_text())
         write_json(folder / 'metrics.json', {**metrics, 'dataset': config.dataset, 'reference': references})
         own = {'validation': result.validation, 'test': result.test}
-        sys.stdout.write(result_table({**references, config.model: own}, f'{config.dataset}, epoch {result.epoch}, '
-                                      f'{result.seconds:.0f} s, {result.selection}') + '\n')
+        how = 'not trained by gradient'
+        if model.trainable:
+            how = f'epoch {result.epoch}, {result.seconds:.0f} s, {result.selection}'
+        sys.stdout.write(result_table({**references, config.model: own}, f'{config.dataset}, {how}') + '\n')
         return result
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()
 
 
-def make_trainer(config: RunConfig) -> Trainer:
+def make_trainer(config: RunConfig, distributed: Optional[Distributed] = None) -> Trainer:
     r"""The trainer of a configuration, still without a folder."""
     return Trainer(epochs=config.epochs, seed=config.seed, device=config.device, protocol=config.protocol,
-                   progress=sys.stderr.isatty(), **config.trainer)
+                   mirror_gradient=config.mirror_gradient, progress=sys.stderr.isatty(), distributed=distributed,
+                   **config.trainer)
 
 
 def choose_folder(call: Call) -> Path:

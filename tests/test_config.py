@@ -51,6 +51,12 @@ def test_printed_configuration_reads_back(tmp_path):
     assert yaml.safe_load(config.to_yaml())['trainer']['ks'] == [5, 20]
 
 
+def test_how_processes_share_the_model_is_no_part_of_the_configuration():
+    call = parse_train_arguments(['--distributed', 'sharded'])
+    assert call.distributed == 'sharded' and 'distributed' not in call.config.to_yaml()
+    assert parse_train_arguments([]).distributed is None
+
+
 def test_root_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv('GENREC_DATA', '/somewhere')
     assert parse().root == '/somewhere' and parse('--root', 'here').root == 'here'

@@ -118,3 +118,19 @@ def test_interruption_says_how_to_continue(folder, monkeypatch, capsys):
     assert 'genrec_pyg.train --resume run' in (folder / 'run' / 'train.log').read_text()
     assert not (folder / 'run' / 'metrics.json').exists()
     assert main(['--resume', 'run']) == 0 and (folder / 'run' / 'metrics.json').exists()
+
+
+def test_mirror_gradient_flag(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(['--output', 'run', '--mirror-gradient', '--trainer.mg_alpha2', '0.1', *FAST]) == 0
+    config = yaml.safe_load(open('run/config.yaml'))
+    assert config['mirror_gradient'] is True and config['trainer']['mg_alpha2'] == 0.1
+    assert main(['--output', 'again', '--config', 'run/config.yaml']) == 0
+    assert main(['--output', 'other', '--model', 'Popularity', '--mirror-gradient']) == 2
+    assert 'mirror_gradient: got True for Popularity' in capsys.readouterr().err
+
+
+def test_a_model_without_training_names_no_epoch(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(['--model', 'Popularity', '--output', 'run', '--references', 'false']) == 0
+    assert 'demo, not trained by gradient' in capsys.readouterr().out

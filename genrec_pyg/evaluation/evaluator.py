@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.metrics import (
-    LinkPredCoverage,
     LinkPredHitRatio,
     LinkPredMAP,
     LinkPredMetricCollection,
@@ -20,7 +19,8 @@ from torch_geometric.metrics import (
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import ITEM, USER, split_edges
 from genrec_pyg.nn.models import Recommender
-from genrec_pyg.ops import Adjacency, topk_excluding
+from genrec_pyg.ops import Adjacency, rows_per_block, topk_excluding
+from genrec_pyg.processes import ALONE, Processes
 
 #: ``validation``: selection on validation, training and validation items masked at test. ``published``: selection on test,
 #: training items masked, as DiffMM and GenRec-V1 report.
@@ -43,7 +43,8 @@ class Evaluator:
         split: ``'val'`` or ``'test'``.
         ks: Lengths of the lists.
         protocol: ``'validation'`` or ``'published'``.
-        batch_size: Users per block; a block holds ``batch_size x I`` scores.
+        batch_size: Users per block; fewer where the block would hold more than 2^23 scores.
+        processes: Processes over which the users are split; all of them call the evaluator and get the same figures.
 
     Raises:
         ConfigError: On unknown arguments.
@@ -51,7 +52,7 @@ class Evaluator:
     """
 
     def __init__(self, data: HeteroData, split: str = 'test', ks: Sequence[int] = (10, 20), protocol: str = 'validation',
-                 batch_size: int = 1024):
+                 batch_size: int = 1024, processes: Processes = ALONE):
         if protocol not in PROTOCOLS:
             raise ConfigError(f"protocol: got {protocol!r}, accepted are {', '.join(map(repr, PROTOCOLS))}")
         if not ks or any(int(k) != k or k < 1 for k in ks):
@@ -60,8 +61,8 @@ class Evaluator:
             raise ConfigError(f'batch_size: got {batch_size}, accepted are integers from 1')
         self.split = split
         self.ks = sorted({int(k) for k in ks})
-        self.batch_size = batch_size
         self.num_items = int(data[ITEM].num_nodes)
+        self.batch_size = rows_per_block(self.num_items, batch_size)
         held_out = split_edges(data, split)
         if held_out.size(1) == 0:
             raise DataError(f'graph: the {split} split has no interaction to evaluate on')
@@ -70,13 +71,17 @@ class Evaluator:
         if split == 'test' and protocol == 'validation' and data['user', 'interacts', 'item'].get('val_mask') is not None:
             known = torch.cat([train, split_edges(data, 'val')], dim=1)
         self.known = Adjacency.from_edge_index(known, size=(int(data[USER].num_nodes), self.num_items))
-        self.user, row = held_out[0].unique(return_inverse=True)
-        self.label = torch.stack([row, held_out[1]])
+        self.processes = processes
+        user, row = held_out[0].unique(return_inverse=True)
+        part = processes.slice(user.numel())
+        mine = (row >= part.start) & (row < part.stop)
+        self.user = user[part]
+        self.label = torch.stack([row[mine] - part.start, held_out[1, mine]])
         self.popularity = torch.bincount(train[1], minlength=self.num_items)
 
     @torch.no_grad()
     def top_k(self, model: Recommender) -> tuple[Tensor, Tensor]:
-        r"""Scores and items ``[n, max(ks)]`` of the ``n`` users with held-out items, padded as
+        r"""Scores and items ``[n, max(ks)]`` of the ``n`` users with held-out items (of this process), padded as
         :func:`genrec_pyg.ops.topk_excluding` does."""
         self._to(model.graph.edge_index.device)
         parts = []
@@ -106,26 +111,31 @@ class Evaluator:
         ``recall_warm`` and ``recall_cold`` at the largest ``k`` on items with and without training interactions; and
         ``num_users``."""
         item = self.top_k(model)[1]
-        figures: dict[str, float] = {}
+        means = self._sums(item)
+        listed = torch.stack([torch.bincount(item[:, :k].reshape(-1), minlength=self.num_items + 1)[:-1] for k in self.ks])
+        total = self.processes.sum(torch.stack([torch.stack(pair) for pair in means.values()])).tolist()
+        figures = {name: value / count for name, (value, count) in zip(means, total) if count > 0}
+        warm_and_cold = {name: figures.pop(name) for name in list(figures) if '_' in name}
+        for k, count in zip(self.ks, self.processes.sum(listed)):
+            figures[f'coverage@{k}'] = float((count > 0).sum()) / self.num_items
+            figures[f'popularity@{k}'] = float((count * self.popularity).sum()) / max(int(count.sum()), 1)
+        return {**figures, **warm_and_cold, 'num_users': total[0][1]}
+
+    def _sums(self, item: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        r"""Per mean its sum over the users of this process and their number, float64."""
+        num_users = torch.tensor(float(item.size(0)), dtype=torch.float64, device=item.device)
+        sums: dict[str, tuple[Tensor, Tensor]] = {}
         for k in self.ks:
-            metrics = LinkPredMetricCollection({name: metric(k) for name, metric in _RANKING_METRICS.items()})
-            coverage = LinkPredCoverage(k, self.num_items + 1)  # one more for the padding
-            metrics, coverage = metrics.to(item.device), coverage.to(item.device)
-            metrics.update(item[:, :k], self.label)
-            coverage.update(item[:, :k], self.label)
-            figures.update({f'{name}@{k}': float(value) for name, value in metrics.compute().items()})
-            figures[f'recall@{k}'] = float(self.per_user_recall(item, k, self.label)[0].mean())  # float64
-            listed = item[:, :k][item[:, :k] < self.num_items]
-            padded = float(listed.numel() < item[:, :k].numel())
-            figures[f'coverage@{k}'] = (float(coverage.compute()) * (self.num_items + 1) - padded) / self.num_items
-            figures[f'popularity@{k}'] = float(self.popularity[listed].double().mean()) if listed.numel() else 0.0
+            metrics = LinkPredMetricCollection({name: metric(k) for name, metric in _RANKING_METRICS.items()}).to(item.device)
+            if item.size(0) > 0:
+                metrics.update(item[:, :k], self.label)
+            sums.update({f'{name}@{k}': (value.double() * num_users, num_users) for name, value in metrics.compute().items()})
+            sums[f'recall@{k}'] = (self.per_user_recall(item, k, self.label)[0].sum(), num_users)  # float64
         warm = self.popularity[self.label[1]] > 0
         for name, mask in (('warm', warm), ('cold', ~warm)):
-            if bool(mask.any()):
-                recall, count = self.per_user_recall(item, self.ks[-1], self.label[:, mask])
-                figures[f'recall_{name}@{self.ks[-1]}'] = float(recall[count > 0].mean())
-        figures['num_users'] = float(self.user.numel())
-        return figures
+            recall, count = self.per_user_recall(item, self.ks[-1], self.label[:, mask])
+            sums[f'recall_{name}@{self.ks[-1]}'] = (recall[count > 0].sum(), (count > 0).sum().double())
+        return sums
 
     def _to(self, device: torch.device) -> None:
         if self.user.device != device:
@@ -134,6 +144,6 @@ class Evaluator:
 
 
 def evaluate(model: Recommender, data: HeteroData, split: str = 'test', ks: Sequence[int] = (10, 20),
-             protocol: str = 'validation', batch_size: int = 1024) -> dict[str, float]:
+             protocol: str = 'validation', batch_size: int = 1024, processes: Processes = ALONE) -> dict[str, float]:
     r"""Evaluates ``model`` on one split of ``data``; arguments and figures as in :class:`Evaluator`."""
-    return Evaluator(data, split, ks, protocol, batch_size)(model)
+    return Evaluator(data, split, ks, protocol, batch_size, processes)(model)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops import info_nce, unit_rows
+from genrec_pyg.processes import batch_rows
 
 
 def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
@@ -113,7 +114,8 @@ def grouped_info_nce(x: Tensor, y: Tensor, temperature: float, group_size: int) 
     r"""In-batch InfoNCE within groups of rows, so that its cost grows linearly with the batch.
 
     Rows are cut into equal groups of about ``group_size`` in the order of the batch, which is random; with one group it is
-    :func:`genrec_pyg.ops.info_nce`.
+    :func:`genrec_pyg.ops.info_nce`. Where processes share a batch (:func:`genrec_pyg.processes.shared_batch`), the groups are
+    those of the whole batch and the mean runs over the anchors of this process.
 
     Args:
         x: Anchors ``[B, d]``.
@@ -124,6 +126,15 @@ def grouped_info_nce(x: Tensor, y: Tensor, temperature: float, group_size: int) 
     Returns:
         Scalar mean over all rows.
     """
-    num_groups = max(1, round(x.size(0) / group_size))
-    terms = [info_nce(a, b, temperature) * a.size(0) for a, b in zip(x.chunk(num_groups), y.chunk(num_groups))]
+    bank, first = batch_rows(y)
+    num_rows = bank.size(0)
+    num_groups = max(1, round(num_rows / group_size))
+    length = -(-num_rows // num_groups)
+    terms = []
+    for begin in range(0, num_rows, length):
+        low, high = max(begin - first, 0), min(begin + length - first, x.size(0))
+        if low < high:
+            # In one process the bank is the positives themselves, which need no second normalisation.
+            candidates = None if bank is y else bank[begin:begin + length]
+            terms.append(info_nce(x[low:high], y[low:high], temperature, candidates) * (high - low))
     return sum(terms) / x.size(0)

@@ -114,4 +114,4 @@ def _added(rowptr: Tensor, col: Tensor, num_cols: int, p01: Tensor, generator: O
         key = torch.unique(torch.cat([key, draw]))
         missing = wanted - torch.bincount(key // num_cols, minlength=free.numel())
     row, rank = key // max(num_cols, 1), key % max(num_cols, 1)
-    return row * num_cols + absent_item(row, rank, rowptr, col)
+    return row * num_cols + absent_item(row, rank, rowptr, col, num_cols)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops.contrast import unit_rows
-from genrec_pyg.ops.topk import topk_excluding
+from genrec_pyg.ops.topk import rows_per_block, topk_excluding
 
 
 @torch.no_grad()
@@ -20,7 +20,7 @@ def knn_graph(x: Tensor, k: int, include_self: bool = True, block_size: int = 10
         x: Features ``[n, d]``, normalised here in float32.
         k: Neighbours per row, the row itself among them if ``include_self``.
         include_self: Whether a row is its own neighbour.
-        block_size: Rows per block.
+        block_size: Rows per block; fewer where the block would hold more than 2^23 similarities.
 
     Returns:
         ``edge_index`` ``[2, E]`` from a row to its neighbours, sorted by row, and their similarities ``[E]``.
@@ -33,19 +33,18 @@ def knn_graph(x: Tensor, k: int, include_self: bool = True, block_size: int = 10
             raise ConfigError(f'{name}: got {number}, accepted are integers from 1')
     x = unit_rows(x.float())
     num_neighbors = max(min(k - 1 if include_self else k, x.size(0) - 1), 0)
-    edges, similarities = [x.new_empty(2, 0, dtype=torch.long)], [x.new_empty(0)]
-    for row in torch.arange(x.size(0), device=x.device).split(block_size):
+    node = torch.arange(x.size(0), device=x.device)
+    # In place: results kept one by one between the blocks would splinter the heap, and every block would need new memory.
+    value = x.new_empty(x.size(0), num_neighbors)
+    index = node.new_empty(x.size(0), num_neighbors)
+    for row in node.split(rows_per_block(x.size(0), block_size)):
         similarity = x[row] @ x.t()
         similarity[torch.arange(row.numel(), device=x.device), row] = -torch.inf
-        value, index = topk_excluding(similarity, num_neighbors)
-        source = row.unsqueeze(1).expand_as(index)
-        keep = value > 0
-        source, index, value = source[keep], index[keep], value[keep]
-        if include_self:
-            source, index = torch.cat([row, source]), torch.cat([row, index])
-            value = torch.cat([value.new_ones(row.numel()), value])
-            order = torch.argsort(source, stable=True)
-            source, index, value = source[order], index[order], value[order]
-        edges.append(torch.stack([source, index]))
-        similarities.append(value)
-    return torch.cat(edges, dim=1), torch.cat(similarities)
+        value[row], index[row] = topk_excluding(similarity, num_neighbors)
+    keep = value > 0
+    if include_self:
+        value = torch.cat([value.new_ones(x.size(0), 1), value], dim=1)
+        index = torch.cat([node.unsqueeze(1), index], dim=1)
+        keep = torch.cat([keep.new_ones(x.size(0), 1), keep], dim=1)
+    source = node.unsqueeze(1).expand_as(index)
+    return torch.stack([source[keep], index[keep]]), value[keep]

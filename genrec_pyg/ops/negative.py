@@ -24,7 +24,7 @@ def sample_negatives(user: Tensor, rowptr: Tensor, col: Tensor, num_items: int,
     rowptr = rowptr.long()
     free = num_items - (rowptr[user + 1] - rowptr[user])
     valid = free > 0
-    item = absent_item(user, uniform_rank(free, generator), rowptr, col)
+    item = absent_item(user, uniform_rank(free, generator), rowptr, col, num_items)
     return torch.where(valid, item, torch.zeros_like(item)), valid
 
 
@@ -34,24 +34,22 @@ def uniform_rank(count: Tensor, generator: Optional[torch.Generator] = None) -> 
     return torch.minimum((draw * count).long(), (count - 1).clamp(min=0))
 
 
-def absent_item(row: Tensor, rank: Tensor, rowptr: Tensor, col: Tensor) -> Tensor:
+def absent_item(row: Tensor, rank: Tensor, rowptr: Tensor, col: Tensor, num_cols: int) -> Tensor:
     r"""The item of rank :math:`r` (from 0) among those that a row does not hold.
 
     With the :math:`j`-th item of the row :math:`c_j`, ascending, :math:`c_j - j` absent items lie below it, so the answer is
-    :math:`r` plus the number of :math:`j` with :math:`c_j - j \le r`, found by bisection over all queries at once.
+    :math:`r` plus the number of :math:`j` with :math:`c_j - j \le r`. Rows side by side these differences are one ascending
+    sequence, in which a single binary search answers all queries.
 
     Args:
         row: Rows ``[n]``.
         rank: Ranks ``[n]``.
         rowptr: Row offsets, int64.
         col: Items, ascending within a row.
+        num_cols: Number of items.
     """
-    begin, high = rowptr[row], rowptr[row + 1]
-    low, last = begin, max(col.numel() - 1, 0)
-    longest = int(rowptr.diff().max()) if rowptr.numel() > 1 else 0
-    for _ in range(longest.bit_length()):
-        middle = (low + high) // 2
-        open_ = low < high
-        below = open_ & (col[middle.clamp(max=last)] - (middle - begin) <= rank)
-        low, high = torch.where(below, middle + 1, low), torch.where(open_ & ~below, middle, high)
-    return rank + (low - begin)
+    holder = torch.repeat_interleave(rowptr.diff(), output_size=col.numel())
+    below = col - (torch.arange(col.numel(), device=col.device) - rowptr[holder])
+    stride = num_cols + 1
+    place = torch.searchsorted(holder * stride + below, row * stride + rank, right=True)
+    return rank + place - rowptr[row]

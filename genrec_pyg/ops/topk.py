@@ -8,6 +8,14 @@ from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
 
+#: Scores held at a time: 32 MiB in float32, which the C library still serves from memory it has, without new pages.
+MAX_BLOCK = 2 ** 23
+
+
+def rows_per_block(num_items: int, at_most: int = 1024) -> int:
+    r"""Rows of ``num_items`` scores to hold at a time: ``at_most``, or as many as 2^23 scores allow, at least one."""
+    return max(1, min(at_most, MAX_BLOCK // max(num_items, 1)))
+
 
 def topk_excluding(scores: Tensor, k: int, rowptr: Optional[Tensor] = None,
                    col: Optional[Tensor] = None) -> tuple[Tensor, Tensor]:
@@ -33,7 +41,7 @@ def topk_excluding(scores: Tensor, k: int, rowptr: Optional[Tensor] = None,
 
 def masked_topk(user: Tensor, item: Tensor, k: int, rowptr: Optional[Tensor] = None, col: Optional[Tensor] = None,
                 block_size: int = 1024) -> tuple[Tensor, Tensor]:
-    r"""Top ``k`` inner products of embeddings, at most ``block_size x I`` scores at a time.
+    r"""Top ``k`` inner products of embeddings, in blocks of users.
 
     Args:
         user: User embeddings ``[B, d]``.
@@ -41,7 +49,7 @@ def masked_topk(user: Tensor, item: Tensor, k: int, rowptr: Optional[Tensor] = N
         k: Items per user.
         rowptr: Row offsets ``[B + 1]`` of items to leave out.
         col: Items to leave out.
-        block_size: Users per block.
+        block_size: Users per block; fewer where the block would hold more than 2^23 scores.
 
     Returns:
         As :func:`topk_excluding`.
@@ -53,6 +61,7 @@ def masked_topk(user: Tensor, item: Tensor, k: int, rowptr: Optional[Tensor] = N
         raise ConfigError(f'block_size: got {block_size}, accepted are integers from 1')
     if rowptr is not None and rowptr.numel() != user.size(0) + 1:
         raise ConfigError(f'masked_topk: {rowptr.numel()} row offsets for {user.size(0)} users, accepted is one more')
+    block_size = rows_per_block(item.size(0), block_size)
     parts = []
     for begin in range(0, max(user.size(0), 1), block_size):
         end = min(begin + block_size, user.size(0))

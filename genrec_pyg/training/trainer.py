@@ -21,7 +21,9 @@ from genrec_pyg.evaluation import PROTOCOLS, Evaluator
 from genrec_pyg.exceptions import ConfigError, GenRecError
 from genrec_pyg.loader import InteractionLoader
 from genrec_pyg.nn.models import Recommender
+from genrec_pyg.optim import MirrorGradient, check_coefficients
 from genrec_pyg.training.checkpoint import check_identity, load_checkpoint, save_checkpoint, write_json
+from genrec_pyg.training.distributed import Distributed
 from genrec_pyg.training.early_stopping import EarlyStopping
 from genrec_pyg.training.history import History, environment
 from genrec_pyg.training.seed import rng_state, seed_everything, set_rng_state
@@ -57,7 +59,7 @@ class Trainer:
 
     Args:
         epochs: Largest number of epochs.
-        batch_size: Triples per step.
+        batch_size: Triples per step, over all processes.
         lr: Learning rate of Adam.
         weight_decay: Weight decay of Adam.
         patience: Evaluations without a better one before training stops; 0 never stops.
@@ -70,8 +72,15 @@ class Trainer:
         ks: Lengths of the evaluated lists.
         monitor: Metric that chooses the epoch.
         grad_clip: Largest gradient norm or none.
+        mirror_gradient: Whether :class:`~genrec_pyg.optim.MirrorGradient` wraps Adam, its batches counted from the start of
+            every epoch.
+        mg_alpha1: Its coefficient :math:`\alpha_1`.
+        mg_alpha2: Its coefficient :math:`\alpha_2`.
+        mg_interval: Its interval :math:`\beta` in batches.
         output: Folder for checkpoints, figures and logs; :obj:`None` writes nothing.
         progress: Whether progress bars are shown.
+        distributed: The processes that train together, see :func:`~genrec_pyg.training.launch`; :obj:`None` is this one
+            alone. Each makes the same trainer, model and calls, the main one writes, and the result is that of one process.
 
     Raises:
         ConfigError: On arguments outside their accepted values.
@@ -80,8 +89,10 @@ class Trainer:
     def __init__(self, epochs: int = 50, batch_size: int = 1024, lr: float = 1e-3, weight_decay: float = 0.0,
                  patience: int = 10, eval_every: int = 1, seed: int = 0, device: str = 'auto', precision: str = 'float32',
                  sampler: str = 'edge', protocol: str = 'validation', ks: Sequence[int] = (10, 20),
-                 monitor: str = 'recall@20', grad_clip: Optional[float] = None, output: Optional[Union[str, Path]] = None,
-                 progress: bool = True):
+                 monitor: str = 'recall@20', grad_clip: Optional[float] = None, mirror_gradient: bool = False,
+                 mg_alpha1: float = 1.0, mg_alpha2: float = 0.2, mg_interval: int = 3,
+                 output: Optional[Union[str, Path]] = None, progress: bool = True,
+                 distributed: Optional[Distributed] = None):
         for name, value, low in (('epochs', epochs, 1), ('batch_size', batch_size, 1), ('eval_every', eval_every, 1),
                                  ('patience', patience, 0), ('weight_decay', weight_decay, 0)):
             if not value >= low:
@@ -92,17 +103,21 @@ class Trainer:
                                       ('sampler', sampler, ('edge', 'user'))):
             if value not in accepted:
                 raise ConfigError(f"{name}: got {value!r}, accepted are {', '.join(map(repr, accepted))}")
+        check_coefficients(mg_alpha1, mg_alpha2, mg_interval)
         metric, _, k = monitor.partition('@')
         if metric not in ('recall', 'ndcg', 'precision', 'map', 'hit', 'mrr') or not k.isdigit() or int(k) not in ks:
             raise ConfigError(f'monitor: got {monitor!r}, accepted are recall, ndcg, precision, map, hit, mrr @ one of '
                               f'{list(ks)}')
         self.epochs, self.batch_size, self.lr, self.weight_decay = epochs, batch_size, lr, weight_decay
         self.patience, self.eval_every, self.seed = patience, eval_every, seed
-        self.device = resolve_device(device)
+        self.distributed = distributed or Distributed()
+        self.device = self.distributed.device(resolve_device(device))
         self.precision, self.sampler, self.protocol = precision, sampler, protocol
         self.ks, self.monitor, self.grad_clip = tuple(ks), monitor, grad_clip
+        self.mirror_gradient = mirror_gradient
+        self.mg_alpha1, self.mg_alpha2, self.mg_interval = mg_alpha1, mg_alpha2, mg_interval
         self.output = None if output is None else Path(output)
-        self.progress = progress
+        self.progress = progress and self.distributed.processes.is_main
         if precision == 'bf16' and self.device.type == 'cuda' and not torch.cuda.is_bf16_supported():
             raise ConfigError("precision: got 'bf16', which this GPU does not support; accepted here is 'float32'")
 
@@ -121,23 +136,29 @@ class Trainer:
             GenRecError: If a loss term becomes NaN or infinite.
             CheckpointError: If a checkpoint cannot be written, or ``resume`` meets one of another model or graph.
         """
+        if self.mirror_gradient and not model.trainable:
+            raise ConfigError(f'mirror_gradient: got True for {type(model).__name__}, accepted are models trained by gradient')
         model.to(self.device)
         published = self.protocol == 'published'
-        monitor = Evaluator(data, 'test' if published else 'val', self.ks, self.protocol)
+        monitor = self._evaluator(data, 'test' if published else 'val')
         stopper = EarlyStopping(self.patience)
         start, seconds, best_state = 0, 0.0, None
-        optimizer = self.make_optimizer(model) if model.trainable else None
+        optimizer = None
+        distributed, is_main = self.distributed, self.distributed.processes.is_main
+        if model.trainable:
+            optimizer = self.make_optimizer(model)
         if resume:
             state = self._load(model, 'last')
-            model.load_state_dict(state['model'])
-            optimizer.load_state_dict(state['optimizer'])
+            distributed.load_model_state(model, state['model'])
+            distributed.load_optimizer_state(optimizer, state['optimizer'])
             stopper.load_state_dict(state['stopper'])
             start, seconds = state['epoch'] + 1, state['seconds']
             set_rng_state(state['rng'])
+            distributed.synchronize()
         else:
             seed_everything(self.seed)
-        history = History(self.output, start)
-        if self.output is not None:
+        history = History(self.output if is_main else None, start)
+        if self.output is not None and is_main:
             write_json(self.output / 'environment.json', environment())
         begin = time.perf_counter() - seconds
         if model.trainable:
@@ -148,45 +169,56 @@ class Trainer:
                 record = {'epoch': epoch, **self._epoch(model, loader, optimizer, epoch)}
                 improved = False
                 if (epoch + 1) % self.eval_every == 0 or epoch + 1 == self.epochs:
-                    record[monitor.split] = monitor(model)
+                    with distributed.whole_tables():
+                        record[monitor.split] = monitor(model)
                     improved = stopper.step(record[monitor.split][self.monitor], epoch)
                 record['total_seconds'] = time.perf_counter() - begin
                 if self.output is None:
-                    best_state = copy.deepcopy(model.state_dict()) if improved else best_state
+                    best_state = copy.deepcopy(distributed.model_state(model)) if improved else best_state
                 else:
                     self._save(model, optimizer, stopper, epoch, record['total_seconds'], config, improved)
                 history.append(record)
                 logger.info('epoch %d: %s', epoch, _line(record))
             seconds = time.perf_counter() - begin
+            distributed.detach()
             model.load_state_dict(best_state if best_state is not None else self._load(model, 'best')['model'])
         elif self.output is not None:
             self._save(model, None, stopper, -1, 0.0, config, True)
         validation = self._evaluate_if_present(model, data, 'val')
-        result = FitResult(validation, Evaluator(data, 'test', self.ks, self.protocol)(model), stopper.best_epoch, seconds,
+        result = FitResult(validation, self._evaluator(data, 'test')(model), stopper.best_epoch, seconds,
                            SELECTION[self.protocol], history.records)
         history.close()
-        if self.output is not None:
+        if self.output is not None and is_main:
             write_json(self.output / 'metrics.json', {
                 'validation': result.validation, 'test': result.test, 'epoch': result.epoch, 'seconds': result.seconds,
                 'model': type(model).__name__, 'seed': self.seed, 'protocol': self.protocol, 'selection': result.selection})
         return result
 
     def make_optimizer(self, model: Recommender) -> torch.optim.Optimizer:
-        r"""Adam over the parameters that the trainer owns."""
-        return torch.optim.Adam(list(model.trained_parameters()), lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        r"""Adam over the parameters of ``model`` that the trainer owns, within Mirror Gradient where that is on; from here on
+        processes share the model."""
+        self.distributed.attach(model)
+        parameters = self.distributed.optimized_parameters()
+        optimizer = torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        if not self.mirror_gradient:
+            return optimizer
+        return MirrorGradient(optimizer, self.mg_alpha1, self.mg_alpha2, self.mg_interval)
 
     def _epoch(self, model: Recommender, loader: InteractionLoader, optimizer: torch.optim.Optimizer,
                epoch: int) -> dict[str, Any]:
         begin = time.perf_counter()
         model.train()
+        if isinstance(optimizer, MirrorGradient):
+            optimizer.start_epoch()
         figures = model.start_epoch(epoch)
+        self.distributed.synchronize()
         totals: dict[str, Tensor] = {}
         seen = 0
         with tqdm(total=loader.num_edges, desc=f'epoch {epoch}', unit=' interactions', leave=False,
                   disable=not self.progress) as bar:
             for batch in loader:
                 batch = type(batch)(*(x.to(self.device) for x in batch))
-                terms = self._step(model, batch, optimizer)
+                terms = self._step(batch, optimizer)
                 size = batch.user.numel()
                 for name, value in terms.items():
                     totals[name] = totals.get(name, 0) + value * size
@@ -194,7 +226,7 @@ class Trainer:
                 bar.update(size)
                 if bar.n % (16 * size) < size:  # reading a loss waits for the device
                     bar.set_postfix(loss=f'{float(sum(terms.values())):.4f}')
-        losses = {name: float(value) / max(seen, 1) for name, value in totals.items()}
+        losses = {name: value / max(seen, 1) for name, value in self.distributed.means(totals).items()}
         for name, value in losses.items():
             if not math.isfinite(value):
                 raise GenRecError(f'loss term {name!r} became {value} in epoch {epoch}; the last good checkpoint stays. Lower '
@@ -202,17 +234,17 @@ class Trainer:
         seconds = time.perf_counter() - begin
         return {'loss': losses, 'start_epoch': figures, 'seconds': seconds, 'interactions_per_second': seen / seconds}
 
-    def _step(self, model: Recommender, batch: Any, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    def _step(self, batch: Any, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}
 
         def closure() -> Tensor:  # optimisers that look at a batch twice call it twice
             optimizer.zero_grad(set_to_none=True)
             with self._autocast():
-                terms.update(model.loss(batch))
+                terms.update(self.distributed.loss(batch))
                 loss = sum(terms.values())
             loss.backward()
             if self.grad_clip is not None:
-                torch.nn.utils.clip_grad_norm_(list(model.trained_parameters()), self.grad_clip)
+                self.distributed.clip_gradients(self.grad_clip)
             return loss
 
         optimizer.step(closure)
@@ -225,13 +257,21 @@ class Trainer:
 
     def _evaluate_if_present(self, model: Recommender, data: HeteroData, split: str) -> dict[str, float]:
         mask = data['user', 'interacts', 'item'].get(f'{split}_mask')
-        return {} if mask is None or not bool(mask.any()) else Evaluator(data, split, self.ks, self.protocol)(model)
+        return {} if mask is None or not bool(mask.any()) else self._evaluator(data, split)(model)
+
+    def _evaluator(self, data: HeteroData, split: str) -> Evaluator:
+        return Evaluator(data, split, self.ks, self.protocol, processes=self.distributed.processes)
 
     def _save(self, model: Recommender, optimizer: Optional[torch.optim.Optimizer], stopper: EarlyStopping, epoch: int,
               seconds: float, config: Optional[dict[str, Any]], improved: bool) -> None:
-        state = {'model': model.state_dict(), 'model_name': type(model).__name__, 'graph': model.graph.fingerprint(),
-                 'optimizer': None if optimizer is None else optimizer.state_dict(), 'stopper': stopper.state_dict(),
-                 'epoch': epoch, 'seconds': seconds, 'rng': rng_state(), 'config': config, 'version': genrec_pyg.__version__}
+        distributed = self.distributed
+        state = {'model': distributed.model_state(model), 'model_name': type(model).__name__,
+                 'graph': model.graph.fingerprint(),
+                 'optimizer': None if optimizer is None else distributed.optimizer_state(optimizer),
+                 'stopper': stopper.state_dict(), 'epoch': epoch, 'seconds': seconds, 'rng': rng_state(), 'config': config,
+                 'version': genrec_pyg.__version__}
+        if not distributed.processes.is_main:  # it took part in gathering the state
+            return
         if improved:  # first, so that whoever reads last.pt finds the best state that it names
             save_checkpoint(self.output / 'checkpoints' / 'best.pt', state)
         save_checkpoint(self.output / 'checkpoints' / 'last.pt', state)
@@ -240,7 +280,7 @@ class Trainer:
         if self.output is None:
             raise ConfigError('resume: got True without an output folder, accepted is the folder of the interrupted run')
         path = self.output / 'checkpoints' / f'{name}.pt'
-        state = load_checkpoint(path)
+        state = self.distributed.processes.on_main(lambda: load_checkpoint(path))
         check_identity(state, path, type(model).__name__, model.graph.fingerprint())
         return state
 

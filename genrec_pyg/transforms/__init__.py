@@ -3,6 +3,7 @@ from genrec_pyg.transforms.clean_features import CleanFeatures, singular_value_t
 from genrec_pyg.transforms.item_knn_graph import ItemKNNGraph
 from genrec_pyg.transforms.k_core import KCore
 from genrec_pyg.transforms.map_types import MapTypes
+from genrec_pyg.transforms.reorder_nodes import ReorderNodes
 from genrec_pyg.transforms.split import LeaveOneOut, RandomSplit, TemporalSplit
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     'LeaveOneOut',
     'MapTypes',
     'RandomSplit',
+    'ReorderNodes',
     'TemporalSplit',
     'singular_value_threshold',
 ]

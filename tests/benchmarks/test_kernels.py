@@ -4,7 +4,7 @@ import kernels
 import pytest
 import torch
 
-from genrec_pyg.ops import bipartite_adjacency
+from genrec_pyg.ops import Adjacency, bipartite_adjacency
 
 
 @pytest.fixture
@@ -43,6 +43,7 @@ def test_report(tmp_path):
     assert kernels.main(['--root', str(tmp_path), '--dataset', 'demo', '--repeats', '1', '--output', str(stem)]) == 0
     document = json.loads(stem.with_suffix('.json').read_text())
     assert len(document['products']) == 2 * len(kernels.WIDTHS)
+    assert len(document['share_of_copy_bound']) == len(kernels.WIDTHS) and document['copy_bandwidth'] > 1e8
     assert document['negatives'][kernels.OURS]['median'] > 0 and document['ranking'][kernels.OURS]['median'] > 0
     assert '## Product, d = 192 (3 modalities of 64)' in stem.with_suffix('.md').read_text()
 
@@ -51,3 +52,9 @@ def test_bad_usage(capsys):
     with pytest.raises(SystemExit) as error:
         kernels.main(['--root', '.', '--repeats', '0'])
     assert error.value.code == 2 and '--repeats: got 0' in capsys.readouterr().err
+
+
+def test_bytes_of_a_product_by_hand():
+    adj = Adjacency.from_edge_index(torch.tensor([[0, 0, 1], [0, 2, 1]]), torch.ones(3), (2, 3))
+    index = adj.col.element_size()
+    assert kernels.product_bytes(adj, 4) == 3 * adj.rowptr.element_size() + 3 * (index + 4) + 16 * (3 + 2)

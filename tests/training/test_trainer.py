@@ -108,6 +108,29 @@ def test_resume_equals_no_interruption_bit_for_bit(name, data, tmp_path):
     assert (result.validation, result.test, result.epoch) == (expected.validation, expected.test, expected.epoch)
 
 
+@pytest.mark.parametrize('interval', [2, 3])
+def test_mirror_gradient_resumes_bit_for_bit(data, tmp_path, interval):
+    options = dict(lr=0.02, patience=0, mirror_gradient=True, mg_alpha2=0.3, mg_interval=interval, **QUIET)
+    straight, resumed = build('tied', data), build('tied', data)
+    expected = Trainer(epochs=4, output=tmp_path / 'a', **options).fit(straight, data)
+    Trainer(epochs=2, output=tmp_path / 'b', **options).fit(build('tied', data), data)
+    result = Trainer(epochs=4, output=tmp_path / 'b', **options).fit(resumed, data, resume=True)
+    assert comparable(result.history) == comparable(expected.history) and result.test == expected.test
+    assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters()))
+
+
+def test_mirror_gradient_of_zero_strength_is_plain_training(data):
+    results = []
+    for options in (dict(), dict(mirror_gradient=True, mg_alpha2=0.0)):
+        model = build('factors', data)
+        Trainer(epochs=3, lr=0.02, **options, **QUIET).fit(model, data)
+        results.append([p.detach().clone() for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*results))
+    model = build('factors', data)
+    Trainer(epochs=3, lr=0.02, mirror_gradient=True, **QUIET).fit(model, data)
+    assert not all(torch.equal(a, b) for a, b in zip(results[0], model.parameters()))
+
+
 def test_interruption_inside_an_epoch_resumes_from_the_last_finished_one(data, tmp_path, monkeypatch):
     options = dict(epochs=4, lr=0.02, patience=0, **QUIET)
     expected = Trainer(output=tmp_path / 'a', **options).fit(build('factors', data), data)

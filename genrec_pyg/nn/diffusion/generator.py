@@ -11,13 +11,14 @@ from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.loader import UserRowLoader
 from genrec_pyg.nn.diffusion import objective as objectives
 from genrec_pyg.nn.diffusion.denoiser import row_product
 from genrec_pyg.nn.diffusion.flip import FlipProcess, FlipRates
 from genrec_pyg.nn.diffusion.linear import LinearDenoiser
 from genrec_pyg.nn.diffusion.rows import ItemViews, RowState, SparseRows
 from genrec_pyg.nn.module import GraphModule
-from genrec_pyg.ops import Adjacency, bipartite_adjacency, info_nce, topk_excluding
+from genrec_pyg.ops import Adjacency, bipartite_adjacency, info_nce, rows_per_block, topk_excluding
 
 
 class Debias(Protocol):
@@ -87,6 +88,7 @@ class InterestGenerator(GraphModule):
         start: Where the reverse chain starts: ``'diffused'`` from :math:`\mathbf{x}_T`, ``'observed'`` with a single
             prediction from :math:`\mathbf{x}_0` at the first step.
         debias: Filter of changed entries or none.
+        num_negatives: Items sampled per batch to estimate the normaliser of the multinomial objective; 0 takes all items.
         lr: Learning rate of the denoiser's Adam.
         batch_size: Users per batch.
 
@@ -98,7 +100,8 @@ class InterestGenerator(GraphModule):
                  focal_alpha: float = 0.25, variational_weight: float = 0.0, contrast_weight: float = 0.01,
                  contrast_temperature: float = 0.2, gen_topk: int = 5, rebuild_k: int = 1, candidates: str = 'new',
                  final: str = 'mode', edge_weight: str = 'probability', keep: float = 0.5, drop: str = 'pairs',
-                 start: str = 'diffused', debias: Optional[Debias] = None, lr: float = 1e-3, batch_size: int = 1024):
+                 start: str = 'diffused', debias: Optional[Debias] = None, num_negatives: int = 0, lr: float = 1e-3,
+                 batch_size: int = 1024):
         super().__init__()
         for name, value, accepted in (('objective', objective, objectives.OBJECTIVES),
                                       ('candidates', candidates, ('new', 'all')), ('drop', drop, ('pairs', 'entries')),
@@ -108,6 +111,9 @@ class InterestGenerator(GraphModule):
                 raise ConfigError(f"{name}: got {value!r}, accepted are {', '.join(map(repr, accepted))}")
         if not 0 < keep <= 1:
             raise ConfigError(f'keep: got {keep}, accepted are numbers in (0, 1]')
+        if num_negatives < 0 or num_negatives > 0 and (objective != 'multinomial' or variational_weight > 0):
+            raise ConfigError(f"num_negatives: got {num_negatives}, accepted are 0, or with objective 'multinomial' and "
+                              'variational_weight 0 integers from 1')
         if not 1 <= rebuild_k <= gen_topk:
             raise ConfigError(f'rebuild_k: got {rebuild_k}, accepted are 1 to gen_topk = {gen_topk}')
         self.graph = graph
@@ -127,9 +133,10 @@ class InterestGenerator(GraphModule):
         self.drop = drop
         self.start = start
         self.debias = debias
+        self.num_negatives = num_negatives
         self.lr = lr
         self.batch_size = batch_size
-        self.observed = SparseRows.from_graph(graph)
+        self.interactions = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
         self.log_degree = torch.log1p(graph.item_degree().float())
         self.edges: Optional[GeneratedEdges] = None
         self._optimizer: Optional[torch.optim.Optimizer] = None
@@ -160,7 +167,7 @@ class InterestGenerator(GraphModule):
 
     def rows(self, user: Tensor) -> SparseRows:
         r"""Training rows ``[B, I]`` of the users ``user`` ``[B]``."""
-        return self.observed.select(user)
+        return SparseRows(*self.interactions.select_rows(user), self.graph.num_items)
 
     def fit(self, views: ItemViews) -> dict[str, float]:
         r"""One pass of denoiser training over all users in random order; returns mean loss terms and seconds."""
@@ -169,9 +176,8 @@ class InterestGenerator(GraphModule):
         begin = time.perf_counter()
         self.denoiser.train()
         totals: dict[str, Tensor] = {}
-        device = views.embedding.device
-        for user in torch.randperm(self.graph.num_users, device=device).split(self.batch_size):
-            terms = self.loss(self.rows(user), views)
+        for user, rowptr, col in UserRowLoader(self.interactions, self.batch_size, shuffle=True):
+            terms = self.loss(SparseRows(rowptr, col, self.graph.num_items), views)
             sum(terms.values()).backward()
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)  # now, so that no gradient is held through the next forward pass
@@ -186,6 +192,8 @@ class InterestGenerator(GraphModule):
         t = torch.randint(self.process.num_steps, (rows.num_rows,), device=rows.col.device)
         rates = self.process.rates(rows)
         noisy = self.process.diffuse(rows, t, rates)
+        if 0 < self.num_negatives < rows.num_items:
+            return self._sampled_loss(self.denoiser.query(noisy, t, views), rows, views)
         logits = self.denoiser(noisy, t, views)
         if self.process.released:
             return {'denoiser_focal': objectives.released_focal_loss(logits, rows)}
@@ -198,7 +206,18 @@ class InterestGenerator(GraphModule):
         if needs_contrast:
             expected = logits.softmax(dim=1) if self.objective == 'multinomial' else logits.sigmoid()
             terms['denoiser_contrast'] = self.contrast_weight * modality_contrast(
-                expected, rows, views, self.contrast_temperature)
+                expected @ views.embedding, rows, views, self.contrast_temperature)
+        return terms
+
+    def _sampled_loss(self, query: Tensor, rows: SparseRows, views: ItemViews) -> dict[str, Tensor]:
+        sample = torch.randperm(rows.num_items, device=query.device)[:self.num_negatives].sort().values
+        loss, ones, others = objectives.sampled_multinomial(query, self.denoiser.keys(views), rows, sample)
+        terms = {'denoiser_multinomial': loss}
+        if self.contrast_weight > 0 and views.num_modalities > 0:
+            profile = others @ views.embedding[sample]
+            profile = profile.index_add(0, rows.row(), ones.unsqueeze(1) * views.embedding[rows.col.long()])
+            terms['denoiser_contrast'] = self.contrast_weight * modality_contrast(
+                profile, rows, views, self.contrast_temperature)
         return terms
 
     def _objective(self, logits: Tensor, rows: SparseRows) -> Tensor:
@@ -210,7 +229,7 @@ class InterestGenerator(GraphModule):
 
     @torch.no_grad()
     def sample(self, rows: SparseRows, views: ItemViews) -> Tensor:
-        r"""Reverse chain for clean rows; returns the last prediction :math:`p(x_0 = 1)` ``[B, I]``."""
+        r"""Reverse chain for clean rows; returns the logits ``[B, I]`` of the last prediction."""
         rates: FlipRates = self.process.rates(rows)
         state: RowState = rows
         last = 0
@@ -220,10 +239,10 @@ class InterestGenerator(GraphModule):
         for step in range(last, -1, -1):
             t = torch.full((rows.num_rows,), step, dtype=torch.long, device=rows.col.device)
             logits = self.denoiser(state, t, views)
-            probability = objectives.clean_probability(logits, rows.count(), self.objective)
             if step > 0:
+                probability = objectives.clean_probability(logits, rows.count(), self.objective)
                 state = self.process.reverse(state, probability, step, rates)
-        return probability
+        return logits
 
     @torch.no_grad()
     def predict(self, views: ItemViews) -> tuple[Tensor, Tensor]:
@@ -247,7 +266,8 @@ class InterestGenerator(GraphModule):
         candidates = self._candidates if constant else None
         if candidates is None:
             users = torch.arange(self.graph.num_users, device=views.embedding.device)
-            parts = [self._rank(user, views) for user in users.split(self.batch_size)]
+            block = rows_per_block(self.graph.num_items, self.batch_size)
+            parts = [self._rank(user, views) for user in users.split(block)]
             candidates = Candidates(*(torch.cat(column) for column in zip(*parts)))
             self._candidates = candidates if constant else None
         user, item, probability, observed = self._choose(candidates)
@@ -261,7 +281,10 @@ class InterestGenerator(GraphModule):
     def _rank(self, user: Tensor, views: ItemViews) -> Candidates:
         rows = self.rows(user)
         exclude = (rows.rowptr, rows.col) if self.candidates == 'new' else (None, None)
-        probability, item = topk_excluding(self.sample(rows, views), self.gen_topk, *exclude)
+        logits = self.sample(rows, views)
+        log_z = logits.logsumexp(dim=1, keepdim=True) if self.objective == 'multinomial' else None
+        best, item = topk_excluding(logits, self.gen_topk, *exclude)  # probabilities rise with the logits of a row
+        probability = objectives.clean_probability(best, rows.count(), self.objective, log_z)
         row = torch.arange(rows.num_rows, device=user.device).unsqueeze(1).expand_as(item)
         valid = item < rows.num_items
         row, item = row[valid], item[valid]
@@ -335,7 +358,7 @@ class InterestGenerator(GraphModule):
         self._optimizer, self._optimizer_state = None, copy.deepcopy(state['optimizer'])
 
 
-def modality_contrast(predicted: Tensor, rows: SparseRows, views: ItemViews, temperature: float = 0.2) -> Tensor:
+def modality_contrast(profile: Tensor, rows: SparseRows, views: ItemViews, temperature: float = 0.2) -> Tensor:
     r"""Modality-aware contrastive term: :math:`\sum_m \mathrm{InfoNCE}(\mathbf{x}_0 \mathbf{V}_m, \hat{\mathbf{x}}_0
     \mathbf{V}_m)` with :math:`\hat{\mathbf{x}}_0` the prediction itself, so that its gradient reaches the denoiser.
 
@@ -344,14 +367,14 @@ def modality_contrast(predicted: Tensor, rows: SparseRows, views: ItemViews, tem
     zero.
 
     Args:
-        predicted: Predicted clean rows ``[B, I]``, positive, up to a factor per row.
+        profile: Product :math:`\hat{\mathbf{x}}_0 \mathbf{V}` ``[B, M * d]`` of the predicted rows with all views.
         rows: Clean rows; those without a one are left out.
         views: Item views.
         temperature: Temperature.
     """
     filled = rows.count() > 0
     clean = row_product(rows, views.embedding)[filled]
-    generated = (predicted @ views.embedding)[filled]
+    generated = profile[filled]
     terms = [info_nce(x, y, temperature) for x, y in zip(clean.chunk(views.num_modalities, dim=1),
                                                          generated.chunk(views.num_modalities, dim=1))]
     return sum(terms)

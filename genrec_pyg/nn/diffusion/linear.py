@@ -59,7 +59,8 @@ class LinearDenoiser(Denoiser):
     def reset_parameters(self) -> None:
         r"""Solves the regression for the training graph."""
         graph = self.graph
-        rates = self.process.rates(SparseRows.from_graph(graph))
+        interactions = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
+        rates = self.process.rates(SparseRows(interactions.rowptr, interactions.col, graph.num_items))
         self.rate.copy_(torch.stack([rates.gamma_bar, 1 - rates.gamma_bar - rates.epsilon_bar], dim=1))
         up, down = float(rates.gamma_bar[-1]), float(rates.epsilon_bar[-1])
         popularity = graph.item_degree().to(self.query_weight.dtype)
@@ -67,7 +68,6 @@ class LinearDenoiser(Denoiser):
         ridge = ridge.clamp(min=1e-3)  # a noiseless process leaves the regression without a regulariser
         scale = ridge.rsqrt().unsqueeze(1)
 
-        interactions = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
         features = []
         if self.modality_weight > 0:
             features = [_unit_features(m.item_features().to(scale.dtype)) for m in graph.modalities.values()]

@@ -1,6 +1,8 @@
 r"""Training objectives of the reverse model, from logits of the clean row."""
 from __future__ import annotations
 
+from typing import Optional
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,6 +28,47 @@ def multinomial_loss(logits: Tensor, rows: SparseRows) -> Tensor:
     row, count = rows.row(), rows.count()
     log_likelihood = logits.log_softmax(dim=1)[row, rows.col.long()]
     return -(log_likelihood / count[row]).sum() / (count > 0).sum().clamp(min=1)
+
+
+def sampled_multinomial(query: Tensor, keys: Tensor, rows: SparseRows, sample: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Multinomial loss with the normaliser estimated from a uniform sample of items, so that a step costs
+    :math:`B (S + |\mathbf{x}_0|)` inner products instead of :math:`B I`.
+
+    .. math::
+        \hat{Z} = \sum_{i \in \mathbf{x}_0} e^{z_i} + \frac{I - |\mathbf{x}_0|}{|S \setminus \mathbf{x}_0|}
+        \sum_{i \in S \setminus \mathbf{x}_0} e^{z_i}
+
+    The ones of a row are always counted, each once, so the loss is bounded below; a sample of all items gives
+    :func:`multinomial_loss` (importance sampling of Bengio and Senecal, IEEE Transactions on Neural Networks 2008, with a
+    uniform proposal over the zeros).
+
+    Args:
+        query: Queries ``[B, q]``.
+        keys: Keys ``[I, q]``.
+        rows: Clean rows.
+        sample: Distinct items ``[S]``, ascending.
+
+    Returns:
+        Loss, and the estimated probabilities of the ones ``[nnz]`` and, each standing for several zeros, of the sample
+        ``[B, S]``.
+    """
+    row, col, count = rows.row(), rows.col.long(), rows.count()
+    positive = (query[row] * keys[col]).sum(dim=1)
+    others = query @ keys[sample].t()
+    place = torch.searchsorted(sample, col).clamp(max=sample.numel() - 1)
+    hit = sample[place] == col
+    others = others.index_put((row[hit], place[hit]), others.new_tensor(-torch.inf))
+    drawn = sample.numel() - torch.bincount(row[hit], minlength=rows.num_rows)
+    share = ((rows.num_items - count) / drawn.clamp(min=1)).clamp(min=1).to(others.dtype).log().unsqueeze(1)
+    others = others + share
+    # One padding column of -inf keeps rows without ones or without zeros defined.
+    width = int(count.max()) if count.numel() else 0
+    ones = others.new_full((rows.num_rows, width), -torch.inf)
+    ones = ones.index_put((row, torch.arange(row.numel(), device=row.device) - (count.cumsum(0) - count)[row]), positive)
+    log_z = torch.logsumexp(torch.cat([ones, others], dim=1), dim=1)
+    log_likelihood = positive - log_z[row]
+    loss = -(log_likelihood / count[row]).sum() / (count > 0).sum().clamp(min=1)
+    return loss, log_likelihood.exp(), (others - log_z.unsqueeze(1)).exp()
 
 
 def binary_cross_entropy(logits: Tensor, rows: SparseRows) -> Tensor:
@@ -80,7 +123,7 @@ def _focal(logits: Tensor, rows: SparseRows, weight_one: float, weight_zero: flo
     return (weight_one * ones.sum() + weight_zero * (all_as_zero.sum() - ones_as_zero.sum())) / logits.numel()
 
 
-def clean_probability(logits: Tensor, count: Tensor, objective: str) -> Tensor:
+def clean_probability(logits: Tensor, count: Tensor, objective: str, log_z: Optional[Tensor] = None) -> Tensor:
     r"""Probability ``[B, I]`` that a clean entry is one, as the objective understands its logits.
 
     Binary objectives: the logistic function. Squared error (the closed-form denoiser): its estimate of the expectation, cut to
@@ -91,13 +134,15 @@ def clean_probability(logits: Tensor, count: Tensor, objective: str) -> Tensor:
         logits: Logits ``[B, I]``.
         count: Ones per clean row ``[B]``.
         objective: One of :data:`OBJECTIVES` or ``'squared'``.
+        log_z: Logarithm of the multinomial normaliser ``[B, 1]``, where ``logits`` are those of some items only.
     """
     if objective == 'squared':
         return logits.clamp(0, 1)
     if objective != 'multinomial':
         return torch.sigmoid(logits)
     draws = count.clamp(min=1).to(logits.dtype).unsqueeze(1)
-    share = logits.softmax(dim=1).clamp(max=1 - 1e-6)
+    share = logits.softmax(dim=1) if log_z is None else (logits - log_z).exp()
+    share = share.clamp(max=1 - 1e-6)
     return -torch.expm1(draws * torch.log1p(-share))
 
 

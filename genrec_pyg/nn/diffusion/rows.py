@@ -6,8 +6,6 @@ from typing import NamedTuple, Union
 import torch
 from torch import Tensor
 
-from genrec_pyg.graph import TrainingGraph
-
 
 class SparseRows(NamedTuple):
     r"""Binary rows ``[B, I]`` in compressed form.
@@ -43,20 +41,6 @@ class SparseRows(NamedTuple):
         x = torch.zeros(self.num_rows, self.num_items, device=self.col.device)
         x[self.row(), self.col.long()] = 1
         return x
-
-    def select(self, row: Tensor) -> SparseRows:
-        r"""The rows ``row`` ``[n]`` in this order."""
-        count = self.count()[row]
-        rowptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
-        offset = torch.repeat_interleave(self.rowptr.long()[row] - rowptr[:-1], count)
-        position = offset + torch.arange(offset.numel(), device=offset.device)
-        return SparseRows(rowptr.to(self.rowptr.dtype), self.col[position], self.num_items)
-
-    @staticmethod
-    def from_graph(graph: TrainingGraph) -> SparseRows:
-        r"""Training rows of all users."""
-        degree = graph.user_degree()
-        return SparseRows(torch.cat([degree.new_zeros(1), degree.cumsum(0)]), graph.edge_index[1], graph.num_items)
 
     @staticmethod
     def from_dense(x: Tensor) -> SparseRows:

@@ -92,6 +92,7 @@ class GenRec(Recommender):
         modality_weight: Weight of the modality rows in the linear denoiser.
         denoiser_lr: Learning rate of a trained denoiser.
         denoiser_batch_size: Users per batch of the generator.
+        denoiser_negatives: Items sampled per batch for the multinomial objective of a trained denoiser; 0 takes all.
         num_steps: Diffusion steps ``T``.
         noise_scale: Factor on the flip rates.
         flip_temp: Temperature of the released flips.
@@ -115,6 +116,7 @@ class GenRec(Recommender):
     Raises:
         ConfigError: On an option outside its accepted values.
     """
+    splits_batch = True
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  variant: str = 'principled', hidden_channels: int = 64, num_layers: int = 1, num_item_layers: int = 1,
@@ -123,7 +125,8 @@ class GenRec(Recommender):
                  lambda1: float = 0.1, lambda2: float = 0.1, temperature: float = 0.5, contrast_rows: int = 1024,
                  generation: bool = True, denoiser: str = 'linear', denoiser_layers: int = 6, denoiser_rank: int = 512,
                  modality_weight: float = 50.0, denoiser_lr: float = 1e-3, denoiser_batch_size: int = 1024,
-                 num_steps: int = 5, noise_scale: float = 1.0, flip_temp: float = 1.0, objective: str = 'multinomial',
+                 denoiser_negatives: int = 0, num_steps: int = 5, noise_scale: float = 1.0, flip_temp: float = 1.0,
+                 objective: str = 'multinomial',
                  variational_weight: float = 0.0, modality_contrast: float = 0.01, gen_topk: int = 5, rebuild_k: int = 5,
                  candidates: str = 'new', final: str = 'mode', edge_weight: str = 'probability', keep: float = 1.0,
                  start: str = 'observed', interest_weight: float = 0.3, debias: Optional[bool] = None,
@@ -169,7 +172,7 @@ class GenRec(Recommender):
                 process, objective, variational_weight=variational_weight, contrast_weight=modality_contrast,
                 gen_topk=gen_topk, rebuild_k=max(rebuild_k, 1), candidates=candidates, final=final, edge_weight=edge_weight,
                 keep=keep, drop='entries' if released else 'pairs', start=start, lr=denoiser_lr,
-                batch_size=denoiser_batch_size, debias=interests)
+                batch_size=denoiser_batch_size, num_negatives=denoiser_negatives, debias=interests)
 
     def _make_denoiser(self, name: str, process: FlipProcess, hidden_channels: int, num_layers: int, rank: int,
                        modality_weight: float) -> Denoiser:

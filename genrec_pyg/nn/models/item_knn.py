@@ -11,10 +11,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.models.recommender import Recommender
-from genrec_pyg.ops import Adjacency, cooccurrence, spmm, topk_excluding
-
-#: Similarities held at a time.
-MAX_BLOCK = 2 ** 24
+from genrec_pyg.ops import Adjacency, cooccurrence, rows_per_block, spmm, topk_excluding
 
 
 class ItemKNN(Recommender):
@@ -31,7 +28,7 @@ class ItemKNN(Recommender):
         modalities: Unused; part of the interface of models.
         k: Neighbours per item.
         shrink: Shrinkage.
-        block_size: Items per block; fewer where the block would hold more than 2^24 similarities.
+        block_size: Items per block; fewer where the block would hold more than 2^23 similarities.
 
     Raises:
         ConfigError: If ``k`` or ``block_size`` is below 1 or ``shrink`` negative.
@@ -48,7 +45,7 @@ class ItemKNN(Recommender):
             raise ConfigError(f'shrink: got {shrink}, accepted are numbers from 0')
         size = (self.graph.num_users, self.graph.num_items)
         self.interactions = Adjacency.from_edge_index(self.graph.edge_index, size=size)
-        self.neighbors = self._find_neighbors(k, shrink, max(1, min(block_size, MAX_BLOCK // self.num_items)))
+        self.neighbors = self._find_neighbors(k, shrink, rows_per_block(self.num_items, block_size))
 
     def _find_neighbors(self, k: int, shrink: float, block_size: int) -> Adjacency:
         r"""Similarities ``[I, I]``: row ``j`` holds the ``k`` items most similar to ``j``."""

@@ -28,6 +28,11 @@ class Recommender(GraphModule):
     """
     #: Whether gradient training applies; models fitted in the constructor set it to :obj:`False`.
     trainable: bool = True
+    #: Whether processes may share a batch: the loss of a slice, weighted by its share of the rows, adds up to the loss of the
+    #: batch, no random number is drawn per row, and every field of a batch has one entry per row. Means over rows do so, and
+    #: losses among rows that take the others from :func:`genrec_pyg.processes.batch_rows`. Otherwise every process computes
+    #: the loss of the whole batch.
+    splits_batch: bool = False
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None):
         super().__init__()

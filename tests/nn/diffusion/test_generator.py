@@ -127,6 +127,26 @@ def test_entry_dropout_is_independent_and_stays_on_in_evaluation(graph, views):
     assert int(alive.sum()) < index.size(1)
 
 
+def test_sampled_normaliser_trains_and_a_sample_of_all_items_is_exact(graph, views):
+    torch.manual_seed(0)
+    denoiser = TiedDenoiser(2, 4, dropout=0.0)
+    generator = InterestGenerator(graph, denoiser, FlipProcess(scale=0.0), contrast_weight=0.5, num_negatives=6)
+    rows = generator.rows(torch.arange(4))
+    step = torch.zeros(4, dtype=torch.long)  # the step embedding enters the queries
+    exact = InterestGenerator(graph, denoiser, FlipProcess(num_steps=1, scale=0.0), contrast_weight=0.5).loss(rows, views)
+    sampled = generator._sampled_loss(denoiser.query(rows, step, views), rows, views)
+    for name, term in exact.items():
+        assert float(sampled[name].detach()) == pytest.approx(float(term.detach()), rel=1e-5)
+    assert set(sampled) == set(exact)
+    generator = InterestGenerator(graph, denoiser, FlipProcess(), num_negatives=4, lr=1e-2, batch_size=2)
+    first = generator.fit(views)['denoiser_multinomial']
+    for _ in range(30):
+        last = generator.fit(views)['denoiser_multinomial']
+    assert last < first
+    generator.generate(views)
+    assert generator.edges is not None
+
+
 @pytest.mark.parametrize('name,objective', [('transformer', 'multinomial'), ('tied', 'focal'), ('transformer', 'bce')])
 def test_training_lowers_the_objective(graph, name, objective):
     torch.manual_seed(0)
@@ -144,7 +164,7 @@ def test_contrastive_term_reaches_the_denoiser_and_equals_the_plain_formula(view
     rows = SparseRows.from_dense(MATRIX)
     logits = torch.randn(4, 6, requires_grad=True)
     probability = logits.sigmoid()
-    loss = modality_contrast(probability, rows, views, temperature=0.2)
+    loss = modality_contrast(probability @ views.embedding, rows, views, temperature=0.2)
     filled = [0, 1, 3]
     expected = 0.0
     for m in range(2):

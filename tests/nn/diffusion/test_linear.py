@@ -70,7 +70,7 @@ def test_query_of_noisy_rows_is_unbiased():
     clean = SparseRows.from_dense(matrix[:1])
     t = torch.full((20_000,), 2)
     rates = process.rates(SparseRows.from_dense(matrix))
-    repeated = clean.select(torch.zeros(20_000, dtype=torch.long))
+    repeated = SparseRows.from_dense(matrix[:1].expand(20_000, -1))
     noisy = process.diffuse(repeated, t, rates)
     assert torch.allclose(denoiser.query(noisy, t, views).mean(dim=0), denoiser.clean_query(clean)[0], atol=0.02)
 

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,7 @@ from genrec_pyg.nn.diffusion.objective import (
     focal_loss,
     multinomial_loss,
     released_focal_loss,
+    sampled_multinomial,
     variational_loss,
 )
 
@@ -20,6 +23,37 @@ ROWS = SparseRows.from_dense(X)
 @pytest.fixture
 def logits():
     return torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
+
+
+def test_sampled_multinomial_of_all_items_is_the_multinomial_loss():
+    torch.manual_seed(0)
+    query = torch.randn(ROWS.num_rows, 4, dtype=torch.float64, requires_grad=True)
+    keys = torch.randn(ROWS.num_items, 4, dtype=torch.float64, requires_grad=True)
+    loss, ones, others = sampled_multinomial(query, keys, ROWS, torch.arange(ROWS.num_items))
+    logits = query @ keys.t()
+    plain = multinomial_loss(logits, ROWS)
+    assert torch.allclose(loss, plain, atol=1e-12)
+    for a, b in zip(torch.autograd.grad(loss, (query, keys), retain_graph=True), torch.autograd.grad(plain, (query, keys))):
+        assert torch.allclose(a, b, atol=1e-12)
+    expected = logits.detach().softmax(dim=1)
+    assert torch.allclose(ones, expected[ROWS.row(), ROWS.col.long()], atol=1e-12)
+    expected[ROWS.row(), ROWS.col.long()] = 0
+    assert torch.allclose(others, expected, atol=1e-12)
+
+
+def test_sampled_normaliser_is_unbiased():
+    """The mean of the estimated normaliser over samples is the normaliser."""
+    torch.manual_seed(0)
+    query, keys = torch.randn(1, 3, dtype=torch.float64), torch.randn(30, 3, dtype=torch.float64)
+    rows = SparseRows.from_dense((torch.arange(30) % 10 == 0).long().unsqueeze(0))
+    exact = (query @ keys.t()).logsumexp(dim=1).exp()
+    first = float((query @ keys[0]))
+    estimates = []
+    for _ in range(4000):
+        sample = torch.randperm(30)[:8].sort().values
+        _, ones, _ = sampled_multinomial(query, keys, rows, sample)
+        estimates.append(math.exp(first) / float(ones[0]))
+    assert sum(estimates) / len(estimates) == pytest.approx(float(exact), rel=0.02)
 
 
 def test_multinomial_by_hand():

@@ -1,0 +1,66 @@
+r"""Generated graphs of any size for measurements: popularity by Zipf's law, features around cluster centres."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.datasets.build import build_graph
+
+#: Users, items and interactions of public data sets, for graphs of their shape.
+SHAPES: dict[str, tuple[int, int, int]] = {
+    'baby-shaped': (19_445, 7_050, 160_792),
+    'electronics-shaped': (192_403, 63_001, 1_254_441),
+}
+
+
+def zipf_edges(num_users: int, num_items: int, num_edges: int, exponent: float = 0.8, seed: int = 0) -> np.ndarray:
+    r"""Distinct interactions ``[2, num_edges]``: uniform users, items by :math:`p_i \propto (i + 1)^{-s}` in random order.
+
+    Args:
+        num_users: Number of users.
+        num_items: Number of items.
+        num_edges: Number of interactions, at most half of all pairs.
+        exponent: Exponent :math:`s`.
+        seed: Seed.
+
+    Raises:
+        ValueError: If more than half of all pairs are asked for.
+    """
+    if not 0 < num_edges <= num_users * num_items // 2:
+        raise ValueError(f'num_edges: got {num_edges}, accepted are 1 to half of {num_users} x {num_items}')
+    rng = np.random.default_rng(seed)
+    share = np.cumsum(np.arange(1, num_items + 1, dtype=np.float64) ** -exponent)
+    name = rng.permutation(num_items)
+    keys = np.empty(0, dtype=np.int64)
+    while keys.size < num_edges:
+        size = int(1.1 * (num_edges - keys.size)) + 100
+        user = rng.integers(num_users, size=size)
+        item = name[np.searchsorted(share, rng.random(size) * share[-1], side='right').clip(max=num_items - 1)]
+        keys = np.unique(np.concatenate([keys, user * num_items + item]))
+    keys = np.sort(rng.permutation(keys)[:num_edges])
+    return np.stack([keys // num_items, keys % num_items])
+
+
+def zipf_graph(num_users: int, num_items: int, num_edges: int, channels: Mapping[str, int] | None = None, seed: int = 0,
+               held_out: float = 0.02) -> HeteroData:
+    r"""Canonical graph over :func:`zipf_edges` with features of 50 clusters per modality.
+
+    Args:
+        num_users: Number of users.
+        num_items: Number of items.
+        num_edges: Number of interactions, held-out ones included.
+        channels: Modality to feature width; image and text of width 64 by default.
+        seed: Seed.
+        held_out: Share of interactions in each of validation and test.
+    """
+    edges = zipf_edges(num_users, num_items, num_edges, seed=seed)
+    rng = np.random.default_rng(seed + 1)
+    draw = rng.random(num_edges)
+    split = np.where(draw < held_out, 1, np.where(draw < 2 * held_out, 2, 0))
+    features = {}
+    for name, width in ({'image': 64, 'text': 64} if channels is None else channels).items():
+        centres = rng.standard_normal((50, width), dtype=np.float32)
+        features[name] = centres[rng.integers(50, size=num_items)] + rng.standard_normal((num_items, width), dtype=np.float32)
+    return build_graph(*edges, split, num_users, num_items, features, 'generated graph')

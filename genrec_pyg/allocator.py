@@ -1,0 +1,25 @@
+r"""Memory settings of the process on the CPU."""
+from __future__ import annotations
+
+import ctypes
+import platform
+
+#: Parameters of glibc's ``mallopt``, from ``malloc.h``.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def keep_freed_memory() -> bool:
+    r"""Tells the C library to serve large blocks from its heap and to keep freed memory for the next ones.
+
+    By default glibc maps large blocks anew and trims its heap, so the temporaries of every full-graph pass begin with page
+    faults; ``benchmarks/growth.py --default-allocator`` measures what that costs. The command lines call
+    this at their start. The price: memory goes back to the system only in pieces of 2 GiB. Environment variables such as
+    ``MALLOC_MMAP_MAX_`` are overridden; another allocator (jemalloc, tcmalloc) is not touched.
+
+    Returns:
+        Whether the settings were accepted; always :obj:`False` where the C library is not glibc.
+    """
+    if platform.libc_ver()[0] != 'glibc':
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return all([mallopt(_M_MMAP_MAX, 0), mallopt(_M_TRIM_THRESHOLD, 2 ** 31 - 1), mallopt(_M_TOP_PAD, 2 ** 26)])

@@ -1,0 +1,86 @@
+"""Nothing of size users x items or items x items is held: peak allocation while both double."""
+import sys
+import tracemalloc
+import weakref
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from genrec_pyg.datasets import demo_graph
+from genrec_pyg.evaluation import Evaluator
+from genrec_pyg.loader import InteractionLoader
+from genrec_pyg.nn.models import get_model
+
+#: Small blocks, so that a block of rows is no longer than a table of embeddings even on these small graphs.
+BLOCK = 64
+GENREC = dict(hidden_channels=16, denoiser_rank=16, denoiser_layers=1, clusters=5, denoiser_batch_size=BLOCK)
+MODELS = {
+    'linear': ('GenRec', {**GENREC, 'start': 'diffused'}),
+    'transformer': ('GenRec', {**GENREC, 'denoiser': 'transformer'}),
+    'tied': ('GenRec', {**GENREC, 'denoiser': 'tied', 'denoiser_negatives': 32, 'clusters': 'spectral'}),
+    'ItemKNN': ('ItemKNN', dict(k=10, block_size=BLOCK)),
+}
+
+
+class PeakAllocation(TorchDispatchMode):
+    r"""Peak of the bytes that live tensors hold, and the largest single one."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = self.largest = 0
+        self.known = set()
+
+    def _free(self, key, size):
+        self.live -= size
+        self.known.discard(key)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided:
+                storage = tensor.untyped_storage()
+                key, size = storage._cdata, storage.nbytes()
+                if key not in self.known:
+                    self.known.add(key)
+                    weakref.finalize(storage, self._free, key, size)
+                    self.live += size
+                    self.peak, self.largest = max(self.peak, self.live), max(self.largest, size)
+        return out
+
+
+def peaks(name, arguments, scale):
+    """Largest tensor, and largest block of numpy's, in bytes, of building, one epoch and an evaluation."""
+    torch.manual_seed(0)
+    data = demo_graph(num_users=1000 * scale, num_items=900 * scale, num_clusters=10)
+    tracemalloc.start()
+    try:
+        with PeakAllocation() as trace:
+            model = get_model(name)(data, **arguments)
+            if model.trainable:
+                model.train()
+                model.start_epoch(0)
+                batch = next(iter(InteractionLoader(model.graph, batch_size=256)))
+                sum(model.loss(batch).values()).backward()
+            Evaluator(data, 'test', (5,), batch_size=BLOCK)(model.eval())
+        return trace.largest, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.skipif(sys.implementation.name != 'cpython', reason='tracks storages by reference counts')
+@pytest.mark.parametrize('case', list(MODELS))
+def test_doubling_users_and_items_doubles_the_peak(case):
+    name, arguments = MODELS[case]
+    (small, small_numpy), (large, large_numpy) = peaks(name, arguments, 2), peaks(name, arguments, 4)
+    assert large <= 2.3 * small and large_numpy <= 2.3 * small_numpy
+    assert large < 4 * 4000 * 3600 / 3  # the largest is a block of 1,024 items against all items
+
+
+def test_the_trace_sees_a_square_matrix():
+    with PeakAllocation() as trace:
+        x = torch.ones(100, 1)
+        y = x @ x.t()
+        del y
+    assert trace.largest == 40_000

@@ -1,0 +1,195 @@
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from genrec_pyg.evaluate import main as evaluate
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.processes import Processes
+from genrec_pyg.recommend import main as recommend
+from genrec_pyg.train import main as train
+from genrec_pyg.training import Distributed, Trainer, launch, load_checkpoint
+
+HERE = Path(__file__).resolve().parent
+SCENARIOS = HERE / 'distributed_scenarios.py'
+TOLERANCE = dict(rtol=1e-8, atol=1e-9)
+
+pytestmark = pytest.mark.skipif(not dist.is_available(), reason='this torch has no distributed package')
+
+
+def environment():
+    path = os.pathsep.join([str(HERE.parents[1]), os.environ.get('PYTHONPATH', '')])
+    return {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': path}
+
+
+def torchrun(*command):
+    return subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
+                           *map(str, command)], env=environment(), capture_output=True, text=True, timeout=120)
+
+
+def in_two(folder, *names):
+    """Results of scenarios in each of two processes, started as torchrun does, which is slow to start itself."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        rendezvous = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(free.getsockname()[1]), 'WORLD_SIZE': '2'}
+    started = [subprocess.Popen([sys.executable, SCENARIOS, folder, *names], stderr=subprocess.PIPE, text=True,
+                                env={**environment(), **rendezvous, 'RANK': str(rank), 'LOCAL_RANK': str(rank)})
+               for rank in range(2)]
+    errors = [process.communicate(timeout=120)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], '\n'.join(error[-3000:] for error in errors)
+    return {name: [torch.load(folder / f'{name}-{rank}.pt', weights_only=True) for rank in range(2)] for name in names}
+
+
+@pytest.fixture(scope='module')
+def scenarios():
+    """The scenarios, importable although the tests are no package."""
+    spec = importlib.util.spec_from_file_location('distributed_scenarios', SCENARIOS)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module')
+def two(tmp_path_factory):
+    """Folder and results of two processes by scenario; the short ones share a start."""
+    folder = tmp_path_factory.mktemp('two')
+    results = {}
+
+    def run(name):
+        if name not in results:
+            names = ('others', 'parts', 'first_epoch', 'memory')
+            results.update(in_two(folder, *(names if name in names else (name,))))
+        return folder / name, results[name]
+
+    return run
+
+
+def in_mode(result, mode):
+    """The part of a result of two processes that a result of one is compared with; names begin with the mode."""
+    return {'ddp' + name.removeprefix(mode): value for name, value in result.items() if name.startswith(mode)} or result
+
+
+def assert_equal(one, two):
+    """Equality within the rounding of float64 for figures, histories and states, whatever their nesting."""
+    if isinstance(one, dict):
+        assert set(one) == set(two)
+        for key in one:
+            assert_equal(one[key], two[key])
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(two)
+        for a, b in zip(one, two):
+            assert_equal(a, b)
+    elif isinstance(one, torch.Tensor):
+        torch.testing.assert_close(two, one, **TOLERANCE)
+    elif isinstance(one, float):
+        assert two == pytest.approx(one, rel=1e-6, abs=1e-9)
+    else:
+        assert one == two
+
+
+@pytest.mark.parametrize('name', ['genrec', 'others', 'parts'])
+def test_two_processes_give_the_result_of_one(name, scenarios, two, tmp_path):
+    expected = dict(getattr(scenarios, name)(Distributed(), tmp_path))
+    folder, results = two(name)
+    for mode in ('ddp', 'sharded'):
+        for result in results:
+            assert_equal(expected, in_mode(result, mode))
+        for path in (tmp_path / 'ddp').rglob('*.pt'):
+            one, other = (load_checkpoint(p) for p in (path, folder / mode / path.relative_to(tmp_path / 'ddp')))
+            for key in ('model', 'optimizer', 'stopper', 'epoch'):
+                assert_equal(one[key], other[key])
+
+
+def test_any_number_of_processes_continues_a_checkpoint(scenarios, two, tmp_path):
+    alone = Distributed()
+    scenarios.first_epoch(alone, tmp_path / 'one')
+    for mode in ('ddp', 'sharded'):
+        shutil.copytree(tmp_path / 'one' / 'ddp', tmp_path / 'later_epochs' / mode)
+    expected = dict(scenarios.later_epochs(alone, tmp_path / 'one'))
+    main_process, other = in_two(tmp_path, 'later_epochs')['later_epochs']
+    without_first = {'ddp': {**expected['ddp'], 'history': expected['ddp']['history'][1:]}}
+    for mode in ('ddp', 'sharded'):
+        assert_equal(expected, in_mode(main_process, mode))
+        assert_equal(without_first, in_mode(other, mode))  # the file that holds the first epoch is the main process's
+        shutil.copytree(two('first_epoch')[0] / mode, tmp_path / mode / 'ddp')
+        assert_equal(expected, dict(scenarios.later_epochs(alone, tmp_path / mode)))
+
+
+def test_sharded_tables_gradients_and_optimizer_state_are_split(two):
+    first, second = two('memory')[1]
+    whole = [rows * 8 for rows in (61, 40) for _ in range(4)]
+    assert first['ddp held'] == second['ddp held'] == whole
+    assert first['sharded held'] == [rows * 8 for rows in (31, 20) for _ in range(4)]
+    assert [a + b for a, b in zip(first['sharded held'], second['sharded held'])] == whole
+    assert all(result[f'{mode} restored'] for result in (first, second) for mode in ('ddp', 'sharded'))
+
+
+def test_the_command_line_under_torchrun(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    flags = ['--epochs', '2', '--device', 'cpu', '--references', 'false']
+    done = torchrun('-m', 'genrec_pyg.train', '--distributed', 'sharded', '--output', 'two', *flags)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count('chosen on validation') == 1 and done.stderr.count('run folder two') == 1
+    assert train(['--output', 'one', *flags]) == 0
+    one, two = ([json.loads(line) for line in Path(name, 'metrics.jsonl').read_text().splitlines()] for name in ('one', 'two'))
+    for a, b in zip(one, two, strict=True):  # float32 here: a rounding may swap two items of nearly equal score
+        assert b['loss'] == pytest.approx(a['loss'], rel=1e-4)
+        assert b['val'] == pytest.approx(a['val'], abs=0.01, rel=0.01)
+    assert (tmp_path / 'one' / 'config.yaml').read_text() == (tmp_path / 'two' / 'config.yaml').read_text()
+    assert evaluate(['two', '--ks', '20']) == 0 and recommend(['two', '--users', '3', '--k', '5']) == 0
+    figures = json.loads(Path('two', 'evaluation-test.json').read_text())
+    assert figures['recall@20'] == pytest.approx(json.loads(Path('two', 'metrics.json').read_text())['test']['recall@20'])
+    assert train(['--resume', 'two', '--epochs', '3']) == 0
+    capfd.readouterr()
+
+
+def test_evaluation_of_a_run_under_torchrun(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert train(['--model', 'EASE', '--output', 'run', '--references', 'false']) == 0
+    assert evaluate(['run']) == 0
+    alone = json.loads(Path('run', 'evaluation-test.json').read_text())
+    done = torchrun('-m', 'genrec_pyg.evaluate', 'run')
+    assert done.returncode == 0 and done.stdout.count('num_users') == 1, done.stderr[-3000:]
+    assert json.loads(Path('run', 'evaluation-test.json').read_text()) == pytest.approx(alone)
+
+
+def test_failure_of_one_process_ends_all(tmp_path):
+    begin = time.perf_counter()
+    done = torchrun(SCENARIOS, tmp_path, 'failure')
+    assert done.returncode != 0 and 'this process fails' in done.stderr
+    assert time.perf_counter() - begin < 60 and not list(tmp_path.iterdir())
+
+
+def test_without_a_launcher_there_is_one_process():
+    with launch() as distributed:
+        assert distributed.processes.size == 1 and distributed.mode == 'ddp'
+    assert repr(distributed) == "Distributed('ddp', Processes(rank=0, size=1))"
+
+
+@pytest.mark.parametrize('call,message', [
+    (lambda: Distributed('fsdp'), "distributed: got 'fsdp', accepted are 'ddp', 'sharded'"),
+    (lambda: launch('fsdp').__enter__(), "--distributed: got 'fsdp'"),
+    (lambda: launch('sharded').__enter__(), "--distributed: got 'sharded' in a single process, accepted is .*torchrun"),
+    (lambda: Distributed('ddp', Processes(1, 2, 1)).device(torch.device('cuda', 0)), "device: got 'cuda:0' for process 1"),
+])
+def test_bad_usage(call, message):
+    with pytest.raises(ConfigError, match=message):
+        call()
+
+
+def test_the_command_line_names_the_flag(capsys):
+    assert train(['--distributed', 'ddp']) == 2
+    assert "--distributed: got 'ddp' in a single process" in capsys.readouterr().err
+
+
+def test_trainer_writes_only_in_the_main_process():
+    assert not Trainer(device='cpu', distributed=Distributed('ddp', Processes(1, 2, 1))).progress
