@@ -6,9 +6,10 @@ from typing import Optional
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.ops import info_nce, unit_rows
+from genrec_pyg.ops import info_nce, rows_per_block, unit_rows
 from genrec_pyg.processes import batch_rows
 
 
@@ -75,6 +76,8 @@ def bank_contrast(first: Tensor, second: Tensor, index: Tensor, temperature: flo
 def challenged_contrast(x: Tensor, y: Tensor, extra: Tensor, temperature: float, own: bool = False) -> Tensor:
     r"""In-batch InfoNCE with one challenging negative made from every row (MMGCL: Yi et al., SIGIR 2022).
 
+    Anchors pass in blocks, and backward computes those of a block again where there are several.
+
     Args:
         x: Anchors ``[n, d]``.
         y: Positives ``[n, d]``; those of other rows are negatives.
@@ -83,12 +86,19 @@ def challenged_contrast(x: Tensor, y: Tensor, extra: Tensor, temperature: float,
         own: Whether anchor ``k`` meets row ``k`` of ``extra`` alone, or all but row ``k``.
     """
     x, y, extra = unit_rows(x), unit_rows(y), unit_rows(extra)
-    if own:
-        hard = (x * extra).sum(dim=1, keepdim=True)
-    else:
-        hard = (x @ extra.t()).fill_diagonal_(-torch.inf)
-    logits = torch.cat([x @ y.t(), hard], dim=1) / temperature
-    return F.cross_entropy(logits, torch.arange(x.size(0), device=x.device))
+    num_rows = x.size(0)
+
+    def total(anchors: Tensor, index: Tensor) -> Tensor:
+        if own:
+            hard = (anchors * extra[index]).sum(dim=1, keepdim=True)
+        else:
+            hard = (anchors @ extra.t()).scatter(1, index.unsqueeze(1), -torch.inf)
+        return F.cross_entropy(torch.cat([anchors @ y.t(), hard], dim=1) / temperature, index, reduction='sum')
+
+    blocks = torch.arange(num_rows, device=x.device).split(rows_per_block(2 * num_rows, num_rows))
+    if len(blocks) == 1:
+        return total(x, blocks[0]) / num_rows
+    return sum(checkpoint(total, x[index], index, use_reentrant=False) for index in blocks) / num_rows
 
 
 def first_of_list(logits: Tensor, mask: Optional[Tensor] = None) -> Tensor:

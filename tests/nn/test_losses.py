@@ -84,3 +84,21 @@ def test_challenging_negatives_by_hand():
     assert float(same) == pytest.approx(0.6965, abs=1e-4)
     # Of all but its own, the anchor meets the other row once more.
     assert float(challenged_contrast(bank, bank, bank, 0.2)) == pytest.approx(math.log(1 + 2 * math.exp(-5)), abs=1e-6)
+
+
+@pytest.mark.parametrize('own', [False, True])
+def test_challenging_negatives_in_blocks(own, monkeypatch):
+    x, y, extra = (torch.randn(7, 3, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    rows = [F.normalize(table) for table in (x, y, extra)]
+    expected = 0.0
+    for k in range(7):
+        logits = [float(rows[0][k] @ row) / 0.2 for row in rows[1]]
+        logits += [float(rows[0][k] @ rows[2][j]) / 0.2 for j in range(7) if (j == k) == own]
+        expected += (math.log(sum(map(math.exp, logits))) - logits[k]) / 7
+    whole = challenged_contrast(x, y, extra, 0.2, own)
+    assert whole.item() == pytest.approx(expected)
+    monkeypatch.setattr('genrec_pyg.nn.losses.rows_per_block', lambda num_columns, at_most: 3)
+    blocks = challenged_contrast(x, y, extra, 0.2, own)
+    assert blocks.item() == pytest.approx(expected)
+    gradients = (torch.autograd.grad(loss, (x, y, extra)) for loss in (whole, blocks))
+    assert all(torch.allclose(a, b) for a, b in zip(*gradients))

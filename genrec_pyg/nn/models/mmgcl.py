@@ -29,8 +29,8 @@ class Streams(NamedTuple):
 
 
 class MMGCL(PairwiseRecommender):
-    r"""MMGCL (Yi, Wang, Ounis, Macdonald, "Multi-modal Graph Contrastive Learning for Micro-video Recommendation", SIGIR 2022),
-    rebuilt from the abstract, summaries of its equations and the released program.
+    r"""MMGCL (Yi, Wang, Ounis, Macdonald, "Multi-modal Graph Contrastive Learning for Micro-video Recommendation", SIGIR
+    2022), rebuilt from the abstract, summaries of its equations and the released program.
 
     Streams are the item table and every projected modality :math:`\mathbf{T}_m = \mathrm{norm}(\mathbf{X}_m) \mathbf{W}_m +
     \mathbf{b}_m`. All share the user table, each is propagated as LightGCN, and a linear readout of the concatenation gives
@@ -44,8 +44,8 @@ class MMGCL(PairwiseRecommender):
     random rows; view B drops edges, apart in every stream. A challenging negative is a row of view B whose share of one
     modality comes from another node of the batch.
 
-    The readout is linear, so a stream's share can be exchanged without a second pass; and the part of a propagation that starts
-    from the user table is the same in all streams, so ``L (M + 2)`` half products of width ``d`` do instead of
+    The readout is linear, so a stream's share can be exchanged without a second pass; and the part of a propagation that
+    starts from the user table is the same in all streams, so ``L (M + 2)`` half products of width ``d`` do instead of
     ``2 L (M + 1)``, and view A costs ``L``.
 
     ``variant='released'`` contrasts the observed pairs of users and items in view B, with twice the weight and without

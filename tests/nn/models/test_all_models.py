@@ -3,12 +3,15 @@ import copy
 
 import pytest
 import torch
+from torch_geometric.data import HeteroData
 from toy_graphs import BATCH, toy_data
 
+from genrec_pyg.config import parse_train_arguments
 from genrec_pyg.evaluation import evaluate
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import MODELS, get_model
 from genrec_pyg.training import Trainer
+from genrec_pyg.transforms import MapTypes
 
 #: Models fitted in the constructor and GenRec, which has tests of its own.
 OTHERS = {'GenRec', 'Popularity', 'ItemKNN', 'EASE'}
@@ -80,6 +83,42 @@ def test_state_round_trip_gives_the_same_scores(name):
     other.reset_parameters()
     other.load_state_dict(copy.deepcopy(model.state_dict()))
     assert torch.equal(model.score(torch.arange(8)), other.eval().score(torch.arange(8)))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_resume_equals_no_interruption_bit_for_bit(name, tmp_path):
+    data, options = toy_data(), dict(lr=0.01, batch_size=4, progress=False, device='cpu')
+    straight, resumed = make(name), make(name)
+    Trainer(epochs=4, output=tmp_path / 'a', **options).fit(straight, data)
+    Trainer(epochs=2, output=tmp_path / 'b', **options).fit(resumed, data)
+    resumed.reset_parameters()
+    torch.manual_seed(99)
+    Trainer(epochs=4, output=tmp_path / 'b', **options).fit(resumed, data, resume=True)
+    last = [torch.load(tmp_path / run / 'checkpoints' / 'last.pt', weights_only=True) for run in 'ab']
+    assert last[0]['epoch'] == last[1]['epoch'] == 3 and last[0]['model'].keys() == last[1]['model'].keys()
+    assert all(torch.equal(value, last[1]['model'][key]) for key, value in last[0]['model'].items())
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_other_type_names_change_no_embedding(name):
+    data, renamed = toy_data(), HeteroData()
+    renamed['customer'].num_nodes, renamed['product'].num_nodes = 8, 7
+    for key, value in data['user', 'interacts', 'item'].items():
+        renamed['customer', 'buys', 'product'][key] = value
+    for modality in ('image', 'text'):
+        renamed[modality].x = data[modality].x
+        renamed['product', 'shows', modality].edge_index = data['item', 'has', modality].edge_index
+    mapped = MapTypes('customer', 'product', 'buys', modalities=['image', 'text'])(renamed)
+    first, second = (train_steps(make(name, graph)).embed() for graph in (data, mapped))
+    assert all(torch.equal(a, b) for a, b in zip(first, second))
+
+
+@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('dataset', ['demo', 'tiktok', 'baby'])
+def test_shipped_settings_build_the_model(name, dataset):
+    config = parse_train_arguments(['--model', name, '--dataset', dataset]).config
+    Trainer(**config.trainer)
+    get_model(name)(toy_data(3), **config.hparams)
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -31,7 +31,8 @@ def test_main_view_is_light_gcn_of_every_stream(num_layers, precompute):
     model = make(3, partial=True, num_layers=num_layers, precompute=precompute)
     inputs = model.inputs()
     assert len(inputs) == 4 and not inputs[1][6].any()  # item 6 has no image
-    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(model.main_view(inputs), plainly(model, inputs)))
+    atol = 1e-6 if precompute else 1e-12  # features are propagated in single precision
+    assert all(torch.allclose(a, b, atol=atol) for a, b in zip(model.main_view(inputs), plainly(model, inputs)))
 
 
 @pytest.mark.parametrize('shared_mask', [False, True])
