@@ -20,6 +20,7 @@ MODELS = {
     'HCCF': 'hccf',
     'CLCRec': 'clcrec',
     'MMGCL': 'mmgcl',
+    'LayerGCN': 'layer_gcn',
 }
 
 
