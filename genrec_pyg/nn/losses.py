@@ -101,6 +101,19 @@ def challenged_contrast(x: Tensor, y: Tensor, extra: Tensor, temperature: float,
     return sum(checkpoint(total, x[index], index, use_reentrant=False) for index in blocks) / num_rows
 
 
+def cosine_distance(online: Tensor, target: Tensor, mask: Optional[Tensor] = None) -> Tensor:
+    r"""Mean cosine distance :math:`1 - \cos(\mathbf{a}_k, \mathrm{sg}(\mathbf{b}_k))` of rows, in [0, 2]; the target has no
+    gradient.
+
+    Args:
+        online: Rows :math:`\mathbf{a}` ``[n, d]``.
+        target: Rows :math:`\mathbf{b}` ``[n, d]``.
+        mask: Rows that take part, boolean ``[n]``; all by default. If none does, the distance is 0.
+    """
+    distance = 1 - (unit_rows(online) * unit_rows(target.detach())).sum(dim=1)
+    return distance.mean() if mask is None else (distance * mask).sum() / mask.sum().clamp(min=1)
+
+
 def first_of_list(logits: Tensor, mask: Optional[Tensor] = None) -> Tensor:
     r"""Softmax cross-entropy of lists ``[B, 1 + n]`` whose first entry is the positive.
 

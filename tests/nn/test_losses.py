@@ -10,6 +10,7 @@ from genrec_pyg.nn.losses import (
     batch_l2,
     bpr_loss,
     challenged_contrast,
+    cosine_distance,
     first_of_list,
     grouped_info_nce,
     hinge_loss,
@@ -57,6 +58,24 @@ def test_bank_contrast_by_hand():
         assert float(bank_contrast(anchors, bank, torch.tensor(index), 0.5)) == pytest.approx(expected, abs=1e-4)
     both = (bank_contrast(anchors, bank, torch.tensor([0]), 0.5) + bank_contrast(bank, anchors, torch.tensor([0]), 0.5)) / 2
     assert float(bank_contrast(anchors, bank, torch.tensor([0]), 0.5, symmetric=True)) == pytest.approx(float(both))
+
+
+def test_cosine_distance_by_hand():
+    a = torch.tensor([[3.0, 4.0]], requires_grad=True)
+    b = torch.tensor([[4.0, 3.0]], requires_grad=True)
+    loss = cosine_distance(a, b)
+    assert loss.item() == pytest.approx(0.04)
+    loss.backward()
+    assert b.grad is None and bool(a.grad.any())
+    assert cosine_distance(a, 7 * b).item() == pytest.approx(0.04) == cosine_distance(7 * a, b).item()
+    assert cosine_distance(a, a).item() == pytest.approx(0.0, abs=1e-6) and cosine_distance(a, -a).item() == pytest.approx(2)
+
+
+def test_cosine_distance_of_rows_that_take_part():
+    a, b = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    assert cosine_distance(a, b).item() == pytest.approx(2 / 3)
+    assert cosine_distance(a, b, torch.tensor([True, False, False])).item() == 1.0
+    assert cosine_distance(a, b, torch.zeros(3, dtype=torch.bool)).item() == 0.0
 
 
 def test_first_of_list_by_hand():

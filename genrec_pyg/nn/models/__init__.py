@@ -21,6 +21,7 @@ MODELS = {
     'CLCRec': 'clcrec',
     'MMGCL': 'mmgcl',
     'LayerGCN': 'layer_gcn',
+    'SELFCFED': 'selfcfed',
 }
 
 
