@@ -9,6 +9,7 @@ from torch.nn import Linear
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.nn.embedding import init_table
 from genrec_pyg.ops import unit_rows
 
 
@@ -16,6 +17,10 @@ class ItemFeatures(NamedTuple):
     r"""Features ``x`` ``[I, d_m]`` of one modality, zero where an item lacks it, and who has it, ``present`` ``[I, 1]``."""
     x: Tensor
     present: Tensor
+
+    def rows(self, item: Tensor) -> ItemFeatures:
+        r"""Those of the items ``item`` ``[n]``."""
+        return ItemFeatures(self.x[item], self.present[item])
 
 
 def item_features(graph: TrainingGraph, normalize: bool = True) -> dict[str, ItemFeatures]:
@@ -32,6 +37,17 @@ def item_features(graph: TrainingGraph, normalize: bool = True) -> dict[str, Ite
     return found
 
 
+def concatenated_features(graph: TrainingGraph, normalize: bool = True) -> ItemFeatures:
+    r"""Features of all modalities side by side ``[I, sum d_m]``, and who has at least one; arguments as in
+    :func:`item_features`.
+
+    A linear map of them is the sum of one linear map per modality.
+    """
+    blocks = item_features(graph, normalize).values()
+    return ItemFeatures(torch.cat([block.x for block in blocks], dim=1),
+                        torch.cat([block.present for block in blocks], dim=1).any(dim=1, keepdim=True))
+
+
 def require_modalities(graph: TrainingGraph, model: str) -> None:
     r"""Raises :class:`~genrec_pyg.exceptions.ConfigError` if the graph has no modality."""
     if not graph.modalities:
@@ -39,23 +55,27 @@ def require_modalities(graph: TrainingGraph, model: str) -> None:
 
 
 class FeatureProjection(torch.nn.Module):
-    r"""Linear map of one modality, Xavier weights and zero bias; an item without the modality gets a zero row.
+    r"""Linear map of one modality; an item without the modality gets a zero row.
 
     Args:
         in_channels: Feature width ``d_m``.
         out_channels: Embedding width ``d``.
         bias: Whether there is a bias.
+        init: Start of the weights, see :func:`~genrec_pyg.nn.embedding.init_table`.
+        zero_bias: Whether the bias starts from zero or as the framework's default.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True, init: str = 'xavier', zero_bias: bool = True):
         super().__init__()
         self.linear = Linear(in_channels, out_channels, bias=bias)
+        self.init, self.zero_bias = init, zero_bias
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""Weights Xavier uniform, bias zero."""
-        torch.nn.init.xavier_uniform_(self.linear.weight)
-        if self.linear.bias is not None:
+        r"""Draws weights and bias anew."""
+        self.linear.reset_parameters()
+        init_table(self.linear.weight, self.init)
+        if self.linear.bias is not None and self.zero_bias:
             torch.nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: ItemFeatures) -> Tensor:

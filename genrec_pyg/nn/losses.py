@@ -12,6 +12,9 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops import info_nce, rows_per_block, unit_rows
 from genrec_pyg.processes import batch_rows
 
+#: Accepted shapes of :func:`row_penalty`.
+ROW_PENALTIES = ('frobenius', 'l2', 'mean_square')
+
 
 def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     r"""Bayesian personalised ranking (Rendle et al., UAI 2009).
@@ -54,7 +57,35 @@ def batch_l2(*rows: Tensor) -> Tensor:
     Args:
         rows: Tables of ``B`` rows each.
     """
-    return squared_norm(*rows) / (2 * rows[0].size(0))
+    return squared_norm(*rows) / (2 * rows[-1].size(0))
+
+
+def row_penalty(*tables: Tensor, shape: str = 'l2') -> Tensor:
+    r"""Penalty on ``tables`` in one of the shapes of the field, none of which means the same at an equal weight.
+
+    ===============  ==================================================================================================
+    ``shape``        penalty
+    ===============  ==================================================================================================
+    ``frobenius``    :math:`\frac{1}{n} \sum_k \Vert \mathbf{T}_k \Vert_F`, not squared: its pull on a row fades as
+                     the tables grow
+    ``l2``           :math:`\frac{1}{2n} \sum_k \Vert \mathbf{T}_k \Vert_F^2`, :func:`batch_l2` for rows of a batch
+    ``mean_square``  :math:`\sum_k` of the mean of the squared entries of :math:`\mathbf{T}_k`
+    ===============  ==================================================================================================
+
+    Args:
+        tables: Tables ``[n_k, d_k]``; :math:`n` is the number of rows of the last.
+        shape: A name of :data:`ROW_PENALTIES`.
+
+    Raises:
+        ConfigError: If ``shape`` is unknown.
+    """
+    if shape == 'frobenius':
+        return sum(torch.linalg.vector_norm(table) for table in tables) / tables[-1].size(0)
+    if shape == 'l2':
+        return batch_l2(*tables)
+    if shape == 'mean_square':
+        return sum(table.square().mean() for table in tables)
+    raise ConfigError(f"shape: got {shape!r}, accepted are {', '.join(map(repr, ROW_PENALTIES))}")
 
 
 def bank_contrast(first: Tensor, second: Tensor, index: Tensor, temperature: float, symmetric: bool = False) -> Tensor:

@@ -3,7 +3,7 @@ import torch
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import Modality, TrainingGraph
-from genrec_pyg.nn.features import FeatureProjection, item_features, require_modalities
+from genrec_pyg.nn.features import FeatureProjection, concatenated_features, item_features, require_modalities
 
 #: Item 0 has two nodes, item 1 one, item 2 none.
 IMAGE = Modality('image', torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 4.0]]), 3, torch.tensor([[0, 0, 1], [0, 1, 2]]))
@@ -14,6 +14,26 @@ def test_rows_per_item():
     assert item_features(GRAPH, normalize=False)['image'].x.tolist() == [[2, 0], [0, 4], [0, 0]]
     x, present = item_features(GRAPH)['image']
     assert x.tolist() == [[1, 0], [0, 1], [0, 0]] and present.view(-1).tolist() == [True, True, False]
+
+
+def test_rows_of_some_items():
+    x, present = item_features(GRAPH, normalize=False)['image'].rows(torch.tensor([2, 1]))
+    assert x.tolist() == [[0, 0], [0, 4]] and present.view(-1).tolist() == [False, True]
+
+
+def test_modalities_side_by_side():
+    text = Modality('text', torch.tensor([[5.0]]), 3, torch.tensor([[2], [0]]))
+    both = concatenated_features(TrainingGraph(1, 3, GRAPH.edge_index, {'image': IMAGE, 'text': text}), normalize=False)
+    assert both.x.tolist() == [[2, 0, 0], [0, 4, 0], [0, 0, 5]] and bool(both.present.all())
+    assert concatenated_features(GRAPH).present.view(-1).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize('init,deviation', [('xavier', 300 ** -0.5), ('xavier_normal', 300 ** -0.5), ('normal', 0.1)])
+def test_start_of_the_projection(init, deviation):
+    linear = FeatureProjection(500, 100, init=init).linear
+    assert float(linear.weight.std()) == pytest.approx(deviation, rel=0.02) and not linear.bias.any()
+    bias = FeatureProjection(500, 100, zero_bias=False).linear.bias
+    assert bool(bias.any()) and float(bias.abs().max()) <= 500 ** -0.5
 
 
 def test_projection_of_a_missing_modality_is_zero():

@@ -14,6 +14,7 @@ from genrec_pyg.nn.losses import (
     first_of_list,
     grouped_info_nce,
     hinge_loss,
+    row_penalty,
     squared_norm,
 )
 
@@ -50,6 +51,20 @@ def test_grouped_contrast_is_the_weighted_mean_of_its_groups(group_size, groups)
 
 def test_batch_penalty_by_hand():
     assert float(batch_l2(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]))) == 1.5
+
+
+@pytest.mark.parametrize('shape,expected', [('frobenius', (3 + 5) / 2), ('l2', (9 + 25) / 4), ('mean_square', 9 / 6 + 25 / 4)])
+def test_shapes_of_the_penalty_by_hand(shape, expected):
+    tables = torch.tensor([[1.0, 0.0], [2.0, 0.0], [2.0, 0.0]]), torch.tensor([[0.0, 3.0], [4.0, 0.0]])
+    assert row_penalty(*tables, shape=shape).item() == pytest.approx(expected)
+    zero = torch.zeros(2, 3, requires_grad=True)
+    row_penalty(zero, shape=shape).backward()
+    assert not zero.grad.any() and bool(torch.isfinite(zero.grad).all())
+
+
+def test_unknown_shape_of_the_penalty_is_named():
+    with pytest.raises(ConfigError, match="shape: got 'l1', accepted are 'frobenius'"):
+        row_penalty(torch.ones(1, 1), shape='l1')
 
 
 def test_bank_contrast_by_hand():

@@ -22,6 +22,7 @@ MODELS = {
     'MMGCL': 'mmgcl',
     'LayerGCN': 'layer_gcn',
     'SELFCFED': 'selfcfed',
+    'VBPR': 'vbpr',
 }
 
 

@@ -108,8 +108,8 @@ class CLCRec(PairwiseRecommender):
     def content(self, item: Optional[Tensor] = None) -> Tensor:
         r"""Content ``[n, d]`` of the items ``item`` ``[n]``, or of all."""
         blocks = []
-        for name, (x, present) in self.features.items():
-            x, present = (x, present) if item is None else (x[item], present[item])
+        for name, features in self.features.items():
+            x, present = features if item is None else features.rows(item)
             blocks.append(torch.where(present, x, self.missing[name]) if name in self.missing else x)
         return self.encoder(torch.cat(blocks, dim=1))
 
