@@ -23,6 +23,7 @@ MODELS = {
     'LayerGCN': 'layer_gcn',
     'SELFCFED': 'selfcfed',
     'VBPR': 'vbpr',
+    'BM3': 'bm3',
 }
 
 

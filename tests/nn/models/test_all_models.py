@@ -27,6 +27,7 @@ SMALL: dict[str, dict] = {
 #: Settings of training on the demo data, and by how much validation Recall@20 must pass popularity.
 DEMO: dict[str, dict] = {
     'NCL': dict(hparams=dict(warmup=4)),
+    'BM3': dict(hparams=dict(l2=0.01), trainer=dict(epochs=60)),
     'SELFCFED': dict(trainer=dict(epochs=36)),
 }
 MARGIN = 0.1
