@@ -1,7 +1,7 @@
 r"""Frozen item features as models take them, and their projection."""
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -52,6 +52,25 @@ def require_modalities(graph: TrainingGraph, model: str) -> None:
     r"""Raises :class:`~genrec_pyg.exceptions.ConfigError` if the graph has no modality."""
     if not graph.modalities:
         raise ConfigError(f'modalities: got none, accepted for {model} is a graph with at least one modality')
+
+
+def modality_shares(argument: str, weights: Optional[dict[str, float]], names: list[str]) -> Tensor:
+    r"""Weights ``[M]`` of the modalities ``names``, summing to 1.
+
+    Args:
+        argument: Name of the argument, for errors.
+        weights: Weight of each modality up to a common factor, 0 where it is not named; equal ones if :obj:`None`. Other
+            modalities are passed over, so that one setting serves graphs with fewer.
+        names: Modalities of the graph.
+
+    Raises:
+        ConfigError: If a weight is negative or infinite or none is positive.
+    """
+    share = torch.ones(len(names)) if weights is None else torch.tensor([float(weights.get(name, 0)) for name in names])
+    if bool((share < 0).any()) or not 0 < float(share.sum()) < float('inf'):
+        raise ConfigError(f'{argument}: got {weights}, accepted are finite numbers from 0, one of them positive, for '
+                          f"{', '.join(names)}")
+    return share / share.sum()
 
 
 class FeatureProjection(torch.nn.Module):

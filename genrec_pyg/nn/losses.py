@@ -16,7 +16,7 @@ from genrec_pyg.processes import batch_rows
 ROW_PENALTIES = ('frobenius', 'l2', 'mean_square')
 
 
-def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor, mask: Optional[Tensor] = None) -> Tensor:
     r"""Bayesian personalised ranking (Rendle et al., UAI 2009).
 
     .. math::
@@ -27,11 +27,16 @@ def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         user: User rows ``[B, d]``.
         positive: Rows of interacted items ``[B, d]``.
         negative: Rows of sampled items ``[B, d]``.
+        mask: Triples that take part, boolean ``[B]``; all by default. If none does, the loss is 0.
 
     Returns:
-        Scalar, divided by the true size of the batch.
+        Scalar, divided by the true size of the batch, or by the number of triples that take part.
     """
-    return F.softplus((user * (negative - positive)).sum(dim=-1)).mean()
+    return _mean(F.softplus((user * (negative - positive)).sum(dim=-1)), mask)
+
+
+def _mean(x: Tensor, mask: Optional[Tensor]) -> Tensor:
+    return x.mean() if mask is None else (x * mask).sum() / mask.sum().clamp(min=1)
 
 
 def hinge_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
@@ -141,8 +146,7 @@ def cosine_distance(online: Tensor, target: Tensor, mask: Optional[Tensor] = Non
         target: Rows :math:`\mathbf{b}` ``[n, d]``.
         mask: Rows that take part, boolean ``[n]``; all by default. If none does, the distance is 0.
     """
-    distance = 1 - (unit_rows(online) * unit_rows(target.detach())).sum(dim=1)
-    return distance.mean() if mask is None else (distance * mask).sum() / mask.sum().clamp(min=1)
+    return _mean(1 - (unit_rows(online) * unit_rows(target.detach())).sum(dim=1), mask)
 
 
 def first_of_list(logits: Tensor, mask: Optional[Tensor] = None) -> Tensor:

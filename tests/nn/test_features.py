@@ -3,7 +3,13 @@ import torch
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import Modality, TrainingGraph
-from genrec_pyg.nn.features import FeatureProjection, concatenated_features, item_features, require_modalities
+from genrec_pyg.nn.features import (
+    FeatureProjection,
+    concatenated_features,
+    item_features,
+    modality_shares,
+    require_modalities,
+)
 
 #: Item 0 has two nodes, item 1 one, item 2 none.
 IMAGE = Modality('image', torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 4.0]]), 3, torch.tensor([[0, 0, 1], [0, 1, 2]]))
@@ -49,3 +55,16 @@ def test_a_graph_without_modality_is_refused_where_one_is_needed():
     require_modalities(GRAPH, 'X')
     with pytest.raises(ConfigError, match='modalities: got none, accepted for X'):
         require_modalities(TrainingGraph(1, 1, torch.zeros(2, 1, dtype=torch.long)), 'X')
+
+
+def test_shares_of_modalities():
+    assert modality_shares('weights', None, ['image', 'text']).tolist() == [0.5, 0.5]
+    shares = modality_shares('weights', {'text': 3, 'image': 1, 'smell': 4}, ['image', 'text', 'audio'])
+    assert shares.tolist() == [0.25, 0.75, 0.0]
+
+
+@pytest.mark.parametrize('weights', [{}, {'image': 0.0}, {'image': -1.0, 'text': 2.0}, {'image': float('nan')},
+                                     {'image': float('inf')}, {'smell': 1.0}])
+def test_bad_shares_are_named(weights):
+    with pytest.raises(ConfigError, match='weights: got .* for image, text'):
+        modality_shares('weights', weights, ['image', 'text'])

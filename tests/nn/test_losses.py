@@ -35,6 +35,14 @@ def test_bpr_of_equal_scores_is_log_two_and_far_scores_stay_finite():
     assert float(torch.autograd.grad(loss, user)[0]) == pytest.approx(400.0)
 
 
+def test_bpr_of_triples_that_take_part():
+    user, zero = torch.tensor([[1.0], [5.0]]), torch.zeros(2, 1)
+    positive = torch.tensor([[2.0], [0.0]])
+    found = bpr_loss(user, positive, zero, torch.tensor([True, False]))
+    assert float(found) == pytest.approx(float(bpr_loss(user[:1], positive[:1], zero[:1])))
+    assert float(bpr_loss(user, positive, zero, torch.zeros(2, dtype=torch.bool))) == 0
+
+
 def test_squared_norm():
     assert float(squared_norm(torch.tensor([[1.0, 2.0]]), torch.tensor([3.0]))) == 14.0
 

@@ -24,6 +24,7 @@ MODELS = {
     'SELFCFED': 'selfcfed',
     'VBPR': 'vbpr',
     'BM3': 'bm3',
+    'FREEDOM': 'freedom',
 }
 
 

@@ -15,7 +15,7 @@ from genrec_pyg.loader import Triples
 from genrec_pyg.nn.augment import InteractionGraph
 from genrec_pyg.nn.conv import LightConv
 from genrec_pyg.nn.embedding import init_table
-from genrec_pyg.nn.features import FeatureProjection, item_features, require_modalities
+from genrec_pyg.nn.features import FeatureProjection, item_features, modality_shares, require_modalities
 from genrec_pyg.nn.losses import bpr_loss, challenged_contrast
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
 from genrec_pyg.nn.propagation import half_mean, propagate_once
@@ -98,7 +98,7 @@ class MMGCL(PairwiseRecommender):
         self.shared_mask, self.resample, self.challenge = shared_mask, resample, challenge
         self.temperature, self.contrast_weight = temperature, contrast_weight
         self.names = list(self.graph.modalities)
-        self.mask_weight = self._mask_weight(mask_probability)
+        self.mask_share = modality_shares('mask_probability', mask_probability, self.names)
 
         self.features = item_features(self.graph)
         self.block = bipartite_block(self.graph.edge_index, self.num_users, self.num_items, self_loops=False)
@@ -115,15 +115,6 @@ class MMGCL(PairwiseRecommender):
         width = (len(self.names) + 1) * hidden_channels
         self.user_readout, self.item_readout = Linear(width, hidden_channels), Linear(width, hidden_channels)
         self.reset_parameters()
-
-    def _mask_weight(self, probability: Optional[dict[str, float]]) -> Tensor:
-        if probability is None:
-            return torch.ones(len(self.names))
-        weight = torch.tensor([float(probability.get(name, 0)) for name in self.names])
-        if bool((weight < 0).any()) or not bool((weight > 0).any()):
-            raise ConfigError(f'mask_probability: got {probability}, accepted are numbers from 0, one of them positive, for '
-                              f"{', '.join(self.names)}")
-        return weight
 
     def reset_parameters(self) -> None:
         r"""Weights and tables Xavier, biases zero."""
@@ -223,7 +214,7 @@ class MMGCL(PairwiseRecommender):
         return terms
 
     def _draw_stream(self) -> int:
-        return 1 + int(torch.multinomial(self.mask_weight, 1))
+        return 1 + int(torch.multinomial(self.mask_share, 1))
 
     def _slice(self, readout: Linear, stream: int) -> Tensor:
         width = self.embedding.item.size(1)

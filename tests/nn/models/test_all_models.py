@@ -17,7 +17,7 @@ from genrec_pyg.transforms import MapTypes
 OTHERS = {'GenRec', 'Popularity', 'ItemKNN', 'EASE'}
 NAMES = [name for name in MODELS if name not in OTHERS]
 #: Models that need at least one modality.
-CONTENT = {'CLCRec', 'MMGCL', 'VBPR'}
+CONTENT = {'CLCRec', 'FREEDOM', 'MMGCL', 'VBPR'}
 #: Small settings.
 SMALL: dict[str, dict] = {
     'CLCRec': dict(num_negatives=4),
