@@ -13,7 +13,7 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.features import FeatureProjection, concatenated_features, require_modalities
 from genrec_pyg.nn.losses import ROW_PENALTIES, bpr_loss, row_penalty
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
 
 
 class VBPR(PairwiseRecommender):
@@ -53,6 +53,7 @@ class VBPR(PairwiseRecommender):
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, l2: float = 1e-2, init: str = 'xavier', reg: str = 'frobenius',
                  normalize_features: bool = False, item_bias: bool = False):
+        check_range('hidden_channels', hidden_channels, 1)
         super().__init__(data, modalities, hidden_channels, l2, init, user_channels=2 * hidden_channels)
         require_modalities(self.graph, 'VBPR')
         check_choice('reg', reg, ROW_PENALTIES)

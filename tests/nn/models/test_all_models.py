@@ -35,7 +35,8 @@ MARGIN = 0.1
 
 def make(name, data=None, **arguments):
     torch.manual_seed(0)
-    return get_model(name)(toy_data() if data is None else data, hidden_channels=8, **{**SMALL.get(name, {}), **arguments})
+    settings = {'hidden_channels': 8, **SMALL.get(name, {}), **arguments}
+    return get_model(name)(toy_data() if data is None else data, **settings)
 
 
 def train_steps(model, steps=3):
@@ -113,6 +114,31 @@ def test_other_type_names_change_no_embedding(name):
     mapped = MapTypes('customer', 'product', 'buys', modalities=['image', 'text'])(renamed)
     first, second = (train_steps(make(name, graph)).embed() for graph in (data, mapped))
     assert all(torch.equal(a, b) for a, b in zip(first, second))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_renumbered_nodes_have_the_same_scores(name):
+    torch.manual_seed(1)
+    order = {8: torch.randperm(8), 7: torch.randperm(7)}  # old number of every new one
+    data, renumbered = toy_data(), toy_data()
+    for edge_type, sizes in ((('user', 'interacts', 'item'), (8, 7)), (('item', 'has', 'image'), (7,)),
+                             (('item', 'has', 'text'), (7,))):
+        edge_index = renumbered[edge_type].edge_index
+        for row, size in enumerate(sizes):
+            edge_index[row] = order[size].argsort()[edge_index[row]]
+    model, other = (make(name, graph, hidden_channels=4).double().eval() for graph in (data, renumbered))
+    other.load_state_dict({key: value[order[len(value)]] if value.dim() > 0 and len(value) in order else value
+                           for key, value in model.state_dict().items()})
+    assert torch.allclose(other.score(torch.arange(8)), model.score(order[8])[:, order[7]], atol=1e-6)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_every_parameter_is_learned(name):
+    model = make(name).train()
+    for epoch in range(2):
+        model.start_epoch(epoch)
+    sum(model.loss(BATCH).values()).backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in model.parameters())
 
 
 @pytest.mark.parametrize('name', NAMES)
