@@ -15,7 +15,7 @@ from genrec_pyg.loader import Triples
 from genrec_pyg.nn.features import item_features, require_modalities
 from genrec_pyg.nn.losses import first_of_list
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
-from genrec_pyg.ops import Adjacency, sample_negatives, unit_rows
+from genrec_pyg.ops import Adjacency, NegativeSampler, unit_rows
 
 
 class Candidates(NamedTuple):
@@ -96,6 +96,7 @@ class CLCRec(PairwiseRecommender):
         # Training items in the numbering of warm items, in which negatives are drawn.
         edges = torch.stack([self.graph.edge_index[0], (self.warm.cumsum(0) - 1)[self.graph.edge_index[1]]])
         self.owned = Adjacency.from_edge_index(edges, size=(self.num_users, self.warm_items.numel()))
+        self._sampler: Optional[NegativeSampler] = None
 
     def reset_parameters(self) -> None:
         r"""Draws tables and encoder anew; the vectors of missing modalities become zero."""
@@ -124,8 +125,9 @@ class CLCRec(PairwiseRecommender):
         r"""Warm items that are no training items of ``user`` ``[B]``."""
         count = self.num_negatives
         if self.negatives == 'own':
-            found, valid = sample_negatives(user.repeat_interleave(count), self.owned.rowptr, self.owned.col,
-                                            self.warm_items.numel())
+            if self._sampler is None or self._sampler.interactions.device != user.device:
+                self._sampler = NegativeSampler(self.owned)
+            found, valid = self._sampler(user.repeat_interleave(count))
             return Candidates(self.warm_items[found].view(-1, count), ~valid.view(-1, count))
         found = torch.randint(self.warm_items.numel(), (count,), device=user.device)
         key = self.owned.row() * self.warm_items.numel() + self.owned.col  # ascending

@@ -29,6 +29,7 @@ DEMO: dict[str, dict] = {
     'NCL': dict(hparams=dict(warmup=4)),
     'BM3': dict(hparams=dict(l2=0.01), trainer=dict(epochs=60)),
     'SELFCFED': dict(trainer=dict(epochs=36)),
+    'SGL': dict(trainer=dict(epochs=24)),
 }
 MARGIN = 0.1
 
