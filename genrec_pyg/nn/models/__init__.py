@@ -18,6 +18,7 @@ MODELS = {
     'NGCF': 'ngcf',
     'NCL': 'ncl',
     'HCCF': 'hccf',
+    'MGCN': 'mgcn',
 }
 
 
