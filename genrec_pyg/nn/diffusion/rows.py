@@ -1,9 +1,10 @@
 r"""What diffusion processes and denoisers exchange: rows of the user x item matrix and views of the items."""
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from typing import NamedTuple, Optional, Union
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -57,11 +58,28 @@ class ItemViews(NamedTuple):
         embedding: Views :math:`\mathbf{V}_m = \mathbf{E}_i \odot \mathbf{F}_m` side by side ``[I, M * d]``, detached.
         num_modalities: Number ``M`` of views.
         log_degree: :math:`\log(1 + \mathrm{deg}_i)` ``[I]``.
+        features: Encoded features of one modality ``[I, d]``, detached, for the modality signal injection.
+        items: Item embeddings ``[I, d]``, detached, for the same.
     """
     embedding: Tensor
     num_modalities: int
     log_degree: Tensor
+    features: Optional[Tensor] = None
+    items: Optional[Tensor] = None
 
 
 #: State of a process: sparse where flips are rare, dense ``[B, I]`` where they are not (or where values are real).
 RowState = Union[SparseRows, Tensor]
+
+
+def row_product(state: RowState, weight: Tensor, value: Optional[Tensor] = None) -> Tensor:
+    r"""Product ``[B, d]`` of rows ``[B, I]`` with ``weight`` ``[I, d]``: a gather of the ones where the rows are sparse.
+
+    Args:
+        state: Rows.
+        weight: Rows of the items.
+        value: Entries ``[nnz]`` in place of the ones of sparse rows.
+    """
+    if isinstance(state, SparseRows):
+        return F.embedding_bag(state.col.long(), weight, state.rowptr[:-1].long(), mode='sum', per_sample_weights=value)
+    return state.to(weight.dtype) @ weight

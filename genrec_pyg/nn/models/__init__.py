@@ -19,6 +19,7 @@ MODELS = {
     'NCL': 'ncl',
     'HCCF': 'hccf',
     'MGCN': 'mgcn',
+    'DiffMM': 'diffmm',
 }
 
 

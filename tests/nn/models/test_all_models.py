@@ -14,9 +14,10 @@ from genrec_pyg.training import Trainer
 OTHERS = {'GenRec', 'Popularity', 'ItemKNN', 'EASE'}
 NAMES = [name for name in MODELS if name not in OTHERS]
 #: Models that need at least one modality.
-CONTENT = {'CLCRec', 'MMGCL'}
+CONTENT = {'CLCRec', 'MMGCL', 'DiffMM'}
 #: Small settings.
 SMALL: dict[str, dict] = {
+    'DiffMM': dict(denoiser_channels=12, rebuild_k=2, contrast_weight=0.1),
     'HCCF': dict(num_hyperedges=6, detach=False),  # a detached side has no gradient to compare with differences
     'NCL': dict(warmup=1, num_clusters=3, structure_weight=0.1, prototype_weight=0.1),
 }
