@@ -60,7 +60,11 @@ def gaussian_rates(num_steps: int = 5, scale: float = 1.0, first: float = 1e-5, 
     if not 0 <= first <= last:
         raise ConfigError(f'first: got {first}, accepted are numbers from 0 to last = {last}')
     left = 1 - scale * torch.linspace(first, last, num_steps, dtype=torch.float64)
-    beta = torch.cat([left.new_tensor([FIRST_RATE]), (1 - left[1:] / left[:-1]).clamp(max=LARGEST_RATE)])
+    return posterior_rates(torch.cat([left.new_tensor([FIRST_RATE]), (1 - left[1:] / left[:-1]).clamp(max=LARGEST_RATE)]))
+
+
+def posterior_rates(beta: Tensor) -> GaussianRates:
+    r"""Marginals and posteriors of the chain with the one-step variances ``beta`` ``[T]``, the first of them positive."""
     alpha_bar = (1 - beta).cumprod(0)
     before = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
     return GaussianRates(beta, alpha_bar, beta * before.sqrt() / (1 - alpha_bar),

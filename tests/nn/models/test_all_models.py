@@ -3,12 +3,14 @@ import copy
 
 import pytest
 import torch
+from torch_geometric.data import HeteroData
 from toy_graphs import BATCH, toy_data
 
 from genrec_pyg.evaluation import evaluate
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import MODELS, get_model
 from genrec_pyg.training import Trainer
+from genrec_pyg.transforms import MapTypes
 
 #: Models fitted in the constructor and GenRec, which has tests of its own.
 OTHERS = {'GenRec', 'Popularity', 'ItemKNN', 'EASE'}
@@ -116,6 +118,36 @@ def test_reset_and_seed_repeat_the_numbers(name):
     torch.manual_seed(3)
     other.reset_parameters()
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters()))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_resumed_run_gives_the_same_numbers(name, tmp_path):
+    def fit(model, folder, epochs, resume=False):
+        trainer = Trainer(epochs=epochs, lr=0.01, batch_size=4, patience=0, ks=(2, 5), monitor='recall@5', device='cpu',
+                          progress=False, output=tmp_path / folder)
+        return trainer.fit(model, toy_data(), resume=resume)
+
+    whole, stopped, resumed = make(name), make(name), make(name)
+    expected = fit(whole, 'whole', 4)
+    fit(stopped, 'parts', 2)
+    resumed.reset_parameters()
+    found = fit(resumed, 'parts', 4, resume=True)
+    assert found.test == expected.test and found.epoch == expected.epoch
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters()))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_renamed_types_change_no_embedding(name):
+    data, renamed = toy_data(), HeteroData()
+    names = {'user': 'customer', 'item': 'product', 'image': 'photo'}
+    for node_type in data.node_types:
+        renamed[names.get(node_type, node_type)].update(data[node_type])
+    for source, relation, target in data.edge_types:
+        kind = names.get(source, source), {'interacts': 'buys'}.get(relation, relation), names.get(target, target)
+        renamed[kind].update(data[source, relation, target])
+    mapped = MapTypes(user='customer', item='product', rel='buys')(renamed)
+    first, second = train_steps(make(name)).embed(), train_steps(make(name, mapped)).embed()
+    assert all(torch.equal(a, b) for a, b in zip(first, second))
 
 
 @pytest.mark.parametrize('name', NAMES)
