@@ -16,18 +16,17 @@ DENOISERS = ('linear', 'transformer', 'tied', 'perceptron')
 
 
 def make_process(name: str, num_steps: int = 5, scale: float = 1.0, flip_temp: float = 1.0, variant: str = 'principled',
-                 weighting: str = 'snr', sample_noise: bool = False) -> DiffusionProcess:
-    r"""The process called ``name``, each with its published schedule times ``scale``; arguments that another one takes are
-    not used.
+                 weighting: str = 'snr', sample_noise: bool = True) -> DiffusionProcess:
+    r"""The process called ``name``, each with its published schedule times ``scale``.
 
     Args:
         name: One of :data:`PROCESSES`.
         num_steps: Steps ``T``.
         scale: Factor on the flip rates or variances.
-        flip_temp: Temperature of the released flips.
-        variant: Variant of the flips.
-        weighting: Weight of the steps under Gaussian noise, see :class:`~genrec_pyg.nn.diffusion.GaussianProcess`.
-        sample_noise: Whether reverse steps of Gaussian noise draw; flips always do.
+        flip_temp: Temperature of the released flips, not used by Gaussian noise.
+        variant: Variant of the flips, not used by Gaussian noise.
+        weighting: Weight of the steps in the squared error, ``'snr'`` or ``'equal'``.
+        sample_noise: Whether reverse steps draw or take the most probable state.
 
     Raises:
         ConfigError: On an unknown name.
@@ -35,7 +34,7 @@ def make_process(name: str, num_steps: int = 5, scale: float = 1.0, flip_temp: f
     if name not in PROCESSES:
         raise ConfigError(f"process: got {name!r}, accepted are {', '.join(map(repr, PROCESSES))}")
     if name == 'flip':
-        return FlipProcess(num_steps, scale, flip_temp, variant)
+        return FlipProcess(num_steps, scale, flip_temp, variant, weighting, sample_noise)
     return GaussianProcess(num_steps, scale, weighting, sample_noise)
 
 

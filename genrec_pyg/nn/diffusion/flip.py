@@ -83,12 +83,15 @@ class FlipProcess(DiffusionProcess):
         scale: Factor on the rates of :func:`flip_rates`.
         flip_temp: Temperature :math:`\kappa` of the released flips.
         variant: ``'principled'`` or ``'released'``.
+        weighting: Weight of the steps in the squared error, ``'snr'`` or ``'equal'``.
+        sample_noise: Whether the reverse step draws every entry or takes its more probable value; the released one draws.
     """
 
-    def __init__(self, num_steps: int = 5, scale: float = 1.0, flip_temp: float = 1.0, variant: str = 'principled'):
+    def __init__(self, num_steps: int = 5, scale: float = 1.0, flip_temp: float = 1.0, variant: str = 'principled',
+                 weighting: str = 'snr', sample_noise: bool = True):
         if variant not in ('principled', 'released'):
             raise ConfigError(f"variant: got {variant!r}, accepted are 'principled' and 'released'")
-        super().__init__(num_steps)
+        super().__init__(num_steps, weighting, sample_noise)
         self.scale = scale
         self.flip_temp = flip_temp
         self.variant = variant
@@ -100,8 +103,7 @@ class FlipProcess(DiffusionProcess):
 
     def rates(self, rows: SparseRows) -> FlipRates:
         r"""Rates for a batch of rows, from its density."""
-        density = rows.col.numel() / max(rows.num_rows * rows.num_items, 1)
-        rates = flip_rates(density, self.num_steps, self.scale)
+        rates = flip_rates(rows.density(), self.num_steps, self.scale)
         if self.released:
             rates = rates._replace(gamma_bar=1 - (1 - rates.gamma).cumprod(0), epsilon_bar=1 - (1 - rates.epsilon).cumprod(0))
         return rates
@@ -132,7 +134,8 @@ class FlipProcess(DiffusionProcess):
         return torch.where(total > 0, from_one / total.clamp(min=1e-300), total.new_tensor([[0.0, 1.0]]).expand(2, 2))
 
     def reverse(self, state: RowState, estimate: Tensor, t: int, rates: FlipRates) -> RowState:
-        r"""Draws :math:`\mathbf{x}_{t-1}` from :math:`\sum_{x_0} q(x_{t-1} | x_t, x_0) \, p(x_0)`, for ``t >= 1``.
+        r"""Draws :math:`\mathbf{x}_{t-1}` from :math:`\sum_{x_0} q(x_{t-1} | x_t, x_0) \, p(x_0)`, or takes the more probable
+        value, for ``t >= 1``.
 
         Args:
             state: :math:`\mathbf{x}_t`.
@@ -146,7 +149,7 @@ class FlipProcess(DiffusionProcess):
             zero = estimate * (1 - up) + (1 - estimate) * down
             return torch.bernoulli(one / (one + zero))
         table = self.posterior(t, rates)
-        draw = torch.rand_like(estimate)
+        draw = torch.rand_like(estimate) if self.sample_noise else estimate.new_full((1, 1), 0.5).expand_as(estimate)
         sample = draw < _mix(table[0], estimate)
         row, col = state.row(), state.col.long()
         sample[row, col] = draw[row, col] < _mix(table[1], estimate[row, col])
@@ -165,6 +168,12 @@ class FlipProcess(DiffusionProcess):
         \bar\epsilon)^2`: ones and zeros have noise of their own."""
         up, down = float(rates.gamma_bar[-1]), float(rates.epsilon_bar[-1])
         return (popularity * down * (1 - down) + (num_users - popularity) * up * (1 - up)) / (1 - up - down) ** 2
+
+    def entry_variance(self, density: float, rates: FlipRates) -> Tensor:
+        r""":math:`[p \bar\epsilon_t (1 - \bar\epsilon_t) + (1 - p) \bar\gamma_t (1 - \bar\gamma_t)] / (1 - \bar\gamma_t -
+        \bar\epsilon_t)^2` at density ``p``."""
+        up, down = rates.gamma_bar, rates.epsilon_bar
+        return (density * down * (1 - down) + (1 - density) * up * (1 - up)) / (1 - up - down) ** 2
 
 
 def _mix(pair: Tensor, probability: Tensor) -> Tensor:

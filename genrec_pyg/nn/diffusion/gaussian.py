@@ -8,15 +8,13 @@ from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.diffusion.objective import squared_error
-from genrec_pyg.nn.diffusion.process import DiffusionProcess, dense_rows
+from genrec_pyg.nn.diffusion.process import DiffusionProcess, dense_rows, ratio_fall
 from genrec_pyg.nn.diffusion.rows import RowState, SparseRows
 
 #: Rate of the first step, whatever the schedule (DiffMM specification).
 FIRST_RATE = 1e-4
 #: Largest rate of a step.
 LARGEST_RATE = 0.999
-#: Accepted weights of the steps in the squared error.
-WEIGHTINGS = ('snr', 'equal')
 
 
 class GaussianRates(NamedTuple):
@@ -83,9 +81,7 @@ class GaussianProcess(DiffusionProcess):
     Args:
         num_steps: Steps ``T``.
         scale: Factor on the variances of :func:`gaussian_rates`.
-        weighting: Weight of the steps in the squared error: ``'snr'``, the fall of the signal-to-noise ratio
-            :math:`\bar\alpha / (1 - \bar\alpha)` over the step (twice the coefficient in the variational bound; 1 at the
-            first step), or ``'equal'``.
+        weighting: Weight of the steps in the squared error, ``'snr'`` or ``'equal'``.
         sample_noise: Whether the reverse step draws from the posterior or takes its mean.
 
     Raises:
@@ -93,13 +89,9 @@ class GaussianProcess(DiffusionProcess):
     """
     binary = False
 
-    def __init__(self, num_steps: int = 5, scale: float = 1.0, weighting: str = 'snr', sample_noise: bool = False):
-        super().__init__(num_steps)
-        if weighting not in WEIGHTINGS:
-            raise ConfigError(f"weighting: got {weighting!r}, accepted are {', '.join(map(repr, WEIGHTINGS))}")
+    def __init__(self, num_steps: int = 5, scale: float = 1.0, weighting: str = 'snr', sample_noise: bool = True):
+        super().__init__(num_steps, weighting, sample_noise)
         self.scale = scale
-        self.weighting = weighting
-        self.sample_noise = sample_noise
         self._rates = gaussian_rates(num_steps, scale)
 
     def rates(self, rows: SparseRows) -> GaussianRates:
@@ -139,7 +131,7 @@ class GaussianProcess(DiffusionProcess):
             \mathrm{KL} = \frac{1}{2} \Bigl( \frac{\bar\alpha_{t-1}}{1 - \bar\alpha_{t-1}} -
             \frac{\bar\alpha_t}{1 - \bar\alpha_t} \Bigr) \Vert \mathbf{x}_0 - \hat{\mathbf{x}}_0 \Vert^2
         """
-        weight = snr_fall(rates).to(t.device)[t] / 2 * (t / self.num_steps).clamp(max=0.5)
+        weight = ratio_fall(rates.alpha_bar / (1 - rates.alpha_bar)).to(t.device)[t] / 2 * (t / self.num_steps).clamp(max=0.5)
         return rows.num_items * squared_error(estimate, rows, weight.to(estimate.dtype))
 
     def unbiased(self, rates: GaussianRates) -> Tensor:
@@ -151,12 +143,6 @@ class GaussianProcess(DiffusionProcess):
         left = float(rates.alpha_bar[-1])
         return torch.full_like(popularity, num_users * (1 - left) / left)
 
-    def step_weight(self, rates: GaussianRates) -> Tensor:
-        r"""Weight of every step ``[T]``, see ``weighting``."""
-        return snr_fall(rates) if self.weighting == 'snr' else super().step_weight(rates)
-
-
-def snr_fall(rates: GaussianRates) -> Tensor:
-    r"""Fall of the signal-to-noise ratio over every step ``[T]``, 1 at the first, before which it is infinite."""
-    ratio = rates.alpha_bar / (1 - rates.alpha_bar)
-    return torch.cat([ratio.new_ones(1), ratio[:-1] - ratio[1:]])
+    def entry_variance(self, density: float, rates: GaussianRates) -> Tensor:
+        r""":math:`(1 - \bar\alpha_t) / \bar\alpha_t` at any density."""
+        return (1 - rates.alpha_bar) / rates.alpha_bar

@@ -203,7 +203,7 @@ class InterestGenerator(GraphModule):
         if self.process.released:
             return {'denoiser_focal': objectives.released_focal_loss(logits, rows)}
         if self.objective == 'squared':
-            weight = self.process.step_weight(rates).to(logits)[t]
+            weight = self.process.step_weight(rows, rates).to(logits)[t]
             terms = {'denoiser_squared': objectives.squared_error(logits, rows, weight)}
         else:
             terms = {f'denoiser_{self.objective}': self._objective(logits, rows)}

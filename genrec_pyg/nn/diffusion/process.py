@@ -10,6 +10,9 @@ from torch import Tensor
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.diffusion.rows import RowState, SparseRows
 
+#: Accepted weights of the steps in the squared error.
+WEIGHTINGS = ('snr', 'equal')
+
 
 class DiffusionProcess(ABC):
     r"""What generator, objectives and closed-form denoiser know of a process, so that one may stand in for another.
@@ -19,19 +22,25 @@ class DiffusionProcess(ABC):
 
     Args:
         num_steps: Steps ``T``.
+        weighting: Weight of the steps in the squared error, see :meth:`step_weight`: ``'snr'`` or ``'equal'``.
+        sample_noise: Whether a reverse step draws from its distribution or takes the most probable state.
 
     Raises:
-        ConfigError: If ``num_steps`` is less than 1.
+        ConfigError: If ``num_steps`` is less than 1 or ``weighting`` unknown.
     """
     #: Whether this is what a published code computes, with its own loss.
     released: bool = False
     #: Whether states are zeros and ones, so that a reverse step needs probabilities; otherwise any estimate will do.
     binary: bool = True
 
-    def __init__(self, num_steps: int):
+    def __init__(self, num_steps: int, weighting: str = 'snr', sample_noise: bool = True):
         if num_steps < 1:
             raise ConfigError(f'num_steps: got {num_steps}, accepted are integers from 1')
+        if weighting not in WEIGHTINGS:
+            raise ConfigError(f"weighting: got {weighting!r}, accepted are {', '.join(map(repr, WEIGHTINGS))}")
         self.num_steps = num_steps
+        self.weighting = weighting
+        self.sample_noise = sample_noise
 
     @abstractmethod
     def rates(self, rows: SparseRows) -> Any:
@@ -65,9 +74,25 @@ class DiffusionProcess(ABC):
             rates: Schedule.
         """
 
-    def step_weight(self, rates: Any) -> Tensor:
-        r"""Weight of the squared error of every step ``[T]``, float64; ones unless the process says otherwise."""
-        return torch.ones(self.num_steps, dtype=torch.float64)
+    @abstractmethod
+    def entry_variance(self, density: float, rates: Any) -> Tensor:
+        r"""Variance of the estimates at every step ``[T]``, float64, mean over entries of which a share ``density`` is one."""
+
+    def step_weight(self, rows: SparseRows, rates: Any) -> Tensor:
+        r"""Weight of the squared error of every step ``[T]``, float64.
+
+        ``'snr'``: the fall over the step of the signal-to-noise ratio, one over :meth:`entry_variance`, and 1 at the first
+        step, before which it is infinite. For Gaussian noise that is the fall of :math:`\bar\alpha / (1 - \bar\alpha)`, twice
+        the coefficient in the variational bound (DiffMM). ``'equal'``: ones.
+        """
+        if self.weighting == 'equal':
+            return torch.ones(self.num_steps, dtype=torch.float64)
+        return ratio_fall(1 / self.entry_variance(rows.density(), rates).clamp(min=torch.finfo(torch.float64).tiny))
+
+
+def ratio_fall(ratio: Tensor) -> Tensor:
+    r"""Fall of ``ratio`` ``[T]`` from each step to the next, 1 at the first."""
+    return torch.cat([ratio.new_ones(1), ratio[:-1] - ratio[1:]])
 
 
 def dense_rows(state: RowState) -> Tensor:

@@ -33,6 +33,10 @@ class SparseRows(NamedTuple):
         r"""Ones per row ``[B]``, int64."""
         return self.rowptr.diff().long()
 
+    def density(self) -> float:
+        r"""Share of ones."""
+        return self.col.numel() / max(self.num_rows * self.num_items, 1)
+
     def contains(self, row: Tensor, item: Tensor) -> Tensor:
         r"""Boolean ``[n]``: the entry ``(row, item)`` is a one."""
         return torch.isin(row * self.num_items + item, self.row() * self.num_items + self.col)

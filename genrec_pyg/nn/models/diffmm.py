@@ -49,8 +49,7 @@ class DiffMM(PairwiseRecommender):
     are.
 
     ``process`` alone decides between Gaussian noise, the paper's, and the flips of GenRec-V1; generator, denoiser, objective
-    and everything after them are the same. Under flips all steps weigh the same in the squared error, as they do under
-    Gaussian noise with ``weighting='equal'``.
+    and everything after them are the same, and so is the meaning of every other argument.
 
     Differences from the public implementation: rows are drawn from the sparse graph, never held for all users; the epoch is
     chosen on validation; :math:`\log \sigma` does not underflow; the contrast over all nodes passes in blocks; edge dropout
@@ -69,8 +68,9 @@ class DiffMM(PairwiseRecommender):
         process: ``'gaussian'`` or ``'flip'``.
         num_steps: Diffusion steps ``T``.
         noise_scale: Factor on the published schedule of the process.
-        weighting: Weight of the steps in the squared error under Gaussian noise, ``'snr'`` or ``'equal'``.
-        sample_noise: Whether reverse steps of Gaussian noise draw.
+        weighting: Weight of the steps in the squared error: ``'snr'``, the paper's, the fall of the signal-to-noise ratio over
+            the step, or ``'equal'``.
+        sample_noise: Whether reverse steps draw or take the most probable state: the mean, or the likelier value.
         start: Start of the reverse chain: ``'clean'``, the rows themselves taken for the last step; ``'diffused'``; or
             ``'observed'``, one prediction from the rows at the first step.
         objective: Objective of the denoisers, ``'squared'`` in the paper.

@@ -198,7 +198,7 @@ class Recorder(Fixed):
 def test_chain_from_clean_rows_runs_all_steps_without_noise_at_the_start(graph, views):
     rows = SparseRows.from_dense(MATRIX)
     logits = torch.randn(4, 6)
-    process = GaussianProcess(num_steps=3, scale=100.0)
+    process = GaussianProcess(num_steps=3, scale=100.0, sample_noise=False)
     generator = InterestGenerator(graph, Recorder(logits), process, 'squared', start='clean')
     assert torch.equal(generator.sample(rows, views), logits)
     states, steps = zip(*generator.denoiser.seen)
@@ -220,7 +220,7 @@ def test_squared_objective_weighs_the_steps_and_adds_the_signal(graph, views):
     terms = generator.loss(rows, seen)
     [(noisy, steps)] = recorder.seen
     assert set(terms) == {'denoiser_squared', 'denoiser_signal'} and noisy.shape == (4, 6)
-    weight = process.step_weight(process.rates(rows))[steps].float()
+    weight = process.step_weight(rows, process.rates(rows))[steps].float()
     assert float(terms['denoiser_squared']) == pytest.approx(
         float((weight * (MATRIX - logits).square().mean(dim=1)).mean()), rel=1e-5)
     assert float(terms['denoiser_signal']) == pytest.approx(

@@ -40,7 +40,7 @@ def test_corrected_states_are_unbiased_and_have_the_stated_variance(name):
 def test_a_step_back_with_the_truth_does_not_leave_the_marginal(name):
     """Drawing x_t, then x_{t-1} given x_t and x_0, is drawing x_{t-1}."""
     torch.manual_seed(0)
-    process = make_process(name, num_steps=3, scale=8.0, sample_noise=True)
+    process = make_process(name, num_steps=3, scale=8.0)
     rows = rows_of([[1, 0, 0, 0]] * 40_000)
     rates = process.rates(rows)
     before = dense_rows(process.diffuse(rows, torch.full((40_000,), 1), rates))
@@ -52,9 +52,27 @@ def test_a_step_back_with_the_truth_does_not_leave_the_marginal(name):
 
 @pytest.mark.parametrize('name', PROCESSES)
 def test_step_weights_are_positive(name):
+    rows = rows_of([[1, 0, 0, 0, 0], [0, 1, 0, 0, 0]])
     process = make_process(name, num_steps=4)
-    weight = process.step_weight(process.rates(rows_of([[1, 0]])))
-    assert weight.shape == (4,) and bool((weight > 0).all())
+    rates = process.rates(rows)
+    weight = process.step_weight(rows, rates)
+    assert weight.shape == (4,) and bool((weight > 0).all()) and weight[0] == 1
+    # The first and the last ratio differ by what is lost on the way; the variance per entry is that of the whole table.
+    variance = process.entry_variance(rows.density(), rates)
+    assert weight[1:].sum().item() == pytest.approx((1 / variance[0] - 1 / variance[-1]).item())
+    popularity = torch.tensor([1.0, 1, 0, 0, 0], dtype=torch.float64)
+    assert process.estimate_variance(popularity, 2, rates).mean().item() / 2 == pytest.approx(variance[-1].item())
+    assert make_process(name, num_steps=4, weighting='equal').step_weight(rows, rates).tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize('name', PROCESSES)
+def test_without_drawing_a_chain_from_clean_rows_with_the_truth_keeps_their_order(name):
+    rows = rows_of([[1, 0, 1, 0, 0], [0, 0, 0, 0, 1]])
+    process = make_process(name, sample_noise=False)
+    state, rates = rows, process.rates(rows)
+    for t in range(4, 0, -1):
+        state = process.reverse(state, rows.dense(), t, rates)
+    assert torch.equal(dense_rows(state).round(), rows.dense())
 
 
 @pytest.mark.parametrize('process', PROCESSES)
