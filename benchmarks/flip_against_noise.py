@@ -1,9 +1,10 @@
 r"""Flips against Gaussian noise in DiffMM: the process differs and nothing else.
 
 ``python benchmarks/flip_against_noise.py --root DIR --dataset tiktok --modalities image audio`` trains every setting of
-:data:`SETTINGS` that ``--settings`` selects (all by default) with each seed and writes
-``results/flip-against-noise-NAME.json`` and ``.md``. ``--flags --epochs 20`` passes flags on. Every choice, also the epoch, is made on the validation split; the test
-split is read once per run. A run that is already in the JSON file is not repeated, so the script resumes where it stopped.
+:data:`SETTINGS` that ``--settings`` selects (all by default) with each seed and writes ``results/flip-against-noise-NAME``,
+``.json`` and ``.md``; ``--flags --epochs 20`` passes flags on. Every choice, also the epoch, is made on the validation split;
+the test split is read once per run. A run that is already in the JSON file is not repeated, so the script resumes where it
+stopped.
 """
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import LayerNorm, Linear, Parameter
 
-from genrec_pyg.nn.diffusion.rows import ItemViews, RowState, SparseRows, row_product
+from genrec_pyg.nn.diffusion.rows import ItemViews, RowState, SparseRows, dense_rows, row_product
 from genrec_pyg.nn.module import GraphModule
 
 
@@ -236,12 +236,11 @@ class PerceptronDenoiser(Denoiser):
         return torch.cat([h, h.new_ones(h.size(0), 1)], dim=1)
 
     def _product(self, state: RowState) -> Tensor:
-        dropped = self.training and self.dropout > 0
-        if not isinstance(state, SparseRows):
-            x = F.normalize(state, dim=1) if self.normalize else state
-            return row_product(F.dropout(x, self.dropout, self.training), self.item_weight)
-        if not dropped and not self.normalize:
+        if not self.normalize and not (self.training and self.dropout > 0):
             return row_product(state, self.item_weight)
+        if not isinstance(state, SparseRows):
+            x = F.normalize(dense_rows(state), dim=1) if self.normalize else dense_rows(state)
+            return row_product(F.dropout(x, self.dropout, self.training), self.item_weight)
         value = self.item_weight.new_ones(state.col.numel())
         if self.normalize:
             value = state.count().to(value.dtype).rsqrt()[state.row()]

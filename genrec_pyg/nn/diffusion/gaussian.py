@@ -8,8 +8,8 @@ from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.diffusion.objective import squared_error
-from genrec_pyg.nn.diffusion.process import DiffusionProcess, dense_rows, ratio_fall
-from genrec_pyg.nn.diffusion.rows import RowState, SparseRows
+from genrec_pyg.nn.diffusion.process import DiffusionProcess, ratio_fall
+from genrec_pyg.nn.diffusion.rows import FactoredRows, ItemKeys, RowState, SparseRows, dense_rows
 
 #: Rate of the first step, whatever the schedule (DiffMM specification).
 FIRST_RATE = 1e-4
@@ -76,7 +76,8 @@ class GaussianProcess(DiffusionProcess):
     .. math::
         q(\mathbf{x}_t | \mathbf{x}_0) = \mathcal{N}(\sqrt{\bar\alpha_t} \, \mathbf{x}_0, (1 - \bar\alpha_t) \mathbf{I})
 
-    States are dense, one block of users at a time; only the start of a chain at clean rows is sparse.
+    States are dense, one block of users at a time. Of a chain of posterior means none is ever made: it is a sum of the start
+    and of the estimates, which have factors (:meth:`reverse_factored`).
 
     Args:
         num_steps: Steps ``T``.
@@ -92,6 +93,7 @@ class GaussianProcess(DiffusionProcess):
     def __init__(self, num_steps: int = 5, scale: float = 1.0, weighting: str = 'snr', sample_noise: bool = True):
         super().__init__(num_steps, weighting, sample_noise)
         self.scale = scale
+        self.linear = not sample_noise
         self._rates = gaussian_rates(num_steps, scale)
 
     def rates(self, rows: SparseRows) -> GaussianRates:
@@ -123,6 +125,13 @@ class GaussianProcess(DiffusionProcess):
         if self.sample_noise:
             before.add_(torch.randn_like(before), alpha=variance ** 0.5)
         return before
+
+    def reverse_factored(self, state: RowState, query: Tensor, keys: ItemKeys, t: int, rates: GaussianRates) -> FactoredRows:
+        r"""Posterior mean as a multiple of the start of the chain and a product of factors."""
+        clean, noisy, _ = self.posterior(t, rates)
+        if isinstance(state, FactoredRows):
+            return state._replace(share=noisy * state.share, query=clean * query + noisy * state.query)
+        return FactoredRows(state, noisy, clean * query, keys)
 
     def variational(self, estimate: Tensor, rows: SparseRows, noisy: RowState, t: Tensor, rates: GaussianRates) -> Tensor:
         r"""Variational term: both Gaussians have the posterior variance, so that

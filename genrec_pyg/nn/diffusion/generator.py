@@ -15,7 +15,7 @@ from genrec_pyg.loader import UserRowLoader
 from genrec_pyg.nn.diffusion import objective as objectives
 from genrec_pyg.nn.diffusion.linear import LinearDenoiser
 from genrec_pyg.nn.diffusion.process import DiffusionProcess
-from genrec_pyg.nn.diffusion.rows import ItemViews, RowState, SparseRows, row_product
+from genrec_pyg.nn.diffusion.rows import ItemKeys, ItemViews, RowState, SparseRows, row_product
 from genrec_pyg.nn.module import GraphModule
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, info_nce, rows_per_block, topk_excluding
 
@@ -247,9 +247,20 @@ class InterestGenerator(GraphModule):
             return objectives.focal_loss(logits, rows, self.focal_alpha)
         return objectives.binary_cross_entropy(logits, rows)
 
+    @property
+    def _factored(self) -> bool:
+        r"""Whether the estimate itself, of which queries and keys are factors, is what a linear process takes."""
+        return self.process.linear and self.objective == 'squared'
+
     @torch.no_grad()
-    def sample(self, rows: SparseRows, views: ItemViews) -> Tensor:
-        r"""Reverse chain for clean rows; returns the logits ``[B, I]`` of the last prediction."""
+    def sample(self, rows: SparseRows, views: ItemViews, keys: Optional[ItemKeys] = None) -> Tensor:
+        r"""Reverse chain for clean rows; returns the logits ``[B, I]`` of the last prediction.
+
+        Args:
+            rows: Clean rows.
+            views: Item views.
+            keys: The denoiser's keys, where several blocks of rows share them.
+        """
         rates = self.process.rates(rows)
         state: RowState = rows
         last = 0 if self.start == 'observed' else self.process.num_steps - 1
@@ -257,10 +268,13 @@ class InterestGenerator(GraphModule):
             state = self.process.diffuse(rows, torch.full_like(rows.rowptr[1:], last, dtype=torch.long), rates)
         for step in range(last, -1, -1):
             t = torch.full((rows.num_rows,), step, dtype=torch.long, device=rows.col.device)
-            logits = self.denoiser(state, t, views)
-            if step > 0:
-                state = self.process.reverse(state, self._estimate(logits, rows), step, rates)
-        return logits
+            if step == 0:
+                return self.denoiser(state, t, views)
+            if self._factored:
+                keys = keys or ItemKeys(self.denoiser.keys(views))
+                state = self.process.reverse_factored(state, self.denoiser.query(state, t, views), keys, step, rates)
+            else:
+                state = self.process.reverse(state, self._estimate(self.denoiser(state, t, views), rows), step, rates)
 
     @torch.no_grad()
     def predict(self, views: ItemViews) -> tuple[Tensor, Tensor]:
@@ -285,7 +299,8 @@ class InterestGenerator(GraphModule):
         if candidates is None:
             users = torch.arange(self.graph.num_users, device=views.embedding.device)
             block = rows_per_block(self.graph.num_items, self.batch_size)
-            parts = [self._rank(user, views) for user in users.split(block)]
+            keys = ItemKeys(self.denoiser.keys(views)) if self._factored else None
+            parts = [self._rank(user, views, keys) for user in users.split(block)]
             candidates = Candidates(*(torch.cat(column) for column in zip(*parts)))
             self._candidates = candidates if constant else None
         user, item, probability, observed = self._choose(candidates)
@@ -296,10 +311,10 @@ class InterestGenerator(GraphModule):
         return {'generated_edges': float(user.numel()), 'share_new_edges': share,
                 'seconds_rebuild': time.perf_counter() - begin}
 
-    def _rank(self, user: Tensor, views: ItemViews) -> Candidates:
+    def _rank(self, user: Tensor, views: ItemViews, keys: Optional[ItemKeys]) -> Candidates:
         rows = self.rows(user)
         exclude = (rows.rowptr, rows.col) if self.candidates == 'new' else (None, None)
-        logits = self.sample(rows, views)
+        logits = self.sample(rows, views, keys)
         log_z = logits.logsumexp(dim=1, keepdim=True) if self.objective == 'multinomial' else None
         best, item = topk_excluding(logits, self.gen_topk, *exclude)  # probabilities rise with the logits of a row
         probability = objectives.clean_probability(best, rows.count(), self.objective, log_z)

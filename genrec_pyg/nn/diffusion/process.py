@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.nn.diffusion.rows import RowState, SparseRows
+from genrec_pyg.nn.diffusion.rows import ItemKeys, RowState, SparseRows
 
 #: Accepted weights of the steps in the squared error.
 WEIGHTINGS = ('snr', 'equal')
@@ -32,6 +32,8 @@ class DiffusionProcess(ABC):
     released: bool = False
     #: Whether states are zeros and ones, so that a reverse step needs probabilities; otherwise any estimate will do.
     binary: bool = True
+    #: Whether a reverse step is linear in state and estimate, as :meth:`reverse_factored` needs it.
+    linear: bool = False
 
     def __init__(self, num_steps: int, weighting: str = 'snr', sample_noise: bool = True):
         if num_steps < 1:
@@ -53,6 +55,18 @@ class DiffusionProcess(ABC):
     @abstractmethod
     def reverse(self, state: RowState, estimate: Tensor, t: int, rates: Any) -> RowState:
         r"""State at step ``t - 1`` given that at ``t >= 1`` and an estimate of :math:`\mathbf{x}_0` ``[B, I]``."""
+
+    def reverse_factored(self, state: RowState, query: Tensor, keys: ItemKeys, t: int, rates: Any) -> RowState:
+        r""":meth:`reverse` of a linear process for an estimate given by factors, without ever spelling it out.
+
+        Args:
+            state: State at step ``t``.
+            query: Queries ``[B, q]``.
+            keys: Keys of the items; with the queries they give the estimate.
+            t: Step, from 1.
+            rates: Schedule.
+        """
+        raise TypeError(f'{type(self).__name__} does not implement reverse_factored()')
 
     @abstractmethod
     def variational(self, estimate: Tensor, rows: SparseRows, noisy: RowState, t: Tensor, rates: Any) -> Tensor:
@@ -93,8 +107,3 @@ class DiffusionProcess(ABC):
 def ratio_fall(ratio: Tensor) -> Tensor:
     r"""Fall of ``ratio`` ``[T]`` from each step to the next, 1 at the first."""
     return torch.cat([ratio.new_ones(1), ratio[:-1] - ratio[1:]])
-
-
-def dense_rows(state: RowState) -> Tensor:
-    r"""The state as a matrix ``[B, I]``."""
-    return state.dense() if isinstance(state, SparseRows) else state

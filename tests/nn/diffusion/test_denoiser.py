@@ -12,7 +12,8 @@ from genrec_pyg.nn.diffusion import (
     TiedDenoiser,
     TransformerDenoiser,
 )
-from genrec_pyg.nn.diffusion.denoiser import row_product, step_embedding
+from genrec_pyg.nn.diffusion.denoiser import step_embedding
+from genrec_pyg.nn.diffusion.rows import FactoredRows, ItemKeys, dense_rows, row_product
 
 ROWS = SparseRows.from_dense(torch.tensor([[1, 0, 1, 0, 1], [0, 0, 0, 0, 0], [0, 1, 0, 0, 0]]))
 
@@ -35,6 +36,17 @@ def test_row_product_of_sparse_and_dense_rows_agree():
     assert torch.allclose(sparse, dense)
     grad = torch.randn(3, 3, dtype=torch.float64)
     assert torch.allclose(*(torch.autograd.grad(out, weight, grad)[0] for out in (sparse, dense)))
+
+
+@pytest.mark.parametrize('base', [ROWS, ROWS.dense()])
+def test_row_product_of_factored_rows_is_that_of_the_sum(base):
+    keys, weights = ItemKeys(torch.randn(5, 2)), [torch.randn(5, 3), torch.randn(5, 4)]
+    state = FactoredRows(base, 0.7, torch.randn(3, 2), keys)
+    x = 0.7 * ROWS.dense() + state.query @ keys.key.t()
+    assert torch.allclose(dense_rows(state), x)
+    for weight in weights * 2:
+        assert torch.allclose(row_product(state, weight), x @ weight, atol=1e-6)
+    assert keys.product(weights[0]) is keys.product(weights[0])
 
 
 @pytest.mark.parametrize('channels,heads,feedforward', [(16, 4, 16), (512, 8, 512)])

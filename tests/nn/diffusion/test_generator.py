@@ -16,6 +16,7 @@ from genrec_pyg.nn.diffusion import (
     TransformerDenoiser,
     modality_contrast,
 )
+from genrec_pyg.nn.diffusion.rows import dense_rows
 
 MATRIX = torch.tensor([[1, 0, 1, 0, 0, 0], [0, 1, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]])
 
@@ -207,7 +208,21 @@ def test_chain_from_clean_rows_runs_all_steps_without_noise_at_the_start(graph, 
     for t, state in ((2, states[1]), (1, states[2])):
         clean, noisy, _ = process.posterior(t, process.rates(rows))
         expected = clean * logits + noisy * expected  # the estimate is not cut to [0, 1]
-        assert torch.allclose(state, expected, atol=1e-6)
+        assert torch.allclose(dense_rows(state), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('start', ['clean', 'diffused'])
+@pytest.mark.parametrize('denoiser', [PerceptronDenoiser(6, channels=5), PerceptronDenoiser(6, channels=5, normalize=True),
+                                      TiedDenoiser(2, 4), TransformerDenoiser(6, channels=8, num_layers=1, num_heads=2)])
+def test_factored_chain_equals_the_dense_one(graph, views, denoiser, start):
+    rows = SparseRows.from_dense(MATRIX)
+    process = GaussianProcess(num_steps=4, scale=100.0, sample_noise=False)
+    generator = InterestGenerator(graph, denoiser.eval(), process, 'squared', start=start)
+    torch.manual_seed(3)
+    found = generator.sample(rows, views)
+    process.linear = False
+    torch.manual_seed(3)
+    assert torch.allclose(found, generator.sample(rows, views), atol=1e-5)
 
 
 def test_squared_objective_weighs_the_steps_and_adds_the_signal(graph, views):

@@ -14,7 +14,7 @@ from genrec_pyg.nn.diffusion import (
     make_denoiser,
     make_process,
 )
-from genrec_pyg.nn.diffusion.process import dense_rows
+from genrec_pyg.nn.diffusion.rows import dense_rows
 
 
 def rows_of(x):
