@@ -39,7 +39,8 @@ def make_process(name: str, num_steps: int = 5, scale: float = 1.0, flip_temp: f
 
 
 def make_denoiser(name: str, graph: TrainingGraph, process: DiffusionProcess, view_channels: int, num_layers: int = 6,
-                  rank: int = 512, modality_weight: float = 50.0, channels: int = 1000) -> Denoiser:
+                  rank: int = 512, modality_weight: float = 50.0, channels: int = 1000, dropout: float = 0.5,
+                  normalize: bool = False) -> Denoiser:
     r"""The denoiser called ``name``; arguments that another one takes are not used.
 
     Args:
@@ -51,6 +52,8 @@ def make_denoiser(name: str, graph: TrainingGraph, process: DiffusionProcess, vi
         rank: Rank of the linear denoiser.
         modality_weight: Weight of the modality rows in the linear denoiser.
         channels: Hidden width of the perceptron.
+        dropout: Dropout of the perceptron's input.
+        normalize: Whether the perceptron normalises its input.
 
     Raises:
         ConfigError: On an unknown name.
@@ -63,4 +66,4 @@ def make_denoiser(name: str, graph: TrainingGraph, process: DiffusionProcess, vi
         return TiedDenoiser(max(len(graph.modalities), 1), view_channels, num_layers)
     if name == 'transformer':
         return TransformerDenoiser(graph.num_items, num_layers=num_layers)
-    return PerceptronDenoiser(graph.num_items, channels)
+    return PerceptronDenoiser(graph.num_items, channels, dropout=dropout, normalize=normalize)

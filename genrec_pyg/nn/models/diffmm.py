@@ -77,6 +77,8 @@ class DiffMM(PairwiseRecommender):
         signal_weight: Weight of the modality signal injection.
         denoiser: ``'perceptron'``, the paper's, or any other of :func:`~genrec_pyg.nn.diffusion.make_denoiser`.
         denoiser_channels: Hidden width of the perceptron.
+        denoiser_dropout: Dropout of the perceptron's input.
+        denoiser_normalize: Whether the perceptron normalises its input rows.
         denoiser_layers: Layers of the transformer or tied denoiser.
         denoiser_rank: Rank of the linear denoiser.
         denoiser_lr: Learning rate of the denoisers.
@@ -99,9 +101,10 @@ class DiffMM(PairwiseRecommender):
                  hidden_channels: int = 64, num_layers: int = 1, l2: float = 1e-5, transform: str = 'bilinear',
                  process: str = 'gaussian', num_steps: int = 5, noise_scale: float = 1.0, weighting: str = 'snr',
                  sample_noise: bool = False, start: str = 'clean', objective: str = 'squared', signal_weight: float = 0.1,
-                 denoiser: str = 'perceptron', denoiser_channels: int = 1000, denoiser_layers: int = 2,
-                 denoiser_rank: int = 512, denoiser_lr: float = 1e-3, denoiser_batch_size: int = 1024, rebuild_k: int = 1,
-                 candidates: str = 'all', keep: float = 0.5, generated_weight: float = 0.2, residual_weight: float = 0.5,
+                 denoiser: str = 'perceptron', denoiser_channels: int = 1000, denoiser_dropout: float = 0.5,
+                 denoiser_normalize: bool = False, denoiser_layers: int = 2, denoiser_rank: int = 512,
+                 denoiser_lr: float = 1e-3, denoiser_batch_size: int = 1024, rebuild_k: int = 1, candidates: str = 'all',
+                 keep: float = 0.5, generated_weight: float = 0.2, residual_weight: float = 0.5,
                  contrast_method: str = 'pairs', contrast_weight: float = 0.01, temperature: float = 0.5):
         super().__init__(data, modalities, hidden_channels, l2, reg='table')
         if not self.graph.modalities:
@@ -110,8 +113,13 @@ class DiffMM(PairwiseRecommender):
                                  ('denoiser_channels', denoiser_channels, 1), ('denoiser_layers', denoiser_layers, 0),
                                  ('denoiser_rank', denoiser_rank, 1), ('rebuild_k', rebuild_k, 1),
                                  ('denoiser_batch_size', denoiser_batch_size, 1),
+                                 ('generated_weight', generated_weight, 0), ('residual_weight', residual_weight, 0),
                                  ('contrast_weight', contrast_weight, 0)):
             check_range(name, value, low)
+        if not 0 <= denoiser_dropout < 1:
+            raise ConfigError(f'denoiser_dropout: got {denoiser_dropout}, accepted are numbers from 0 up to but not '
+                              'including 1')
+        check_range('denoiser_lr', denoiser_lr, 0, open_low=True)
         check_range('temperature', temperature, 0, open_low=True)
         check_choice('transform', transform, TRANSFORMS)
         check_choice('contrast_method', contrast_method, CONTRAST_METHODS)
@@ -132,7 +140,7 @@ class DiffMM(PairwiseRecommender):
             graph = TrainingGraph(self.num_users, self.num_items, self.graph.edge_index, {name: modality})
             self.generators[name] = InterestGenerator(
                 graph, make_denoiser(denoiser, graph, diffusion, hidden_channels, denoiser_layers, denoiser_rank,
-                                     channels=denoiser_channels),
+                                     channels=denoiser_channels, dropout=denoiser_dropout, normalize=denoiser_normalize),
                 diffusion, objective, contrast_weight=0.0, gen_topk=rebuild_k, rebuild_k=rebuild_k, candidates=candidates,
                 edge_weight='binary', keep=keep, start=start, lr=denoiser_lr,
                 batch_size=rows_per_block(self.num_items, denoiser_batch_size), signal_weight=signal_weight)

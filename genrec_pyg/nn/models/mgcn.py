@@ -57,7 +57,8 @@ class MGCN(Recommender):
                  hidden_channels: int = 64, num_layers: int = 2, num_item_layers: int = 1, num_neighbors: int = 10,
                  l2: float = 1e-4, contrast_weight: float = 0.01, temperature: float = 0.2, contrast_rows: int = 2048):
         super().__init__(data, modalities)
-        for name, value, low in (('hidden_channels', hidden_channels, 1), ('l2', l2, 0),
+        for name, value, low in (('hidden_channels', hidden_channels, 1), ('num_layers', num_layers, 0),
+                                 ('num_item_layers', num_item_layers, 0), ('num_neighbors', num_neighbors, 1), ('l2', l2, 0),
                                  ('contrast_weight', contrast_weight, 0), ('contrast_rows', contrast_rows, 1)):
             check_range(name, value, low)
         check_range('temperature', temperature, 0, open_low=True)

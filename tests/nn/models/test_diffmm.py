@@ -167,7 +167,7 @@ def test_every_denoiser_serves_both_processes(process, denoiser):
 @pytest.mark.parametrize('arguments', [
     dict(weighting='equal'), dict(sample_noise=True), dict(candidates='new'), dict(keep=1.0), dict(signal_weight=0.0),
     dict(objective='multinomial'), dict(objective='bce', process='flip'), dict(modalities=['text']), dict(num_layers=0),
-    dict(denoiser_batch_size=3)])
+    dict(denoiser_batch_size=3), dict(denoiser_normalize=True), dict(denoiser_normalize=True, process='flip')])
 def test_every_switch_trains(arguments):
     model = double(epochs=2, **arguments)
     assert all(bool(torch.isfinite(term)) for term in model.loss(BATCH).values())
@@ -216,7 +216,8 @@ def test_shipped_defaults_are_those_of_the_specification():
     dict(process='noise'), dict(denoiser='unet'), dict(transform='cubic'), dict(contrast_method='all'), dict(start='noise'),
     dict(objective='mse'), dict(weighting='kl'), dict(rebuild_k=0), dict(num_layers=-1), dict(num_steps=0), dict(keep=0.0),
     dict(temperature=0.0), dict(contrast_weight=-1.0), dict(signal_weight=-1.0), dict(noise_scale=1e4),
-    dict(denoiser_channels=0), dict(denoiser_batch_size=0)])
+    dict(denoiser_channels=0), dict(denoiser_batch_size=0), dict(denoiser_dropout=1.0), dict(denoiser_lr=0.0),
+    dict(generated_weight=-1.0), dict(residual_weight=-1.0)])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         DiffMM(toy_data(), **{**SMALL, **arguments})
