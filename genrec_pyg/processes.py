@@ -129,6 +129,11 @@ def shared_batch(processes: Processes, num_rows: int) -> Iterator[None]:
         _shared_batch.reset(token)
 
 
+def batch_is_shared() -> bool:
+    r"""Whether losses see only a slice of the batch, see :func:`shared_batch`."""
+    return _shared_batch.get() is not None
+
+
 def batch_rows(x: Tensor) -> tuple[Tensor, int]:
     r"""For losses in which the rows of a batch meet each other: rows ``[B, d]`` of the whole batch, with gradient, and the
     position in it of the first row of ``x``, the rows that this process has."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import TrainingGraph
-from genrec_pyg.ops import Adjacency, sample_negatives
+from genrec_pyg.ops import Adjacency, NegativeSampler
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class InteractionLoader:
             adjacency = adjacency.to(torch.device(device))
         self.num_items = graph.num_items
         self._rowptr, self._col = adjacency.rowptr, adjacency.col
+        self._negatives = NegativeSampler(adjacency)
         self._degree = self._rowptr.diff().long()
         user = torch.arange(graph.num_users, device=self._col.device).repeat_interleave(self._degree)
         full = (self._degree == graph.num_items) & (self._degree > 0)
@@ -80,7 +81,7 @@ class InteractionLoader:
 
     def __iter__(self) -> Iterator[Triples]:
         user, pos = self._draw_positives()
-        neg = sample_negatives(user, self._rowptr, self._col, self.num_items)[0].long()
+        neg = self._negatives(user)[0]
         end = len(self) * self.batch_size
         for start in range(0, min(end, self.num_edges), self.batch_size):
             batch = slice(start, start + self.batch_size)

@@ -1,6 +1,7 @@
 r"""Losses shared by the models."""
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Optional
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops import info_nce
-from genrec_pyg.processes import batch_rows
+from genrec_pyg.processes import batch_is_shared, batch_rows
 
 
 def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
@@ -119,3 +120,41 @@ def grouped_info_nce(x: Tensor, y: Tensor, temperature: float, group_size: int) 
             candidates = None if bank is y else bank[begin:begin + length]
             terms.append(info_nce(x[low:high], y[low:high], temperature, candidates) * (high - low))
     return sum(terms) / x.size(0)
+
+
+def loss_in_parts(terms: Callable[[Sequence[Tensor], Tensor], dict[str, Tensor]], tables: Sequence[Tensor], batch: Tensor,
+                  part_rows: int) -> dict[str, Tensor]:
+    r"""Loss terms of a batch, taken part after part, so that memory does not grow with the batch.
+
+    What made ``tables``, say a propagation over the whole graph, runs forward and backward once; only the terms are computed
+    and differentiated part by part, and the gradients of the tables are summed. Their graph is built here if gradients are
+    recorded, so second derivatives through a batch of several parts do not exist.
+
+    Args:
+        terms: Terms on detached tables and one part of the batch, each a mean over its rows.
+        tables: Tensors with gradient that ``terms`` reads.
+        batch: Rows ``[B, ...]``.
+        part_rows: Most rows per part, rounded up so that parts have equal lengths. Where processes share a batch, every
+            process takes its rows in one part, because the rows of different processes meet.
+
+    Returns:
+        The terms, each the mean over all rows. The gradient of their **sum** is that of the whole; it hangs on the first.
+    """
+    num_rows = batch.size(0)
+    num_parts = -(-num_rows // part_rows)
+    if num_parts <= 1 or batch_is_shared():
+        return terms(tables, batch)
+    leaves = [table.detach().requires_grad_(table.requires_grad and torch.is_grad_enabled()) for table in tables]
+    total: dict[str, Tensor] = {}
+    for part in batch.tensor_split(num_parts):
+        found = {name: value * (part.size(0) / num_rows) for name, value in terms(leaves, part).items()}
+        loss = sum(found.values())
+        if loss.requires_grad:
+            loss.backward()
+        for name, value in found.items():
+            total[name] = total.get(name, 0) + value.detach()
+    carrier = sum((table * leaf.grad).sum() for table, leaf in zip(tables, leaves) if leaf.grad is not None)
+    first = next(iter(total))
+    if torch.is_tensor(carrier):
+        total[first] = total[first] + (carrier - carrier.detach())
+    return total

@@ -6,26 +6,69 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from genrec_pyg.ops.adjacency import Adjacency
 
-def sample_negatives(user: Tensor, rowptr: Tensor, col: Tensor, num_items: int,
-                     generator: Optional[torch.Generator] = None) -> tuple[Tensor, Tensor]:
-    r"""One uniform item per entry of ``user`` that is not among the user's training items; no rejection, no loop over users.
+#: Odd multiplier of Fibonacci hashing, 2^64 over the golden ratio, as a signed number (Knuth, TAOCP vol. 3, section 6.4).
+_MULTIPLIER = 0x9E3779B97F4A7C15 - 2 ** 64
+#: Slots of the filter per training edge, so that at most about one draw in 16 is looked up, and its largest size.
+_SLOTS_PER_EDGE, _MOST_SLOTS = 16, 2 ** 26
+
+
+class NegativeSampler:
+    r"""Draws uniform items that users have no training edge with: exact, without a loop over users or repeated rejection.
+
+    A uniform item that the user does not hold is kept; any other is replaced by a uniform one of those that the user does not
+    hold. Both give every such item the same probability, :math:`1 / (I - n)` for a user of :math:`n` items:
+    :math:`\frac{1}{I} + \frac{n}{I} \cdot \frac{1}{I - n}`. Whether an item is held is first asked of a filter of one hash
+    (Bloom, CACM 1970), which is small enough for the processor's cache and lets few draws through to a binary search.
 
     Args:
-        user: Users ``[n]``.
-        rowptr: Row offsets ``[U + 1]`` of training items.
-        col: Training items, ascending within a user.
-        num_items: Number of items ``I``.
-        generator: Random generator; the device's global one by default.
-
-    Returns:
-        Items ``[n]`` and a boolean mask ``[n]``, false where the user has interacted with every item (the item is then 0).
+        interactions: Training interactions ``U x I``.
     """
-    rowptr = rowptr.long()
-    free = num_items - (rowptr[user + 1] - rowptr[user])
-    valid = free > 0
-    item = absent_item(user, uniform_rank(free, generator), rowptr, col, num_items)
-    return torch.where(valid, item, torch.zeros_like(item)), valid
+
+    def __init__(self, interactions: Adjacency):
+        self.interactions = interactions
+        self.num_items = interactions.size[1]
+        col = interactions.col.long()
+        user = torch.repeat_interleave(interactions.rowptr.long().diff(), output_size=col.numel())
+        self._held = user * self.num_items + col
+        slots = min(_SLOTS_PER_EDGE * max(col.numel(), 1), _MOST_SLOTS)
+        self._bits = (slots - 1).bit_length()
+        self._filter = torch.zeros(2 ** self._bits, dtype=torch.bool, device=col.device)
+        self._filter[self._slot(self._held)] = True
+
+    def __call__(self, user: Tensor, generator: Optional[torch.Generator] = None) -> tuple[Tensor, Tensor]:
+        r"""One item per entry of ``user``.
+
+        Args:
+            user: Users ``[n]``.
+            generator: Random generator; the device's global one by default.
+
+        Returns:
+            Items ``[n]``, int64, and a boolean mask ``[n]``, false where the user has interacted with every item (the item
+            is then 0).
+        """
+        item = torch.randint(self.num_items, user.shape, device=user.device, generator=generator)
+        valid = torch.ones_like(user, dtype=torch.bool)
+        key = user * self.num_items + item
+        place = self._filter.index_select(0, self._slot(key)).nonzero().view(-1)
+        suspect = key[place]
+        found = torch.searchsorted(self._held, suspect).clamp(max=max(self._held.numel() - 1, 0))
+        place = place[self._held[found] == suspect]
+        holder, row = user[place].unique(return_inverse=True)
+        rowptr, col = self.interactions.select_rows(holder)
+        free = (self.num_items - rowptr.diff())[row]
+        replaced = absent_item(row, uniform_rank(free, generator), rowptr, col, self.num_items)
+        item[place] = replaced.where(free > 0, torch.zeros_like(replaced))
+        valid[place] = free > 0
+        return item, valid
+
+    def _slot(self, key: Tensor) -> Tensor:
+        # The product wraps around; its highest bits are the best mixed.
+        return (key * _MULTIPLIER >> (64 - self._bits)) & (2 ** self._bits - 1)
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}({self.interactions})'
 
 
 def uniform_rank(count: Tensor, generator: Optional[torch.Generator] = None) -> Tensor:

@@ -5,7 +5,15 @@ import torch
 import torch.nn.functional as F
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.nn.losses import bank_contrast, batch_l2, bpr_loss, first_of_list, grouped_info_nce, squared_norm
+from genrec_pyg.nn.losses import (
+    bank_contrast,
+    batch_l2,
+    bpr_loss,
+    first_of_list,
+    grouped_info_nce,
+    loss_in_parts,
+    squared_norm,
+)
 
 
 def test_bpr_by_hand():
@@ -60,3 +68,38 @@ def test_first_of_list_by_hand():
     assert float(first_of_list(torch.zeros(1, 3), mask)) == pytest.approx(math.log(2))
     with pytest.raises(ConfigError, match='mask: got'):
         first_of_list(torch.zeros(1, 3), mask[:, :2])
+
+
+@pytest.mark.parametrize('part_rows', [1, 3, 4, 7, 100])
+def test_loss_in_parts_is_the_loss_of_the_whole_batch_with_its_gradient(part_rows):
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(5, 3, generator=generator, dtype=torch.double, requires_grad=True)
+    constant = torch.randn(5, 3, generator=generator, dtype=torch.double)
+    batch = torch.randint(5, (7, 3), generator=generator)
+    sizes = []
+
+    def terms(tables, rows):
+        sizes.append(rows.size(0))
+        user, positive, negative = (tables[0][index] + tables[1][index] for index in rows.unbind(dim=1))
+        return {'bpr': bpr_loss(user, positive, negative), 'norm': 0.1 * batch_l2(user, positive)}
+
+    tables = [weight.tanh(), constant]
+    whole = terms(tables, batch)
+    expected, = torch.autograd.grad(sum(whole.values()), weight)
+    sizes.clear()
+    parts = loss_in_parts(terms, [weight.tanh(), constant], batch, part_rows)
+    found, = torch.autograd.grad(sum(parts.values()), weight)
+    assert sum(sizes) == 7 and max(sizes) <= part_rows
+    assert parts.keys() == whole.keys()
+    for name, value in whole.items():
+        assert float(parts[name]) == pytest.approx(float(value), abs=1e-12)
+    torch.testing.assert_close(found, expected)
+
+
+def test_loss_in_parts_needs_no_gradient():
+    table, batch = torch.ones(4, 2), torch.arange(4).view(4, 1)
+    terms = loss_in_parts(lambda tables, rows: {'sum': tables[0][rows[:, 0]].sum(dim=1).mean()}, [table], batch, 2)
+    assert float(terms['sum']) == 2.0 and not terms['sum'].requires_grad
+    with torch.no_grad():
+        terms = loss_in_parts(lambda tables, rows: {'sum': tables[0][rows[:, 0]].mean()}, [table.requires_grad_()], batch, 3)
+    assert float(terms['sum']) == 1.0

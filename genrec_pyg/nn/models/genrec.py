@@ -22,7 +22,7 @@ from genrec_pyg.nn.diffusion import (
     TransformerDenoiser,
 )
 from genrec_pyg.nn.graph_encoder import GraphViews, MultimodalGraphEncoder
-from genrec_pyg.nn.losses import bpr_loss, grouped_info_nce, squared_norm
+from genrec_pyg.nn.losses import bpr_loss, grouped_info_nce, loss_in_parts, squared_norm
 from genrec_pyg.nn.models.recommender import Recommender
 from genrec_pyg.optim import MirrorGradient
 
@@ -86,6 +86,7 @@ class GenRec(Recommender):
         temperature: Temperature of these terms.
         contrast_rows: Rows within which a batch is contrasted; a larger batch is cut into groups of about this size, so that
             the cost stays linear in the batch. 1024, the paper's batch, by default.
+        loss_rows: Most rows whose loss terms are held at a time, see :func:`~genrec_pyg.nn.losses.loss_in_parts`.
         generation: Whether interactions are generated at all.
         denoiser: ``'linear'`` (closed form), ``'transformer'`` (the paper's) or ``'tied'`` (no parameter per item).
         denoiser_layers: Transformer layers (0: none, a perceptron) or residual blocks of the tied denoiser.
@@ -124,10 +125,10 @@ class GenRec(Recommender):
                  num_neighbors: int = 5, dropout: float = 0.1, svt: float = 0.0, side_in_score: bool = True,
                  specific: Optional[Sequence[str]] = None, merge: str = 'softmax', l2: float = 1e-5, contrast: bool = True,
                  lambda1: float = 0.1, lambda2: float = 0.1, temperature: float = 0.5, contrast_rows: int = 1024,
-                 generation: bool = True, denoiser: str = 'linear', denoiser_layers: int = 6, denoiser_rank: int = 512,
-                 modality_weight: float = 50.0, denoiser_lr: float = 1e-3, denoiser_batch_size: int = 1024,
-                 denoiser_negatives: int = 0, num_steps: int = 5, noise_scale: float = 1.0, flip_temp: float = 1.0,
-                 objective: str = 'multinomial',
+                 loss_rows: int = 65_536, generation: bool = True, denoiser: str = 'linear', denoiser_layers: int = 6,
+                 denoiser_rank: int = 512, modality_weight: float = 50.0, denoiser_lr: float = 1e-3,
+                 denoiser_batch_size: int = 1024, denoiser_negatives: int = 0, num_steps: int = 5, noise_scale: float = 1.0,
+                 flip_temp: float = 1.0, objective: str = 'multinomial',
                  variational_weight: float = 0.0, modality_contrast: float = 0.01, gen_topk: int = 5, rebuild_k: int = 5,
                  candidates: str = 'new', final: str = 'mode', edge_weight: str = 'probability', keep: float = 1.0,
                  start: str = 'observed', interest_weight: float = 0.3, debias: Optional[bool] = None,
@@ -149,6 +150,7 @@ class GenRec(Recommender):
         self.lambda2 = lambda2
         self.temperature = temperature
         self.contrast_rows = contrast_rows
+        self.loss_rows = loss_rows
         self.rebuild_k = rebuild_k
         released = variant == 'released'
         if released:
@@ -242,13 +244,16 @@ class GenRec(Recommender):
 
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR, L2 and the contrastive terms on a batch of triples."""
-        content, side, embedding = (view.split([self.num_users, self.num_items]) for view in self.views())
-        user, positive = batch.user, batch.pos
+        views = self.views()
+        terms = loss_in_parts(self._batch_terms, views, torch.stack(batch, dim=1), self.loss_rows)
+        terms['l2'] = self.l2 * squared_norm(self.encoder.user_embedding, self.encoder.item_embedding)
+        return terms
+
+    def _batch_terms(self, views: Sequence[Tensor], triples: Tensor) -> dict[str, Tensor]:
+        content, side, embedding = (view.split([self.num_users, self.num_items]) for view in views)
+        user, positive, negative = triples.unbind(dim=1)
         users = embedding[0][user]
-        terms = {
-            'bpr': bpr_loss(users, embedding[1][positive], embedding[1][batch.neg]),
-            'l2': self.l2 * squared_norm(self.encoder.user_embedding, self.encoder.item_embedding),
-        }
+        terms = {'bpr': bpr_loss(users, embedding[1][positive], embedding[1][negative])}
         if self.contrast and self.graph.modalities:
             def contrast(x: Tensor, y: Tensor) -> Tensor:
                 return grouped_info_nce(x, y, self.temperature, self.contrast_rows)

@@ -77,6 +77,24 @@ def test_loss_terms():
     assert float(model.loss(BATCH)['l2']) == pytest.approx(2 * float(sum(x.square().sum() for x in tables)), rel=1e-5)
 
 
+def test_a_loss_in_parts_is_the_loss_of_the_whole_batch():
+    model = GenRec(make_data(), contrast_rows=2, dropout=0.0, **SMALL).double().train()
+    model.start_epoch(0)
+    whole = model.loss(BATCH)
+    sum(whole.values()).backward()
+    expected = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    model.zero_grad()
+    model.loss_rows = 2
+    parts = model.loss(BATCH)
+    sum(parts.values()).backward()
+    found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert expected.keys() == found.keys() and parts.keys() == whole.keys()
+    for name, value in whole.items():
+        assert float(parts[name]) == pytest.approx(float(value), rel=1e-10)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, msg=name)
+
+
 def test_held_out_edges_change_no_embedding():
     torch.manual_seed(0)
     first = train_steps(GenRec(make_data(), **SMALL)).embed()
