@@ -236,12 +236,14 @@ def draw_recall(found: Sequence[Comparison], path: Path) -> None:
                 for label, values in (('plain', [c.plain for c in points]), ('MG', [c.mirrored for c in points])):
                     error = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in values]
                     plot.errorbar(x, [statistics.mean(v) for v in values], error, marker='o', capsize=3, label=label)
+                if not any(c.kind == kind for c in points):  # the perturbation does not reach the model
+                    plot.set_visible(False)
+                    continue
                 plot.set_title(f'{model}, {title(kind)}', fontsize=9)
                 plot.grid(True, alpha=0.3)
-            line[0].set_ylabel('test Recall@20')
-            line[0].legend(fontsize=8)
-        for plot in axes[-1]:
-            plot.set_xlabel('strength')
+                plot.set_ylabel('test Recall@20')
+                plot.set_xlabel('strength')
+                plot.legend(fontsize=8)
 
 
 def draw_sharpness(runs: Mapping[str, Any], path: Path) -> None:

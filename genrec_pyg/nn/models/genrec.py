@@ -1,7 +1,7 @@
 r"""GenRec-V1: flip interest diffusion for multimodal recommendation."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Optional, Union
 
 import torch
@@ -24,7 +24,6 @@ from genrec_pyg.nn.diffusion import (
 from genrec_pyg.nn.graph_encoder import GraphViews, MultimodalGraphEncoder
 from genrec_pyg.nn.losses import bpr_loss, grouped_info_nce, loss_in_parts, squared_norm
 from genrec_pyg.nn.models.recommender import Recommender
-from genrec_pyg.optim import MirrorGradient
 
 #: Accepted names of denoisers.
 DENOISERS = ('linear', 'transformer', 'tied')
@@ -201,11 +200,6 @@ class GenRec(Recommender):
     def trained_parameters(self) -> Iterator[torch.nn.Parameter]:
         r"""Parameters of the encoder; the denoiser has its own optimiser."""
         return self.encoder.parameters()
-
-    def wrap_optimizers(self, wrap: Optional[Callable[[torch.optim.Optimizer], MirrorGradient]]) -> None:
-        r"""Wraps the denoiser's optimiser."""
-        if self.generator is not None:
-            self.generator.wrap_optimizer(wrap)
 
     def item_views(self) -> ItemViews:
         r"""Item embeddings times encoded features per modality, detached; the plain embeddings if there is no modality."""

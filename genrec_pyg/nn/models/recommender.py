@@ -71,7 +71,10 @@ class Recommender(GraphModule):
 
     def wrap_optimizers(self, wrap: Optional[Callable[[torch.optim.Optimizer], MirrorGradient]]) -> None:
         r"""Makes the optimisers that parts of the model have of their own anew, within ``wrap`` unless it is :obj:`None`;
-        called before training, and before a checkpoint is loaded."""
+        called before training, and before a checkpoint is loaded. Such a part has a method ``wrap_optimizer(wrap)``."""
+        for module in self.modules():
+            if hasattr(module, 'wrap_optimizer'):
+                module.wrap_optimizer(wrap)
 
     def score(self, user: Tensor) -> Tensor:
         r"""Scores ``[B, I]`` of all items for users ``user`` ``[B]``: inner product, best interest if there are several."""
