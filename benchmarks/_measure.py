@@ -4,6 +4,7 @@ Scripts run as ``python benchmarks/NAME.py`` from an environment in which ``genr
 """
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import importlib.metadata
@@ -182,6 +183,15 @@ def write_report(stem: Path, document: Mapping[str, object], markdown: str) -> N
     # Appending instead of with_suffix(): a stem may hold a dot.
     write_json(stem.with_name(stem.name + '.json'), document)
     write_atomically(stem.with_name(stem.name + '.md'), lambda file: file.write((markdown.rstrip('\n') + '\n').encode()))
+
+
+def check_models(names: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    r"""Ends with a usage error unless all are models that train by gradient."""
+    from genrec_pyg.nn.models import MODELS, get_model  # here, for the reason above
+    unknown = [name for name in names if name not in MODELS or not get_model(name).trainable]
+    if unknown:
+        trained = [name for name in MODELS if get_model(name).trainable]
+        parser.error(f"--models: got {', '.join(unknown)}, accepted are models trained by gradient: {', '.join(trained)}")
 
 
 def folder_digest(folder: Path, pattern: str) -> str:

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from _measure import figure, machine, machine_line, markdown_table, thread_environment, write_report
+from _measure import check_models, figure, machine, machine_line, markdown_table, thread_environment, write_report
 
 HERE = Path(__file__).resolve().parent
 MODELS = ('MFBPR', 'LightGCN', 'VBPR', 'BM3', 'FREEDOM', 'GenRec')
@@ -304,16 +304,6 @@ def report(stem: Path, document: dict[str, Any], threads: int) -> None:
 def figure_paths(stem: Path) -> list[Path]:
     r"""Where the figures of recall and sharpness lie."""
     return [stem.with_name(f'{stem.name}{ending}.svg') for ending in ('', '-sharpness')]
-
-
-def check_models(names: Sequence[str], parser: argparse.ArgumentParser) -> None:
-    r"""Ends with a usage error unless all are models that train by gradient."""
-    from genrec_pyg.nn.models import MODELS as REGISTERED
-    from genrec_pyg.nn.models import get_model
-    trained = [name for name in REGISTERED if get_model(name).trainable]
-    unknown = [name for name in names if name not in trained]
-    if unknown:
-        parser.error(f"--models: got {', '.join(unknown)}, accepted are models trained by gradient: {', '.join(trained)}")
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
