@@ -37,6 +37,7 @@ COMMON = {'epochs': '40', 'trainer.eval_every': '5', 'trainer.patience': '3'}
 FLAGS: dict[str, dict[str, str]] = {
     'MFBPR': {'trainer.lr': '0.005'},
     'VBPR': {'trainer.lr': '0.005'},
+    'FREEDOM': {'trainer.lr': '0.005'},
     'GenRec': {'epochs': '10', 'trainer.eval_every': '2'},
 }
 OPTIMIZERS: dict[str, list[str]] = {'plain': [], 'MG': ['--mirror-gradient']}
