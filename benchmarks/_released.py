@@ -20,7 +20,7 @@ import itertools
 import shutil
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,7 +105,7 @@ class ReleasedSystem:
         clock.start('evaluation')
         figures = self._coach.testEpoch()
         clock.stop()
-        return {name.lower(): float(value) for name, value in figures.items()}
+        return _at_20(figures)
 
     def draw_negatives(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         r"""Runs its sampling of one epoch; returns users, training items and negatives."""
@@ -121,18 +121,23 @@ class ReleasedSystem:
         self._coach.model.forward = lambda *args: (users, items, None, None)
         try:
             with torch.no_grad():
-                return {name.lower(): float(value) for name, value in self._coach.testEpoch().items()}
+                return _at_20(self._coach.testEpoch())
         finally:
             del self._coach.model.forward
 
     def measure_lists(self, user: np.ndarray, item: np.ndarray) -> dict[str, float]:
         r"""Runs its metrics on given lists ``[n, 20]`` of test users ``[n]``, in one block."""
         sums = self._coach.calcRes(item, self._handler.tstLoader.dataset.tstLocs, user)
-        return {name: float(value) / len(user) for name, value in zip(('recall', 'ndcg', 'precision'), sums)}
+        return {name: float(value) / len(user) for name, value in zip(('recall@20', 'ndcg@20', 'precision@20'), sums)}
 
     def describe(self) -> dict[str, object]:
         r"""Its flags, and the digest of its Python files."""
         return {'flags': ' '.join(self.flags), 'digest': self.digest}
+
+
+def _at_20(figures: Mapping[str, float]) -> dict[str, float]:
+    r"""Its figures by the names of this package."""
+    return {f'{name.lower()}@20': float(value) for name, value in figures.items()}
 
 
 def _make_runnable() -> None:

@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
+from _ablation import spread
 from _measure import check_models, figure, machine, machine_line, markdown_table, thread_environment, write_report
 
 HERE = Path(__file__).resolve().parent
@@ -153,12 +154,6 @@ def split_unaffected(found: Sequence[Comparison]) -> tuple[list[Comparison], dic
 def title(kind: str) -> str:
     r"""A kind of perturbation in words."""
     return kind.replace('_', ' ')
-
-
-def spread(values: Sequence[float], digits: int = 4, sign: str = '') -> str:
-    r"""Mean and, of several values, standard deviation."""
-    deviation = f' ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else ''
-    return f'{statistics.mean(values):{sign}.{digits}f}{deviation}'
 
 
 def clean_table(runs: Mapping[str, Any]) -> str:

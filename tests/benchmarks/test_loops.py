@@ -33,13 +33,13 @@ class PlainLoops:
         return rows, columns, np.array(drawn)
 
     def measure_lists(self, user, item):
-        sums = {'recall': 0.0, 'ndcg': 0.0, 'precision': 0.0}
+        sums = {'recall@20': 0.0, 'ndcg@20': 0.0, 'precision@20': 0.0}
         for row, listed in zip(user.tolist(), item.tolist()):
             wanted = self.held_out[row]
             gains = [1 / math.log2(listed.index(name) + 2) for name in wanted if name in listed]
-            sums['recall'] += len(gains) / len(wanted)
-            sums['precision'] += len(gains) / len(listed)
-            sums['ndcg'] += sum(gains) / sum(1 / math.log2(place + 2) for place in range(min(len(wanted), len(listed))))
+            sums['recall@20'] += len(gains) / len(wanted)
+            sums['precision@20'] += len(gains) / len(listed)
+            sums['ndcg@20'] += sum(gains) / sum(1 / math.log2(place + 2) for place in range(min(len(wanted), len(listed))))
         return {name: value / len(user) for name, value in sums.items()}
 
     def rank(self, users, items):
@@ -47,7 +47,7 @@ class PlainLoops:
         for user, item in self.train:
             score[user, item] = -torch.inf
         user = np.array(sorted(self.held_out))
-        return self.measure_lists(user, score[user].topk(loops.K).indices.numpy())
+        return self.measure_lists(user, score[user].topk(20).indices.numpy())
 
 
 class NoNegatives(PlainLoops):
@@ -58,7 +58,7 @@ class NoNegatives(PlainLoops):
 
 class WrongRecall(PlainLoops):
     def rank(self, users, items):
-        return {**super().rank(users, items), 'recall': 0.5}
+        return {**super().rank(users, items), 'recall@20': 0.5}
 
 
 @pytest.mark.parametrize('system, message', [(NoNegatives, 'disagree: negatives'), (WrongRecall, 'disagree: recall@20')])
