@@ -18,6 +18,7 @@ from genrec_pyg.nn.diffusion.process import DiffusionProcess
 from genrec_pyg.nn.diffusion.rows import ItemKeys, ItemViews, RowState, SparseRows, row_product
 from genrec_pyg.nn.module import GraphModule
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, info_nce, rows_per_block, topk_excluding
+from genrec_pyg.optim import MirrorGradient
 
 
 class Debias(Protocol):
@@ -145,6 +146,7 @@ class InterestGenerator(GraphModule):
         self.log_degree = torch.log1p(graph.item_degree().float())
         self.edges: Optional[GeneratedEdges] = None
         self._optimizer: Optional[torch.optim.Optimizer] = None
+        self._wrap: Optional[Callable[[torch.optim.Optimizer], MirrorGradient]] = None
         self._optimizer_state: Optional[dict[str, Any]] = None
         self._adjacencies: dict[bool, Adjacency] = {}
         self._candidates: Optional[Candidates] = None
@@ -157,13 +159,20 @@ class InterestGenerator(GraphModule):
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
-        r"""The denoiser's own Adam, made on first use so that it sees the parameters on their final device."""
+        r"""The denoiser's own Adam, made on first use so that it sees the parameters on their final device, and wrapped as
+        :meth:`wrap_optimizer` says."""
         if self._optimizer is None:
             self._optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=self.lr, fused=True)
+            if self._wrap is not None:
+                self._optimizer = self._wrap(self._optimizer)
             if self._optimizer_state is not None:
                 self._optimizer.load_state_dict(self._optimizer_state)
                 self._optimizer_state = None
         return self._optimizer
+
+    def wrap_optimizer(self, wrap: Optional[Callable[[torch.optim.Optimizer], MirrorGradient]]) -> None:
+        r"""Makes the optimiser anew at its next use, within ``wrap`` unless it is :obj:`None`."""
+        self._wrap, self._optimizer, self._optimizer_state = wrap, None, None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InterestGenerator:
         super()._apply(fn, recurse)
@@ -180,17 +189,31 @@ class InterestGenerator(GraphModule):
             return {}
         begin = time.perf_counter()
         self.denoiser.train()
+        if isinstance(self.optimizer, MirrorGradient):
+            self.optimizer.start_epoch()
         totals: dict[str, Tensor] = {}
         for user, rowptr, col in UserRowLoader(self.interactions, self.batch_size, shuffle=True):
-            terms = self.loss(SparseRows(rowptr, col, self.graph.num_items), views)
-            sum(terms.values()).backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)  # now, so that no gradient is held through the next forward pass
-            for name, term in terms.items():
-                totals[name] = totals.get(name, 0) + term.detach() * user.numel()
+            for name, term in self._step(SparseRows(rowptr, col, self.graph.num_items), views).items():
+                totals[name] = totals.get(name, 0) + term * user.numel()
         self.denoiser.eval()
         figures = {name: float(total) / self.graph.num_users for name, total in totals.items()}
         return {**figures, 'seconds_denoiser': time.perf_counter() - begin}
+
+    def _step(self, rows: SparseRows, views: ItemViews) -> dict[str, Tensor]:
+        terms: dict[str, Tensor] = {}
+
+        def closure() -> Tensor:
+            self.optimizer.zero_grad(set_to_none=True)
+            found = self.loss(rows, views)
+            loss = sum(found.values())
+            loss.backward()
+            for name, term in found.items():  # of the first time: what the batch found before its step
+                terms.setdefault(name, term.detach())
+            return loss
+
+        self.optimizer.step(closure)
+        self.optimizer.zero_grad(set_to_none=True)  # now, so that no gradient is held through the next forward pass
+        return terms
 
     def loss(self, rows: SparseRows, views: ItemViews) -> dict[str, Tensor]:
         r"""Loss terms for clean rows: the objective, the variational, the modality-aware contrastive and the signal term."""
