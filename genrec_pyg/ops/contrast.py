@@ -5,7 +5,6 @@ from typing import Any, Optional
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops.backends import prefers_triton, triton_kernels
@@ -93,10 +92,12 @@ class _LogSumExp(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         x, bank, total, kept = ctx.saved_tensors
         weight = (grad * ctx.scale).unsqueeze(1)
+        if torch.is_grad_enabled():  # for second derivatives: the plain formula, which torch differentiates
+            share = weight * torch.softmax(ctx.scale * x @ bank.t(), dim=1)
+            return share @ bank, share.t() @ x, None, None
         with torch.autocast(x.device.type, enabled=False):
             if kept is not None:
                 weight = weight * (-total).exp().unsqueeze(1)

@@ -25,6 +25,7 @@ def test_equals_plain_formula_and_gradients(block_size, temperature):
                                strict=True):
         assert torch.allclose(found, expected, atol=1e-9)
     assert torch.autograd.gradcheck(lambda a, b: info_nce(a, b, 0.5, block_size=block_size), (x, y))
+    assert torch.autograd.gradgradcheck(lambda a, b: info_nce(a, b, 0.5, block_size=block_size), (x, y))
 
 
 @pytest.mark.parametrize('block_size', [2, 100])
@@ -35,6 +36,7 @@ def test_larger_bank(block_size):
     loss = info_nce(x, None, 0.2, bank, positive, block_size)
     assert torch.allclose(loss, plain(x, None, 0.2, bank, positive))
     assert torch.autograd.gradcheck(lambda a, b: info_nce(a, None, 0.2, b, positive, block_size), (x, bank))
+    assert torch.autograd.gradgradcheck(lambda a, b: info_nce(a, None, 0.2, b, positive, block_size), (x, bank))
 
 
 @pytest.mark.parametrize('rows,temperature', [(4, 0.5), (7, 0.2)])
