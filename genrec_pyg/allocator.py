@@ -2,6 +2,7 @@ r"""Memory settings of the process on the CPU."""
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 
 #: Parameters of glibc's ``mallopt``, from ``malloc.h``.
@@ -13,13 +14,15 @@ def keep_freed_memory() -> bool:
 
     By default glibc maps large blocks anew and trims its heap, so the temporaries of every full-graph pass begin with page
     faults; ``benchmarks/growth.py --default-allocator`` measures what that costs. The command lines call
-    this at their start. The price: memory goes back to the system only in pieces of 2 GiB. Environment variables such as
-    ``MALLOC_MMAP_MAX_`` are overridden; another allocator (jemalloc, tcmalloc) is not touched.
+    this at their start. The price: memory goes back to the system only in pieces of 2 GiB, and what lies between blocks in use
+    is lost to larger ones. Where that is too much, set glibc's own ``MALLOC_MMAP_MAX_=65536`` (its default): with any of its
+    variables in the environment nothing is changed. Another allocator (jemalloc, tcmalloc) is not touched.
 
     Returns:
-        Whether the settings were accepted; always :obj:`False` where the C library is not glibc.
+        Whether the settings were accepted; always :obj:`False` where the C library is not glibc or the environment has
+        settings of its own.
     """
-    if platform.libc_ver()[0] != 'glibc':
+    if platform.libc_ver()[0] != 'glibc' or any(name.startswith('MALLOC_') for name in os.environ):
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return all([mallopt(_M_MMAP_MAX, 0), mallopt(_M_TRIM_THRESHOLD, 2 ** 31 - 1), mallopt(_M_TOP_PAD, 2 ** 26)])

@@ -35,3 +35,8 @@ def test_freed_memory_stays():
 def test_other_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(platform, 'libc_ver', lambda: ('', ''))
     assert keep_freed_memory() is False
+
+
+def test_settings_of_the_environment_are_left_alone(monkeypatch):
+    monkeypatch.setenv('MALLOC_MMAP_MAX_', '65536')
+    assert keep_freed_memory() is False
