@@ -32,7 +32,8 @@ _GROUPS = ('trainer', 'hparams')
 #: Keys of a configuration that name this call rather than the run.
 _CALL_KEYS = ('config', 'print_config', 'resume', 'debug', 'distributed')
 #: What may differ from the interrupted run under ``--resume``; anything else would not continue the same experiment.
-_RESUME_MAY_CHANGE = ('root', 'epochs', 'device', 'references', 'trainer.patience', 'trainer.eval_every', 'trainer.precision')
+_RESUME_MAY_CHANGE = ('root', 'epochs', 'device', 'references', 'trainer.patience', 'trainer.max_seconds',
+                      'trainer.eval_every', 'trainer.precision')
 
 
 @dataclass
