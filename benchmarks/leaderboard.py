@@ -54,6 +54,11 @@ HERE = Path(__file__).resolve().parent
 #: The model with which all others are compared.
 BASE = 'GenRec'
 METRIC = f'recall@{K}'
+#: Sized so that 16 trained models take about five hours on two cores: 16 * (6 * 240 + 3 * 360) s / 2 is 5.6 hours at most, and
+#: simple models end earlier, by patience. On tiktok with one thread an epoch and its validation take 0.3 s (MFBPR), 0.6 s
+#: (LightGCN), 5 to 7 s (HCCF, NGCF, GenRec), 9 s (NCL) and 11 s (SGL), on lfm2k 0.1 to 2.5 s: the slowest has 20 epochs in a
+#: trial. Fewer and longer trials, since one of ten epochs says more about the learning rate than about the rest.
+TRIALS, TRIAL_SECONDS, FINAL_SECONDS = 6, 240.0, 360.0
 #: More than any run reaches within its seconds.
 EPOCHS = 100_000
 #: What two sessions on one state must share, for their figures stand in one table.
@@ -121,22 +126,30 @@ class Board:
         self.tuners: dict[str, Tuner] = {}
         self.finals: dict[str, dict[int, dict[str, Any]]] = {}
         self.failures: dict[str, str] = {}
+        self.machine = machine(args.threads)
         self._slots = asyncio.Semaphore(args.jobs)
         data = make_data(parse_train_arguments(self.data_flags()).config)
         for split in ('val', 'test'):  # now, not in the first of many runs that would all miss them
             Evaluator(data, split)
-        protocol = {name: getattr(args, name) for name in PROTOCOL} | {'graph': training_graph(data).fingerprint()}
-        path = args.state / 'protocol.json'
-        if not path.exists():
-            write_json(path, protocol)
-        before = json.loads(path.read_text())
-        for name, value in protocol.items():
-            if before[name] != value:
-                raise ConfigError(f'--{name.replace("_", "-")}: got {value!r}, but {args.state} was begun with '
-                                  f'{before[name]!r}; accepted is that, or another --state')
+        self._check_protocol(training_graph(data).fingerprint())
         for model, (space, default) in self.plans.items():
             self.tuners[model] = Tuner(args.state / 'studies.log', model, space, default, args.trials, args.sampler_seed)
             self.finals[model] = {}
+
+    def _check_protocol(self, graph: str) -> None:
+        r"""Notes what this state is for, or refuses to go on with anything else."""
+        protocol = {name: getattr(self.args, name) for name in PROTOCOL}
+        path = self.args.state / 'protocol.json'
+        if not path.exists():
+            write_json(path, {**protocol, 'graph': graph})
+        before = json.loads(path.read_text())
+        for name, value in protocol.items():
+            if before.get(name) != value:
+                raise ConfigError(f'--{name.replace("_", "-")}: got {value!r}, but {self.args.state} was begun with '
+                                  f'{before.get(name)!r}; accepted is that, or another --state')
+        if before.get('graph') != graph:
+            raise ConfigError(f'--state: {self.args.state} was begun on other data than {self.args.dataset} has now; accepted is '
+                              'another folder')
 
     @property
     def most_seconds(self) -> float:
@@ -246,9 +259,8 @@ class Board:
         rows = {model: self.row(model, self.finals[model]) for model in args.models if self.finals[model]}
         self._compare(rows)
         stem = args.output / f'leaderboard-{args.name or args.dataset}'
-        described = machine(args.threads)
         protocol = {name: getattr(args, name) for name in (*PROTOCOL, 'trials', 'seeds', 'jobs')}
-        document = {'machine': described, 'protocol': protocol, 'base': BASE, 'failures': self.failures, 'models': rows}
+        document = {'machine': self.machine, 'protocol': protocol, 'base': BASE, 'failures': self.failures, 'models': rows}
         args.output.mkdir(parents=True, exist_ok=True)
         figure = draw(rows, stem.with_name(stem.name + '.svg'))
         write_report(stem, document, text(document, args.name or args.dataset, stem.name if figure else None))
@@ -427,9 +439,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--dataset', default='tiktok')
     parser.add_argument('--modalities', nargs='+', help='NAME or NAME=FILE; all by default')
     parser.add_argument('--models', nargs='+', default=list(MODELS), metavar='MODEL', help='all by default')
-    parser.add_argument('--trials', type=int, default=10, help='settings tried per model, the default included')
-    parser.add_argument('--trial-seconds', type=float, default=120.0, help='largest training time of a trial')
-    parser.add_argument('--final-seconds', type=float, default=240.0, help='largest training time of a final run')
+    parser.add_argument('--trials', type=int, default=TRIALS, help='settings tried per model, the default included')
+    parser.add_argument('--trial-seconds', type=float, default=TRIAL_SECONDS, help='largest training time of a trial')
+    parser.add_argument('--final-seconds', type=float, default=FINAL_SECONDS, help='largest training time of a final run')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='of the final runs; trials use the first')
     parser.add_argument('--sampler-seed', type=int, default=0, help="seed of Optuna's sampler")
     parser.add_argument('--patience', type=int, default=20, help='validations without a better one before a run ends')
