@@ -148,8 +148,8 @@ class Board:
                 raise ConfigError(f'--{name.replace("_", "-")}: got {value!r}, but {self.args.state} was begun with '
                                   f'{before.get(name)!r}; accepted is that, or another --state')
         if before.get('graph') != graph:
-            raise ConfigError(f'--state: {self.args.state} was begun on other data than {self.args.dataset} has now; accepted is '
-                              'another folder')
+            raise ConfigError(f'--state: {self.args.state} was begun on other data than {self.args.dataset} has now; accepted '
+                              'is another folder')
 
     @property
     def most_seconds(self) -> float:
