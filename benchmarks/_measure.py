@@ -100,6 +100,15 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     return {'median': statistics.median(values), 'min': min(values), 'max': max(values), 'count': len(values)}
 
 
+def condense(seconds: Mapping[str, Sequence[float]]) -> dict[str, dict]:
+    r"""Medians, and how many times faster the first candidate is than each other."""
+    found = {name: summary(values) for name, values in seconds.items()}
+    reference = next(iter(found.values()))['median']
+    for values in found.values():
+        values['times_ours'] = values['median'] / reference
+    return found
+
+
 def memory_bytes() -> dict[str, int]:
     r"""Resident memory of this process in bytes: ``peak`` since it began and ``now``.
 

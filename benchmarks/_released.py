@@ -20,11 +20,16 @@ import itertools
 import shutil
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from _measure import AnnouncedLoader, PhaseClock, folder_digest
 from _worker import serve
+
+if TYPE_CHECKING:  # the process under measurement imports them itself, in its own time
+    import numpy as np
+    from torch import Tensor
 
 MODULES = ('Main.py', 'Model.py', 'DataHandler.py', 'Params.py')
 SWITCH = {2: 'sports', 3: 'tiktok'}
@@ -88,6 +93,7 @@ class ReleasedSystem:
         turns = itertools.cycle(('denoiser', 'rebuild'))
         handler.diffusionLoader = AnnouncedLoader(handler.diffusionLoader, lambda: self._clock.start(next(turns)))
         handler.trnLoader = AnnouncedLoader(handler.trnLoader, lambda: self._clock.start('recommender'))
+        self._handler = handler
         self._coach = main.Coach(handler)
         self._coach.prepareModel()
 
@@ -99,11 +105,39 @@ class ReleasedSystem:
         clock.start('evaluation')
         figures = self._coach.testEpoch()
         clock.stop()
-        return {name.lower(): float(value) for name, value in figures.items()}
+        return _at_20(figures)
+
+    def draw_negatives(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        r"""Runs its sampling of one epoch; returns users, training items and negatives."""
+        dataset = self._handler.trnLoader.dataset
+        dataset.negSampling()
+        return dataset.rows, dataset.cols, dataset.negs
+
+    def rank(self, users: Tensor, items: Tensor) -> dict[str, float]:
+        r"""Runs its evaluation of all test users on given embeddings instead of those of its model."""
+        import torch
+        for slot in SLOTS:  # its generated graphs, which it has only after an epoch and here does not read
+            self._coach.__dict__.setdefault(f'{slot}_UI_matrix', None)
+        self._coach.model.forward = lambda *args: (users, items, None, None)
+        try:
+            with torch.no_grad():
+                return _at_20(self._coach.testEpoch())
+        finally:
+            del self._coach.model.forward
+
+    def measure_lists(self, user: np.ndarray, item: np.ndarray) -> dict[str, float]:
+        r"""Runs its metrics on given lists ``[n, 20]`` of test users ``[n]``, in one block."""
+        sums = self._coach.calcRes(item, self._handler.tstLoader.dataset.tstLocs, user)
+        return {name: float(value) / len(user) for name, value in zip(('recall@20', 'ndcg@20', 'precision@20'), sums)}
 
     def describe(self) -> dict[str, object]:
         r"""Its flags, and the digest of its Python files."""
         return {'flags': ' '.join(self.flags), 'digest': self.digest}
+
+
+def _at_20(figures: Mapping[str, float]) -> dict[str, float]:
+    r"""Its figures by the names of this package."""
+    return {f'{name.lower()}@20': float(value) for name, value in figures.items()}
 
 
 def _make_runnable() -> None:

@@ -3,6 +3,11 @@ r"""Times one epoch, its phases and resident memory of GenRec, and of the releas
 .. code-block:: console
 
     python benchmarks/epoch.py --root DIR --dataset tiktok --modalities image audio --threads 1 --released CHECKOUT
+    python benchmarks/epoch.py --root DIR --released CHECKOUT --denoisers default --epochs 50 --name time-to-quality
+
+With many epochs the report also tells the time to quality: the seconds until the epoch that is the released implementation's
+best on the test split, which is what it reports, and the seconds after which ours is as good there. It is written anew after
+every epoch, so that a run which ends early leaves what it has measured.
 
 Each system runs in its own process with the same number of threads; the systems take turns, epoch by epoch, so that a ratio
 compares what ran side by side. Reported are medians over the epochs. The released implementation reads the layout of its own
@@ -12,11 +17,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import statistics
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Optional
 
 from _measure import folder_digest, machine, machine_line, markdown_table, summary, write_report
 from _ours import SYSTEMS
@@ -25,6 +32,8 @@ from _worker import PHASES, Worker, WorkerError
 
 HERE = Path(__file__).resolve().parent
 RELEASED = 'released'
+#: Epochs from which on the time to quality is reported.
+LONG = 10
 
 logger = logging.getLogger('epoch')
 
@@ -44,7 +53,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
                         help='further settings of ours, flags of genrec_pyg.train without the dashes')
-    parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/epoch-DATASET')
+    parser.add_argument('--name', default='epoch', help='first part of the report\'s name')
+    parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/NAME-DATASET')
     args = parser.parse_args(arguments)
     for name in ('threads', 'epochs'):
         if getattr(args, name) < 1:
@@ -57,12 +67,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     if args.released is not None and not args.released.is_dir():
         parser.error(f'--released: {args.released} is not a folder')
     if args.output is None:
-        args.output = HERE / 'results' / f'epoch-{args.dataset}'
+        args.output = HERE / 'results' / f'{args.name}-{args.dataset}'
     return args
 
 
-def measure(args: argparse.Namespace) -> dict[str, dict]:
-    r"""Starts every system, lets them take turns and returns their raw answers by name."""
+def measure(args: argparse.Namespace) -> Iterator[dict[str, dict]]:
+    r"""Starts every system, lets them take turns and gives their raw answers by name after every epoch."""
     with ExitStack() as stack:
         workers = start_workers(args, stack)
         answers: dict[str, dict] = {name: {'ready': worker.ready, 'epochs': []} for name, worker in workers.items()}
@@ -72,7 +82,7 @@ def measure(args: argparse.Namespace) -> dict[str, dict]:
                 answers[name]['epochs'].append(workers[name].epoch())
                 seconds = sum(answers[name]['epochs'][-1]['wall'].values())
                 logger.info('epoch %d/%d %s: %.2f s', epoch + 1, args.epochs, name, seconds)
-    return answers
+            yield answers
 
 
 def start_workers(args: argparse.Namespace, stack: ExitStack) -> dict[str, Worker]:
@@ -112,7 +122,29 @@ def condense(answers: Mapping[str, dict]) -> dict[str, dict]:
             system['times_faster'] = {clock: released[f'{clock}_seconds']['epoch']['median'] /
                                       system[f'{clock}_seconds']['epoch']['median'] for clock in ('wall', 'processor')}
             system['memory_share'] = system['memory_peak'] / released['memory_peak']
+    if released is not None:
+        target = best_epoch(answers[RELEASED])
+        for name, system in systems.items():
+            system['time_to_quality'] = time_to_quality(answers[name], target['recall@20'])
+            system['best'] = best_epoch(answers[name])
     return systems
+
+
+def best_epoch(answer: Mapping[str, object]) -> dict[str, float]:
+    r"""The first epoch, from 1, of the highest Recall@20 and that figure."""
+    recall = [epoch['figures']['recall@20'] for epoch in answer['epochs']]
+    return {'epoch': recall.index(max(recall)) + 1, 'recall@20': max(recall)}
+
+
+def time_to_quality(answer: Mapping[str, object], target: float) -> Optional[dict[str, float]]:
+    r"""The first epoch, from 1, whose Recall@20 is at least ``target``, and the seconds until its end; none if there is none.
+    Epochs count with their median length, so that a slow moment of the machine does not decide."""
+    epochs = answer['epochs']
+    reached = next((place for place, epoch in enumerate(epochs) if epoch['figures']['recall@20'] >= target), None)
+    if reached is None:
+        return None
+    return {'epoch': reached + 1, **{clock: (reached + 1) * statistics.median(sum(epoch[clock].values()) for epoch in epochs)
+                                     for clock in ('wall', 'processor')}}
 
 
 def render(document: Mapping[str, object]) -> str:
@@ -126,6 +158,9 @@ def render(document: Mapping[str, object]) -> str:
                      '' if ratio is None else f"{ratio['wall']:.1f}", '' if share is None else f'{share:.2f}'])
     header = ['system', 'epoch [s]', *(f'{phase} [s]' for phase in PHASES), 'epoch, processor [s]', 'peak memory [GB]',
               'times faster than released', 'share of its memory']
+    quality = ''
+    if RELEASED in document['systems'] and document['epochs'] >= LONG:
+        quality = f"## Time to quality\n\n{_quality_table(document['systems'])}\n\n"
     settings = '\n'.join(_settings_line(name, system) for name, system in document['systems'].items())
     return f"""# One epoch on {document['dataset']} ({', '.join(document['modalities'])})
 
@@ -134,10 +169,23 @@ def render(document: Mapping[str, object]) -> str:
 Medians over {document['epochs']} epochs, the systems in turn, each in its own process. Peak memory is the highest resident
 memory of the process from its start, set-up included. The evaluation ranks all items for every test user.
 
-{settings}
+{quality}{settings}
 
 {machine_line(document['machine'])}
 """
+
+
+def _quality_table(systems: Mapping[str, Mapping[str, object]]) -> str:
+    reference = systems[RELEASED]['time_to_quality']
+    target = systems[RELEASED]['best']['recall@20']
+    rows = []
+    for name, system in systems.items():
+        best, reached = system['best'], system['time_to_quality']
+        cells = ['not reached', '', ''] if reached is None else [
+            reached['epoch'], f"{reached['wall']:.0f}", f"{reference['wall'] / reached['wall']:.1f}"]
+        rows.append([name, f"{best['recall@20']:.4f}", best['epoch'], *cells])
+    return markdown_table(['system', 'best test recall@20', 'in epoch', f'first epoch with {target:.4f}', 'seconds until then',
+                           'times faster than released'], rows)
 
 
 def _settings_line(name: str, system: Mapping[str, object]) -> str:
@@ -153,15 +201,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
     description = machine(args.threads)
     try:
-        answers = measure(args)
+        for answers in measure(args):
+            document = {'dataset': args.dataset, 'modalities': args.modalities, 'seed': args.seed,
+                        'epochs': len(next(iter(answers.values()))['epochs']), 'machine': description,
+                        'data_digest': folder_digest(args.root / args.dataset, '*.*'), 'systems': condense(answers),
+                        'raw': answers}
+            markdown = render(document)
+            write_report(args.output, document, markdown)
     except (WorkerError, ValueError) as error:
         logger.error('error: %s', error)
         return 1
-    document = {'dataset': args.dataset, 'modalities': args.modalities, 'epochs': args.epochs, 'seed': args.seed,
-                'data_digest': folder_digest(args.root / args.dataset, '*.*'), 'machine': description,
-                'systems': condense(answers), 'raw': answers}
-    markdown = render(document)
-    write_report(args.output, document, markdown)
     logger.info('\n%s', markdown)
     return 0
 

@@ -24,7 +24,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from _graphs import SHAPES, zipf_graph
-from _measure import interleaved_seconds, machine, machine_line, markdown_table, summary, write_report
+from _measure import condense, interleaved_seconds, machine, machine_line, markdown_table, write_report
 from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.nn import LGConv
@@ -132,15 +132,6 @@ def time_products(candidates: Mapping[str, Product], x: Tensor, repeats: int) ->
             'forward+backward': condense(interleaved_seconds({name: both(run) for name, run in candidates.items()}, repeats))}
 
 
-def condense(seconds: Mapping[str, Sequence[float]]) -> dict[str, dict]:
-    r"""Medians, and how many times faster the first candidate is than each other."""
-    found = {name: summary(values) for name, values in seconds.items()}
-    reference = next(iter(found.values()))['median']
-    for values in found.values():
-        values['times_ours'] = values['median'] / reference
-    return found
-
-
 def measure_products(adj: Adjacency, repeats: int) -> dict[str, dict]:
     r"""Single products and layer means (two layers) at all widths; the widest is three modalities side by side."""
     results = {}
@@ -208,7 +199,7 @@ def measure_negatives(graph: TrainingGraph, repeats: int) -> dict[str, dict]:
                 drawn[place] = np.random.randint(graph.num_items)
         return torch.from_numpy(drawn)
 
-    sample = NegativeSampler(adjacency.rowptr, adjacency.col, graph.num_items)
+    sample = NegativeSampler(adjacency)
 
     def sampler() -> Tensor:
         negative, valid = sample(user)

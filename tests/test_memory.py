@@ -21,6 +21,8 @@ MODELS = {
     'transformer': ('GenRec', {**GENREC, 'denoiser': 'transformer'}),
     'tied': ('GenRec', {**GENREC, 'denoiser': 'tied', 'denoiser_negatives': 32, 'clusters': 'spectral'}),
     'ItemKNN': ('ItemKNN', dict(k=10, block_size=BLOCK)),
+    'MMGCL': ('MMGCL', dict(hidden_channels=16)),
+    'FREEDOM': ('FREEDOM', dict(hidden_channels=16)),
 }
 
 

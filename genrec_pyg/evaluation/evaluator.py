@@ -13,7 +13,6 @@ from torch_geometric.metrics import (
     LinkPredMRR,
     LinkPredNDCG,
     LinkPredPrecision,
-    LinkPredRecall,
 )
 
 from genrec_pyg.exceptions import ConfigError, DataError
@@ -26,8 +25,9 @@ from genrec_pyg.processes import ALONE, Processes
 #: training items masked, as DiffMM and GenRec-V1 report.
 PROTOCOLS = ('validation', 'published')
 
-_RANKING_METRICS = {'recall': LinkPredRecall, 'ndcg': LinkPredNDCG, 'precision': LinkPredPrecision, 'map': LinkPredMAP,
-                    'hit': LinkPredHitRatio, 'mrr': LinkPredMRR}
+#: Recall is computed here, in float64 and for parts of the labels too.
+_RANKING_METRICS = {'ndcg': LinkPredNDCG, 'precision': LinkPredPrecision, 'map': LinkPredMAP, 'hit': LinkPredHitRatio,
+                    'mrr': LinkPredMRR}
 
 
 class Evaluator:
@@ -35,7 +35,7 @@ class Evaluator:
 
     All items are candidates, known ones are masked: training items, and at test under the ``validation`` protocol validation
     items too. Means run over the users with at least one held-out item. Recall is hits over held-out items, the ideal of NDCG
-    has ``min(n, k)`` positions, MAP divides by ``min(n, k)`` (all through :mod:`torch_geometric.metrics`). Equal scores rank
+    has ``min(n, k)`` positions, MAP divides by ``min(n, k)`` (these through :mod:`torch_geometric.metrics`). Equal scores rank
     by lower item id; a user with fewer than ``k`` candidates gets a shorter list.
 
     Args:
@@ -99,10 +99,9 @@ class Evaluator:
             k: Length of the list.
             label: Held-out pairs (row of the list, item) ``[2, L]``.
         """
-        stride = self.num_items + 1
-        row = torch.arange(item.size(0), device=item.device).unsqueeze(1)
-        hit = torch.isin(row * stride + item[:, :k], label[0] * stride + label[1]).sum(dim=1)
+        found = (item[label[0], :k] == label[1].unsqueeze(1)).any(dim=1)
         count = torch.bincount(label[0], minlength=item.size(0))
+        hit = torch.bincount(label[0][found], minlength=item.size(0))
         return hit.double() / count.clamp(min=1), count
 
     def user_recall(self, model: Recommender, k: int) -> tuple[Tensor, Tensor]:
@@ -118,11 +117,18 @@ class Evaluator:
         return self.user, self.per_user_recall(item, k, self.label)[0]
 
     def __call__(self, model: Recommender) -> dict[str, float]:
-        r"""Figures of ``model``: for each ``k`` ``recall@k``, ``ndcg@k``, ``precision@k``, ``map@k``, ``hit@k``, ``mrr@k``,
+        r"""Figures of ``model``, as :meth:`figures` gives them."""
+        return self.figures(self.top_k(model)[1])
+
+    def figures(self, item: Tensor) -> dict[str, float]:
+        r"""Figures of lists: for each ``k`` ``recall@k``, ``ndcg@k``, ``precision@k``, ``map@k``, ``hit@k``, ``mrr@k``,
         ``coverage@k`` (share of items that appear in any list) and ``popularity@k`` (mean training users of a listed item);
         ``recall_warm`` and ``recall_cold`` at the largest ``k`` on items with and without training interactions; and
-        ``num_users``."""
-        item = self.top_k(model)[1]
+        ``num_users``.
+
+        Args:
+            item: Lists from :meth:`top_k`, ``[n, max(ks)]``.
+        """
         means = self._sums(item)
         listed = torch.stack([torch.bincount(item[:, :k].reshape(-1), minlength=self.num_items + 1)[:-1] for k in self.ks])
         total = self.processes.sum(torch.stack([torch.stack(pair) for pair in means.values()])).tolist()
@@ -141,8 +147,8 @@ class Evaluator:
             metrics = LinkPredMetricCollection({name: metric(k) for name, metric in _RANKING_METRICS.items()}).to(item.device)
             if item.size(0) > 0:
                 metrics.update(item[:, :k], self.label)
+            sums[f'recall@{k}'] = (self.per_user_recall(item, k, self.label)[0].sum(), num_users)
             sums.update({f'{name}@{k}': (value.double() * num_users, num_users) for name, value in metrics.compute().items()})
-            sums[f'recall@{k}'] = (self.per_user_recall(item, k, self.label)[0].sum(), num_users)  # float64
         warm = self.popularity[self.label[1]] > 0
         for name, mask in (('warm', warm), ('cold', ~warm)):
             recall, count = self.per_user_recall(item, self.ks[-1], self.label[:, mask])

@@ -64,7 +64,7 @@ class InteractionLoader:
             adjacency = adjacency.to(torch.device(device))
         self.num_items = graph.num_items
         self._rowptr, self._col = adjacency.rowptr, adjacency.col
-        self._negatives = NegativeSampler(self._rowptr, self._col, graph.num_items)
+        self._negatives = NegativeSampler(adjacency)
         self._degree = self._rowptr.diff().long()
         user = torch.arange(graph.num_users, device=self._col.device).repeat_interleave(self._degree)
         full = (self._degree == graph.num_items) & (self._degree > 0)

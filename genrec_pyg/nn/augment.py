@@ -42,10 +42,27 @@ class InteractionGraph(GraphModule):
 
     def edge_drop(self, ratio: float) -> Tensor:
         r"""Boolean mask ``[E]`` of exactly :math:`\lfloor (1 - \rho) E \rfloor` interactions, uniform without replacement."""
+        order = torch.randperm(self.num_edges, device=self.edge_index.device)
+        return self._keep(order[:self._num_kept(ratio)])
+
+    def degree_drop(self, ratio: float) -> Tensor:
+        r"""Boolean mask ``[E]`` of exactly :math:`\lfloor (1 - \rho) E \rfloor` interactions, drawn one after another from
+        those left with probability proportional to :math:`1 / \sqrt{d_u d_i}`, so that rather those between popular nodes go
+        (degree-sensitive pruning: Zhou et al., ICDE 2023; Zhou and Shen, MM 2023).
+
+        One pass: the smallest of independent exponential times of these rates (Efraimidis and Spirakis, 2006).
+        """
+        rate = self.adjacency.value[:self.num_edges]
+        time = torch.empty_like(rate).exponential_() / rate
+        return self._keep(time.topk(self._num_kept(ratio), largest=False, sorted=False).indices)
+
+    def _num_kept(self, ratio: float) -> int:
         check_ratio(ratio)
+        return math.floor((1 - ratio) * self.num_edges + _ROUNDING)
+
+    def _keep(self, index: Tensor) -> Tensor:
         keep = torch.zeros(self.num_edges, dtype=torch.bool, device=self.edge_index.device)
-        count = math.floor((1 - ratio) * self.num_edges + _ROUNDING)
-        return keep.index_fill_(0, torch.randperm(self.num_edges, device=keep.device)[:count], True)
+        return keep.index_fill_(0, index, True)
 
     def node_drop(self, ratio: float) -> Tensor:
         r"""Boolean mask ``[E]`` of what is left without :math:`\lfloor \rho U \rfloor` users and :math:`\lfloor \rho I
@@ -89,6 +106,37 @@ class InteractionGraph(GraphModule):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(users={self.num_users}, items={self.num_items}, edges={self.num_edges})'
+
+
+class PrunedGraph(InteractionGraph):
+    r"""An interaction graph of which training sees a part that is drawn for an epoch, renormalised; evaluation sees all.
+
+    Args:
+        graph: Training graph.
+        ratio: Share :math:`\rho` of interactions that are left out; with 0 nothing is drawn.
+
+    Raises:
+        ConfigError: If ``ratio`` is not in [0, 1).
+    """
+
+    def __init__(self, graph: TrainingGraph, ratio: float):
+        super().__init__(graph)
+        check_ratio(ratio)
+        self.ratio = ratio
+        self.pruned: Optional[Adjacency] = None
+
+    def prune(self, uniform: bool = False) -> None:
+        r"""Draws the graph of an epoch by :meth:`degree_drop`, or by :meth:`edge_drop` if ``uniform``."""
+        if self.ratio > 0:
+            self.pruned = self.subgraph((self.edge_drop if uniform else self.degree_drop)(self.ratio))
+
+    def forward(self) -> Adjacency:
+        r"""The graph that carries messages now."""
+        if not self.training or self.ratio == 0:
+            return self.adjacency
+        if self.pruned is None:
+            self.prune()
+        return self.pruned
 
 
 def check_ratio(ratio: float) -> None:

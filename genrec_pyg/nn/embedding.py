@@ -81,11 +81,13 @@ class NodeEmbedding(torch.nn.Module):
         r"""Rows of all nodes ``[U + I, d]``, users first."""
         return torch.cat([self.user, self.item])
 
-    def penalty(self, batch: Triples) -> Tensor:
-        r"""L2 penalty on the initial rows of a batch (:func:`~genrec_pyg.nn.losses.batch_l2`), or on the whole tables."""
+    def penalty(self, batch: Triples, negatives: bool = True) -> Tensor:
+        r"""L2 penalty on the initial rows of a batch (:func:`~genrec_pyg.nn.losses.batch_l2`), its negatives among them if
+        ``negatives``, or on the whole tables."""
         if self.reg == 'table':
             return squared_norm(self.user, self.item)
-        return batch_l2(self.user[batch.user], self.item[batch.pos], self.item[batch.neg])
+        items = (batch.pos, batch.neg) if negatives else (batch.pos,)
+        return batch_l2(self.user[batch.user], *(self.item[item] for item in items))
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(user={tuple(self.user.shape)}, item={tuple(self.item.shape)}, init={self.init!r})'

@@ -7,13 +7,17 @@ from typing import Optional
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.ops import info_nce
+from genrec_pyg.ops import info_nce, rows_per_block, unit_rows
 from genrec_pyg.processes import batch_is_shared, batch_rows
 
+#: Accepted shapes of :func:`row_penalty`.
+ROW_PENALTIES = ('frobenius', 'l2', 'mean_square')
 
-def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+
+def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor, mask: Optional[Tensor] = None) -> Tensor:
     r"""Bayesian personalised ranking (Rendle et al., UAI 2009).
 
     .. math::
@@ -24,11 +28,16 @@ def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         user: User rows ``[B, d]``.
         positive: Rows of interacted items ``[B, d]``.
         negative: Rows of sampled items ``[B, d]``.
+        mask: Triples that take part, boolean ``[B]``; all by default. If none does, the loss is 0.
 
     Returns:
-        Scalar, divided by the true size of the batch.
+        Scalar, divided by the true size of the batch, or by the number of triples that take part.
     """
-    return F.softplus((user * (negative - positive)).sum(dim=-1)).mean()
+    return _mean(F.softplus((user * (negative - positive)).sum(dim=-1)), mask)
+
+
+def _mean(x: Tensor, mask: Optional[Tensor]) -> Tensor:
+    return x.mean() if mask is None else (x * mask).sum() / mask.sum().clamp(min=1)
 
 
 def hinge_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
@@ -54,7 +63,35 @@ def batch_l2(*rows: Tensor) -> Tensor:
     Args:
         rows: Tables of ``B`` rows each.
     """
-    return squared_norm(*rows) / (2 * rows[0].size(0))
+    return squared_norm(*rows) / (2 * rows[-1].size(0))
+
+
+def row_penalty(*tables: Tensor, shape: str = 'l2') -> Tensor:
+    r"""Penalty on ``tables`` in one of the shapes of the field, none of which means the same at an equal weight.
+
+    ===============  ==================================================================================================
+    ``shape``        penalty
+    ===============  ==================================================================================================
+    ``frobenius``    :math:`\frac{1}{n} \sum_k \Vert \mathbf{T}_k \Vert_F`, not squared: its pull on a row fades as
+                     the tables grow
+    ``l2``           :math:`\frac{1}{2n} \sum_k \Vert \mathbf{T}_k \Vert_F^2`, :func:`batch_l2` for rows of a batch
+    ``mean_square``  :math:`\sum_k` of the mean of the squared entries of :math:`\mathbf{T}_k`
+    ===============  ==================================================================================================
+
+    Args:
+        tables: Tables ``[n_k, d_k]``; :math:`n` is the number of rows of the last.
+        shape: A name of :data:`ROW_PENALTIES`.
+
+    Raises:
+        ConfigError: If ``shape`` is unknown.
+    """
+    if shape == 'frobenius':
+        return sum(torch.linalg.vector_norm(table) for table in tables) / tables[-1].size(0)
+    if shape == 'l2':
+        return batch_l2(*tables)
+    if shape == 'mean_square':
+        return sum(table.square().mean() for table in tables)
+    raise ConfigError(f"shape: got {shape!r}, accepted are {', '.join(map(repr, ROW_PENALTIES))}")
 
 
 def bank_contrast(first: Tensor, second: Tensor, index: Tensor, temperature: float, symmetric: bool = False) -> Tensor:
@@ -71,6 +108,46 @@ def bank_contrast(first: Tensor, second: Tensor, index: Tensor, temperature: flo
     if symmetric:
         loss = (loss + info_nce(second[index], None, temperature, first, index)) / 2
     return loss
+
+
+def challenged_contrast(x: Tensor, y: Tensor, extra: Tensor, temperature: float, own: bool = False) -> Tensor:
+    r"""In-batch InfoNCE with one challenging negative made from every row (MMGCL: Yi et al., SIGIR 2022).
+
+    Anchors pass in blocks, and backward computes those of a block again where there are several.
+
+    Args:
+        x: Anchors ``[n, d]``.
+        y: Positives ``[n, d]``; those of other rows are negatives.
+        extra: Challenging negatives ``[n, d]``, row ``j`` made from ``y`` row ``j``.
+        temperature: Temperature :math:`\tau`.
+        own: Whether anchor ``k`` meets row ``k`` of ``extra`` alone, or all but row ``k``.
+    """
+    x, y, extra = unit_rows(x), unit_rows(y), unit_rows(extra)
+    num_rows = x.size(0)
+
+    def total(anchors: Tensor, index: Tensor) -> Tensor:
+        if own:
+            hard = (anchors * extra[index]).sum(dim=1, keepdim=True)
+        else:
+            hard = (anchors @ extra.t()).scatter(1, index.unsqueeze(1), -torch.inf)
+        return F.cross_entropy(torch.cat([anchors @ y.t(), hard], dim=1) / temperature, index, reduction='sum')
+
+    blocks = torch.arange(num_rows, device=x.device).split(rows_per_block(2 * num_rows, num_rows))
+    if len(blocks) == 1:
+        return total(x, blocks[0]) / num_rows
+    return sum(checkpoint(total, x[index], index, use_reentrant=False) for index in blocks) / num_rows
+
+
+def cosine_distance(online: Tensor, target: Tensor, mask: Optional[Tensor] = None) -> Tensor:
+    r"""Mean cosine distance :math:`1 - \cos(\mathbf{a}_k, \mathrm{sg}(\mathbf{b}_k))` of rows, in [0, 2]; the target has no
+    gradient.
+
+    Args:
+        online: Rows :math:`\mathbf{a}` ``[n, d]``.
+        target: Rows :math:`\mathbf{b}` ``[n, d]``.
+        mask: Rows that take part, boolean ``[n]``; all by default. If none does, the distance is 0.
+    """
+    return _mean(1 - (unit_rows(online) * unit_rows(target.detach())).sum(dim=1), mask)
 
 
 def first_of_list(logits: Tensor, mask: Optional[Tensor] = None) -> Tensor:

@@ -6,6 +6,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from genrec_pyg.ops.adjacency import Adjacency
+
 #: Odd multiplier of Fibonacci hashing, 2^64 over the golden ratio, as a signed number (Knuth, TAOCP vol. 3, section 6.4).
 _MULTIPLIER = 0x9E3779B97F4A7C15 - 2 ** 64
 #: Slots of the filter per training edge, so that at most about one draw in 16 is looked up, and its largest size.
@@ -21,15 +23,15 @@ class NegativeSampler:
     (Bloom, CACM 1970), which is small enough for the processor's cache and lets few draws through to a binary search.
 
     Args:
-        rowptr: Row offsets ``[U + 1]`` of training items.
-        col: Training items, ascending within a user.
-        num_items: Number of items ``I``.
+        interactions: Training interactions ``U x I``.
     """
 
-    def __init__(self, rowptr: Tensor, col: Tensor, num_items: int):
-        self.rowptr, self.col, self.num_items = rowptr.long(), col.long(), num_items
-        user = torch.repeat_interleave(self.rowptr.diff(), output_size=col.numel())
-        self._held = user * num_items + self.col
+    def __init__(self, interactions: Adjacency):
+        self.interactions = interactions
+        self.num_items = interactions.size[1]
+        col = interactions.col.long()
+        user = torch.repeat_interleave(interactions.rowptr.long().diff(), output_size=col.numel())
+        self._held = user * self.num_items + col
         slots = min(_SLOTS_PER_EDGE * max(col.numel(), 1), _MOST_SLOTS)
         self._bits = (slots - 1).bit_length()
         self._filter = torch.zeros(2 ** self._bits, dtype=torch.bool, device=col.device)
@@ -47,20 +49,18 @@ class NegativeSampler:
             is then 0).
         """
         item = torch.randint(self.num_items, user.shape, device=user.device, generator=generator)
+        valid = torch.ones_like(user, dtype=torch.bool)
         key = user * self.num_items + item
         place = self._filter.index_select(0, self._slot(key)).nonzero().view(-1)
-        valid = torch.ones_like(user, dtype=torch.bool)
-        if self._held.numel() == 0:
-            return item, valid
         suspect = key[place]
-        found = torch.searchsorted(self._held, suspect).clamp(max=self._held.numel() - 1)
+        found = torch.searchsorted(self._held, suspect).clamp(max=max(self._held.numel() - 1, 0))
         place = place[self._held[found] == suspect]
-        holder = user[place]
-        free = self.num_items - (self.rowptr[holder + 1] - self.rowptr[holder])
+        holder, row = user[place].unique(return_inverse=True)
+        rowptr, col = self.interactions.select_rows(holder)
+        free = (self.num_items - rowptr.diff())[row]
+        replaced = absent_item(row, uniform_rank(free, generator), rowptr, col, self.num_items)
+        item[place] = replaced.where(free > 0, torch.zeros_like(replaced))
         valid[place] = free > 0
-        if place.numel() > 0:
-            replaced = absent_item(holder, uniform_rank(free, generator), self.rowptr, self.col, self.num_items)
-            item[place] = replaced.where(free > 0, torch.zeros_like(replaced))
         return item, valid
 
     def _slot(self, key: Tensor) -> Tensor:
@@ -68,8 +68,7 @@ class NegativeSampler:
         return (key * _MULTIPLIER >> (64 - self._bits)) & (2 ** self._bits - 1)
 
     def __repr__(self) -> str:
-        return (f'{self.__class__.__name__}(num_users={self.rowptr.numel() - 1}, num_items={self.num_items}, '
-                f'num_edges={self.col.numel()})')
+        return f'{self.__class__.__name__}({self.interactions})'
 
 
 def uniform_rank(count: Tensor, generator: Optional[torch.Generator] = None) -> Tensor:

@@ -67,8 +67,15 @@ def knn_weights(edge_index: Tensor, similarity: Tensor, num_nodes: int) -> Tenso
     return scale[edge_index[0]] * similarity * scale[edge_index[1]]
 
 
-def knn_adjacency(x: Tensor, k: int) -> Adjacency:
-    r"""Weighted adjacency ``[n, n]`` of the cosine nearest-neighbour graph of ``x`` ``[n, d]``, each node its own first
-    neighbour."""
+def knn_adjacency(x: Tensor, k: int, binary: bool = False) -> Adjacency:
+    r"""Normalised adjacency ``[n, n]`` of the cosine nearest-neighbour graph of ``x`` ``[n, d]`` (:func:`knn_weights`), each
+    node its own first neighbour.
+
+    Args:
+        x: Features ``[n, d]``.
+        k: Neighbours per node, the node itself included.
+        binary: Whether every neighbour counts as 1 before normalisation or by its similarity.
+    """
     edge_index, similarity = knn_graph(x, k)
-    return Adjacency.from_edge_index(edge_index, knn_weights(edge_index, similarity, x.size(0)), (x.size(0), x.size(0)))
+    weight = torch.ones_like(similarity) if binary else similarity
+    return Adjacency.from_edge_index(edge_index, knn_weights(edge_index, weight, x.size(0)), (x.size(0), x.size(0)))

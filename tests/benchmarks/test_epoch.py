@@ -6,9 +6,10 @@ import pytest
 from _worker import PHASES, WorkerError
 
 
-def answer(seconds, peak):
+def answer(seconds, peak, recall=(0.1, 0.3, 0.2)):
     epochs = [{'wall': dict.fromkeys(PHASES, second), 'processor': dict.fromkeys(PHASES, second / 2),
-               'memory': {'peak': peak, 'now': peak}, 'figures': {'recall': 0.1}} for second in seconds]
+               'memory': {'peak': peak, 'now': peak}, 'figures': {'recall@20': value}}
+              for second, value in zip(seconds, recall)]
     ready = {'seconds': 1.5, 'memory_import': 10, 'memory': {'peak': 20, 'now': 20}, 'description': {'flags': 'none'}}
     return {'ready': ready, 'epochs': epochs}
 
@@ -29,8 +30,34 @@ def test_no_ratio_without_released():
     assert 'times_faster' not in epoch.condense({'ours, tied': ANSWERS['ours, tied']})['ours, tied']
 
 
+def test_time_to_quality_counts_epochs_of_median_length():
+    answers = {'ours, default': answer([1.0, 9.0, 2.0], 1, recall=(0.25, 0.31, 0.4)),
+               'released': answer([10.0, 40.0, 20.0], 1, recall=(0.1, 0.3, 0.2))}
+    systems = epoch.condense(answers)
+    assert systems['released']['best'] == {'epoch': 2, 'recall@20': 0.3}
+    assert systems['released']['time_to_quality'] == {'epoch': 2, 'wall': 160.0, 'processor': 80.0}  # 4 phases, median 20 s
+    assert systems['ours, default']['time_to_quality'] == {'epoch': 2, 'wall': 16.0, 'processor': 8.0}
+    assert systems['ours, default']['best'] == {'epoch': 3, 'recall@20': 0.4}
+    answers['ours, default'] = answer([1.0], 1, recall=(0.25,))
+    assert epoch.condense(answers)['ours, default']['time_to_quality'] is None
+
+
+def test_long_runs_report_the_time_to_quality(tmp_path, monkeypatch):
+    answers = {'ours, default': answer([1.0] * 10, 1, recall=[0.1] + [0.4] * 9),
+               'ours, poor': answer([1.0] * 10, 1, recall=[0.1] * 10),
+               'released': answer([20.0] * 10, 1, recall=[0.0] * 9 + [0.3])}
+    monkeypatch.setattr(epoch, 'measure', lambda args: [answers])
+    (tmp_path / 'toy').mkdir()
+    stem = tmp_path / 'long'
+    assert epoch.main(['--root', str(tmp_path), '--dataset', 'toy', '--output', str(stem)]) == 0
+    text = stem.with_suffix('.md').read_text()
+    assert '| ours, default | 0.4000 | 2 | 2 | 8 | 100.0 |' in text
+    assert '| ours, poor | 0.1000 | 1 | not reached |  |  |' in text
+    assert '| released | 0.3000 | 10 | 10 | 800 | 1.0 |' in text
+
+
 def test_report(tmp_path, monkeypatch):
-    monkeypatch.setattr(epoch, 'measure', lambda args: ANSWERS)
+    monkeypatch.setattr(epoch, 'measure', lambda args: [ANSWERS])
     (tmp_path / 'toy').mkdir()
     (tmp_path / 'toy' / 'x.npy').write_text('x')
     stem = tmp_path / 'results' / 'epoch-toy'

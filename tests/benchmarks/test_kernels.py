@@ -33,11 +33,6 @@ def test_check_finds_a_wrong_value_and_a_wrong_gradient(adj):
         kernels.check_products({'detached': lambda x: candidates[kernels.OURS](x).detach() + 0 * x}, plain, x)
 
 
-def test_condense_relates_to_the_first():
-    found = kernels.condense({'ours': [2.0, 2.0, 5.0], 'other': [3.0, 3.0, 1.0]})
-    assert found['ours']['times_ours'] == 1.0 and found['other']['times_ours'] == 1.5
-
-
 def test_report(tmp_path):
     stem = tmp_path / 'kernels-demo'
     assert kernels.main(['--root', str(tmp_path), '--dataset', 'demo', '--repeats', '1', '--output', str(stem)]) == 0

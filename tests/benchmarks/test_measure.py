@@ -81,3 +81,8 @@ def test_folder_digest_sees_names_and_content(tmp_path):
 
 def test_markdown_table():
     assert _measure.markdown_table(['a', 'b'], [['x', 1]]) == '| a | b |\n| :-- | --: |\n| x | 1 |'
+
+
+def test_condense_relates_to_the_first():
+    found = _measure.condense({'ours': [2.0, 2.0, 5.0], 'other': [3.0, 3.0, 1.0]})
+    assert found['ours']['times_ours'] == 1.0 and found['other']['times_ours'] == 1.5

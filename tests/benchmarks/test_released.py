@@ -95,7 +95,7 @@ def test_run(checkout, data, benchmarks, tmp_path):
         assert worker.ready['description']['flags'] == '--data sports'
         for _ in range(2):
             answer = worker.epoch()
-            assert answer['figures'] == {'recall': 0.5}
+            assert answer['figures'] == {'recall@20': 0.5}
             wall = answer['wall']
             assert set(wall) == set(PHASES)
             assert 0.02 <= wall['denoiser'] < wall['rebuild'] and 0.04 <= wall['recommender'] < wall['rebuild']

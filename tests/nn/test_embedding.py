@@ -24,6 +24,7 @@ def test_penalty_counts_with_multiplicity():
         tables.user.copy_(torch.tensor([[1.0, 2.0]]))
         tables.item.copy_(torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 2.0]]))
     assert float(tables.penalty(BATCH)) == pytest.approx((5 + 5 + 1 + 4 + 4 + 4) / 4)
+    assert float(tables.penalty(BATCH, negatives=False)) == pytest.approx((5 + 5 + 1 + 4) / 4)
     tables.reg = 'table'
     assert float(tables.penalty(BATCH)) == pytest.approx(5 + 162 + 1 + 4)
     assert tables.joint().shape == (4, 2)

@@ -18,6 +18,13 @@ MODELS = {
     'NGCF': 'ngcf',
     'NCL': 'ncl',
     'HCCF': 'hccf',
+    'CLCRec': 'clcrec',
+    'MMGCL': 'mmgcl',
+    'LayerGCN': 'layer_gcn',
+    'SELFCFED': 'selfcfed',
+    'VBPR': 'vbpr',
+    'BM3': 'bm3',
+    'FREEDOM': 'freedom',
 }
 
 

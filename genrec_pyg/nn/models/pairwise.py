@@ -31,17 +31,20 @@ class PairwiseRecommender(Recommender):
         l2: :math:`\lambda`.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
         reg: ``'batch'``, the penalty above, or ``'table'``, :math:`\lambda \Vert \mathbf{E} \Vert^2` in every step.
+        user_channels: Width of the user table where it differs from ``d``.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch'):
+                 hidden_channels: int = 64, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch',
+                 user_channels: Optional[int] = None):
         super().__init__(data, modalities)
         check_range('l2', l2, 0)
         self.l2 = l2
-        self.embedding = NodeEmbedding(self.num_users, self.num_items, hidden_channels, init=init, reg=reg)
+        self.embedding = NodeEmbedding(self.num_users, self.num_items, user_channels or hidden_channels,
+                                       hidden_channels, init, reg)
 
     def reset_parameters(self) -> None:
         r"""Draws all parameters anew."""

@@ -3,33 +3,41 @@ import copy
 
 import pytest
 import torch
+from torch_geometric.data import HeteroData
 from toy_graphs import BATCH, toy_data
 
+from genrec_pyg.config import parse_train_arguments
 from genrec_pyg.evaluation import evaluate
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import MODELS, get_model
 from genrec_pyg.training import Trainer
+from genrec_pyg.transforms import MapTypes
 
 #: Models fitted in the constructor and GenRec, which has tests of its own.
 OTHERS = {'GenRec', 'Popularity', 'ItemKNN', 'EASE'}
 NAMES = [name for name in MODELS if name not in OTHERS]
 #: Models that need at least one modality.
-CONTENT = {'CLCRec', 'MMGCL'}
+CONTENT = {'CLCRec', 'FREEDOM', 'MMGCL', 'VBPR'}
 #: Small settings.
 SMALL: dict[str, dict] = {
+    'CLCRec': dict(num_negatives=4),
     'HCCF': dict(num_hyperedges=6, detach=False),  # a detached side has no gradient to compare with differences
     'NCL': dict(warmup=1, num_clusters=3, structure_weight=0.1, prototype_weight=0.1),
 }
 #: Settings of training on the demo data, and by how much validation Recall@20 must pass popularity.
 DEMO: dict[str, dict] = {
     'NCL': dict(hparams=dict(warmup=4)),
+    'BM3': dict(hparams=dict(l2=0.01), trainer=dict(epochs=60)),
+    'SELFCFED': dict(trainer=dict(epochs=36)),
+    'SGL': dict(trainer=dict(epochs=24)),
 }
 MARGIN = 0.1
 
 
 def make(name, data=None, **arguments):
     torch.manual_seed(0)
-    return get_model(name)(toy_data() if data is None else data, hidden_channels=8, **{**SMALL.get(name, {}), **arguments})
+    settings = {'hidden_channels': 8, **SMALL.get(name, {}), **arguments}
+    return get_model(name)(toy_data() if data is None else data, **settings)
 
 
 def train_steps(model, steps=3):
@@ -82,10 +90,90 @@ def test_state_round_trip_gives_the_same_scores(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
+def test_resume_equals_no_interruption_bit_for_bit(name, tmp_path):
+    data, options = toy_data(), dict(lr=0.01, batch_size=4, progress=False, device='cpu')
+    straight, resumed = make(name), make(name)
+    Trainer(epochs=4, output=tmp_path / 'a', **options).fit(straight, data)
+    Trainer(epochs=2, output=tmp_path / 'b', **options).fit(resumed, data)
+    resumed.reset_parameters()
+    torch.manual_seed(99)
+    Trainer(epochs=4, output=tmp_path / 'b', **options).fit(resumed, data, resume=True)
+    last = [torch.load(tmp_path / run / 'checkpoints' / 'last.pt', weights_only=True) for run in 'ab']
+    assert last[0]['epoch'] == last[1]['epoch'] == 3 and last[0]['model'].keys() == last[1]['model'].keys()
+    assert all(torch.equal(value, last[1]['model'][key]) for key, value in last[0]['model'].items())
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_other_type_names_change_no_embedding(name):
+    data, renamed = toy_data(), HeteroData()
+    renamed['customer'].num_nodes, renamed['product'].num_nodes = 8, 7
+    for key, value in data['user', 'interacts', 'item'].items():
+        renamed['customer', 'buys', 'product'][key] = value
+    for modality in ('image', 'text'):
+        renamed[modality].x = data[modality].x
+        renamed['product', 'shows', modality].edge_index = data['item', 'has', modality].edge_index
+    mapped = MapTypes('customer', 'product', 'buys', modalities=['image', 'text'])(renamed)
+    first, second = (train_steps(make(name, graph)).embed() for graph in (data, mapped))
+    assert all(torch.equal(a, b) for a, b in zip(first, second))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_renumbered_nodes_have_the_same_scores(name):
+    torch.manual_seed(1)
+    order = {8: torch.randperm(8), 7: torch.randperm(7)}  # old number of every new one
+    data, renumbered = toy_data(), toy_data()
+    for edge_type, sizes in ((('user', 'interacts', 'item'), (8, 7)), (('item', 'has', 'image'), (7,)),
+                             (('item', 'has', 'text'), (7,))):
+        edge_index = renumbered[edge_type].edge_index
+        for row, size in enumerate(sizes):
+            edge_index[row] = order[size].argsort()[edge_index[row]]
+    model, other = (make(name, graph, hidden_channels=4).double().eval() for graph in (data, renumbered))
+    other.load_state_dict({key: value[order[len(value)]] if value.dim() > 0 and len(value) in order else value
+                           for key, value in model.state_dict().items()})
+    assert torch.allclose(other.score(torch.arange(8)), model.score(order[8])[:, order[7]], atol=1e-6)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_every_parameter_is_learned(name):
+    model = make(name).train()
+    for epoch in range(2):
+        model.start_epoch(epoch)
+    sum(model.loss(BATCH).values()).backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in model.parameters())
+
+
+@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('dataset', ['demo', 'tiktok', 'baby'])
+def test_shipped_settings_build_the_model(name, dataset):
+    config = parse_train_arguments(['--model', name, '--dataset', dataset]).config
+    Trainer(**config.trainer)
+    get_model(name)(toy_data(3), **config.hparams)
+
+
+class FixedTargets:
+    """Targets without gradient stay what they were in the first loss, for differences see through a stop of the gradient."""
+
+    def __init__(self, model):
+        self.seen, self.next = [], 0
+        if hasattr(model, 'predictor'):
+            self.draw, model.predictor.target = model.predictor.target, self
+
+    def rewind(self):
+        self.next = 0
+
+    def __call__(self, x):
+        if self.next == len(self.seen):
+            self.seen.append(self.draw(x))
+        self.next += 1
+        return self.seen[self.next - 1]
+
+
+@pytest.mark.parametrize('name', NAMES)
 def test_gradients_in_double_precision(name):
     model = make(name).double().train()
     for epoch in range(3):
         model.start_epoch(epoch)
+    targets = FixedTargets(model)
     names, values = zip(*((n, p.detach().clone().requires_grad_()) for n, p in model.named_parameters()))
 
     class Loss(torch.nn.Module):
@@ -98,6 +186,7 @@ def test_gradients_in_double_precision(name):
 
     def loss(*parameters):
         torch.manual_seed(7)  # the same masks for every difference
+        targets.rewind()
         return torch.func.functional_call(Loss(), {f'model.{n}': v for n, v in zip(names, parameters)}, ())
 
     assert loss(*values).dtype == torch.float64
