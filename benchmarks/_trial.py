@@ -56,7 +56,7 @@ def measure(flags: Sequence[str], final: bool = False) -> dict[str, object]:
         users, recall = Evaluator(data, 'test', (K,), config.protocol).user_recall(model, K)
         figures.update(test=result.test, users=users.tolist(), recall=recall.tolist())
     return {**figures, 'memory': memory_bytes()['peak'],
-            'gpu_memory': torch.cuda.max_memory_allocated() if trainer.device.type == 'cuda' else 0}
+            'gpu_memory': torch.cuda.max_memory_allocated(trainer.device) if trainer.device.type == 'cuda' else 0}
 
 
 def _median(values) -> float:

@@ -445,7 +445,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='of the final runs; trials use the first')
     parser.add_argument('--sampler-seed', type=int, default=0, help="seed of Optuna's sampler")
     parser.add_argument('--patience', type=int, default=20, help='validations without a better one before a run ends')
-    parser.add_argument('--jobs', type=int, default=2, help='runs at a time')
+    parser.add_argument('--jobs', type=int, default=2, help='runs at a time; 1 where times on a GPU matter')
     parser.add_argument('--threads', type=int, default=1, help='threads of a run')
     parser.add_argument('--device', default='auto')
     parser.add_argument('--state', type=Path, help='folder of what is done (default: runs/leaderboard-NAME)')

@@ -56,7 +56,13 @@ class Choice:
     values: tuple[Scalar, ...]
 
     def including(self, value: Scalar) -> Choice:
-        r"""The same with ``value`` among the values."""
+        r"""The same with ``value`` among the values.
+
+        Raises:
+            ConfigError: If that is no plain value.
+        """
+        if not _is_plain(value):
+            raise ConfigError(f'got the default {value!r}, accepted are plain values; it cannot be tuned')
         return self if value in self.values else Choice((*self.values, value))
 
 
@@ -235,8 +241,7 @@ def require_optuna() -> Any:
 
 def _parse_entry(entry: Any, source: str) -> Union[Choice, Range]:
     if isinstance(entry, list):
-        plain = all(value is None or isinstance(value, (bool, int, float, str)) for value in entry)
-        if not entry or not plain or any(value in entry[:i] for i, value in enumerate(entry)):
+        if not entry or not all(map(_is_plain, entry)) or any(value in entry[:i] for i, value in enumerate(entry)):
             raise ConfigError(f'{source}: got {entry!r}, accepted are lists of different plain values')
         return Choice(tuple(entry))
     if not isinstance(entry, dict) or not {'low', 'high'} <= entry.keys() <= {'low', 'high', 'log'}:
@@ -248,6 +253,10 @@ def _parse_entry(entry: Any, source: str) -> Union[Choice, Range]:
     if not numbers or not isinstance(space.log, bool) or not space.low < space.high or (space.log and not space.low > 0):
         raise ConfigError(f'{source}: got {entry!r}, accepted are finite numbers low < high, from above 0 where log is true')
     return space
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _checked(model: str, space: SearchSpace, source: str) -> SearchSpace:

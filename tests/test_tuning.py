@@ -67,6 +67,12 @@ def test_bad_sections_are_named(monkeypatch, section, message):
         search(monkeypatch, section)
 
 
+def test_a_default_that_is_no_plain_value_is_named(monkeypatch):
+    monkeypatch.setattr(tuning, 'shipped_file', lambda model: {'search': {'hparams': {'clusters': [10, 20]}}})
+    with pytest.raises(ConfigError, match="hparams.clusters: got the default {'image': 18.*plain values"):
+        search_space('GenRec', 'tiktok')
+
+
 def test_settings_become_flags_that_read_back():
     settings = {'trainer.lr': 1e-5, 'hparams.init': 'normal', 'hparams.learn_layer_weights': True, 'trainer.grad_clip': None}
     config = parse_train_arguments(['--model', 'LightGCN', *setting_flags(settings)]).config
