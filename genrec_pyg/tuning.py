@@ -124,6 +124,24 @@ def setting_flags(settings: Mapping[str, Scalar]) -> list[str]:
             for part in (f'--{name}', value if isinstance(value, str) else json.dumps(value))]
 
 
+def suggest(trial: optuna.trial.BaseTrial, space: SearchSpace) -> Settings:
+    r"""A setting from ``space``, drawn by an Optuna trial; for objectives of your own:
+
+    .. code-block:: python
+
+        space, default = search_space('LightGCN', 'tiktok')
+        study.enqueue_trial(default)
+        study.optimize(lambda trial: my_recall(suggest(trial, space)), n_trials=20)
+    """
+    for name, entry in space.items():
+        if isinstance(entry, Choice):
+            trial.suggest_categorical(name, entry.values)
+        else:
+            draw = trial.suggest_int if isinstance(entry.low, int) else trial.suggest_float
+            draw(name, entry.low, entry.high, log=entry.log)
+    return {name: trial.params[name] for name in space}
+
+
 class Tuner:
     r"""An Optuna study that tries the default, then what its tree-structured Parzen estimator suggests.
 
@@ -147,9 +165,8 @@ class Tuner:
         if trials < 1:
             raise ConfigError(f'trials: got {trials}, accepted are integers from 1')
         self._optuna = require_optuna()
-        self.name, self.default, self.seed = name, default, seed
+        self.name, self.space, self.default, self.seed = name, space, default, seed
         self.trials = trials if space else 1
-        self._distributions = {setting: self._distribution(entry) for setting, entry in space.items()}
         storage.parent.mkdir(parents=True, exist_ok=True)
         journal = self._optuna.storages.JournalStorage(
             importlib.import_module('optuna.storages.journal').JournalFileBackend(str(storage)))
@@ -186,7 +203,9 @@ class Tuner:
             return None
         self.study.sampler = self._optuna.samplers.TPESampler(
             n_startup_trials=STARTUP_TRIALS, seed=zlib.crc32(f'{self.seed}/{self.name}/{done}'.encode()))
-        return self.study.ask(self._distributions)
+        trial = self.study.ask()
+        suggest(trial, self.space)
+        return trial
 
     def tell(self, trial: optuna.trial.Trial, value: float, record: Mapping[str, Any]) -> None:
         r"""Finishes a trial.
@@ -218,13 +237,6 @@ class Tuner:
                 self.study.tell(trial.number, state=self._state.FAIL)  # drawn again it is the same: the seed says so
         if not self.finished and not self.study.get_trials(deepcopy=False, states=(self._state.WAITING,)):
             self.study.enqueue_trial(self.default)
-
-    def _distribution(self, entry: Union[Choice, Range]) -> optuna.distributions.BaseDistribution:
-        distributions = self._optuna.distributions
-        if isinstance(entry, Choice):
-            return distributions.CategoricalDistribution(entry.values)
-        kind = distributions.IntDistribution if isinstance(entry.low, int) else distributions.FloatDistribution
-        return kind(entry.low, entry.high, log=entry.log)
 
 
 def require_optuna() -> Any:

@@ -80,6 +80,17 @@ def test_settings_become_flags_that_read_back():
     assert (config.hparams['init'], config.hparams['learn_layer_weights']) == ('normal', True)
 
 
+def test_suggestions_fit_an_objective_of_ones_own():
+    optuna = pytest.importorskip('optuna')
+    settings = tuning.suggest(optuna.trial.FixedTrial({**DEFAULT, 'hparams.more': 1}), SPACE)
+    assert settings == DEFAULT
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [tuning.suggest(study.ask(), SPACE) for _ in range(40)]
+    assert {s['hparams.num_layers'] for s in drawn} == {1, 2, 3, 4} and {s['hparams.init'] for s in drawn} == {'a', 'b'}
+    rates = [s['trainer.lr'] for s in drawn]
+    assert 1e-4 <= min(rates) < 1e-3 and 1e-2 < max(rates) <= 1e-1  # the logarithm is uniform
+
+
 @pytest.fixture
 def tuner(tmp_path):
     pytest.importorskip('optuna').logging.set_verbosity(30)
