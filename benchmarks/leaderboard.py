@@ -373,7 +373,7 @@ def draw(rows: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
     axes.set_ylabel(f'test Recall@{K}')
     axes.grid(True, which='both', alpha=0.3)
     axes.margins(x=0.12)
-    axes.legend(loc='lower right')
+    axes.legend(loc='best')
     figure.tight_layout()
     figure.savefig(path, metadata={'Date': None})
     pyplot.close(figure)
