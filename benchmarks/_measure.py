@@ -4,6 +4,7 @@ Scripts run as ``python benchmarks/NAME.py`` from an environment in which ``genr
 """
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import importlib.metadata
@@ -157,6 +158,23 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> s
     return '\n'.join('| ' + ' | '.join(str(cell) for cell in line) + ' |' for line in lines)
 
 
+@contextlib.contextmanager
+def figure(path: Path, rows: int, columns: int, width: float, height: float) -> Iterator[Any]:
+    r"""Gives axes ``[rows, columns]``, each ``width`` x ``height`` inches, and saves them under ``path`` at the end of the
+    block; the same content gives the same file."""
+    import matplotlib
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    with matplotlib.rc_context({'svg.hashsalt': 'genrec_pyg'}):
+        canvas, axes = pyplot.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+        try:
+            yield axes
+            canvas.tight_layout()
+            canvas.savefig(path, metadata={'Date': None})
+        finally:
+            pyplot.close(canvas)
+
+
 def write_report(stem: Path, document: Mapping[str, object], markdown: str) -> None:
     r"""Writes ``stem.json`` and ``stem.md``, each whole or not at all."""
     # Imported here: processes under measurement use this module too and are not to carry the package in their memory.
@@ -165,6 +183,15 @@ def write_report(stem: Path, document: Mapping[str, object], markdown: str) -> N
     # Appending instead of with_suffix(): a stem may hold a dot.
     write_json(stem.with_name(stem.name + '.json'), document)
     write_atomically(stem.with_name(stem.name + '.md'), lambda file: file.write((markdown.rstrip('\n') + '\n').encode()))
+
+
+def check_models(names: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    r"""Ends with a usage error unless all are models that train by gradient."""
+    from genrec_pyg.nn.models import MODELS, get_model  # here, for the reason above
+    unknown = [name for name in names if name not in MODELS or not get_model(name).trainable]
+    if unknown:
+        trained = [name for name in MODELS if get_model(name).trainable]
+        parser.error(f"--models: got {', '.join(unknown)}, accepted are models trained by gradient: {', '.join(trained)}")
 
 
 def folder_digest(folder: Path, pattern: str) -> str:

@@ -23,7 +23,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from _measure import machine, machine_line, markdown_table, memory_bytes, thread_environment, write_report
+from _measure import figure, machine, machine_line, markdown_table, memory_bytes, thread_environment, write_report
 
 HERE = Path(__file__).resolve().parent
 AXES = ('users', 'items', 'edges')
@@ -104,22 +104,16 @@ def points_table(points: Sequence[Mapping[str, float]]) -> str:
 
 def draw(curves: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
     r"""Epoch seconds and memory against each axis, on logarithmic scales."""
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6))
-    for axis, points in curves.items():
-        factor = [point[axis] / points[0][axis] for point in points]
-        for plot, key in zip(axes, ('epoch', 'memory')):
-            plot.loglog(factor, [point[key] for point in points], marker='o', base=2, label=axis)
-    for plot, label in zip(axes, ('epoch [s]', 'peak memory [GB]')):
-        plot.set_xlabel('times the base graph')
-        plot.set_ylabel(label)
-        plot.grid(True, which='both', alpha=0.3)
-        plot.legend()
-    figure.tight_layout()
-    figure.savefig(path, metadata={'Date': None})
-    pyplot.close(figure)
+    with figure(path, 1, 2, width=4.5, height=3.6) as (axes,):
+        for axis, points in curves.items():
+            factor = [point[axis] / points[0][axis] for point in points]
+            for plot, key in zip(axes, ('epoch', 'memory')):
+                plot.loglog(factor, [point[key] for point in points], marker='o', base=2, label=axis)
+        for plot, label in zip(axes, ('epoch [s]', 'peak memory [GB]')):
+            plot.set_xlabel('times the base graph')
+            plot.set_ylabel(label)
+            plot.grid(True, which='both', alpha=0.3)
+            plot.legend()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

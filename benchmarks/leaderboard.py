@@ -108,8 +108,8 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
 
 
 def published(dataset: str) -> dict[str, dict[str, str]]:
-    r"""Model to its row of ``published.csv``: ``value`` of Recall@20 on ``dataset`` and its ``source``."""
-    with (HERE / 'published.csv').open(newline='') as file:
+    r"""Model to its row of ``published_recall.csv``: ``value`` of Recall@20 on ``dataset`` and its ``source``."""
+    with (HERE / 'published_recall.csv').open(newline='') as file:
         return {row['model']: row for row in csv.DictReader(file) if row['dataset'] == dataset}
 
 

@@ -20,6 +20,8 @@ MODELS = {
     'linear': ('GenRec', {**GENREC, 'start': 'diffused'}),
     'transformer': ('GenRec', {**GENREC, 'denoiser': 'transformer'}),
     'tied': ('GenRec', {**GENREC, 'denoiser': 'tied', 'denoiser_negatives': 32, 'clusters': 'spectral'}),
+    'MGCN': ('MGCN', dict(hidden_channels=16)),
+    'DiffMM': ('DiffMM', dict(hidden_channels=16, denoiser_channels=16, denoiser_batch_size=BLOCK)),
     'ItemKNN': ('ItemKNN', dict(k=10, block_size=BLOCK)),
     'MMGCL': ('MMGCL', dict(hidden_channels=16)),
     'FREEDOM': ('FREEDOM', dict(hidden_channels=16)),

@@ -6,36 +6,39 @@ from typing import Optional
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import BatchNorm1d, Linear
+from torch.nn import BatchNorm1d, Identity, Linear
 
 
 class ProjectionBlock(torch.nn.Module):
-    r"""Linear layer, batch normalisation, leaky ReLU and dropout.
+    r"""Linear layer, batch normalisation, leaky ReLU and dropout. Without the last three it is a linear map.
 
     Args:
         in_channels: Input width.
         out_channels: Output width ``d``.
         dropout: Dropout probability.
-        negative_slope: Slope of the leaky ReLU.
+        negative_slope: Slope of the leaky ReLU, 1 for the identity.
+        batch_norm: Whether batch normalisation follows the linear layer.
+        bias: Whether the linear layer has a bias.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, dropout: float = 0.1, negative_slope: float = 0.2):
+    def __init__(self, in_channels: int, out_channels: int, dropout: float = 0.1, negative_slope: float = 0.2,
+                 batch_norm: bool = True, bias: bool = True):
         super().__init__()
-        self.linear = Linear(in_channels, out_channels)
-        self.norm = BatchNorm1d(out_channels)
+        self.linear = Linear(in_channels, out_channels, bias=bias)
+        self.norm = make_norm(out_channels, batch_norm)
         self.dropout = dropout
         self.negative_slope = negative_slope
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         r"""Weights Xavier uniform, biases and normalisation as the framework's defaults."""
-        self.linear.reset_parameters()
-        torch.nn.init.xavier_uniform_(self.linear.weight)
-        self.norm.reset_parameters()
+        reset_linear(self.linear, self.norm)
 
     def forward(self, x: Tensor) -> Tensor:
         r"""Maps ``[n, in_channels]`` to ``[n, out_channels]``."""
-        x = F.leaky_relu(self.norm(self.linear(x)), self.negative_slope)
+        x = self.norm(self.linear(x))
+        if self.negative_slope != 1:
+            x = F.leaky_relu(x, self.negative_slope)
         return F.dropout(x, self.dropout, self.training)
 
 
@@ -82,20 +85,32 @@ class Gate(torch.nn.Module):
 
     Args:
         channels: Width ``d`` of input and output.
+        batch_norm: Whether there is the batch normalisation (GenRec-V1), or not (MGCN).
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, batch_norm: bool = True):
         super().__init__()
         self.linear = Linear(channels, channels)
-        self.norm = BatchNorm1d(channels)
+        self.norm = make_norm(channels, batch_norm)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         r"""Weights Xavier uniform, the rest as the framework's defaults."""
-        self.linear.reset_parameters()
-        torch.nn.init.xavier_uniform_(self.linear.weight)
-        self.norm.reset_parameters()
+        reset_linear(self.linear, self.norm)
 
     def forward(self, z: Tensor) -> Tensor:
         r"""Gate values in (0, 1) of the shape ``[n, d]`` of ``z``."""
         return torch.sigmoid(self.norm(self.linear(z)))
+
+
+def make_norm(channels: int, batch_norm: bool) -> torch.nn.Module:
+    r"""Batch normalisation of ``channels`` columns, or the identity."""
+    return BatchNorm1d(channels) if batch_norm else Identity()
+
+
+def reset_linear(linear: Linear, norm: torch.nn.Module) -> None:
+    r"""Draws a linear layer anew, weights Xavier uniform, and sets what :func:`make_norm` made to where it started."""
+    linear.reset_parameters()
+    torch.nn.init.xavier_uniform_(linear.weight)
+    if isinstance(norm, BatchNorm1d):
+        norm.reset_parameters()

@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import BatchNorm1d, Linear
+from torch.nn import Linear
+
+from genrec_pyg.nn.encoder import make_norm, reset_linear
 
 
 class FusedViews(NamedTuple):
@@ -22,7 +24,8 @@ class FusedViews(NamedTuple):
 
 
 class ModalityAttention(torch.nn.Module):
-    r"""Attention over modalities per node (GenRec-V1, specification section 3, step 3).
+    r"""Attention over modalities per node (GenRec-V1, specification section 3, step 3; MGCN: Yu et al., MM 2023, the
+    same without batch normalisation).
 
     .. math::
         \alpha_m = \mathrm{softmax}_m \left( \mathbf{v}^{\top} \tanh(\mathrm{BN}(\mathbf{W} \mathbf{z}_m + \mathbf{b}))
@@ -33,20 +36,19 @@ class ModalityAttention(torch.nn.Module):
 
     Args:
         channels: Width ``d`` of the views.
+        batch_norm: Whether there is the batch normalisation.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, batch_norm: bool = True):
         super().__init__()
         self.key = Linear(channels, channels)
-        self.norm = BatchNorm1d(channels)
+        self.norm = make_norm(channels, batch_norm)
         self.query = Linear(channels, 1, bias=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         r"""Weights Xavier uniform, the rest as the framework's defaults."""
-        self.key.reset_parameters()
-        torch.nn.init.xavier_uniform_(self.key.weight)
-        self.norm.reset_parameters()
+        reset_linear(self.key, self.norm)
         torch.nn.init.xavier_uniform_(self.query.weight)
 
     def forward(self, z: Tensor) -> FusedViews:

@@ -10,7 +10,7 @@ from torch.nn import Parameter
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.conv import ItemGraphConv, LightConv, ModalityConv
-from genrec_pyg.nn.encoder import Gate, ModalityEncoder
+from genrec_pyg.nn.encoder import Gate, ModalityEncoder, ProjectionBlock
 from genrec_pyg.nn.fusion import ModalityAttention
 from genrec_pyg.nn.module import GraphModule
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, bipartite_block, knn_adjacency
@@ -31,7 +31,8 @@ class GraphViews(NamedTuple):
 
 
 class MultimodalGraphEncoder(GraphModule):
-    r"""Collaborative and modality views of a user-item-modality graph (GenRec-V1, specification sections 1 to 3).
+    r"""Collaborative and modality views of a user-item-modality graph (GenRec-V1, specification sections 1 to 3; MGCN: Yu,
+    Tan, Lu, Bao, MM 2023).
 
     .. math::
         \mathbf{C} &= a \, \mathcal{C}(\mathbf{A}) + b \, \mathcal{C}(\mathbf{A}_{gen}), \quad
@@ -44,6 +45,9 @@ class MultimodalGraphEncoder(GraphModule):
     with :math:`\mathrm{common}` the attention over modalities of :class:`~genrec_pyg.nn.fusion.ModalityAttention`. Without
     a generated graph :math:`\mathbf{C} = \mathcal{C}(\mathbf{A})`; without modalities the side view is zero.
 
+    GenRec-V1 is the default. MGCN is the same encoder with ``batch_norm=False, residual=False, self_loops=False,
+    shared_gates=False, side_scale=None, merge=None``.
+
     Args:
         graph: Training graph.
         hidden_channels: Embedding width ``d``.
@@ -53,12 +57,19 @@ class MultimodalGraphEncoder(GraphModule):
         dropout: Dropout of the modality encoders.
         negative_slope: Slope of their leaky ReLU.
         side_in_score: Whether the final embedding is content + side or content alone.
-        side_scale: Factor ``s`` of the side view (1/4 in the paper, its M + 1 for three modalities).
+        side_scale: Factor ``s`` of the side view (1/4 in GenRec-V1, its M + 1 for three modalities); :obj:`None` is
+            :math:`1 / (M + 1)`.
         specific: Modalities ``P`` whose specific part enters the side view; :obj:`None` takes all.
         merge: ``'softmax'`` weighs the two collaborative views by two learned scalars, ``'sum'`` propagates once over the
-            sum of both graphs (released GenRec-V1 on baby).
+            sum of both graphs (released GenRec-V1 on baby), :obj:`None` is for models without a generated graph.
         svt: Fraction of the largest singular value by which singular values of raw features are soft-thresholded
             (0 leaves them as they are).
+        batch_norm: Whether projections, gates and attention have batch normalisation.
+        residual: Whether features pass a residual projection (:class:`~genrec_pyg.nn.encoder.ModalityEncoder`) or one linear
+            map.
+        self_loops: Whether the interaction graph has self loops.
+        shared_gates: Whether one gate per modality serves both purposes, :math:`g_m(\mathbf{F}_m)` and
+            :math:`g_m(\mathbf{C})`; otherwise the latter has gates of its own.
 
     Raises:
         ConfigError: On an unknown ``merge`` or a modality in ``specific`` that the graph lacks.
@@ -66,11 +77,12 @@ class MultimodalGraphEncoder(GraphModule):
 
     def __init__(self, graph: TrainingGraph, hidden_channels: int = 64, num_layers: int = 1, num_item_layers: int = 1,
                  num_neighbors: int = 5, dropout: float = 0.1, negative_slope: float = 0.2, side_in_score: bool = True,
-                 side_scale: float = 0.25, specific: Optional[Sequence[str]] = None, merge: str = 'softmax',
-                 svt: float = 0.0):
+                 side_scale: Optional[float] = 0.25, specific: Optional[Sequence[str]] = None,
+                 merge: Optional[str] = 'softmax', svt: float = 0.0, batch_norm: bool = True, residual: bool = True,
+                 self_loops: bool = True, shared_gates: bool = True):
         super().__init__()
-        if merge not in ('softmax', 'sum'):
-            raise ConfigError(f"merge: got {merge!r}, accepted are 'softmax' and 'sum'")
+        if merge not in ('softmax', 'sum', None):
+            raise ConfigError(f"merge: got {merge!r}, accepted are 'softmax', 'sum' and None")
         names = list(graph.modalities)
         for name in specific or ():
             if name not in names:
@@ -80,12 +92,12 @@ class MultimodalGraphEncoder(GraphModule):
         self.item_conv = ItemGraphConv(num_item_layers)
         self.user_conv = ModalityConv()
         self.side_in_score = side_in_score
-        self.side_scale = side_scale
+        self.side_scale = 1 / (len(names) + 1) if side_scale is None else side_scale
         self.specific = [names.index(name) for name in (names if specific is None else specific)]
         self.merge = merge
 
-        self.adjacency = bipartite_adjacency(graph.edge_index, graph.num_users, graph.num_items, self_loops=True)
-        self.block = bipartite_block(graph.edge_index, graph.num_users, graph.num_items, self_loops=True)
+        self.adjacency = bipartite_adjacency(graph.edge_index, graph.num_users, graph.num_items, self_loops)
+        self.block = bipartite_block(graph.edge_index, graph.num_users, graph.num_items, self_loops)
         features = {name: modality.x for name, modality in graph.modalities.items()}
         if svt > 0:
             features = {name: singular_value_threshold(x, svt) for name, x in features.items()}
@@ -96,29 +108,37 @@ class MultimodalGraphEncoder(GraphModule):
 
         self.user_embedding = Parameter(torch.empty(graph.num_users, hidden_channels))
         self.item_embedding = Parameter(torch.empty(graph.num_items, hidden_channels))
-        self.view_logits = Parameter(torch.empty(2))
-        self.rho = Parameter(torch.empty(()))
+        self.view_logits = None if merge is None else Parameter(torch.empty(2))
+        self.rho = Parameter(torch.empty(())) if residual else None
         self.encoders = torch.nn.ModuleDict({
-            name: ModalityEncoder(x.size(1), hidden_channels, dropout, negative_slope) for name, x in features.items()
+            name: ModalityEncoder(x.size(1), hidden_channels, dropout, negative_slope) if residual else
+            ProjectionBlock(x.size(1), hidden_channels, dropout=0.0, negative_slope=1.0, batch_norm=batch_norm)
+            for name, x in features.items()
         })
-        self.gates = torch.nn.ModuleDict({name: Gate(hidden_channels) for name in names})
-        self.attention = ModalityAttention(hidden_channels)
+        self.gates = torch.nn.ModuleDict({name: Gate(hidden_channels, batch_norm) for name in names})
+        self.specific_gates: Optional[torch.nn.ModuleDict] = None
+        if not shared_gates:
+            self.specific_gates = torch.nn.ModuleDict({name: Gate(hidden_channels, batch_norm) for name in names})
+        self.attention = ModalityAttention(hidden_channels, batch_norm)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         r"""Tables Xavier uniform, view logits and the residual weight 1, modules by their own rules."""
         torch.nn.init.xavier_uniform_(self.user_embedding)
         torch.nn.init.xavier_uniform_(self.item_embedding)
-        torch.nn.init.ones_(self.view_logits)
-        torch.nn.init.ones_(self.rho)
-        for module in [*self.encoders.values(), *self.gates.values(), self.attention]:
+        for parameter in (self.view_logits, self.rho):
+            if parameter is not None:
+                torch.nn.init.ones_(parameter)
+        specific = [] if self.specific_gates is None else self.specific_gates.values()
+        for module in [*self.encoders.values(), *self.gates.values(), *specific, self.attention]:
             module.reset_parameters()
 
     def encode_modalities(self) -> dict[str, Tensor]:
         r"""Encoded features per item ``[I, d]``, zero where an item lacks the modality."""
         dtype = self.item_embedding.dtype
+        weight = () if self.rho is None else (self.rho,)
         return {
-            name: modality.pool(self.encoders[name](self.features[name].to(dtype), self.rho))
+            name: modality.pool(self.encoders[name](self.features[name].to(dtype), *weight))
             for name, modality in self.graph.modalities.items()
         }
 
@@ -149,7 +169,7 @@ class MultimodalGraphEncoder(GraphModule):
         fused = self.attention(self.modality_views(self.encode_modalities()))
         side = fused.common
         if len(self.encoders) > 1:  # one modality has no part that the others lack
-            gates = list(self.gates.values())
+            gates = list((self.gates if self.specific_gates is None else self.specific_gates).values())
             for index in self.specific:
                 side = side + gates[index](content) * fused.residual[index]
         side = self.side_scale * side

@@ -40,7 +40,9 @@ class MirrorGradient(torch.optim.Optimizer):
 
     With ``alpha2=0`` there is no second step; with ``alpha1=1`` as well every step is the wrapped optimiser's, bit for bit.
 
-    The wrapped optimiser's parameter groups and state are this one's too, so learning-rate schedulers take either.
+    The wrapped optimiser's parameter groups and state are this one's too, so learning-rate schedulers take either. Mixed
+    precision goes into the closure (``torch.autocast``); a :class:`torch.amp.GradScaler`, which float16 needs and bfloat16
+    does not, takes no closures.
 
     .. code-block:: python
 
@@ -73,6 +75,7 @@ class MirrorGradient(torch.optim.Optimizer):
         self.alpha1, self.alpha2, self.interval = alpha1, alpha2, int(interval)
         self.batch = 0
         self._share()
+        optimizer.register_load_state_dict_post_hook(lambda _: self._share())  # loading makes new groups and a new state
 
     def _share(self) -> None:
         self.param_groups, self.state = self.optimizer.param_groups, self.optimizer.state
@@ -138,7 +141,6 @@ class MirrorGradient(torch.optim.Optimizer):
                               'MirrorGradient')
         self.optimizer.load_state_dict(state_dict['optimizer'])
         self.batch = state_dict['batch']
-        self._share()
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: getattr(self, key) for key in ('optimizer', 'alpha1', 'alpha2', 'interval', 'batch')}

@@ -253,7 +253,10 @@ class Distributed:
 
     def load_optimizer_state(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         r"""Loads a state of one process, whatever number of processes wrote it."""
-        if isinstance(optimizer, MirrorGradient) and 'optimizer' in state:
+        if isinstance(optimizer, MirrorGradient) != ('optimizer' in state):
+            asked = isinstance(optimizer, MirrorGradient)
+            raise ConfigError(f'mirror_gradient: got {asked} for a checkpoint written with {not asked}, accepted is the same')
+        if isinstance(optimizer, MirrorGradient):
             state = {**state, 'optimizer': self._split_state(optimizer.optimizer, state['optimizer'])}
         else:
             state = self._split_state(optimizer, state)

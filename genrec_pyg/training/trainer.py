@@ -78,7 +78,7 @@ class Trainer:
         monitor: Metric that chooses the epoch.
         grad_clip: Largest gradient norm or none.
         mirror_gradient: Whether :class:`~genrec_pyg.optim.MirrorGradient` wraps Adam, its batches counted from the start of
-            every epoch.
+            every epoch, and the optimisers that parts of the model have of their own.
         mg_alpha1: Its coefficient :math:`\alpha_1`.
         mg_alpha2: Its coefficient :math:`\alpha_2`.
         mg_interval: Its interval :math:`\beta` in batches.
@@ -205,13 +205,15 @@ class Trainer:
         return result
 
     def make_optimizer(self, model: Recommender) -> torch.optim.Optimizer:
-        r"""Adam over the parameters of ``model`` that the trainer owns, within Mirror Gradient where that is on; from here on
-        processes share the model."""
+        r"""Adam over the parameters of ``model`` that the trainer owns, within Mirror Gradient where that is on, as are the
+        model's own optimisers; from here on processes share the model."""
         self.distributed.attach(model)
         parameters = self.distributed.optimized_parameters()
         optimizer = torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
-        if not self.mirror_gradient:
-            return optimizer
+        model.wrap_optimizers(self._mirror if self.mirror_gradient else None)
+        return self._mirror(optimizer) if self.mirror_gradient else optimizer
+
+    def _mirror(self, optimizer: torch.optim.Optimizer) -> MirrorGradient:
         return MirrorGradient(optimizer, self.mg_alpha1, self.mg_alpha2, self.mg_interval)
 
     def _epoch(self, model: Recommender, loader: InteractionLoader, optimizer: torch.optim.Optimizer,
@@ -256,15 +258,17 @@ class Trainer:
         def closure() -> Tensor:  # optimisers that look at a batch twice call it twice
             optimizer.zero_grad(set_to_none=True)
             with self._autocast():
-                terms.update(self.distributed.loss(batch))
-                loss = sum(terms.values())
+                found = self.distributed.loss(batch)
+                loss = sum(found.values())
             loss.backward()
+            for name, term in found.items():  # of the first time: what the batch found before its step
+                terms.setdefault(name, term.detach())
             if self.grad_clip is not None:
                 self.distributed.clip_gradients(self.grad_clip)
             return loss
 
         optimizer.step(closure)
-        return {name: term.detach() for name, term in terms.items()}
+        return terms
 
     def _autocast(self) -> contextlib.AbstractContextManager:
         if self.precision == 'float32':

@@ -3,17 +3,22 @@ from genrec_pyg.transforms.clean_features import CleanFeatures, singular_value_t
 from genrec_pyg.transforms.item_knn_graph import ItemKNNGraph
 from genrec_pyg.transforms.k_core import KCore
 from genrec_pyg.transforms.map_types import MapTypes
+from genrec_pyg.transforms.perturb import AddFeatureNoise, AddNoiseInteractions, DropModality, ShuffleFeatures
 from genrec_pyg.transforms.reorder_nodes import ReorderNodes
 from genrec_pyg.transforms.split import LeaveOneOut, RandomSplit, TemporalSplit
 
 __all__ = [
+    'AddFeatureNoise',
+    'AddNoiseInteractions',
     'CleanFeatures',
+    'DropModality',
     'ItemKNNGraph',
     'KCore',
     'LeaveOneOut',
     'MapTypes',
     'RandomSplit',
     'ReorderNodes',
+    'ShuffleFeatures',
     'TemporalSplit',
     'singular_value_threshold',
 ]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from genrec_pyg.nn.encoder import Gate, ModalityEncoder
+from genrec_pyg.nn.encoder import Gate, ModalityEncoder, ProjectionBlock
 
 
 def test_encoder_equals_plain_formula_in_evaluation_mode():
@@ -42,6 +42,22 @@ def test_gate_lies_between_zero_and_one_and_follows_its_formula():
     out = gate(z)
     assert bool(((out > 0) & (out < 1)).all())
     assert torch.allclose(out, torch.sigmoid(gate.linear(z) / (1 + gate.norm.eps) ** 0.5), atol=1e-6)
+
+
+def test_without_batch_normalisation_the_rows_do_not_meet():
+    x = torch.randn(9, 6)
+    plain = ProjectionBlock(6, 4, dropout=0.0, negative_slope=1.0, batch_norm=False)
+    assert torch.equal(plain(x), plain.linear(x))
+    bilinear = ProjectionBlock(6, 4, dropout=0.0, batch_norm=False, bias=False)
+    product = x @ bilinear.linear.weight.t()
+    assert torch.allclose(bilinear(x), torch.where(product > 0, product, 0.2 * product))
+    gate = Gate(6, batch_norm=False)
+    assert torch.allclose(gate(x), torch.sigmoid(gate.linear(x)))
+    for module in (plain, bilinear, gate):
+        assert torch.allclose(module(x)[:1], module(x[:1]), atol=1e-6) and not list(module.buffers())
+        before = module.linear.weight.clone()
+        module.reset_parameters()
+        assert not torch.equal(before, module.linear.weight)
 
 
 @pytest.mark.parametrize('module', [ModalityEncoder(30, 20), Gate(20)])

@@ -21,6 +21,14 @@ def test_weights_sum_to_one_and_common_is_their_mean():
     assert torch.allclose(fused.residual, z - fused.common)
 
 
+def test_without_batch_normalisation_a_node_is_fused_by_itself():
+    attention = ModalityAttention(4, batch_norm=False)
+    z = torch.randn(3, 7, 4)
+    logits = torch.tanh(attention.key(z)) @ attention.query.weight[0]
+    assert torch.allclose(attention(z).weight, logits.softmax(dim=0))
+    assert torch.allclose(attention(z).common[:2], attention(z[:, :2]).common, atol=1e-6)
+
+
 def test_equal_views_have_no_residual():
     z = torch.randn(7, 4).expand(3, 7, 4)
     fused = ModalityAttention(4)(z)

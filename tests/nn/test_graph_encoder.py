@@ -63,6 +63,33 @@ def test_all_views_equal_plain_formula():
     assert torch.allclose(out.embedding, content + side / 4, atol=1e-7)
 
 
+def test_encoder_of_mgcn_equals_plain_formula():
+    encoder = MultimodalGraphEncoder(
+        make_graph('image', 'text', 'audio'), D, num_layers=2, num_neighbors=2, side_scale=None, merge=None, batch_norm=False,
+        residual=False, self_loops=False, shared_gates=False).double()
+    matrix = torch.zeros(U + I, U + I, dtype=torch.float64)
+    matrix[EDGES[0], U + EDGES[1]] = matrix[U + EDGES[1], EDGES[0]] = 1
+    scale = torch.where(matrix.sum(dim=1) > 0, matrix.sum(dim=1).clamp(min=1).rsqrt(), 0)
+    adjacency = scale[:, None] * matrix * scale
+    x = torch.cat([encoder.user_embedding, encoder.item_embedding])
+    content = (x + adjacency @ x + adjacency @ adjacency @ x) / 3
+    views = []
+    for name, modality in encoder.graph.modalities.items():
+        projection, gate = encoder.encoders[name].linear, encoder.gates[name].linear
+        q = dense(encoder.item_graphs[name]) @ (encoder.item_embedding * gate(projection(modality.x.double())).sigmoid())
+        views.append(torch.cat([adjacency[:U, U:] @ q, q]))
+    keys = [torch.tanh(encoder.attention.key(view)) @ encoder.attention.query.weight[0] for view in views]
+    common = (torch.stack(keys).softmax(dim=0).unsqueeze(2) * torch.stack(views)).sum(dim=0)
+    side = common
+    for gate, view in zip(encoder.specific_gates.values(), views):
+        side = side + gate.linear(content).sigmoid() * (view - common)
+    out = encoder()
+    assert torch.allclose(out.content, content, atol=1e-7)
+    assert torch.allclose(out.side, side / 4, atol=1e-7)
+    assert torch.allclose(out.embedding, content + side / 4, atol=1e-7)
+    assert not list(encoder.buffers()) and encoder.rho is None and encoder.view_logits is None
+
+
 def test_merge_by_sum_propagates_over_the_sum_of_both_graphs():
     encoder = MultimodalGraphEncoder(make_graph(), D, merge='sum').double()
     generated = bipartite_adjacency(torch.tensor([[0, 4], [3, 5]]), U, I, self_loops=True)

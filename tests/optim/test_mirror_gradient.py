@@ -160,6 +160,101 @@ def test_learning_rate_schedulers_act(around):
     assert sgd.param_groups[0]['lr'] == optimizer.param_groups[0]['lr'] == 0.125
 
 
+@pytest.mark.parametrize('make', [
+    lambda o: torch.optim.lr_scheduler.OneCycleLR(o, max_lr=0.1, total_steps=8),
+    lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, T_0=3),
+    lambda o: torch.optim.lr_scheduler.SequentialLR(o, [torch.optim.lr_scheduler.LinearLR(o, total_iters=2),
+                                                        torch.optim.lr_scheduler.ExponentialLR(o, 0.5)], milestones=[3]),
+], ids=['one cycle', 'warm restarts', 'sequence'])
+def test_schedulers_around_the_wrapper_do_what_they_do_around_the_optimiser(make, recwarn):
+    """Also to momenta, which OneCycleLR moves, and on through a resumption between two mirrored batches."""
+    results = []
+    for wrap, stop in ((False, None), (True, None), (True, 4)):
+        model, run = regression()
+        torch.manual_seed(1)
+
+        def optimizer_and_scheduler(model=model, wrap=wrap):
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
+            optimizer = MirrorGradient(optimizer, 1.0, 0.0) if wrap else optimizer
+            return optimizer, make(optimizer)
+
+        optimizer, scheduler = optimizer_and_scheduler()
+        run(optimizer, 7 if stop is None else stop, scheduler=scheduler)
+        if stop is not None:
+            states = copy.deepcopy((optimizer.state_dict(), scheduler.state_dict()))
+            optimizer, scheduler = optimizer_and_scheduler()
+            optimizer.load_state_dict(states[0])
+            scheduler.load_state_dict(states[1])
+            run(optimizer, 7 - stop, scheduler=scheduler)
+        results.append([*(p.detach().clone() for p in model.parameters()),
+                        torch.tensor([optimizer.param_groups[0][key] for key in ('lr', 'momentum')])])
+    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(*results))
+    assert not [w for w in recwarn if 'optimizer.step' in str(w.message)]  # "call optimizer.step() before scheduler.step()"
+
+
+def test_reduce_on_plateau_takes_the_wrapper():
+    model, run = regression()
+    optimizer = MirrorGradient(torch.optim.SGD(model.parameters(), lr=1.0))
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=0)
+    for loss in (1.0, 1.0):
+        run(optimizer, 1)
+        scheduler.step(loss)
+    assert optimizer.optimizer.param_groups[0]['lr'] == pytest.approx(0.1)
+
+
+def test_a_state_loaded_into_the_wrapped_optimiser_is_seen():
+    model, run = regression()
+    sgd = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
+    optimizer = MirrorGradient(sgd)
+    run(optimizer, 1)
+    saved = copy.deepcopy(sgd.state_dict())
+    saved['param_groups'][0]['lr'] = 0.25
+    sgd.load_state_dict(saved)
+    assert optimizer.param_groups is sgd.param_groups and optimizer.state is sgd.state
+    assert optimizer.param_groups[0]['lr'] == 0.25
+
+
+def test_bfloat16_autocast():
+    """Parameters stay float32 and follow the float32 path to bfloat16's precision."""
+    ends = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        layer, x, y = torch.nn.Linear(8, 1), torch.randn(64, 8), torch.randn(64, 1)
+        optimizer = MirrorGradient(torch.optim.Adam(layer.parameters(), lr=0.02), alpha2=0.3)
+
+        def closure(optimizer=optimizer, enabled=enabled, layer=layer, x=x, y=y):
+            optimizer.zero_grad()
+            with torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled):
+                loss = (layer(x) - y).square().mean()
+            loss.backward()
+            return loss
+        for _ in range(30):
+            optimizer.step(closure)
+        ends.append(layer.weight.detach())
+    assert ends[1].dtype == torch.float32 and not torch.equal(*ends)
+    assert torch.allclose(*ends, atol=0.02) and float(ends[0].abs().max()) > 0.1
+
+
+def test_gradients_accumulated_over_parts_of_a_batch():
+    """A closure may call backward several times: the step is that of the whole batch."""
+    ends = []
+    for parts in (1, 4):
+        torch.manual_seed(0)
+        layer, x = torch.nn.Linear(3, 1).double(), torch.randn(8, 3, dtype=torch.float64)
+        optimizer = MirrorGradient(torch.optim.SGD(layer.parameters(), lr=0.1), interval=2)
+
+        def closure(optimizer=optimizer, layer=layer, x=x, parts=parts):
+            optimizer.zero_grad()
+            losses = [layer(part).square().sum() / len(x) for part in x.chunk(parts)]
+            for loss in losses:
+                loss.backward()
+            return sum(losses).detach()
+        for _ in range(5):
+            optimizer.step(closure)
+        ends.append(layer.weight.detach())
+    assert torch.allclose(*ends, rtol=1e-12)
+
+
 def test_clipping_in_the_closure_applies_to_both_steps():
     theta = torch.tensor([10.0], requires_grad=True)
     optimizer = MirrorGradient(torch.optim.SGD([theta], lr=1.0), 1.0, 0.25, interval=1)

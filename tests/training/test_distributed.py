@@ -33,7 +33,7 @@ def environment():
 
 def torchrun(*command):
     return subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
-                           *map(str, command)], env=environment(), capture_output=True, text=True, timeout=120)
+                           *map(str, command)], env=environment(), capture_output=True, text=True, timeout=600)
 
 
 def in_two(folder, *names):
@@ -44,7 +44,7 @@ def in_two(folder, *names):
     started = [subprocess.Popen([sys.executable, SCENARIOS, folder, *names], stderr=subprocess.PIPE, text=True,
                                 env={**environment(), **rendezvous, 'RANK': str(rank), 'LOCAL_RANK': str(rank)})
                for rank in range(2)]
-    errors = [process.communicate(timeout=120)[1] for process in started]
+    errors = [process.communicate(timeout=600)[1] for process in started]
     assert [process.returncode for process in started] == [0, 0], '\n'.join(error[-3000:] for error in errors)
     return {name: [torch.load(folder / f'{name}-{rank}.pt', weights_only=True) for rank in range(2)] for name in names}
 

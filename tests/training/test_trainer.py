@@ -143,6 +143,49 @@ def test_mirror_gradient_of_zero_strength_is_plain_training(data):
     assert not all(torch.equal(a, b) for a, b in zip(results[0], model.parameters()))
 
 
+def test_mirror_gradient_takes_the_denoiser_too(data):
+    """Two passes of 2 batches of 32 users at interval 2: in every pass the first is mirrored, which makes 6 steps."""
+    steps = {}
+    for name, options in (('plain', dict()), ('zero', dict(mirror_gradient=True, mg_alpha2=0.0)),
+                          ('mirrored', dict(mirror_gradient=True, mg_interval=2))):
+        model = build('tied', data)
+        model.generator.batch_size = 32
+        Trainer(epochs=2, eval_every=2, lr=0.02, **options, **QUIET).fit(model, data)
+        state = model.state_dict()['generator._extra_state']['optimizer']
+        counts = {float(entry['step']) for entry in state.get('optimizer', state)['state'].values()}
+        steps[name] = counts, [p.detach().clone() for p in model.generator.denoiser.parameters()]
+    assert steps['plain'][0] == steps['zero'][0] == {4.0} and steps['mirrored'][0] == {6.0}
+    assert all(torch.equal(a, b) for a, b in zip(steps['plain'][1], steps['zero'][1]))
+    Trainer(epochs=1, **QUIET).fit(model, data)  # what one trainer asked for does not stay in the model
+    assert 'optimizer' not in model.state_dict()['generator._extra_state']['optimizer']
+
+
+def test_mirror_gradient_with_bfloat16_and_clipping(data, tmp_path):
+    options = dict(lr=0.02, patience=0, precision='bf16', grad_clip=0.05, mirror_gradient=True, **QUIET)
+    straight, resumed = build('factors', data), build('factors', data)
+    expected = Trainer(epochs=4, output=tmp_path / 'a', **options).fit(straight, data)
+    Trainer(epochs=1, output=tmp_path / 'b', **options).fit(build('factors', data), data)
+    result = Trainer(epochs=4, output=tmp_path / 'b', **options).fit(resumed, data, resume=True)
+    assert comparable(result.history) == comparable(expected.history)
+    assert all(torch.equal(a, b) and a.dtype == torch.float32 for a, b in zip(straight.parameters(), resumed.parameters()))
+
+
+def test_recorded_loss_is_that_before_the_mirrored_step(data):
+    losses = []
+    for options in (dict(), dict(mirror_gradient=True, mg_interval=1)):
+        model = build('factors', data)
+        result = Trainer(epochs=1, lr=0.02, **{**QUIET, 'batch_size': 10 ** 6}, **options).fit(model, data)
+        losses.append(result.history[0]['loss'])
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize('before', [True, False])
+def test_resume_with_other_optimiser_is_refused(data, tmp_path, before):
+    Trainer(epochs=1, output=tmp_path, mirror_gradient=before, **QUIET).fit(build('factors', data), data)
+    with pytest.raises(ConfigError, match=f'mirror_gradient: got {not before} for a checkpoint written with {before}'):
+        Trainer(epochs=2, output=tmp_path, mirror_gradient=not before, **QUIET).fit(build('factors', data), data, resume=True)
+
+
 def test_interruption_inside_an_epoch_resumes_from_the_last_finished_one(data, tmp_path, monkeypatch):
     options = dict(epochs=4, lr=0.02, patience=0, **QUIET)
     expected = Trainer(output=tmp_path / 'a', **options).fit(build('factors', data), data)

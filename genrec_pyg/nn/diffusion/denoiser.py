@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import LayerNorm, Linear, Parameter
 
-from genrec_pyg.nn.diffusion.rows import ItemViews, RowState, SparseRows
+from genrec_pyg.nn.diffusion.rows import ItemViews, RowState, SparseRows, dense_rows, row_product
 from genrec_pyg.nn.module import GraphModule
 
 
@@ -22,13 +22,6 @@ def step_embedding(t: Tensor, channels: int) -> Tensor:
     frequency = torch.exp(-math.log(10000.0) * torch.arange(half, device=t.device) / half)
     angle = t.float().unsqueeze(1) * frequency
     return F.pad(torch.cat([angle.cos(), angle.sin()], dim=1), (0, channels - 2 * half))
-
-
-def row_product(state: RowState, weight: Tensor) -> Tensor:
-    r"""Product ``[B, d]`` of rows ``[B, I]`` with ``weight`` ``[I, d]``: a gather of the ones where the rows are sparse."""
-    if isinstance(state, SparseRows):
-        return F.embedding_bag(state.col.long(), weight, state.rowptr[:-1].long(), mode='sum')
-    return state.to(weight.dtype) @ weight
 
 
 class Denoiser(GraphModule):
@@ -194,6 +187,71 @@ class TransformerDenoiser(Denoiser):
 
     def forward(self, state: RowState, t: Tensor, views: ItemViews) -> Tensor:
         r"""Logits ``[B, I]`` of the clean rows, without joining weight and bias."""
+        return self.output(self.query(state, t, views)[:, :-1])
+
+
+class PerceptronDenoiser(Denoiser):
+    r"""Denoiser of DiffMM, one hidden layer:
+
+    .. math::
+        \hat{\mathbf{x}}_0 = \mathbf{W}_2 \tanh(\mathbf{W}_1 [\mathrm{dropout}(\mathbf{x}_t) ; \tau(t)] + \mathbf{b}_1) +
+        \mathbf{b}_2
+
+    Args:
+        num_items: Number of items ``I``.
+        channels: Hidden width.
+        step_channels: Width of the step embedding.
+        dropout: Dropout probability of the input.
+        normalize: Whether rows are l2-normalised first.
+    """
+
+    def __init__(self, num_items: int, channels: int = 1000, step_channels: int = 10, dropout: float = 0.5,
+                 normalize: bool = False):
+        super().__init__()
+        self.step_channels = step_channels
+        self.dropout = dropout
+        self.normalize = normalize
+        self.item_weight = Parameter(torch.empty(num_items, channels))
+        self.step = Linear(step_channels, step_channels)
+        self.input = Linear(step_channels, channels)
+        self.output = Linear(channels, num_items)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        r"""Weights normal with variance 2 / (inputs + outputs), biases with standard deviation 0.001; the first layer is one
+        matrix of ``I + step_channels`` inputs."""
+        num_items, channels = self.item_weight.shape
+        deviation = math.sqrt(2 / (num_items + self.step_channels + channels))
+        torch.nn.init.normal_(self.item_weight, std=deviation)
+        torch.nn.init.normal_(self.input.weight, std=deviation)
+        for linear in (self.step, self.output):
+            torch.nn.init.normal_(linear.weight, std=math.sqrt(2 / (linear.in_features + linear.out_features)))
+        for linear in (self.step, self.input, self.output):
+            torch.nn.init.normal_(linear.bias, std=0.001)
+
+    def query(self, state: RowState, t: Tensor, views: ItemViews) -> Tensor:
+        r"""Hidden layer and a one for the bias ``[B, channels + 1]``; ``views`` are not used."""
+        step = self.step(step_embedding(t, self.step_channels).to(self.item_weight.dtype))
+        h = torch.tanh(self._product(state) + self.input(step))
+        return torch.cat([h, h.new_ones(h.size(0), 1)], dim=1)
+
+    def _product(self, state: RowState) -> Tensor:
+        if not self.normalize and not (self.training and self.dropout > 0):
+            return row_product(state, self.item_weight)
+        if not isinstance(state, SparseRows):
+            x = F.normalize(dense_rows(state), dim=1) if self.normalize else dense_rows(state)
+            return row_product(F.dropout(x, self.dropout, self.training), self.item_weight)
+        value = self.item_weight.new_ones(state.col.numel())
+        if self.normalize:
+            value = state.count().to(value.dtype).rsqrt()[state.row()]
+        return row_product(state, self.item_weight, F.dropout(value, self.dropout, self.training))
+
+    def keys(self, views: ItemViews) -> Tensor:
+        r"""Rows of the output layer with their bias ``[I, channels + 1]``."""
+        return torch.cat([self.output.weight, self.output.bias.unsqueeze(1)], dim=1)
+
+    def forward(self, state: RowState, t: Tensor, views: ItemViews) -> Tensor:
+        r"""Estimate ``[B, I]`` of the clean rows, without joining weight and bias."""
         return self.output(self.query(state, t, views)[:, :-1])
 
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.nn.diffusion.objective import variational_loss
+from genrec_pyg.nn.diffusion.process import DiffusionProcess
 from genrec_pyg.nn.diffusion.rows import RowState, SparseRows
 from genrec_pyg.ops import flip_dense, released_flip_probability, sample_flips
 
@@ -65,7 +67,7 @@ def cumulative_flips(gamma: Tensor, epsilon: Tensor) -> tuple[Tensor, Tensor]:
     return gamma_bar, epsilon_bar
 
 
-class FlipProcess:
+class FlipProcess(DiffusionProcess):
     r"""Forward and reverse kernels of the flip diffusion.
 
     ``variant='principled'``: the Markov chain with :math:`\mathbf{Q}_t = \bigl(\begin{smallmatrix} 1-\gamma_t & \gamma_t \\
@@ -81,14 +83,15 @@ class FlipProcess:
         scale: Factor on the rates of :func:`flip_rates`.
         flip_temp: Temperature :math:`\kappa` of the released flips.
         variant: ``'principled'`` or ``'released'``.
+        weighting: Weight of the steps in the squared error, ``'snr'`` or ``'equal'``.
+        sample_noise: Whether the reverse step draws every entry or takes its more probable value; the released one draws.
     """
 
-    def __init__(self, num_steps: int = 5, scale: float = 1.0, flip_temp: float = 1.0, variant: str = 'principled'):
+    def __init__(self, num_steps: int = 5, scale: float = 1.0, flip_temp: float = 1.0, variant: str = 'principled',
+                 weighting: str = 'snr', sample_noise: bool = True):
         if variant not in ('principled', 'released'):
             raise ConfigError(f"variant: got {variant!r}, accepted are 'principled' and 'released'")
-        if num_steps < 1:
-            raise ConfigError(f'num_steps: got {num_steps}, accepted are integers from 1')
-        self.num_steps = num_steps
+        super().__init__(num_steps, weighting, sample_noise)
         self.scale = scale
         self.flip_temp = flip_temp
         self.variant = variant
@@ -100,8 +103,7 @@ class FlipProcess:
 
     def rates(self, rows: SparseRows) -> FlipRates:
         r"""Rates for a batch of rows, from its density."""
-        density = rows.col.numel() / max(rows.num_rows * rows.num_items, 1)
-        rates = flip_rates(density, self.num_steps, self.scale)
+        rates = flip_rates(rows.density(), self.num_steps, self.scale)
         if self.released:
             rates = rates._replace(gamma_bar=1 - (1 - rates.gamma).cumprod(0), epsilon_bar=1 - (1 - rates.epsilon).cumprod(0))
         return rates
@@ -131,26 +133,47 @@ class FlipProcess:
         # With zero noise the pair x_t != x_0 cannot occur; its posterior is then x_0 itself.
         return torch.where(total > 0, from_one / total.clamp(min=1e-300), total.new_tensor([[0.0, 1.0]]).expand(2, 2))
 
-    def reverse(self, state: RowState, probability: Tensor, t: int, rates: FlipRates) -> RowState:
-        r"""Draws :math:`\mathbf{x}_{t-1}` from :math:`\sum_{x_0} q(x_{t-1} | x_t, x_0) \, p(x_0)`, for ``t >= 1``.
+    def reverse(self, state: RowState, estimate: Tensor, t: int, rates: FlipRates) -> RowState:
+        r"""Draws :math:`\mathbf{x}_{t-1}` from :math:`\sum_{x_0} q(x_{t-1} | x_t, x_0) \, p(x_0)`, or takes the more probable
+        value, for ``t >= 1``.
 
         Args:
             state: :math:`\mathbf{x}_t`.
-            probability: Predicted :math:`p(x_0 = 1)` ``[B, I]``.
+            estimate: Predicted :math:`p(x_0 = 1)` ``[B, I]``.
             t: Step.
             rates: Rates of this batch.
         """
         if self.released:
             up, down = float(rates.gamma_bar[-1]), float(rates.epsilon_bar[-1])
-            one = probability * up + (1 - probability) * (1 - down)
-            zero = probability * (1 - up) + (1 - probability) * down
+            one = estimate * up + (1 - estimate) * (1 - down)
+            zero = estimate * (1 - up) + (1 - estimate) * down
             return torch.bernoulli(one / (one + zero))
         table = self.posterior(t, rates)
-        draw = torch.rand_like(probability)
-        sample = draw < _mix(table[0], probability)
+        draw = torch.rand_like(estimate) if self.sample_noise else estimate.new_full((1, 1), 0.5).expand_as(estimate)
+        sample = draw < _mix(table[0], estimate)
         row, col = state.row(), state.col.long()
-        sample[row, col] = draw[row, col] < _mix(table[1], probability[row, col])
+        sample[row, col] = draw[row, col] < _mix(table[1], estimate[row, col])
         return SparseRows.from_dense(sample)
+
+    def variational(self, estimate: Tensor, rows: SparseRows, noisy: SparseRows, t: Tensor, rates: FlipRates) -> Tensor:
+        r"""Variational term, see :func:`~genrec_pyg.nn.diffusion.objective.variational_loss`."""
+        return variational_loss(estimate, rows, noisy, t, rates, self)
+
+    def unbiased(self, rates: FlipRates) -> Tensor:
+        r""":math:`\bar\gamma_t` and :math:`1 - \bar\gamma_t - \bar\epsilon_t`."""
+        return torch.stack([rates.gamma_bar, 1 - rates.gamma_bar - rates.epsilon_bar], dim=1)
+
+    def estimate_variance(self, popularity: Tensor, num_users: int, rates: FlipRates) -> Tensor:
+        r""":math:`[d_j \bar\epsilon (1 - \bar\epsilon) + (U - d_j) \bar\gamma (1 - \bar\gamma)] / (1 - \bar\gamma -
+        \bar\epsilon)^2`: ones and zeros have noise of their own."""
+        up, down = float(rates.gamma_bar[-1]), float(rates.epsilon_bar[-1])
+        return (popularity * down * (1 - down) + (num_users - popularity) * up * (1 - up)) / (1 - up - down) ** 2
+
+    def entry_variance(self, density: float, rates: FlipRates) -> Tensor:
+        r""":math:`[p \bar\epsilon_t (1 - \bar\epsilon_t) + (1 - p) \bar\gamma_t (1 - \bar\gamma_t)] / (1 - \bar\gamma_t -
+        \bar\epsilon_t)^2` at density ``p``."""
+        up, down = rates.gamma_bar, rates.epsilon_bar
+        return (density * down * (1 - down) + (1 - density) * up * (1 - up)) / (1 - up - down) ** 2
 
 
 def _mix(pair: Tensor, probability: Tensor) -> Tensor:

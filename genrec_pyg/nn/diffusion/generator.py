@@ -1,4 +1,4 @@
-r"""Generates interactions for every user with a flip diffusion and turns them into a graph."""
+r"""Generates interactions for every user with a diffusion and turns them into a graph."""
 from __future__ import annotations
 
 import copy
@@ -13,12 +13,12 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import UserRowLoader
 from genrec_pyg.nn.diffusion import objective as objectives
-from genrec_pyg.nn.diffusion.denoiser import row_product
-from genrec_pyg.nn.diffusion.flip import FlipProcess, FlipRates
 from genrec_pyg.nn.diffusion.linear import LinearDenoiser
-from genrec_pyg.nn.diffusion.rows import ItemViews, RowState, SparseRows
+from genrec_pyg.nn.diffusion.process import DiffusionProcess
+from genrec_pyg.nn.diffusion.rows import ItemKeys, ItemViews, RowState, SparseRows, row_product
 from genrec_pyg.nn.module import GraphModule
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, info_nce, rows_per_block, topk_excluding
+from genrec_pyg.optim import MirrorGradient
 
 
 class Debias(Protocol):
@@ -58,7 +58,7 @@ class GeneratedEdges(NamedTuple):
 
 
 class InterestGenerator(GraphModule):
-    r"""Flip interest diffusion (GenRec-V1, specification section 5): trains a denoiser on flipped rows and rebuilds a graph.
+    r"""Interest diffusion (GenRec-V1, specification section 5; DiffMM): trains a denoiser on noisy rows and rebuilds a graph.
 
     Once per epoch, :meth:`fit` makes one pass over all users and :meth:`generate` runs the reverse chain from
     :math:`\mathbf{x}_T \sim q(\cdot | \mathbf{x}_0)` for every user, then chooses edges: among the ``gen_topk`` entries of
@@ -68,12 +68,14 @@ class InterestGenerator(GraphModule):
     Args:
         graph: Training graph.
         denoiser: Module ``(state, t, views) -> logits [B, I]``.
-        process: Flip process.
-        objective: ``'multinomial'``, ``'focal'`` or ``'bce'``; the released variant always takes its own focal loss.
+        process: Diffusion process; flips or Gaussian noise.
+        objective: ``'multinomial'``, ``'focal'``, ``'bce'`` or ``'squared'``, the squared error with the process's weight of
+            the step; released GenRec-V1 always takes its own focal loss.
         focal_alpha: Share of the weight on ones in the focal loss.
         variational_weight: Weight of the variational term, 0 for none.
         contrast_weight: Weight of the modality-aware contrastive term, per modality.
         contrast_temperature: Its temperature.
+        signal_weight: Weight of the modality signal injection; views then need ``features`` and ``items``.
         gen_topk: Entries per user that may take a generated value.
         rebuild_k: Generated edges per user.
         candidates: ``'new'`` generates only items that the user has not interacted with, ``'all'`` also observed ones
@@ -86,7 +88,8 @@ class InterestGenerator(GraphModule):
             training only; ``'entries'``, every stored entry of the adjacency matrix by itself, self loops among them, also in
             evaluation (released GenRec-V1).
         start: Where the reverse chain starts: ``'diffused'`` from :math:`\mathbf{x}_T`, ``'observed'`` with a single
-            prediction from :math:`\mathbf{x}_0` at the first step.
+            prediction from :math:`\mathbf{x}_0` at the first step, ``'clean'`` from :math:`\mathbf{x}_0` taken for
+            :math:`\mathbf{x}_T`, without noise (DiffMM).
         debias: Filter of changed entries or none.
         num_negatives: Items sampled per batch to estimate the normaliser of the multinomial objective; 0 takes all items.
         lr: Learning rate of the denoiser's Adam.
@@ -96,16 +99,18 @@ class InterestGenerator(GraphModule):
         ConfigError: On an option outside its accepted values.
     """
 
-    def __init__(self, graph: TrainingGraph, denoiser: torch.nn.Module, process: FlipProcess, objective: str = 'multinomial',
+    def __init__(self, graph: TrainingGraph, denoiser: torch.nn.Module, process: DiffusionProcess,
+                 objective: str = 'multinomial',
                  focal_alpha: float = 0.25, variational_weight: float = 0.0, contrast_weight: float = 0.01,
                  contrast_temperature: float = 0.2, gen_topk: int = 5, rebuild_k: int = 1, candidates: str = 'new',
                  final: str = 'mode', edge_weight: str = 'probability', keep: float = 0.5, drop: str = 'pairs',
                  start: str = 'diffused', debias: Optional[Debias] = None, num_negatives: int = 0, lr: float = 1e-3,
-                 batch_size: int = 1024):
+                 batch_size: int = 1024, signal_weight: float = 0.0):
         super().__init__()
         for name, value, accepted in (('objective', objective, objectives.OBJECTIVES),
                                       ('candidates', candidates, ('new', 'all')), ('drop', drop, ('pairs', 'entries')),
-                                      ('final', final, ('mode', 'sample')), ('start', start, ('diffused', 'observed')),
+                                      ('final', final, ('mode', 'sample')),
+                                      ('start', start, ('diffused', 'observed', 'clean')),
                                       ('edge_weight', edge_weight, ('probability', 'binary'))):
             if value not in accepted:
                 raise ConfigError(f"{name}: got {value!r}, accepted are {', '.join(map(repr, accepted))}")
@@ -124,6 +129,7 @@ class InterestGenerator(GraphModule):
         self.variational_weight = variational_weight
         self.contrast_weight = contrast_weight
         self.contrast_temperature = contrast_temperature
+        self.signal_weight = signal_weight
         self.gen_topk = min(gen_topk, graph.num_items)
         self.rebuild_k = min(rebuild_k, graph.num_items)
         self.candidates = candidates
@@ -140,6 +146,7 @@ class InterestGenerator(GraphModule):
         self.log_degree = torch.log1p(graph.item_degree().float())
         self.edges: Optional[GeneratedEdges] = None
         self._optimizer: Optional[torch.optim.Optimizer] = None
+        self._wrap: Optional[Callable[[torch.optim.Optimizer], MirrorGradient]] = None
         self._optimizer_state: Optional[dict[str, Any]] = None
         self._adjacencies: dict[bool, Adjacency] = {}
         self._candidates: Optional[Candidates] = None
@@ -152,13 +159,20 @@ class InterestGenerator(GraphModule):
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
-        r"""The denoiser's own Adam, made on first use so that it sees the parameters on their final device."""
+        r"""The denoiser's own Adam, made on first use so that it sees the parameters on their final device, and wrapped as
+        :meth:`wrap_optimizer` says."""
         if self._optimizer is None:
             self._optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=self.lr, fused=True)
+            if self._wrap is not None:
+                self._optimizer = self._wrap(self._optimizer)
             if self._optimizer_state is not None:
                 self._optimizer.load_state_dict(self._optimizer_state)
                 self._optimizer_state = None
         return self._optimizer
+
+    def wrap_optimizer(self, wrap: Optional[Callable[[torch.optim.Optimizer], MirrorGradient]]) -> None:
+        r"""Makes the optimiser anew at its next use, within ``wrap`` unless it is :obj:`None`."""
+        self._wrap, self._optimizer, self._optimizer_state = wrap, None, None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InterestGenerator:
         super()._apply(fn, recurse)
@@ -175,20 +189,34 @@ class InterestGenerator(GraphModule):
             return {}
         begin = time.perf_counter()
         self.denoiser.train()
+        if isinstance(self.optimizer, MirrorGradient):
+            self.optimizer.start_epoch()
         totals: dict[str, Tensor] = {}
         for user, rowptr, col in UserRowLoader(self.interactions, self.batch_size, shuffle=True):
-            terms = self.loss(SparseRows(rowptr, col, self.graph.num_items), views)
-            sum(terms.values()).backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)  # now, so that no gradient is held through the next forward pass
-            for name, term in terms.items():
-                totals[name] = totals.get(name, 0) + term.detach() * user.numel()
+            for name, term in self._step(SparseRows(rowptr, col, self.graph.num_items), views).items():
+                totals[name] = totals.get(name, 0) + term * user.numel()
         self.denoiser.eval()
         figures = {name: float(total) / self.graph.num_users for name, total in totals.items()}
         return {**figures, 'seconds_denoiser': time.perf_counter() - begin}
 
+    def _step(self, rows: SparseRows, views: ItemViews) -> dict[str, Tensor]:
+        terms: dict[str, Tensor] = {}
+
+        def closure() -> Tensor:
+            self.optimizer.zero_grad(set_to_none=True)
+            found = self.loss(rows, views)
+            loss = sum(found.values())
+            loss.backward()
+            for name, term in found.items():  # of the first time: what the batch found before its step
+                terms.setdefault(name, term.detach())
+            return loss
+
+        self.optimizer.step(closure)
+        self.optimizer.zero_grad(set_to_none=True)  # now, so that no gradient is held through the next forward pass
+        return terms
+
     def loss(self, rows: SparseRows, views: ItemViews) -> dict[str, Tensor]:
-        r"""Loss terms for clean rows: the objective, the variational and the modality-aware contrastive term."""
+        r"""Loss terms for clean rows: the objective, the variational, the modality-aware contrastive and the signal term."""
         t = torch.randint(self.process.num_steps, (rows.num_rows,), device=rows.col.device)
         rates = self.process.rates(rows)
         noisy = self.process.diffuse(rows, t, rates)
@@ -197,17 +225,32 @@ class InterestGenerator(GraphModule):
         logits = self.denoiser(noisy, t, views)
         if self.process.released:
             return {'denoiser_focal': objectives.released_focal_loss(logits, rows)}
-        terms = {f'denoiser_{self.objective}': self._objective(logits, rows)}
-        needs_contrast = self.contrast_weight > 0 and views.num_modalities > 0
+        if self.objective == 'squared':
+            weight = self.process.step_weight(rows, rates).to(logits)[t]
+            terms = {'denoiser_squared': objectives.squared_error(logits, rows, weight)}
+        else:
+            terms = {f'denoiser_{self.objective}': self._objective(logits, rows)}
         if self.variational_weight > 0:
-            probability = objectives.clean_probability(logits, rows.count(), self.objective)
-            terms['denoiser_variational'] = self.variational_weight * objectives.variational_loss(
-                probability, rows, noisy, t, rates, self.process)
-        if needs_contrast:
-            expected = logits.softmax(dim=1) if self.objective == 'multinomial' else logits.sigmoid()
+            terms['denoiser_variational'] = self.variational_weight * self.process.variational(
+                self._estimate(logits, rows), rows, noisy, t, rates)
+        if self.contrast_weight > 0 and views.num_modalities > 0:
             terms['denoiser_contrast'] = self.contrast_weight * modality_contrast(
-                expected @ views.embedding, rows, views, self.contrast_temperature)
+                self._expected(logits) @ views.embedding, rows, views, self.contrast_temperature)
+        if self.signal_weight > 0:
+            terms['denoiser_signal'] = self.signal_weight * objectives.signal_error(self._expected(logits), rows, views)
         return terms
+
+    def _expected(self, logits: Tensor) -> Tensor:
+        r"""Clean rows up to a factor per row that the objective leaves open."""
+        if self.objective == 'multinomial':
+            return logits.softmax(dim=1)
+        return logits if self.objective == 'squared' else logits.sigmoid()
+
+    def _estimate(self, logits: Tensor, rows: SparseRows) -> Tensor:
+        r"""Estimate of the clean rows as the process wants it."""
+        if self.objective == 'squared' and not self.process.binary:
+            return logits
+        return objectives.clean_probability(logits, rows.count(), self.objective)
 
     def _sampled_loss(self, query: Tensor, rows: SparseRows, views: ItemViews) -> dict[str, Tensor]:
         sample = torch.randperm(rows.num_items, device=query.device)[:self.num_negatives].sort().values
@@ -227,22 +270,34 @@ class InterestGenerator(GraphModule):
             return objectives.focal_loss(logits, rows, self.focal_alpha)
         return objectives.binary_cross_entropy(logits, rows)
 
+    @property
+    def _factored(self) -> bool:
+        r"""Whether the estimate itself, of which queries and keys are factors, is what a linear process takes."""
+        return self.process.linear and self.objective == 'squared'
+
     @torch.no_grad()
-    def sample(self, rows: SparseRows, views: ItemViews) -> Tensor:
-        r"""Reverse chain for clean rows; returns the logits ``[B, I]`` of the last prediction."""
-        rates: FlipRates = self.process.rates(rows)
+    def sample(self, rows: SparseRows, views: ItemViews, keys: Optional[ItemKeys] = None) -> Tensor:
+        r"""Reverse chain for clean rows; returns the logits ``[B, I]`` of the last prediction.
+
+        Args:
+            rows: Clean rows.
+            views: Item views.
+            keys: The denoiser's keys, where several blocks of rows share them.
+        """
+        rates = self.process.rates(rows)
         state: RowState = rows
-        last = 0
+        last = 0 if self.start == 'observed' else self.process.num_steps - 1
         if self.start == 'diffused':
-            last = self.process.num_steps - 1
             state = self.process.diffuse(rows, torch.full_like(rows.rowptr[1:], last, dtype=torch.long), rates)
         for step in range(last, -1, -1):
             t = torch.full((rows.num_rows,), step, dtype=torch.long, device=rows.col.device)
-            logits = self.denoiser(state, t, views)
-            if step > 0:
-                probability = objectives.clean_probability(logits, rows.count(), self.objective)
-                state = self.process.reverse(state, probability, step, rates)
-        return logits
+            if step == 0:
+                return self.denoiser(state, t, views)
+            if self._factored:
+                keys = keys or ItemKeys(self.denoiser.keys(views))
+                state = self.process.reverse_factored(state, self.denoiser.query(state, t, views), keys, step, rates)
+            else:
+                state = self.process.reverse(state, self._estimate(self.denoiser(state, t, views), rows), step, rates)
 
     @torch.no_grad()
     def predict(self, views: ItemViews) -> tuple[Tensor, Tensor]:
@@ -267,7 +322,8 @@ class InterestGenerator(GraphModule):
         if candidates is None:
             users = torch.arange(self.graph.num_users, device=views.embedding.device)
             block = rows_per_block(self.graph.num_items, self.batch_size)
-            parts = [self._rank(user, views) for user in users.split(block)]
+            keys = ItemKeys(self.denoiser.keys(views)) if self._factored else None
+            parts = [self._rank(user, views, keys) for user in users.split(block)]
             candidates = Candidates(*(torch.cat(column) for column in zip(*parts)))
             self._candidates = candidates if constant else None
         user, item, probability, observed = self._choose(candidates)
@@ -278,10 +334,10 @@ class InterestGenerator(GraphModule):
         return {'generated_edges': float(user.numel()), 'share_new_edges': share,
                 'seconds_rebuild': time.perf_counter() - begin}
 
-    def _rank(self, user: Tensor, views: ItemViews) -> Candidates:
+    def _rank(self, user: Tensor, views: ItemViews, keys: Optional[ItemKeys]) -> Candidates:
         rows = self.rows(user)
         exclude = (rows.rowptr, rows.col) if self.candidates == 'new' else (None, None)
-        logits = self.sample(rows, views)
+        logits = self.sample(rows, views, keys)
         log_z = logits.logsumexp(dim=1, keepdim=True) if self.objective == 'multinomial' else None
         best, item = topk_excluding(logits, self.gen_topk, *exclude)  # probabilities rise with the logits of a row
         probability = objectives.clean_probability(best, rows.count(), self.objective, log_z)

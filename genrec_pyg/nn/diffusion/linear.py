@@ -1,4 +1,4 @@
-r"""The optimal linear flip denoiser, in closed form."""
+r"""The optimal linear denoiser, in closed form."""
 from __future__ import annotations
 
 import torch
@@ -6,14 +6,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genrec_pyg.graph import TrainingGraph
-from genrec_pyg.nn.diffusion.denoiser import Denoiser, row_product
-from genrec_pyg.nn.diffusion.flip import FlipProcess
-from genrec_pyg.nn.diffusion.rows import ItemViews, RowState, SparseRows
+from genrec_pyg.nn.diffusion.denoiser import Denoiser
+from genrec_pyg.nn.diffusion.process import DiffusionProcess
+from genrec_pyg.nn.diffusion.rows import ItemViews, RowState, SparseRows, row_product
 from genrec_pyg.ops import Adjacency, spmm
 
 
 class LinearDenoiser(Denoiser):
-    r"""Linear map that best recovers rows from flipped rows, computed rather than trained.
+    r"""Linear map that best recovers rows from noisy rows, computed rather than trained.
 
     With the cumulative flip rates :math:`\bar\gamma, \bar\epsilon` of the last step and :math:`a = 1 - \bar\gamma -
     \bar\epsilon`, the row :math:`\tilde{\mathbf{x}} = (\mathbf{x}_t - \bar\gamma) / a` is an unbiased estimate of
@@ -24,9 +24,11 @@ class LinearDenoiser(Denoiser):
         \Lambda_{jj} = \frac{d_j \bar\epsilon (1 - \bar\epsilon) + (U - d_j) \bar\gamma (1 - \bar\gamma)}{a^2}
 
     so :math:`\min_{\mathbf{B}} \mathbb{E} \Vert \mathbf{X}_0 - \tilde{\mathbf{X}} \mathbf{B} \Vert^2` with zero diagonal is
-    EASE (Steck, WWW 2019) whose ridge the flip schedule determines: flip noise *is* the regulariser. Modalities enter as
-    further rows of the regression, :math:`\sqrt{\beta} \, \mathbf{X}_m^{\top}` with centred unit item features (collective
-    EASE: Jeunen, Van Balen, Goethals, RecSys 2020), which also gives items without interactions a key.
+    EASE (Steck, WWW 2019) whose ridge the flip schedule determines: flip noise *is* the regulariser. With Gaussian noise
+    :math:`\tilde{\mathbf{x}} = \mathbf{x}_t / \sqrt{\bar\alpha}` and :math:`\Lambda_{jj} = U (1 - \bar\alpha) / \bar\alpha`,
+    the constant ridge of EASE: this diagonal is all in which flips differ from noise here. Modalities enter as further rows
+    of the regression, :math:`\sqrt{\beta} \, \mathbf{X}_m^{\top}` with centred unit item features (collective EASE: Jeunen,
+    Van Balen, Goethals, RecSys 2020), which also gives items without interactions a key.
 
     Only the leading ``rank`` eigenpairs of the scaled Gram matrix are kept, found by subspace iteration on sparse products,
     so that nothing of size I x I is ever formed; the diagonal constraint divides by :math:`1 - c_j` as in EASE, with
@@ -34,7 +36,7 @@ class LinearDenoiser(Denoiser):
 
     Args:
         graph: Training graph.
-        process: Flip process that gives the rates.
+        process: Process that gives the noise.
         rank: Eigenpairs kept.
         modality_weight: Weight :math:`\beta` of the modality rows, 0 for interactions alone.
         num_iterations: Subspace iterations.
@@ -42,7 +44,7 @@ class LinearDenoiser(Denoiser):
     trainable = False
     objective = 'squared'
 
-    def __init__(self, graph: TrainingGraph, process: FlipProcess, rank: int = 512, modality_weight: float = 50.0,
+    def __init__(self, graph: TrainingGraph, process: DiffusionProcess, rank: int = 512, modality_weight: float = 50.0,
                  num_iterations: int = 6):
         super().__init__()
         self.graph = graph
@@ -61,11 +63,10 @@ class LinearDenoiser(Denoiser):
         graph = self.graph
         interactions = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
         rates = self.process.rates(SparseRows(interactions.rowptr, interactions.col, graph.num_items))
-        self.rate.copy_(torch.stack([rates.gamma_bar, 1 - rates.gamma_bar - rates.epsilon_bar], dim=1))
-        up, down = float(rates.gamma_bar[-1]), float(rates.epsilon_bar[-1])
+        self.rate.copy_(self.process.unbiased(rates))
         popularity = graph.item_degree().to(self.query_weight.dtype)
-        ridge = (popularity * down * (1 - down) + (graph.num_users - popularity) * up * (1 - up)) / (1 - up - down) ** 2
-        ridge = ridge.clamp(min=1e-3)  # a noiseless process leaves the regression without a regulariser
+        # The floor: a noiseless process leaves the regression without a regulariser.
+        ridge = self.process.estimate_variance(popularity, graph.num_users, rates).clamp(min=1e-3)
         scale = ridge.rsqrt().unsqueeze(1)
 
         features = []
@@ -87,8 +88,8 @@ class LinearDenoiser(Denoiser):
 
     def query(self, state: RowState, t: Tensor, views: ItemViews) -> Tensor:
         r"""Queries ``[B, rank]`` of the unbiased estimates of the clean rows."""
-        up, contrast = self.rate[t].unsqueeze(2).unbind(dim=1)
-        return (row_product(state, self.query_weight) - up * self.query_weight.sum(dim=0)) / contrast
+        shift, scale = self.rate[t].unsqueeze(2).unbind(dim=1)
+        return (row_product(state, self.query_weight) - shift * self.query_weight.sum(dim=0)) / scale
 
     def clean_query(self, rows: SparseRows) -> Tensor:
         r"""Queries ``[B, rank]`` of rows without noise."""

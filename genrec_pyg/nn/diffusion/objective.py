@@ -1,18 +1,20 @@
 r"""Training objectives of the reverse model, from logits of the clean row."""
 from __future__ import annotations
 
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.nn.diffusion.flip import FlipProcess, FlipRates
-from genrec_pyg.nn.diffusion.rows import SparseRows
+from genrec_pyg.nn.diffusion.rows import ItemViews, SparseRows, row_product
+
+if TYPE_CHECKING:
+    from genrec_pyg.nn.diffusion.flip import FlipProcess, FlipRates
 
 #: Accepted names of objectives.
-OBJECTIVES = ('multinomial', 'focal', 'bce')
+OBJECTIVES = ('multinomial', 'focal', 'bce', 'squared')
 
 
 def multinomial_loss(logits: Tensor, rows: SparseRows) -> Tensor:
@@ -77,6 +79,37 @@ def binary_cross_entropy(logits: Tensor, rows: SparseRows) -> Tensor:
     return (F.softplus(logits).sum() - positive) / rows.num_rows
 
 
+def squared_error(estimate: Tensor, rows: SparseRows, weight: Optional[Tensor] = None) -> Tensor:
+    r"""Squared error of an estimate of the rows (DiffMM), mean over items and rows.
+
+    .. math::
+        \frac{1}{B} \sum_b \frac{w_b}{I} \Vert \mathbf{x}_b - \hat{\mathbf{x}}_b \Vert^2
+
+    Args:
+        estimate: Estimate ``[B, I]``.
+        rows: Clean rows.
+        weight: Weight of every row ``[B]``, ones by default.
+    """
+    row = rows.row()
+    ones = estimate[row, rows.col.long()]
+    error = estimate.square().sum(dim=1).index_add(0, row, 1 - 2 * ones)
+    return (error if weight is None else weight * error).mean() / rows.num_items
+
+
+def signal_error(estimate: Tensor, rows: SparseRows, views: ItemViews) -> Tensor:
+    r"""Modality signal injection (DiffMM): the features of the estimated items are to meet the embeddings of the true ones.
+
+    .. math::
+        \frac{1}{B d} \sum_b \Vert \hat{\mathbf{x}}_b \mathbf{F}_m - \mathbf{x}_b \mathbf{E}_i \Vert^2
+
+    Args:
+        estimate: Estimate ``[B, I]``.
+        rows: Clean rows.
+        views: Item views with ``features`` and ``items``.
+    """
+    return (estimate @ views.features - row_product(rows, views.items)).square().mean()
+
+
 def focal_loss(logits: Tensor, rows: SparseRows, alpha: float = 0.25, focusing: float = 2.0) -> Tensor:
     r"""Focal loss (Lin et al., ICCV 2017, Eq. 5) balanced by class frequency, mean over all entries.
 
@@ -126,14 +159,14 @@ def _focal(logits: Tensor, rows: SparseRows, weight_one: float, weight_zero: flo
 def clean_probability(logits: Tensor, count: Tensor, objective: str, log_z: Optional[Tensor] = None) -> Tensor:
     r"""Probability ``[B, I]`` that a clean entry is one, as the objective understands its logits.
 
-    Binary objectives: the logistic function. Squared error (the closed-form denoiser): its estimate of the expectation, cut to
-    [0, 1]. Multinomial: with ``n`` draws from :math:`\pi = \mathrm{softmax}(\mathbf{z})` an
+    Binary objectives: the logistic function. Squared error (the closed-form denoiser, DiffMM): its estimate of the
+    expectation, cut to [0, 1]. Multinomial: with ``n`` draws from :math:`\pi = \mathrm{softmax}(\mathbf{z})` an
     item is present with probability :math:`1 - (1 - \pi_i)^n`; ``n`` is the number of ones of the row, at least one.
 
     Args:
         logits: Logits ``[B, I]``.
         count: Ones per clean row ``[B]``.
-        objective: One of :data:`OBJECTIVES` or ``'squared'``.
+        objective: One of :data:`OBJECTIVES`.
         log_z: Logarithm of the multinomial normaliser ``[B, 1]``, where ``logits`` are those of some items only.
     """
     if objective == 'squared':

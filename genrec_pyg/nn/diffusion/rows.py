@@ -1,9 +1,10 @@
 r"""What diffusion processes and denoisers exchange: rows of the user x item matrix and views of the items."""
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from typing import NamedTuple, Optional, Union
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -32,6 +33,10 @@ class SparseRows(NamedTuple):
         r"""Ones per row ``[B]``, int64."""
         return self.rowptr.diff().long()
 
+    def density(self) -> float:
+        r"""Share of ones."""
+        return self.col.numel() / max(self.num_rows * self.num_items, 1)
+
     def contains(self, row: Tensor, item: Tensor) -> Tensor:
         r"""Boolean ``[n]``: the entry ``(row, item)`` is a one."""
         return torch.isin(row * self.num_items + item, self.row() * self.num_items + self.col)
@@ -57,11 +62,76 @@ class ItemViews(NamedTuple):
         embedding: Views :math:`\mathbf{V}_m = \mathbf{E}_i \odot \mathbf{F}_m` side by side ``[I, M * d]``, detached.
         num_modalities: Number ``M`` of views.
         log_degree: :math:`\log(1 + \mathrm{deg}_i)` ``[I]``.
+        features: Encoded features of one modality ``[I, d]``, detached, for the modality signal injection.
+        items: Item embeddings ``[I, d]``, detached, for the same.
     """
     embedding: Tensor
     num_modalities: int
     log_degree: Tensor
+    features: Optional[Tensor] = None
+    items: Optional[Tensor] = None
 
 
-#: State of a process: sparse where flips are rare, dense ``[B, I]`` where they are not (or where values are real).
-RowState = Union[SparseRows, Tensor]
+class ItemKeys:
+    r"""Keys of the items and their products with weights of the items, each computed once.
+
+    Made for one pass over the users, during which no weight changes.
+
+    Args:
+        key: Keys ``[I, q]``.
+    """
+
+    def __init__(self, key: Tensor):
+        self.key = key
+        self._products: list[tuple[Tensor, Tensor]] = []
+
+    def product(self, weight: Tensor) -> Tensor:
+        r"""Product ``[q, d]`` of the transposed keys with ``weight`` ``[I, d]``."""
+        for known, product in self._products:
+            if known is weight:
+                return product
+        self._products.append((weight, self.key.t() @ weight))
+        return self._products[-1][1]
+
+
+class FactoredRows(NamedTuple):
+    r"""Real rows :math:`c \, \mathbf{X} + \mathbf{Q} \mathbf{K}^{\top}` ``[B, I]`` that are never spelled out.
+
+    Args:
+        base: Rows :math:`\mathbf{X}`, sparse or dense.
+        share: Factor ``c``.
+        query: Queries ``[B, q]``.
+        keys: Keys of the items.
+    """
+    base: Union[SparseRows, Tensor]
+    share: float
+    query: Tensor
+    keys: ItemKeys
+
+
+#: State of a process: sparse where flips are rare, dense ``[B, I]`` where they are not (or where values are real), factored in
+#: a chain of linear steps.
+RowState = Union[SparseRows, Tensor, FactoredRows]
+
+
+def dense_rows(state: RowState) -> Tensor:
+    r"""The state as a matrix ``[B, I]``."""
+    if isinstance(state, FactoredRows):
+        return state.share * dense_rows(state.base) + state.query @ state.keys.key.t()
+    return state.dense() if isinstance(state, SparseRows) else state
+
+
+def row_product(state: RowState, weight: Tensor, value: Optional[Tensor] = None) -> Tensor:
+    r"""Product ``[B, d]`` of rows ``[B, I]`` with ``weight`` ``[I, d]``: a gather of the ones where the rows are sparse, small
+    products where they are factored.
+
+    Args:
+        state: Rows.
+        weight: Rows of the items.
+        value: Entries ``[nnz]`` in place of the ones of sparse rows.
+    """
+    if isinstance(state, SparseRows):
+        return F.embedding_bag(state.col.long(), weight, state.rowptr[:-1].long(), mode='sum', per_sample_weights=value)
+    if isinstance(state, FactoredRows):
+        return state.share * row_product(state.base, weight) + state.query @ state.keys.product(weight)
+    return state.to(weight.dtype) @ weight

@@ -25,6 +25,8 @@ MODELS = {
     'VBPR': 'vbpr',
     'BM3': 'bm3',
     'FREEDOM': 'freedom',
+    'MGCN': 'mgcn',
+    'DiffMM': 'diffmm',
 }
 
 

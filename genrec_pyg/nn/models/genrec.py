@@ -12,21 +12,12 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.cluster import InterestDebias, interest_labels
-from genrec_pyg.nn.diffusion import (
-    Denoiser,
-    FlipProcess,
-    InterestGenerator,
-    ItemViews,
-    LinearDenoiser,
-    TiedDenoiser,
-    TransformerDenoiser,
-)
+from genrec_pyg.nn.diffusion import DENOISERS, PROCESSES, InterestGenerator, ItemViews, make_denoiser, make_process
 from genrec_pyg.nn.graph_encoder import GraphViews, MultimodalGraphEncoder
 from genrec_pyg.nn.losses import bpr_loss, grouped_info_nce, loss_in_parts, squared_norm
+from genrec_pyg.nn.models.pairwise import check_choice
 from genrec_pyg.nn.models.recommender import Recommender
-
-#: Accepted names of denoisers.
-DENOISERS = ('linear', 'transformer', 'tied')
+from genrec_pyg.ops import rows_per_block
 
 
 class GenRec(Recommender):
@@ -87,7 +78,8 @@ class GenRec(Recommender):
             the cost stays linear in the batch. 1024, the paper's batch, by default.
         loss_rows: Most rows whose loss terms are held at a time, see :func:`~genrec_pyg.nn.losses.loss_in_parts`.
         generation: Whether interactions are generated at all.
-        denoiser: ``'linear'`` (closed form), ``'transformer'`` (the paper's) or ``'tied'`` (no parameter per item).
+        denoiser: ``'linear'`` (closed form), ``'transformer'`` (the paper's), ``'tied'`` (no parameter per item) or
+            ``'perceptron'`` (that of DiffMM).
         denoiser_layers: Transformer layers (0: none, a perceptron) or residual blocks of the tied denoiser.
         denoiser_rank: Rank of the linear denoiser.
         modality_weight: Weight of the modality rows in the linear denoiser.
@@ -95,9 +87,9 @@ class GenRec(Recommender):
         denoiser_batch_size: Users per batch of the generator.
         denoiser_negatives: Items sampled per batch for the multinomial objective of a trained denoiser; 0 takes all.
         num_steps: Diffusion steps ``T``.
-        noise_scale: Factor on the flip rates.
+        noise_scale: Factor on the flip rates, or on the variances of Gaussian noise.
         flip_temp: Temperature of the released flips.
-        objective: Objective of a trained denoiser: ``'multinomial'``, ``'focal'`` or ``'bce'``.
+        objective: Objective of a trained denoiser: ``'multinomial'``, ``'focal'``, ``'bce'`` or ``'squared'``.
         variational_weight: Weight of the variational term.
         modality_contrast: Weight of the modality-aware contrastive term, per modality.
         gen_topk: Entries per user that may take a generated value.
@@ -106,13 +98,14 @@ class GenRec(Recommender):
         final: ``'mode'`` or ``'sample'``, the last reverse step.
         edge_weight: ``'probability'`` or ``'binary'`` weights of generated edges.
         keep: Share of generated edges that survive the edge dropout of an epoch.
-        start: Start of the reverse chain: ``'diffused'`` or ``'observed'``.
+        start: Start of the reverse chain: ``'diffused'``, ``'observed'`` or ``'clean'``.
         interest_weight: Weight in [0, 1] of the generator's prediction in the score.
         debias: Whether clusters debias generated changes; :obj:`None` means on, and off in the released variant.
         sample_ratio: Share of changes that debiasing checks.
         debias_decision: ``'largest'`` or ``'majority'``, which modality decides over removed clicks.
         clusters: Interest clusters: a number for every modality, ``'auto'``, a mapping from modality to either, or of the
             fused features ``'spectral'`` or ``'eigengap'``, see :func:`~genrec_pyg.nn.cluster.interest_labels`.
+        process: ``'flip'`` (the paper's) or ``'gaussian'``, the noise of DiffMM.
 
     Raises:
         ConfigError: On an option outside its accepted values.
@@ -132,12 +125,12 @@ class GenRec(Recommender):
                  candidates: str = 'new', final: str = 'mode', edge_weight: str = 'probability', keep: float = 1.0,
                  start: str = 'observed', interest_weight: float = 0.3, debias: Optional[bool] = None,
                  sample_ratio: float = 0.1, debias_decision: str = 'largest',
-                 clusters: Union[int, str, dict[str, Union[int, str]]] = 20):
+                 clusters: Union[int, str, dict[str, Union[int, str]]] = 20, process: str = 'flip'):
         super().__init__(data, modalities)
         if variant not in ('principled', 'released'):
             raise ConfigError(f"variant: got {variant!r}, accepted are 'principled' and 'released'")
-        if denoiser not in DENOISERS:
-            raise ConfigError(f"denoiser: got {denoiser!r}, accepted are {', '.join(map(repr, DENOISERS))}")
+        check_choice('denoiser', denoiser, DENOISERS)
+        check_choice('process', process, PROCESSES if variant == 'principled' else ('flip',))
         if not 0 <= interest_weight <= 1:
             raise ConfigError(f'interest_weight: got {interest_weight}, accepted are numbers in [0, 1]')
         if not 0 <= rebuild_k <= gen_topk:
@@ -161,7 +154,9 @@ class GenRec(Recommender):
             specific=specific, merge=merge, svt=svt)
         self.generator: Optional[InterestGenerator] = None
         if generation:
-            process = FlipProcess(num_steps, noise_scale, flip_temp, variant)
+            diffusion = make_process(process, num_steps, noise_scale, flip_temp, variant)
+            if not diffusion.binary:  # dense states: a batch holds no more than a block of scores
+                denoiser_batch_size = rows_per_block(self.num_items, denoiser_batch_size)
             uses_debias = self.graph.modalities and (not released if debias is None else debias) and rebuild_k > 0
             interests = None
             if uses_debias:
@@ -169,20 +164,12 @@ class GenRec(Recommender):
                 interests = InterestDebias(labels, self.graph.edge_index, self.num_users, sample_ratio, debias_decision,
                                            variant)
             self.generator = InterestGenerator(
-                self.graph, self._make_denoiser(denoiser, process, hidden_channels, denoiser_layers, denoiser_rank,
-                                                modality_weight),
-                process, objective, variational_weight=variational_weight, contrast_weight=modality_contrast,
+                self.graph, make_denoiser(denoiser, self.graph, diffusion, hidden_channels, denoiser_layers, denoiser_rank,
+                                          modality_weight),
+                diffusion, objective, variational_weight=variational_weight, contrast_weight=modality_contrast,
                 gen_topk=gen_topk, rebuild_k=max(rebuild_k, 1), candidates=candidates, final=final, edge_weight=edge_weight,
                 keep=keep, drop='entries' if released else 'pairs', start=start, lr=denoiser_lr,
                 batch_size=denoiser_batch_size, num_negatives=denoiser_negatives, debias=interests)
-
-    def _make_denoiser(self, name: str, process: FlipProcess, hidden_channels: int, num_layers: int, rank: int,
-                       modality_weight: float) -> Denoiser:
-        if name == 'linear':
-            return LinearDenoiser(self.graph, process, rank, modality_weight)
-        if name == 'tied':
-            return TiedDenoiser(max(len(self.graph.modalities), 1), hidden_channels, num_layers)
-        return TransformerDenoiser(self.num_items, num_layers=num_layers)
 
     def train(self, mode: bool = True) -> GenRec:
         r"""Sets training or evaluation mode; the released encoder is always in training mode."""

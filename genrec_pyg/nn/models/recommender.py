@@ -1,7 +1,7 @@
 r"""The interface that every model of this package implements."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Optional, Union
 
@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph, training_graph
 from genrec_pyg.nn.module import GraphModule
+from genrec_pyg.optim import MirrorGradient
 
 
 class Recommender(GraphModule):
@@ -67,6 +68,13 @@ class Recommender(GraphModule):
     def trained_parameters(self) -> Iterator[torch.nn.Parameter]:
         r"""Parameters that the trainer's optimiser owns; parts with their own optimiser are left out by the subclass."""
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
+
+    def wrap_optimizers(self, wrap: Optional[Callable[[torch.optim.Optimizer], MirrorGradient]]) -> None:
+        r"""Makes the optimisers that parts of the model have of their own anew, within ``wrap`` unless it is :obj:`None`;
+        called before training, and before a checkpoint is loaded. Such a part has a method ``wrap_optimizer(wrap)``."""
+        for module in self.modules():
+            if hasattr(module, 'wrap_optimizer'):
+                module.wrap_optimizer(wrap)
 
     def score(self, user: Tensor) -> Tensor:
         r"""Scores ``[B, I]`` of all items for users ``user`` ``[B]``: inner product, best interest if there are several."""

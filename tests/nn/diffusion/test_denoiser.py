@@ -4,8 +4,16 @@ import math
 import pytest
 import torch
 
-from genrec_pyg.nn.diffusion import ItemViews, SingleTokenDecoderLayer, SparseRows, TiedDenoiser, TransformerDenoiser
-from genrec_pyg.nn.diffusion.denoiser import row_product, step_embedding
+from genrec_pyg.nn.diffusion import (
+    ItemViews,
+    PerceptronDenoiser,
+    SingleTokenDecoderLayer,
+    SparseRows,
+    TiedDenoiser,
+    TransformerDenoiser,
+)
+from genrec_pyg.nn.diffusion.denoiser import step_embedding
+from genrec_pyg.nn.diffusion.rows import FactoredRows, ItemKeys, dense_rows, row_product
 
 ROWS = SparseRows.from_dense(torch.tensor([[1, 0, 1, 0, 1], [0, 0, 0, 0, 0], [0, 1, 0, 0, 0]]))
 
@@ -28,6 +36,17 @@ def test_row_product_of_sparse_and_dense_rows_agree():
     assert torch.allclose(sparse, dense)
     grad = torch.randn(3, 3, dtype=torch.float64)
     assert torch.allclose(*(torch.autograd.grad(out, weight, grad)[0] for out in (sparse, dense)))
+
+
+@pytest.mark.parametrize('base', [ROWS, ROWS.dense()])
+def test_row_product_of_factored_rows_is_that_of_the_sum(base):
+    keys, weights = ItemKeys(torch.randn(5, 2)), [torch.randn(5, 3), torch.randn(5, 4)]
+    state = FactoredRows(base, 0.7, torch.randn(3, 2), keys)
+    x = 0.7 * ROWS.dense() + state.query @ keys.key.t()
+    assert torch.allclose(dense_rows(state), x)
+    for weight in weights * 2:
+        assert torch.allclose(row_product(state, weight), x @ weight, atol=1e-6)
+    assert keys.product(weights[0]) is keys.product(weights[0])
 
 
 @pytest.mark.parametrize('channels,heads,feedforward', [(16, 4, 16), (512, 8, 512)])
@@ -62,17 +81,59 @@ def test_initial_values_of_the_transformer():
     assert bool((denoiser.layers[0].self_value.bias == 0).all())
 
 
-@pytest.mark.parametrize('name', ['transformer', 'tied'])
+def small_denoiser(name, **arguments):
+    """A denoiser of five items and two views of width 4."""
+    if name == 'transformer':
+        return TransformerDenoiser(5, num_layers=1, num_heads=2, **{'channels': 16, 'output_channels': 8, **arguments})
+    return TiedDenoiser(2, 4, **arguments) if name == 'tied' else PerceptronDenoiser(5, **{'channels': 16, **arguments})
+
+
+@pytest.mark.parametrize('name', ['transformer', 'tied', 'perceptron'])
 def test_logits_are_products_of_queries_and_keys(name):
     item_views = views()
-    denoiser = (TransformerDenoiser(5, channels=16, num_layers=1, num_heads=2, output_channels=8) if name == 'transformer'
-                else TiedDenoiser(2, 4)).eval()
+    denoiser = small_denoiser(name).eval()
     t = torch.tensor([0, 2, 4])
     logits = denoiser(ROWS, t, item_views)
     assert logits.shape == (3, 5)
     assert torch.allclose(logits, denoiser.query(ROWS, t, item_views) @ denoiser.keys(item_views).t(), atol=1e-5)
     assert torch.allclose(logits, denoiser(ROWS.dense(), t, item_views), atol=1e-5)
     assert torch.equal(logits, denoiser(ROWS, t, item_views))
+
+
+@pytest.mark.parametrize('normalize', [False, True])
+def test_perceptron_equals_plain_formula(normalize):
+    denoiser = PerceptronDenoiser(5, channels=8, normalize=normalize).double().eval()
+    t = torch.tensor([0, 2, 4])
+    x = ROWS.dense().double()
+    if normalize:
+        x = x / x.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    step = denoiser.step(step_embedding(t, 10).double())
+    first = torch.cat([denoiser.item_weight, denoiser.input.weight.t()])
+    h = torch.tanh(torch.cat([x, step], dim=1) @ first + denoiser.input.bias)
+    expected = h @ denoiser.output.weight.t() + denoiser.output.bias
+    for state in (ROWS, ROWS.dense()):
+        assert torch.allclose(denoiser(state, t, None), expected)
+
+
+@pytest.mark.parametrize('sparse', [False, True])
+def test_perceptron_drops_entries_of_the_input_in_training_only(sparse):
+    denoiser = PerceptronDenoiser(40, channels=40, dropout=0.5)
+    with torch.no_grad():
+        denoiser.item_weight.copy_(torch.eye(40))
+    rows = SparseRows.from_dense((torch.arange(40) % 2 == 0).long().expand(50, 40))
+    state = rows if sparse else rows.dense()
+    dropped = denoiser.train()._product(state)
+    assert set(dropped.unique().tolist()) == {0.0, 2.0} and not dropped[:, 1::2].any()
+    assert float(dropped[:, ::2].mean().detach()) == pytest.approx(1.0, abs=0.1)
+    assert torch.equal(denoiser.eval()._product(state), rows.dense())
+
+
+def test_initial_values_of_the_perceptron():
+    torch.manual_seed(0)
+    denoiser = PerceptronDenoiser(500, channels=200)
+    for weight, size in ((denoiser.item_weight, 710), (denoiser.input.weight, 710), (denoiser.output.weight, 700)):
+        assert float(weight.detach().std()) == pytest.approx(math.sqrt(2 / size), rel=0.05)
+    assert float(denoiser.output.bias.detach().std()) == pytest.approx(0.001, rel=0.1)
 
 
 def test_no_transformer_layer_is_a_perceptron():
@@ -99,13 +160,13 @@ def test_tied_logits_average_the_modalities_and_add_a_popularity_bias():
     assert torch.allclose(denoiser(ROWS, torch.tensor([0, 1, 2]), item_views), expected)
 
 
-@pytest.mark.parametrize('name', ['transformer', 'tied'])
+@pytest.mark.parametrize('name', ['transformer', 'tied', 'perceptron'])
 def test_gradients_in_double_precision(name):
     item_views = views(dtype=torch.float64)
-    denoiser = (TransformerDenoiser(5, channels=8, num_layers=1, num_heads=2, output_channels=4) if name == 'transformer'
-                else TiedDenoiser(2, 4, num_blocks=1)).double().eval()
+    arguments = {'transformer': dict(channels=8, output_channels=4), 'tied': dict(num_blocks=1), 'perceptron': {}}
+    denoiser = small_denoiser(name, **arguments[name]).double().eval()
     parameters = dict(denoiser.named_parameters())
-    names = ['item_weight', 'output.weight'] if name == 'transformer' else ['output.weight', 'bias']
+    names = ['output.weight', 'bias'] if name == 'tied' else ['item_weight', 'output.weight']
 
     def logits(*values):
         return torch.func.functional_call(denoiser, dict(zip(names, values)), (ROWS, torch.tensor([0, 1, 2]), item_views))

@@ -85,6 +85,17 @@ def test_reverse_draws_follow_the_mixed_posterior():
     assert drawn.tolist() == pytest.approx(expected, abs=0.015)
 
 
+def test_reverse_without_drawing_takes_the_likelier_value():
+    process = FlipProcess(num_steps=3, scale=15.0, sample_noise=False)
+    state = rows_from([[1, 0, 1, 0]])
+    rates = process.rates(rows_from([[1, 0, 0, 0]]))
+    estimate = torch.tensor([[0.9, 0.1, 0.001, 0.95]])
+    table = process.posterior(2, rates)
+    expected = [float((1 - p) * table[x, 0] + p * table[x, 1]) > 0.5 for x, p in zip((1, 0, 1, 0), estimate[0].tolist())]
+    found = process.reverse(state, estimate, 2, rates)
+    assert found.dense()[0].bool().tolist() == expected and sum(expected) == 2
+
+
 def test_forward_marginals():
     torch.manual_seed(0)
     process = FlipProcess(num_steps=2, scale=10.0)

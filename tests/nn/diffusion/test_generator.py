@@ -7,13 +7,16 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.diffusion import (
     Denoiser,
     FlipProcess,
+    GaussianProcess,
     InterestGenerator,
     ItemViews,
+    PerceptronDenoiser,
     SparseRows,
     TiedDenoiser,
     TransformerDenoiser,
     modality_contrast,
 )
+from genrec_pyg.nn.diffusion.rows import dense_rows
 
 MATRIX = torch.tensor([[1, 0, 1, 0, 0, 0], [0, 1, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]])
 
@@ -179,6 +182,76 @@ def test_released_loss_has_no_other_term(graph, views):
     generator = InterestGenerator(graph, TiedDenoiser(2, 4), FlipProcess(variant='released'), contrast_weight=1.0,
                                   variational_weight=1.0)
     assert set(generator.loss(generator.rows(torch.arange(4)), views)) == {'denoiser_focal'}
+
+
+class Recorder(Fixed):
+    """Remembers what it was shown."""
+
+    def __init__(self, logits):
+        super().__init__(logits)
+        self.seen = []
+
+    def query(self, state, t, views):
+        self.seen.append((state, t.tolist()))
+        return super().query(state, t, views)
+
+
+def test_chain_from_clean_rows_runs_all_steps_without_noise_at_the_start(graph, views):
+    rows = SparseRows.from_dense(MATRIX)
+    logits = torch.randn(4, 6)
+    process = GaussianProcess(num_steps=3, scale=100.0, sample_noise=False)
+    generator = InterestGenerator(graph, Recorder(logits), process, 'squared', start='clean')
+    assert torch.equal(generator.sample(rows, views), logits)
+    states, steps = zip(*generator.denoiser.seen)
+    assert [step[0] for step in steps] == [2, 1, 0] and torch.equal(states[0].dense(), rows.dense())
+    expected = rows.dense()
+    for t, state in ((2, states[1]), (1, states[2])):
+        clean, noisy, _ = process.posterior(t, process.rates(rows))
+        expected = clean * logits + noisy * expected  # the estimate is not cut to [0, 1]
+        assert torch.allclose(dense_rows(state), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('start', ['clean', 'diffused'])
+@pytest.mark.parametrize('denoiser', [PerceptronDenoiser(6, channels=5), PerceptronDenoiser(6, channels=5, normalize=True),
+                                      TiedDenoiser(2, 4), TransformerDenoiser(6, channels=8, num_layers=1, num_heads=2)])
+def test_factored_chain_equals_the_dense_one(graph, views, denoiser, start):
+    rows = SparseRows.from_dense(MATRIX)
+    process = GaussianProcess(num_steps=4, scale=100.0, sample_noise=False)
+    generator = InterestGenerator(graph, denoiser.eval(), process, 'squared', start=start)
+    torch.manual_seed(3)
+    found = generator.sample(rows, views)
+    process.linear = False
+    torch.manual_seed(3)
+    assert torch.allclose(found, generator.sample(rows, views), atol=1e-5)
+
+
+def test_squared_objective_weighs_the_steps_and_adds_the_signal(graph, views):
+    rows = SparseRows.from_dense(MATRIX)
+    logits = torch.randn(4, 6)
+    process = GaussianProcess(num_steps=3)
+    recorder = Recorder(logits)
+    generator = InterestGenerator(graph, recorder, process, 'squared', contrast_weight=0.0, signal_weight=0.5)
+    seen = views._replace(features=torch.randn(6, 3), items=torch.randn(6, 3))
+    terms = generator.loss(rows, seen)
+    [(noisy, steps)] = recorder.seen
+    assert set(terms) == {'denoiser_squared', 'denoiser_signal'} and noisy.shape == (4, 6)
+    weight = process.step_weight(rows, process.rates(rows))[steps].float()
+    assert float(terms['denoiser_squared']) == pytest.approx(
+        float((weight * (MATRIX - logits).square().mean(dim=1)).mean()), rel=1e-5)
+    assert float(terms['denoiser_signal']) == pytest.approx(
+        0.5 * float((logits @ seen.features - MATRIX.float() @ seen.items).square().mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize('process', [FlipProcess(scale=0.5), GaussianProcess(weighting='equal')])
+@pytest.mark.parametrize('objective', ['multinomial', 'focal', 'bce', 'squared'])
+def test_every_process_trains_with_every_objective(graph, process, objective):
+    torch.manual_seed(0)
+    views = ItemViews(torch.randn(6, 8), 2, torch.rand(6))
+    generator = InterestGenerator(graph, PerceptronDenoiser(6, channels=16, dropout=0.0), process, objective,
+                                  variational_weight=1e-4, lr=1e-2, batch_size=4)
+    history = [generator.fit(views)[f'denoiser_{objective}'] for _ in range(30)]
+    assert history[-1] < 0.8 * history[0]
+    assert generator.generate(views)['generated_edges'] > 0
 
 
 def test_state_round_trip(graph, views):

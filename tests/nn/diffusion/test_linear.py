@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from genrec_pyg.graph import Modality, TrainingGraph
-from genrec_pyg.nn.diffusion import FlipProcess, ItemViews, LinearDenoiser, SparseRows
+from genrec_pyg.nn.diffusion import FlipProcess, GaussianProcess, ItemViews, LinearDenoiser, SparseRows
 from genrec_pyg.nn.diffusion.linear import leading_eigenpairs
 
 
@@ -32,6 +32,21 @@ def test_full_rank_solution_is_ease_with_the_ridge_of_the_flips():
     expected = -inverse / inverse.diagonal()
     off_diagonal = ~torch.eye(12, dtype=torch.bool)
     assert torch.allclose(weight_matrix(denoiser)[off_diagonal], expected[off_diagonal], atol=1e-8)
+
+
+def test_gaussian_noise_is_the_constant_ridge_of_ease():
+    matrix, graph = random_graph()
+    process = GaussianProcess(scale=20.0)
+    denoiser = LinearDenoiser(graph, process, rank=12).double()
+    denoiser.reset_parameters()
+    left = float(process.rates(None).alpha_bar[-1])
+    inverse = torch.linalg.inv(matrix.t() @ matrix + 40 * (1 - left) / left * torch.eye(12, dtype=torch.float64))
+    expected = -inverse / inverse.diagonal()
+    off_diagonal = ~torch.eye(12, dtype=torch.bool)
+    assert torch.allclose(weight_matrix(denoiser)[off_diagonal], expected[off_diagonal], atol=1e-8)
+    noisy = torch.randn(40, 12, dtype=torch.float64)
+    found = denoiser(noisy, torch.full((40,), 4), ItemViews(torch.empty(12, 0), 0, torch.empty(12)))
+    assert torch.allclose(found, noisy / left ** 0.5 @ weight_matrix(denoiser), atol=1e-6)
 
 
 def test_solution_minimises_the_expected_error_over_sampled_flips():

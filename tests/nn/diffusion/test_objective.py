@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.nn.diffusion import FlipProcess, SparseRows, flip_rates
+from genrec_pyg.nn.diffusion import FlipProcess, ItemViews, SparseRows, flip_rates
 from genrec_pyg.nn.diffusion.objective import (
     binary_cross_entropy,
     clean_probability,
@@ -13,6 +13,8 @@ from genrec_pyg.nn.diffusion.objective import (
     multinomial_loss,
     released_focal_loss,
     sampled_multinomial,
+    signal_error,
+    squared_error,
     variational_loss,
 )
 
@@ -79,6 +81,25 @@ def test_focal_equals_plain_formula_and_its_weights_are_positive(logits):
     plain = torch.where(X == 1, -weight_one * (1 - p) ** 2 * p.log(), -weight_zero * p ** 2 * (1 - p).log()).mean()
     assert torch.allclose(focal_loss(logits, ROWS), plain)
     assert float(focal_loss(torch.full((3, 6), 12.0), ROWS)) > float(focal_loss(torch.zeros(3, 6), ROWS))
+
+
+def test_squared_error_equals_plain_formula(logits):
+    weight = torch.tensor([2.0, 0.5, 3.0], dtype=torch.float64)
+    error = (X - logits).square().mean(dim=1)
+    assert torch.allclose(squared_error(logits, ROWS), error.mean())
+    assert torch.allclose(squared_error(logits, ROWS, weight), (weight * error).mean())
+    assert float(squared_error(X.double(), ROWS)) == 0
+    assert torch.autograd.gradcheck(lambda z: squared_error(z, ROWS, weight), logits)
+
+
+def test_signal_error_equals_plain_formula_and_reaches_the_estimate(logits):
+    features, items = torch.randn(6, 4, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64)
+    views = ItemViews(features * items, 1, torch.rand(6), features, items)
+    expected = F.mse_loss(logits @ features, X.double() @ items)
+    assert torch.allclose(signal_error(logits, ROWS, views), expected)
+    same = views._replace(features=items)
+    assert float(signal_error(X.double(), ROWS, same)) == pytest.approx(0.0, abs=1e-12)
+    assert float(torch.autograd.grad(signal_error(logits, ROWS, views), logits)[0].abs().sum()) > 0
 
 
 def test_released_focal_rewards_predicting_ones_everywhere():

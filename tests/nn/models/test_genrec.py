@@ -67,6 +67,20 @@ def test_every_switch_trains(arguments):
     assert bool(torch.isfinite(model.score(torch.arange(8))).all())
 
 
+@pytest.mark.parametrize('arguments', [
+    dict(denoiser='linear'), dict(denoiser='perceptron', start='diffused'), dict(denoiser='tied', variational_weight=0.1),
+    dict(denoiser='transformer', objective='squared', start='clean')])
+def test_gaussian_noise_takes_the_place_of_the_flips(arguments):
+    model = train_steps(GenRec(make_data(), process='gaussian', **{**SMALL, **arguments}))
+    assert not model.generator.process.binary
+    assert bool(torch.isfinite(model.score(torch.arange(8))).all())
+
+
+def test_the_released_variant_has_flips_only():
+    with pytest.raises(ConfigError, match="process: got 'gaussian', accepted are 'flip'"):
+        GenRec(make_data(), process='gaussian', variant='released', **SMALL)
+
+
 def test_loss_terms():
     model = GenRec(make_data(), **SMALL)
     assert set(model.loss(BATCH)) == {'bpr', 'l2', 'contrast_views', 'contrast_pairs'}
@@ -187,7 +201,8 @@ def test_gradients_in_double_precision():
 
 
 @pytest.mark.parametrize('arguments', [dict(variant='paper'), dict(denoiser='unet'), dict(interest_weight=1.5),
-                                       dict(rebuild_k=9), dict(objective='mse'), dict(merge='max'), dict(clusters='all')])
+                                       dict(rebuild_k=9), dict(objective='mse'), dict(merge='max'), dict(clusters='all'),
+                                       dict(process='noise')])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         GenRec(make_data(), **{**SMALL, **arguments})

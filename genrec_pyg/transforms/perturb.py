@@ -1,0 +1,213 @@
+r"""Perturbations that show how much a model hangs on its input: of modality features and of training interactions.
+
+All are deterministic under their seed and neither read nor change the global random state; strength 0 changes nothing. With
+one seed, what a smaller share chooses is among what a larger one chooses.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Optional
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+from genrec_pyg.exceptions import ConfigError, DataError
+from genrec_pyg.graph import HAS, INTERACTS, ITEM, SPLITS, USER, check_graph, select_modalities
+
+
+@functional_transform('add_feature_noise')
+class AddFeatureNoise(BaseTransform):
+    r"""Adds Gaussian noise to modality features.
+
+    .. math::
+        x_{nj} \mapsto x_{nj} + \sigma \, s_j \, \epsilon_{nj}, \quad \epsilon_{nj} \sim \mathcal{N}(0, 1)
+
+    with :math:`s_j` the standard deviation of column :math:`j` over the nodes: :math:`\sigma` is a noise-to-signal ratio,
+    whatever the units of the features.
+
+    Args:
+        sigma: Ratio :math:`\sigma` of standard deviations, from 0.
+        modalities: Modalities to perturb; :obj:`None` takes all.
+        seed: Seed.
+
+    Raises:
+        ConfigError: If ``sigma`` is negative or not finite, or a modality is not in the graph.
+        DataError: If the graph is not canonical or features are not finite.
+    """
+
+    def __init__(self, sigma: float, modalities: Optional[Iterable[str]] = None, seed: int = 0):
+        if not 0 <= sigma < float('inf'):
+            raise ConfigError(f'sigma: got {sigma!r}, accepted are finite numbers from 0')
+        self.sigma = sigma
+        self.modalities = None if modalities is None else list(modalities)
+        self.seed = seed
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        check_graph(data)
+        generator = torch.Generator().manual_seed(self.seed)
+        for name in select_modalities(data, self.modalities):
+            x = data[name].x.float()
+            noise = torch.randn(x.shape, generator=generator).to(x.device)
+            data[name].x = x + self.sigma * x.std(dim=0, correction=0) * noise
+        return data
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}(sigma={self.sigma}, modalities={self.modalities}, seed={self.seed})'
+
+
+@functional_transform('shuffle_features')
+class ShuffleFeatures(BaseTransform):
+    r"""Gives a share of the nodes of a modality the features of others among them: right distribution, wrong item.
+
+    The chosen nodes hand their features on in one cycle of random order, so that none keeps its own.
+
+    Args:
+        share: Share of the nodes in [0, 1], rounded to whole nodes; fewer than two are left as they are.
+        modalities: Modalities to perturb, each by itself; :obj:`None` takes all.
+        seed: Seed.
+
+    Raises:
+        ConfigError: If ``share`` is outside [0, 1] or a modality is not in the graph.
+        DataError: If the graph is not canonical.
+    """
+
+    def __init__(self, share: float, modalities: Optional[Iterable[str]] = None, seed: int = 0):
+        self.share = _check_share(share)
+        self.modalities = None if modalities is None else list(modalities)
+        self.seed = seed
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        check_graph(data, finite=False)
+        generator = torch.Generator().manual_seed(self.seed)
+        for name in select_modalities(data, self.modalities):
+            x = data[name].x
+            chosen = _choose(x.size(0), self.share, generator).to(x.device)
+            shuffled = x.clone()
+            shuffled[chosen] = x[chosen.roll(1)]
+            data[name].x = shuffled
+        return data
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}(share={self.share}, modalities={self.modalities}, seed={self.seed})'
+
+
+@functional_transform('drop_modality')
+class DropModality(BaseTransform):
+    r"""Takes a modality away from a share of the items that have it: their links to its nodes go, the nodes stay.
+
+    Args:
+        share: Share in [0, 1] of the items with the modality, rounded to whole items; 1 leaves the modality to nobody.
+        modalities: Modalities to take, each from a choice of items of its own; :obj:`None` takes all.
+        seed: Seed.
+
+    Raises:
+        ConfigError: If ``share`` is outside [0, 1] or a modality is not in the graph.
+        DataError: If the graph is not canonical.
+    """
+
+    def __init__(self, share: float, modalities: Optional[Iterable[str]] = None, seed: int = 0):
+        self.share = _check_share(share)
+        self.modalities = None if modalities is None else list(modalities)
+        self.seed = seed
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        check_graph(data, finite=False)
+        generator = torch.Generator().manual_seed(self.seed)
+        for name in select_modalities(data, self.modalities):
+            edge_index = data[ITEM, HAS, name].edge_index
+            item = edge_index[0].unique()
+            dropped = item[_choose(item.numel(), self.share, generator).to(item.device)]
+            data[ITEM, HAS, name].edge_index = edge_index[:, ~torch.isin(edge_index[0], dropped)]
+        return data
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}(share={self.share}, modalities={self.modalities}, seed={self.seed})'
+
+
+@functional_transform('add_noise_interactions')
+class AddNoiseInteractions(BaseTransform):
+    r"""Adds training interactions that nobody made: distinct pairs, uniform over all pairs of user and item that occur in no
+    split, appended to the interactions.
+
+    Further attributes of an added edge (``time``, ``rating``) are those of a random training edge. The boolean ``noise`` of
+    every edge says which ones are noise (true for the added ones, and as before, else false, for the others).
+
+    Args:
+        share: Added edges as share of the training edges, from 0, rounded to whole edges.
+        seed: Seed.
+
+    Raises:
+        ConfigError: If ``share`` is negative or not finite.
+        DataError: If the graph is not canonical, has no ``train_mask``, or fewer than twice as many pairs are free.
+    """
+
+    def __init__(self, share: float, seed: int = 0):
+        if not 0 <= share < float('inf'):
+            raise ConfigError(f'share: got {share!r}, accepted are finite numbers from 0')
+        self.share = share
+        self.seed = seed
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        check_graph(data, finite=False)
+        store = data[INTERACTS]
+        if store.get('train_mask') is None:
+            raise DataError(f"graph: {INTERACTS} has no 'train_mask'; split it first, for example with "
+                            "genrec_pyg.transforms.RandomSplit()")
+        num_users, num_items = int(data[USER].num_nodes), int(data[ITEM].num_nodes)
+        user, item = store.edge_index.cpu()
+        known = torch.unique(user * num_items + item)
+        train = store.train_mask.cpu().nonzero().view(-1)
+        wanted = round(self.share * train.numel())
+        free = num_users * num_items - known.numel()
+        if 2 * wanted > free:
+            raise DataError(f'graph: {wanted} noise interactions are asked for and {free} pairs are free, accepted is at most '
+                            'half of them')
+        generator = torch.Generator().manual_seed(self.seed)
+        pair = known.new_empty(0)
+        while pair.numel() < wanted:  # at least half of what is drawn is new
+            drawn = torch.randint(num_users * num_items, (2 * wanted,), generator=generator)
+            pair = _first_occurrences(torch.cat([pair, drawn[~torch.isin(drawn, known)]]))
+        pair = pair[:wanted]
+        like = train[torch.randint(train.numel(), (wanted,), generator=generator)] if wanted else train[:0]
+        added = torch.stack([pair.div(num_items, rounding_mode='floor'), pair % num_items]).to(store.edge_index.device)
+        self._append(store, added, like)
+        return data
+
+    def _append(self, store, added: Tensor, like: Tensor) -> None:
+        num_edges = store.edge_index.size(1)
+        noise = store.get('noise', torch.zeros(num_edges, dtype=torch.bool, device=added.device))
+        for key, value in list(store.items()):
+            if isinstance(value, Tensor) and key != 'edge_index' and value.dim() > 0 and value.size(0) == num_edges:
+                store[key] = torch.cat([value, value[like.to(value.device)]])
+            elif isinstance(value, list) and len(value) == num_edges:
+                store[key] = [*value, *(value[edge] for edge in like.tolist())]
+        for split in SPLITS:
+            if f'{split}_mask' in store:
+                store[f'{split}_mask'][num_edges:] = split == 'train'
+        store.noise = torch.cat([noise, noise.new_ones(added.size(1))])
+        store.edge_index = torch.cat([store.edge_index, added], dim=1)
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}(share={self.share}, seed={self.seed})'
+
+
+def _check_share(share: float) -> float:
+    if not 0 <= share <= 1:
+        raise ConfigError(f'share: got {share!r}, accepted are numbers from 0 to 1')
+    return share
+
+
+def _choose(size: int, share: float, generator: torch.Generator) -> Tensor:
+    r"""A random choice of ``share`` of ``size`` entries, in random order."""
+    return torch.randperm(size, generator=generator)[:round(share * size)]
+
+
+def _first_occurrences(values: Tensor) -> Tensor:
+    r"""Distinct values in the order in which they occur first."""
+    distinct, inverse = torch.unique(values, return_inverse=True)
+    first = torch.full_like(distinct, values.numel())
+    first.scatter_reduce_(0, inverse, torch.arange(values.numel()), reduce='amin')
+    return values[first.sort().values]
