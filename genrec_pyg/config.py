@@ -32,8 +32,8 @@ _GROUPS = ('trainer', 'hparams')
 #: Keys of a configuration that name this call rather than the run.
 _CALL_KEYS = ('config', 'print_config', 'resume', 'debug', 'distributed')
 #: What may differ from the interrupted run under ``--resume``; anything else would not continue the same experiment.
-_RESUME_MAY_CHANGE = ('root', 'epochs', 'device', 'references', 'trainer.patience', 'trainer.eval_every', 'trainer.precision',
-                      'trainer.cuda_graph')
+_RESUME_MAY_CHANGE = ('root', 'epochs', 'device', 'references', 'trainer.patience', 'trainer.max_seconds',
+                      'trainer.eval_every', 'trainer.precision', 'trainer.cuda_graph')
 
 
 @dataclass
@@ -126,11 +126,11 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     for source, layer in [(f'configs/{model}.yaml', shipped_defaults(model, dataset, variant)), *layers]:
         _set_defaults(parser, layer, source)
         if first.resume is not None and not interrupted and layer.get('output') == first.resume:
-            interrupted = _flatten(parser.get_defaults().as_dict())
+            interrupted = flatten(parser.get_defaults().as_dict())
     values = _parse(parser, argv)
     call = {key: values.pop(key) for key in _CALL_KEYS}
     if first.resume is not None:
-        _check_resumed(interrupted, _flatten(values))
+        _check_resumed(interrupted, flatten(values))
     return Call(RunConfig(**values), call['resume'], call['debug'], call['print_config'], call['distributed'])
 
 
@@ -168,15 +168,35 @@ def build_parser(model: str) -> ArgumentParser:
 
 def shipped_defaults(model: str, dataset: str, variant: Optional[str] = None) -> dict[str, Any]:
     r"""Defaults of this package for a model, or a variant of it, on a data set, from ``configs/MODEL.yaml``."""
-    source = resources.files('genrec_pyg') / 'configs' / f'{model}.yaml'
-    if not source.is_file():
-        return {}
-    content = yaml.safe_load(source.read_text()) or {}
+    content = shipped_file(model)
     merged: dict[str, Any] = {}
     for section in (content, (content.get('variants') or {}).get(variant) or {}):
-        merged = _merge(merged, section.get('default') or {})
-        merged = _merge(merged, (section.get('datasets') or {}).get(dataset) or {})
+        merged = merge(merged, section.get('default') or {})
+        merged = merge(merged, (section.get('datasets') or {}).get(dataset) or {})
     return merged
+
+
+def shipped_file(model: str) -> dict[str, Any]:
+    r"""Content of ``configs/MODEL.yaml``, empty where there is none: the sections ``default``, ``datasets``, ``variants`` and
+    ``search`` (:mod:`genrec_pyg.tuning`)."""
+    source = resources.files('genrec_pyg') / 'configs' / f'{model}.yaml'
+    return (yaml.safe_load(source.read_text()) or {}) if source.is_file() else {}
+
+
+def check_settings(model: str, settings: dict[str, Any], source: str) -> dict[str, Any]:
+    r"""Settings by dotted name (``'trainer.lr'``), in the types of the flags of ``model``.
+
+    Raises:
+        ConfigError: On a name or a value that the flags do not take; the message begins with ``source``.
+    """
+    layer: dict[str, Any] = {}
+    for name, value in settings.items():
+        group, dot, key = name.partition('.')
+        layer.update({group: {**layer.get(group, {}), key: value}} if dot else {name: value})
+    parser = build_parser(model)
+    _set_defaults(parser, layer, source)
+    typed = flatten(parser.get_defaults().as_dict())
+    return {name: typed[name] for name in settings}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -255,8 +275,8 @@ def _set_defaults(parser: ArgumentParser, values: dict[str, Any], source: str) -
         raise ConfigError(f'{source}: modalities: got {modalities!r}, accepted is a list of names')
     values = {key: value for key, value in values.items() if key not in _GROUPS or value}
     try:
-        checked = _flatten(parser.parse_object(values).as_dict())
-        parser.set_defaults({key: checked[key] for key in _flatten(values)})
+        checked = flatten(parser.parse_object(values).as_dict())
+        parser.set_defaults({key: checked[key] for key in flatten(values)})
     except (ConfigError, ValueError, TypeError, argparse.ArgumentError) as error:
         raise ConfigError(f'{source}: {_explain(str(error), parser, "")}') from error
 
@@ -268,8 +288,8 @@ def _check_resumed(before: dict[str, Any], after: dict[str, Any]) -> None:
                               f"what may change is {', '.join(_RESUME_MAY_CHANGE)}")
 
 
-def _flatten(values: dict[str, Any]) -> dict[str, Any]:
-    r"""The same settings with dotted names."""
+def flatten(values: dict[str, Any]) -> dict[str, Any]:
+    r"""The same settings with dotted names (``'trainer.lr'``)."""
     flat = {}
     for key, value in values.items():
         if key in _GROUPS:
@@ -279,7 +299,8 @@ def _flatten(values: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    r"""``base`` with the entries of ``over``; the settings within groups one by one."""
     merged = dict(base)
     for key, value in over.items():
         merged[key] = {**(merged.get(key) or {}), **(value or {})} if key in _GROUPS else value

@@ -104,6 +104,18 @@ class Evaluator:
         hit = torch.bincount(label[0][found], minlength=item.size(0))
         return hit.double() / count.clamp(min=1), count
 
+    def user_recall(self, model: Recommender, k: int) -> tuple[Tensor, Tensor]:
+        r"""Users with held-out items ``[n]`` (of this process), ascending, and the Recall@k of each, float64 ``[n]``, for
+        paired tests between models.
+
+        Raises:
+            ConfigError: If ``k`` is none of ``ks``.
+        """
+        if k not in self.ks:
+            raise ConfigError(f'k: got {k}, accepted are {self.ks}')
+        item = self.top_k(model)[1]
+        return self.user, self.per_user_recall(item, k, self.label)[0]
+
     def __call__(self, model: Recommender) -> dict[str, float]:
         r"""Figures of ``model``, as :meth:`figures` gives them."""
         return self.figures(self.top_k(model)[1])

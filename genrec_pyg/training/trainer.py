@@ -47,6 +47,8 @@ class FitResult:
         seconds: Seconds of training and validation, earlier sessions of a resumed run included.
         selection: How the epoch was chosen.
         history: Record of every epoch.
+        stopped: What ended the training: ``'epochs'``, ``'patience'`` or ``'time'``; :obj:`None` for a model that is not
+            trained.
     """
     validation: dict[str, float]
     test: dict[str, float]
@@ -54,6 +56,7 @@ class FitResult:
     seconds: float
     selection: str
     history: list[dict[str, Any]] = field(default_factory=list)
+    stopped: Optional[str] = None
 
 
 class Trainer:
@@ -65,6 +68,8 @@ class Trainer:
         lr: Learning rate of Adam.
         weight_decay: Weight decay of Adam.
         patience: Evaluations without a better one before training stops; 0 never stops.
+        max_seconds: Seconds of training and validation after which no further epoch starts; :obj:`None` for no limit. The
+            epoch that reaches it is still evaluated.
         eval_every: Epochs between evaluations.
         seed: Seed of parameters and sampling; set before :meth:`fit` draws anything.
         device: ``'auto'`` (CUDA where there is one, else the CPU) or any torch device.
@@ -96,14 +101,15 @@ class Trainer:
                  sampler: str = 'edge', protocol: str = 'validation', ks: Sequence[int] = (10, 20),
                  monitor: str = 'recall@20', grad_clip: Optional[float] = None, mirror_gradient: bool = False,
                  mg_alpha1: float = 1.0, mg_alpha2: float = 0.2, mg_interval: int = 3, cuda_graph: bool = False,
-                 output: Optional[Union[str, Path]] = None, progress: bool = True,
+                 max_seconds: Optional[float] = None, output: Optional[Union[str, Path]] = None, progress: bool = True,
                  distributed: Optional[Distributed] = None):
         for name, value, low in (('epochs', epochs, 1), ('batch_size', batch_size, 1), ('eval_every', eval_every, 1),
                                  ('patience', patience, 0), ('weight_decay', weight_decay, 0)):
             if not value >= low:
                 raise ConfigError(f'{name}: got {value}, accepted are numbers from {low}')
-        if not lr > 0 or not (grad_clip is None or grad_clip > 0):
-            raise ConfigError(f'lr, grad_clip: got {lr}, {grad_clip}, accepted are positive numbers')
+        if not lr > 0 or not all(value is None or value > 0 for value in (grad_clip, max_seconds)):
+            raise ConfigError(f'lr, grad_clip, max_seconds: got {lr}, {grad_clip}, {max_seconds}, accepted are positive '
+                              'numbers')
         for name, value, accepted in (('precision', precision, ('float32', 'bf16')), ('protocol', protocol, PROTOCOLS),
                                       ('sampler', sampler, ('edge', 'user'))):
             if value not in accepted:
@@ -118,7 +124,7 @@ class Trainer:
         self.distributed = distributed or Distributed()
         self.device = self.distributed.device(resolve_device(device))
         self.precision, self.sampler, self.protocol = precision, sampler, protocol
-        self.ks, self.monitor, self.grad_clip = tuple(ks), monitor, grad_clip
+        self.ks, self.monitor, self.grad_clip, self.max_seconds = tuple(ks), monitor, grad_clip, max_seconds
         self.mirror_gradient = mirror_gradient
         self.mg_alpha1, self.mg_alpha2, self.mg_interval = mg_alpha1, mg_alpha2, mg_interval
         self.cuda_graph = cuda_graph
@@ -152,7 +158,7 @@ class Trainer:
         published = self.protocol == 'published'
         monitor = self._evaluator(data, 'test' if published else 'val')
         stopper = EarlyStopping(self.patience)
-        start, seconds, best_state = 0, 0.0, None
+        start, seconds, best_state, stopped = 0, 0.0, None, None
         optimizer = None
         distributed, is_main = self.distributed, self.distributed.processes.is_main
         if model.trainable:
@@ -173,12 +179,14 @@ class Trainer:
         begin = time.perf_counter() - seconds
         if model.trainable:
             loader = InteractionLoader(model.graph, batch_size=self.batch_size, sampler=self.sampler)
+            out_of_time = start > 0 and self._out_of_time(begin)  # of a resumed run
             for epoch in range(start, self.epochs):
-                if stopper.should_stop:
+                if stopper.should_stop or out_of_time:
                     break
                 record = {'epoch': epoch, **self._epoch(model, loader, optimizer, epoch)}
                 improved = False
-                if (epoch + 1) % self.eval_every == 0 or epoch + 1 == self.epochs:
+                out_of_time = self._out_of_time(begin)
+                if (epoch + 1) % self.eval_every == 0 or epoch + 1 == self.epochs or out_of_time:
                     with distributed.whole_tables():
                         record[monitor.split] = monitor(model)
                     improved = stopper.step(record[monitor.split][self.monitor], epoch)
@@ -190,18 +198,20 @@ class Trainer:
                 history.append(record)
                 logger.info('epoch %d: %s', epoch, _line(record))
             seconds = time.perf_counter() - begin
+            stopped = 'patience' if stopper.should_stop else 'time' if out_of_time else 'epochs'
             distributed.detach()
             model.load_state_dict(best_state if best_state is not None else self._load(model, 'best')['model'])
         elif self.output is not None:
             self._save(model, None, stopper, -1, 0.0, config, True)
         validation = self._evaluate_if_present(model, data, 'val')
         result = FitResult(validation, self._evaluator(data, 'test')(model), stopper.best_epoch, seconds,
-                           SELECTION[self.protocol], history.records)
+                           SELECTION[self.protocol], history.records, stopped)
         history.close()
         if self.output is not None and is_main:
             write_json(self.output / 'metrics.json', {
                 'validation': result.validation, 'test': result.test, 'epoch': result.epoch, 'seconds': result.seconds,
-                'model': type(model).__name__, 'seed': self.seed, 'protocol': self.protocol, 'selection': result.selection})
+                'stopped': result.stopped, 'model': type(model).__name__, 'seed': self.seed, 'protocol': self.protocol,
+                'selection': result.selection})
         return result
 
     def make_optimizer(self, model: Recommender) -> torch.optim.Optimizer:
@@ -248,6 +258,12 @@ class Trainer:
                                   f'the learning rate (lr={self.lr}) or set a gradient clip')
         seconds = time.perf_counter() - begin
         return {'loss': losses, 'start_epoch': figures, 'seconds': seconds, 'interactions_per_second': seen / seconds}
+
+    def _out_of_time(self, begin: float) -> bool:
+        if self.max_seconds is None:
+            return False
+        # The clocks of processes differ, their number of epochs must not.
+        return self.distributed.processes.on_main(lambda: time.perf_counter() - begin >= self.max_seconds)
 
     def _step(self, batch: Any, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}

@@ -97,6 +97,19 @@ def test_full_ranking_equals_a_plain_loop(seed, levels, split, protocol, masked)
     assert figures['num_users'] == users
 
 
+def test_recall_by_user_averages_to_the_figure():
+    data, kind, scores = random_case(0, 10_000)
+    model, evaluator = Fixed(data, scores), Evaluator(data, 'test', (2, 4), batch_size=7)
+    user, recall = evaluator.user_recall(model, 4)
+    assert user.tolist() == [u for u in range(25) if (kind[u] == 2).any()]
+    assert float(recall.mean()) == evaluator(model)['recall@4']
+    for u, value in zip(user.tolist(), recall.tolist()):
+        order = sorted((i for i in range(12) if kind[u, i] not in (0, 1)), key=lambda i: (-float(scores[u, i]), i))[:4]
+        assert value == sum(int(kind[u, i]) == 2 for i in order) / int((kind[u] == 2).sum())
+    with pytest.raises(ConfigError, match=r'k: got 3, accepted are \[2, 4\]'):
+        evaluator.user_recall(model, 3)
+
+
 def test_short_lists_neither_hit_nor_count_as_covered():
     # user 1 knows all items but one; user 0 holds out the largest id, the one that a padding of -1 would alias
     data = make_data([(0, 0), (1, 0), (1, 1), (1, 2)], [], [(0, 4), (1, 3)], 2, 5)

@@ -69,7 +69,7 @@ def test_learns_and_reports_the_best_epoch(data, tmp_path):
     best = max(result.history, key=lambda record: record['val']['recall@10'])
     assert result.epoch == best['epoch'] and result.validation['recall@10'] == best['val']['recall@10']
     assert evaluate(model, data, 'test', (5, 10)) == result.test
-    assert len(result.history) <= result.epoch + 6
+    assert len(result.history) <= result.epoch + 6 and result.stopped == 'patience'
     written = json.loads((tmp_path / 'metrics.json').read_text())
     assert written['test'] == result.test and written['selection'] == 'chosen on validation'
     lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
@@ -83,6 +83,18 @@ def test_without_output_nothing_is_written_and_the_best_state_is_restored(data, 
     result = Trainer(epochs=6, lr=0.2, **QUIET).fit(model, data)
     assert evaluate(model, data, 'val')['recall@20'] == result.validation['recall@20']
     assert not list(tmp_path.iterdir())
+
+
+def test_time_runs_out_after_an_evaluated_epoch(data, tmp_path):
+    options = dict(lr=0.02, eval_every=4, patience=0, **QUIET)
+    result = Trainer(epochs=3, max_seconds=1e-9, output=tmp_path, **options).fit(build('factors', data), data)
+    assert (result.stopped, len(result.history), result.epoch) == ('time', 1, 0)
+    assert result.validation == result.history[0]['val']
+    assert json.loads((tmp_path / 'metrics.json').read_text())['stopped'] == 'time'
+    again = Trainer(epochs=3, max_seconds=1e-9, output=tmp_path, **options).fit(build('factors', data), data, resume=True)
+    assert again.stopped == 'time' and again.test == result.test and len(again.history) == 1
+    resumed = Trainer(epochs=3, max_seconds=600, output=tmp_path, **options).fit(build('factors', data), data, resume=True)
+    assert (resumed.stopped, len(resumed.history)) == ('epochs', 3)
 
 
 def comparable(history):
@@ -207,7 +219,7 @@ def test_published_protocol_chooses_on_test_and_says_so(data, tmp_path):
 def test_models_without_training_are_evaluated_once(data, tmp_path):
     model = Popularity(data)
     result = Trainer(output=tmp_path, **QUIET).fit(model, data)
-    assert result.epoch == -1 and result.history == [] and result.test == evaluate(model, data)
+    assert result.epoch == -1 and result.history == [] and result.stopped is None and result.test == evaluate(model, data)
     assert load_checkpoint(tmp_path / 'checkpoints' / 'best.pt')['model_name'] == 'Popularity'
 
 
@@ -261,7 +273,8 @@ def test_bf16_trains(data):
 
 @pytest.mark.parametrize('arguments', [dict(epochs=0), dict(lr=0.0), dict(precision='int8'), dict(protocol='mine'),
                                        dict(monitor='recall@7'), dict(monitor='loss'), dict(sampler='all'),
-                                       dict(device='tpu9'), dict(patience=-1), dict(batch_size=0)])
+                                       dict(device='tpu9'), dict(patience=-1), dict(batch_size=0),
+                                       dict(max_seconds=0.0)])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}.*: got'):
         Trainer(**arguments)

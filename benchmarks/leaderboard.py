@@ -1,0 +1,494 @@
+r"""Every registered model under one protocol, budget and tuning rule.
+
+.. code-block:: console
+
+    python benchmarks/leaderboard.py --root DIR --dataset tiktok                    # about five hours on two cores
+    nohup python benchmarks/leaderboard.py --root DIR --dataset tiktok &            # in the background
+    python benchmarks/leaderboard.py --root DIR --dataset tiktok --models GenRec LightGCN --jobs 1
+
+Per model, Optuna tries ``--trials`` settings, the shipped default first, from its search space (:mod:`genrec_pyg.tuning`).
+A trial trains at most ``--trial-seconds``, with the same patience for all; its value is Recall@20 at its best validation
+epoch. The setting of the largest value is trained anew with every seed, at most ``--final-seconds`` each, and only these runs
+look at the test split. A model with nothing to tune has one trial, a model that is not trained one seed.
+
+Every run has a process of its own, ``--jobs`` of them at a time. What is finished lies in ``--state``: a journal of Optuna and
+one file per final run. Started again, the script goes on from there; the report is written whenever a model is done.
+
+The significance of a difference to :data:`BASE` is that of the paired t-test over test users, of Recall@20 averaged over the
+seeds, corrected for the number of models by Holm's method. It speaks of other users, not of other seeds: the spread does.
+"""
+from __future__ import annotations
+
+import argparse
+import asyncio
+import csv
+import fcntl
+import importlib.util
+import json
+import logging
+import signal
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+from _measure import machine, machine_line, markdown_table, thread_environment, write_report
+from _trial import K
+from _worker import WorkerError
+from scipy import stats
+
+from genrec_pyg.config import parse_train_arguments
+from genrec_pyg.evaluation import Evaluator
+from genrec_pyg.exceptions import ConfigError, GenRecError
+from genrec_pyg.graph import training_graph
+from genrec_pyg.nn.models import MODELS, get_model
+from genrec_pyg.run import make_data, run_command
+from genrec_pyg.training.checkpoint import write_json
+from genrec_pyg.tuning import Settings, Tuner, require_optuna, search_space, setting_flags
+
+HERE = Path(__file__).resolve().parent
+#: The model with which all others are compared.
+BASE = 'GenRec'
+METRIC = f'recall@{K}'
+#: Sized so that 16 trained models take about five hours on two cores: 16 * (6 * 240 + 3 * 360) s / 2 is 5.6 hours at most, and
+#: simple models end earlier, by patience. On tiktok with one thread an epoch and its validation take 0.3 s (MFBPR), 0.6 s
+#: (LightGCN), 5 to 7 s (HCCF, NGCF, GenRec), 9 s (NCL) and 11 s (SGL), on lfm2k 0.1 to 2.5 s: the slowest has 20 epochs in a
+#: trial. Fewer and longer trials, since one of ten epochs says more about the learning rate than about the rest.
+TRIALS, TRIAL_SECONDS, FINAL_SECONDS = 6, 240.0, 360.0
+#: More than any run reaches within its seconds.
+EPOCHS = 100_000
+#: What two sessions on one state must share, for their figures stand in one table.
+PROTOCOL = ('dataset', 'modalities', 'trial_seconds', 'final_seconds', 'patience', 'sampler_seed', 'threads', 'device')
+#: What the report says of a trial, besides its setting and its value.
+TRIAL_FIGURES = ('stopped', 'epoch', 'epochs', 'train_seconds', 'memory')
+#: Seconds that a run may take beyond its own: data, model, one long epoch, test. A run that takes longer hangs.
+GRACE = 1800.0
+
+logger = logging.getLogger('leaderboard')
+
+
+class Comparison(NamedTuple):
+    r"""Paired comparison of two models over the same users.
+
+    Args:
+        difference: Mean difference.
+        low: Lower end of its 95% confidence interval.
+        high: Upper end.
+        p: Two-sided p-value.
+    """
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def compare(mine: np.ndarray, base: np.ndarray) -> Comparison:
+    r"""Paired t-test of ``mine - base``, a value per user in each."""
+    difference = mine - base
+    mean = float(difference.mean())
+    if np.ptp(difference) == 0:  # nothing varies, so there is no scale to measure the mean by
+        return Comparison(mean, mean, mean, 1.0 if mean == 0 else 0.0)
+    test = stats.ttest_rel(mine, base)
+    interval = test.confidence_interval(0.95)
+    return Comparison(mean, float(interval.low), float(interval.high), float(test.pvalue))
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    r"""P-values corrected for their number by Holm's step-down method (Holm, "A Simple Sequentially Rejective Multiple Test
+    Procedure", Scandinavian Journal of Statistics, 1979)."""
+    corrected, largest = {}, 0.0
+    for rank, name in enumerate(sorted(p, key=p.__getitem__)):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[name]))
+        corrected[name] = largest
+    return corrected
+
+
+def published(dataset: str) -> dict[str, dict[str, str]]:
+    r"""Model to its row of ``published_recall.csv``: ``value`` of Recall@20 on ``dataset`` and its ``source``."""
+    with (HERE / 'published_recall.csv').open(newline='') as file:
+        return {row['model']: row for row in csv.DictReader(file) if row['dataset'] == dataset}
+
+
+class Board:
+    r"""The runs behind one table, those that are done and those to come.
+
+    Args:
+        args: Flags of :func:`parse`.
+    """
+
+    def __init__(self, args: argparse.Namespace):
+        self.args = args
+        self.plans = {model: search_space(model, args.dataset) for model in args.models}
+        self.tuners: dict[str, Tuner] = {}
+        self.finals: dict[str, dict[int, dict[str, Any]]] = {}
+        self.failures: dict[str, str] = {}
+        self.machine = machine(args.threads)
+        self._slots = asyncio.Semaphore(args.jobs)
+        data = make_data(parse_train_arguments(self.data_flags()).config)
+        for split in ('val', 'test'):  # now, not in the first of many runs that would all miss them
+            Evaluator(data, split)
+        self._check_protocol(training_graph(data).fingerprint())
+        for model, (space, default) in self.plans.items():
+            self.tuners[model] = Tuner(args.state / 'studies.log', model, space, default, args.trials, args.sampler_seed)
+            self.finals[model] = {}
+
+    def _check_protocol(self, graph: str) -> None:
+        r"""Notes what this state is for, or refuses to go on with anything else."""
+        protocol = {name: getattr(self.args, name) for name in PROTOCOL}
+        path = self.args.state / 'protocol.json'
+        if not path.exists():
+            write_json(path, {**protocol, 'graph': graph})
+        before = json.loads(path.read_text())
+        for name, value in protocol.items():
+            if before.get(name) != value:
+                raise ConfigError(f'--{name.replace("_", "-")}: got {value!r}, but {self.args.state} was begun with '
+                                  f'{before.get(name)!r}; accepted is that, or another --state')
+        if before.get('graph') != graph:
+            raise ConfigError(f'--state: {self.args.state} was begun on other data than {self.args.dataset} has now; accepted '
+                              'is another folder')
+
+    @property
+    def most_seconds(self) -> float:
+        r"""Seconds of training that are still to come, at most, over all jobs."""
+        return sum((tuner.trials - len(tuner.finished)) * self.args.trial_seconds + len(self.seeds(model)) *
+                   self.args.final_seconds for model, tuner in self.tuners.items() if get_model(model).trainable)
+
+    def seeds(self, model: str) -> list[int]:
+        r"""Seeds of the final runs; a model that is not trained gives the same with all."""
+        return self.args.seeds if get_model(model).trainable else self.args.seeds[:1]
+
+    def data_flags(self) -> list[str]:
+        r"""Flags of ``python -m genrec_pyg.train`` that name the data."""
+        args = self.args
+        modalities = [] if args.modalities is None else ['--modalities', *args.modalities]
+        return ['--dataset', args.dataset, *([] if args.root is None else ['--root', args.root]), *modalities]
+
+    def flags(self, model: str, settings: Settings, seconds: float, seed: int) -> list[str]:
+        r"""Flags of one run: the model's own defaults but for ``settings`` and what is the same for all."""
+        return ['--model', model, *self.data_flags(), '--device', self.args.device, '--seed', str(seed),
+                '--epochs', str(EPOCHS), '--trainer.patience', str(self.args.patience), '--trainer.eval_every', '1',
+                '--trainer.max_seconds', str(seconds), '--trainer.monitor', METRIC, *setting_flags(settings)]
+
+    async def run(self) -> None:
+        r"""Does all that is missing; models in the order of ``--models``, as many at a time as there are jobs."""
+        waiting = iter(self.args.models)
+
+        async def work() -> None:
+            for model in waiting:  # shared: each takes the next
+                await self.run_model(model)
+
+        await asyncio.gather(*(work() for _ in range(self.args.jobs)))
+
+    async def run_model(self, model: str) -> None:
+        r"""Trials of one model one after the other, since each learns from those before, then its final runs."""
+        tuner = self.tuners[model]
+        seed = self.args.seeds[0]
+        while (trial := tuner.ask()) is not None:
+            number = len(tuner.finished) + 1
+            try:
+                record = await self.measure('tune', self.flags(model, trial.params, self.args.trial_seconds, seed),
+                                            self.args.trial_seconds)
+            except WorkerError as error:
+                logger.warning('%s, trial %d of %d failed: %s', model, number, tuner.trials, error)
+                tuner.fail(trial, str(error))
+                continue
+            value = record['validation'][METRIC]
+            logger.info('%s, trial %d of %d: %.4f, %s %s', model, number, tuner.trials, value, trial.params, _ended(record))
+            tuner.tell(trial, value, record)
+        if tuner.best is None:
+            self.failures[model] = f"no trial succeeded: {_last_line(tuner.finished[-1].user_attrs['error'])}"
+        else:
+            settings = dict(tuner.best.params)
+            outcomes = await asyncio.gather(*(self.final(model, settings, seed) for seed in self.seeds(model)))
+            if all(outcomes):
+                self.finals[model] = dict(zip(self.seeds(model), outcomes))
+        self.report()
+
+    async def final(self, model: str, settings: Settings, seed: int) -> Optional[dict[str, Any]]:
+        r"""The final run of a seed, from the state if it is there; :obj:`None` if it fails."""
+        path = self.args.state / 'final' / f'{model}-seed{seed}.json'
+        if path.exists() and (found := json.loads(path.read_text()))['settings'] == settings:
+            return found
+        try:
+            record = await self.measure('final', self.flags(model, settings, self.args.final_seconds, seed),
+                                        self.args.final_seconds)
+        except WorkerError as error:  # not kept: the next session tries again
+            logger.warning('%s, seed %d failed: %s', model, seed, error)
+            self.failures[model] = f'seed {seed}: {_last_line(str(error))}'
+            return None
+        logger.info('%s, seed %d: test %s %.4f %s', model, seed, METRIC, record['test'][METRIC], _ended(record))
+        record['settings'] = settings
+        write_json(path, record)
+        return record
+
+    async def measure(self, kind: str, flags: Sequence[str], seconds: float) -> dict[str, Any]:
+        r"""Runs ``_trial.py`` as soon as one of the jobs is free.
+
+        Raises:
+            WorkerError: If it fails; the message carries the end of its output.
+            GenRecError: If somebody else ended it, which says nothing about the setting.
+        """
+        async with self._slots:
+            with tempfile.TemporaryFile(mode='w+', errors='replace') as output:
+                # A session of its own: an interruption from the keyboard is for this process, which then ends the others.
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, str(HERE / '_trial.py'), kind, *flags, stdout=asyncio.subprocess.PIPE, stderr=output,
+                    env=thread_environment(self.args.threads), start_new_session=True)
+                try:
+                    answer, _ = await asyncio.wait_for(process.communicate(), seconds + GRACE)
+                except asyncio.TimeoutError:
+                    raise WorkerError(f'took longer than {seconds + GRACE:.0f} s') from None
+                finally:
+                    if process.returncode is None:
+                        process.kill()
+                        await process.wait()
+                if process.returncode in (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
+                    raise GenRecError(f'a run was ended by signal {-process.returncode}; start again to go on')
+                if process.returncode != 0:
+                    output.seek(0)
+                    raise WorkerError(f'ended with code {process.returncode}:\n{output.read()[-4000:].rstrip()}')
+        return json.loads(answer.decode().splitlines()[-1])
+
+    def report(self) -> None:
+        r"""Writes table, JSON and figure of what is done."""
+        args = self.args
+        rows = {model: self.row(model, self.finals[model]) for model in args.models if self.finals[model]}
+        self._compare(rows)
+        stem = args.output / f'leaderboard-{args.name or args.dataset}'
+        protocol = {name: getattr(args, name) for name in (*PROTOCOL, 'trials', 'seeds', 'jobs')}
+        document = {'machine': self.machine, 'protocol': protocol, 'base': BASE, 'failures': self.failures, 'models': rows}
+        args.output.mkdir(parents=True, exist_ok=True)
+        figure = draw(rows, stem.with_name(stem.name + '.svg'))
+        write_report(stem, document, text(document, args.name or args.dataset, stem.name if figure else None))
+
+    def row(self, model: str, finals: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+        r"""Figures of a model whose runs are all done."""
+        tuner = self.tuners[model]
+        runs = list(finals.values())
+        test = {name: _spread([run['test'][name] for run in runs]) for name in (METRIC, f'ndcg@{K}', f'precision@{K}')}
+        figure = published(self.args.dataset).get(model)
+        return {
+            'trained': get_model(model).trainable, 'test': test,
+            'validation': _spread([run['validation'][METRIC] for run in runs]),
+            'epoch_seconds': statistics.median(run['epoch_seconds'] for run in runs),
+            'best_seconds': statistics.mean(run['best_seconds'] for run in runs),
+            'memory_gb': max(run['memory'] for run in runs) / 1e9,
+            'gpu_memory_gb': max(run['gpu_memory'] for run in runs) / 1e9,
+            'published': None if figure is None else {'value': float(figure['value']), 'source': figure['source']},
+            'chosen': {'settings': tuner.best.params, 'validation': tuner.best.value,
+                       'default_validation': tuner.finished[0].value},
+            'trials': [{'settings': trial.params, 'validation': trial.value, 'error': trial.user_attrs.get('error'),
+                        **{key: trial.user_attrs.get('record', {}).get(key) for key in TRIAL_FIGURES}}
+                       for trial in tuner.finished],
+            'runs': {seed: {key: value for key, value in run.items() if key not in ('users', 'recall')}
+                     for seed, run in finals.items()}}
+
+    def _compare(self, rows: dict[str, dict[str, Any]]) -> None:
+        r"""Adds the comparison with :data:`BASE` to every other row."""
+        if BASE not in rows:
+            return
+        users = {model: next(iter(self.finals[model].values()))['users'] for model in rows}
+        recall = {model: np.mean([run['recall'] for run in self.finals[model].values()], axis=0) for model in rows}
+        found = {model: compare(recall[model], recall[BASE]) for model in rows if model != BASE}
+        corrected = holm({model: comparison.p for model, comparison in found.items()})
+        for model, comparison in found.items():
+            if users[model] != users[BASE]:
+                raise GenRecError(f'{model} was measured on other users than {BASE}; accepted is a new --state')
+            rows[model]['comparison'] = {**comparison._asdict(), 'p_corrected': corrected[model]}
+
+
+def text(document: Mapping[str, Any], name: str, figure: Optional[str]) -> str:
+    r"""The report in Markdown, best model first."""
+    protocol, rows = document['protocol'], document['models']
+    order = sorted(rows, key=lambda model: -rows[model]['test'][METRIC]['mean'])
+    with_gpu = any(row['gpu_memory_gb'] > 0 for row in rows.values())
+    header = ['model', 'trials (cut)', 'seeds (cut)', f'validation Recall@{K}', f'test Recall@{K}', f'test NDCG@{K}',
+              f'difference to {BASE} [95%]', 'p', 'epoch [s]', 'to best [s]', 'peak memory [GB]',
+              *(['GPU memory [GB]'] if with_gpu else []), f'published Recall@{K}']
+    table = []
+    for model in order:
+        row = rows[model]
+        comparison = row.get('comparison')
+        table.append([
+            model, _count(row['trials']), _count(list(row['runs'].values())),
+            _mean(row['validation']), _mean(row['test'][METRIC]), _mean(row['test'][f'ndcg@{K}']),
+            *(['', ''] if comparison is None else [f"{comparison['difference']:+.4f} [{comparison['low']:+.4f}, "
+                                                   f"{comparison['high']:+.4f}]", _p(comparison['p_corrected'])]),
+            f"{row['epoch_seconds']:.2f}" if row['trained'] else '', f"{row['best_seconds']:.1f}", f"{row['memory_gb']:.2f}",
+            *([f"{row['gpu_memory_gb']:.2f}"] if with_gpu else []),
+            '' if row['published'] is None else f"{row['published']['value']:.4f}"])
+    sources = sorted({row['published']['source'] for row in rows.values() if row['published'] is not None})
+    settings = [[model, '; '.join(f'{key} {_number(value)}' for key, value in rows[model]['chosen']['settings'].items())
+                 or 'nothing to tune', _figure(rows[model]['chosen']['default_validation']),
+                 _figure(rows[model]['chosen']['validation'])] for model in order]
+    parts = [
+        f'# Leaderboard on {name}',
+        f"One budget for all: {protocol['trials']} trials, the shipped default first, then Optuna's tree-structured Parzen "
+        f"estimator (seed {protocol['sampler_seed']}), each at most {protocol['trial_seconds']:g} s of training with patience "
+        f"{protocol['patience']}; the setting of the best validation Recall@{K} again with {len(protocol['seeds'])} seeds, at "
+        f"most {protocol['final_seconds']:g} s each. Nothing was chosen on test. A run that used up its seconds is *cut* and "
+        'counts with its best validation epoch. Mean ± standard deviation over the seeds; models that are not trained have '
+        'one. Training and validation items are masked at test.',
+        f'Differences are paired over test users, recall averaged over the seeds (t-test); *p* is corrected for the number of '
+        'models by Holm\'s method. *Epoch* is the median of the training part alone, *to best* runs from loaded data to the '
+        f"end of the chosen epoch, validation included. {protocol['jobs']} runs at a time.",
+        markdown_table(header, table)]
+    if sources:
+        parts.append(f"Published figures ({'; '.join(sources)}) were chosen on test, under other budgets and partly with "
+                     'other modalities: compare the rows of this table with each other first.')
+    parts += [f'{model} is missing: {failure}.' for model, failure in document['failures'].items()]
+    if figure:
+        parts.append(f'![test Recall@{K} against training time]({figure}.svg)')
+    parts += ['## Chosen settings',
+              markdown_table(['model', 'setting', 'default: validation', 'chosen: validation'], settings),
+              f"{machine_line(document['machine'])}\n"]
+    return '\n\n'.join(parts)
+
+
+def draw(rows: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
+    r"""Test recall against seconds to the chosen epoch; returns whether there is a figure, for which matplotlib is needed."""
+    if not rows or importlib.util.find_spec('matplotlib') is None:
+        return False
+    import matplotlib
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    figure, axes = pyplot.subplots(figsize=(8, 5))
+    for trained, marker in ((True, 'o'), (False, 's')):
+        chosen = {model: row for model, row in rows.items() if row['trained'] is trained}
+        points = [(max(row['best_seconds'], 1e-2), row['test'][METRIC]['mean'], row['test'][METRIC]['deviation'])
+                  for row in chosen.values()]
+        if points:
+            seconds, mean, deviation = zip(*points)
+            axes.errorbar(seconds, mean, yerr=[value or 0.0 for value in deviation], fmt=marker, capsize=3,
+                          label='trained, mean and deviation over seeds' if trained else 'not trained')
+        for model, (x, y, _) in zip(chosen, points):
+            axes.annotate(model, (x, y), xytext=(5, 4), textcoords='offset points', fontsize=8,
+                          fontweight='bold' if model == BASE else 'normal')
+    axes.set_xscale('log')
+    axes.set_xlabel('seconds from loaded data to the chosen epoch')
+    axes.set_ylabel(f'test Recall@{K}')
+    axes.grid(True, which='both', alpha=0.3)
+    axes.margins(x=0.12)
+    axes.legend(loc='best')
+    figure.tight_layout()
+    figure.savefig(path, metadata={'Date': None})
+    pyplot.close(figure)
+    return True
+
+
+def _spread(values: Sequence[float]) -> dict[str, Optional[float]]:
+    return {'mean': statistics.mean(values), 'deviation': statistics.stdev(values) if len(values) > 1 else None}
+
+
+def _mean(spread: Mapping[str, Optional[float]]) -> str:
+    deviation = '' if spread['deviation'] is None else f" ± {spread['deviation']:.4f}"
+    return f"{spread['mean']:.4f}{deviation}"
+
+
+def _count(runs: Sequence[Mapping[str, Any]]) -> str:
+    return f"{len(runs)} ({sum(run['stopped'] == 'time' for run in runs)})"
+
+
+def _p(value: float) -> str:
+    return '<0.001' if value < 0.001 else f'{value:.3f}'
+
+
+def _figure(value: Optional[float]) -> str:
+    return 'failed' if value is None else f'{value:.4f}'
+
+
+def _number(value: Any) -> str:
+    return f'{value:.3g}' if isinstance(value, float) else str(value)
+
+
+def _ended(record: Mapping[str, Any]) -> str:
+    if record['stopped'] is None:
+        return f"({record['setup']:.1f} s)"
+    return f"({record['train_seconds']:.0f} s, {record['epochs']} epochs, {'cut' if record['stopped'] == 'time' else 'ended'})"
+
+
+def _last_line(message: str) -> str:
+    return message.rstrip().splitlines()[-1]
+
+
+@contextmanager
+def only_session(folder: Path) -> Iterator[None]:
+    r"""Refuses a second session on the same state, which would take the runs of the first for abandoned ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / 'lock').open('w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(f'--state: {folder} is in use by another session; accepted is another folder') from error
+        yield
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    r"""Flags of the command line.
+
+    Raises:
+        ConfigError: On a value that is not accepted.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)
+    parser.add_argument('--root', help='folder of the data sets (default: $GENREC_DATA, else data)')
+    parser.add_argument('--dataset', default='tiktok')
+    parser.add_argument('--modalities', nargs='+', help='NAME or NAME=FILE; all by default')
+    parser.add_argument('--models', nargs='+', default=list(MODELS), metavar='MODEL', help='all by default')
+    parser.add_argument('--trials', type=int, default=TRIALS, help='settings tried per model, the default included')
+    parser.add_argument('--trial-seconds', type=float, default=TRIAL_SECONDS, help='largest training time of a trial')
+    parser.add_argument('--final-seconds', type=float, default=FINAL_SECONDS, help='largest training time of a final run')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='of the final runs; trials use the first')
+    parser.add_argument('--sampler-seed', type=int, default=0, help="seed of Optuna's sampler")
+    parser.add_argument('--patience', type=int, default=20, help='validations without a better one before a run ends')
+    parser.add_argument('--jobs', type=int, default=2, help='runs at a time; 1 where times on a GPU matter')
+    parser.add_argument('--threads', type=int, default=1, help='threads of a run')
+    parser.add_argument('--device', default='auto')
+    parser.add_argument('--state', type=Path, help='folder of what is done (default: runs/leaderboard-NAME)')
+    parser.add_argument('--output', type=Path, default=HERE / 'results', help='folder of the report')
+    parser.add_argument('--name', help='name of the report, the data set by default')
+    parser.add_argument('--debug', action='store_true', help='show tracebacks')
+    args = parser.parse_args(argv)
+    for model in args.models:
+        get_model(model)
+    for name in ('models', 'seeds'):
+        if len(set(getattr(args, name))) < len(getattr(args, name)):
+            raise ConfigError(f'--{name}: got {getattr(args, name)}, accepted are different ones')
+    for name in ('trials', 'jobs', 'threads', 'trial_seconds', 'final_seconds', 'patience'):
+        if not getattr(args, name) > 0:
+            raise ConfigError(f"--{name.replace('_', '-')}: got {getattr(args, name)}, accepted are positive numbers")
+    args.state = args.state or Path('runs') / f'leaderboard-{args.name or args.dataset}'
+    return args
+
+
+def leaderboard(argv: Sequence[str]) -> None:
+    r"""Brings the table to its end.
+
+    Raises:
+        ConfigError: On bad flags, a missing package or a state of another protocol.
+        GenRecError: If a model is missing in the table at the end.
+    """
+    args = parse(argv)
+    require_optuna().logging.set_verbosity(logging.WARNING)
+    if importlib.util.find_spec('matplotlib') is None:
+        logger.warning('matplotlib is not installed: the report will have no figure (pip install genrec_pyg[benchmarks])')
+    with only_session(args.state):
+        board = Board(args)
+        logger.info('at most %.1f hours of training to come', board.most_seconds / args.jobs / 3600)
+        asyncio.run(board.run())
+        if board.failures:
+            raise GenRecError('; '.join(f'{model} is missing: {failure}' for model, failure in board.failures.items()))
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    r"""Entry point; returns the exit code."""
+    logger.setLevel(logging.INFO)
+    return run_command(leaderboard, argv)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
