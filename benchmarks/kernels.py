@@ -267,8 +267,8 @@ def render(document: Mapping[str, object]) -> str:
                  *(f"{passes[part][name]['times_ours']:.2f}" for part in passes)] for name in passes['forward']]
         header = ['candidate', *(f'{part} [ms]' for part in passes), *(f'{part}, times ours' for part in passes)]
         sections.append(f'## {label[0].upper()}{label[1:]}\n\n{markdown_table(header, rows)}')
-    ranked = min(document['num_users'], RANKED_USERS)
-    for title, key in (('Negatives of one epoch', 'negatives'), (f'Best 20 unseen items of {ranked} users, d = 64', 'ranking')):
+    ranking = f"Best 20 unseen items of {min(document['num_users'], RANKED_USERS)} users, d = 64"
+    for title, key in (('Negatives of one epoch', 'negatives'), (ranking, 'ranking')):
         rows = [[name, f"{values['median'] * 1e3:.1f}", f"{values['times_ours']:.1f}"]
                 for name, values in document[key].items()]
         sections.append(f"## {title}\n\n{markdown_table(['candidate', 'ms', 'times ours'], rows)}")
