@@ -58,8 +58,30 @@ class AddFeatureNoise(BaseTransform):
         return f'{self.__class__.__name__}(sigma={self.sigma}, modalities={self.modalities}, seed={self.seed})'
 
 
+class _PerturbShare(BaseTransform):
+    r"""Perturbs a share of every modality, one after another with one generator."""
+
+    def __init__(self, share: float, modalities: Optional[Iterable[str]] = None, seed: int = 0):
+        self.share = _check_share(share)
+        self.modalities = None if modalities is None else list(modalities)
+        self.seed = seed
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        check_graph(data, finite=False)
+        generator = torch.Generator().manual_seed(self.seed)
+        for name in select_modalities(data, self.modalities):
+            self._perturb(data, name, generator)
+        return data
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}(share={self.share}, modalities={self.modalities}, seed={self.seed})'
+
+    def _perturb(self, data: HeteroData, name: str, generator: torch.Generator) -> None:
+        raise NotImplementedError
+
+
 @functional_transform('shuffle_features')
-class ShuffleFeatures(BaseTransform):
+class ShuffleFeatures(_PerturbShare):
     r"""Gives a share of the nodes of a modality the features of others among them: right distribution, wrong item.
 
     The chosen nodes hand their features on in one cycle of random order, so that none keeps its own.
@@ -74,28 +96,16 @@ class ShuffleFeatures(BaseTransform):
         DataError: If the graph is not canonical.
     """
 
-    def __init__(self, share: float, modalities: Optional[Iterable[str]] = None, seed: int = 0):
-        self.share = _check_share(share)
-        self.modalities = None if modalities is None else list(modalities)
-        self.seed = seed
-
-    def forward(self, data: HeteroData) -> HeteroData:
-        check_graph(data, finite=False)
-        generator = torch.Generator().manual_seed(self.seed)
-        for name in select_modalities(data, self.modalities):
-            x = data[name].x
-            chosen = _choose(x.size(0), self.share, generator).to(x.device)
-            shuffled = x.clone()
-            shuffled[chosen] = x[chosen.roll(1)]
-            data[name].x = shuffled
-        return data
-
-    def __repr__(self) -> str:
-        return f'{self.__class__.__name__}(share={self.share}, modalities={self.modalities}, seed={self.seed})'
+    def _perturb(self, data: HeteroData, name: str, generator: torch.Generator) -> None:
+        x = data[name].x
+        chosen = _choose(x.size(0), self.share, generator).to(x.device)
+        shuffled = x.clone()
+        shuffled[chosen] = x[chosen.roll(1)]
+        data[name].x = shuffled
 
 
 @functional_transform('drop_modality')
-class DropModality(BaseTransform):
+class DropModality(_PerturbShare):
     r"""Takes a modality away from a share of the items that have it: their links to its nodes go, the nodes stay.
 
     Args:
@@ -108,23 +118,11 @@ class DropModality(BaseTransform):
         DataError: If the graph is not canonical.
     """
 
-    def __init__(self, share: float, modalities: Optional[Iterable[str]] = None, seed: int = 0):
-        self.share = _check_share(share)
-        self.modalities = None if modalities is None else list(modalities)
-        self.seed = seed
-
-    def forward(self, data: HeteroData) -> HeteroData:
-        check_graph(data, finite=False)
-        generator = torch.Generator().manual_seed(self.seed)
-        for name in select_modalities(data, self.modalities):
-            edge_index = data[ITEM, HAS, name].edge_index
-            item = edge_index[0].unique()
-            dropped = item[_choose(item.numel(), self.share, generator).to(item.device)]
-            data[ITEM, HAS, name].edge_index = edge_index[:, ~torch.isin(edge_index[0], dropped)]
-        return data
-
-    def __repr__(self) -> str:
-        return f'{self.__class__.__name__}(share={self.share}, modalities={self.modalities}, seed={self.seed})'
+    def _perturb(self, data: HeteroData, name: str, generator: torch.Generator) -> None:
+        edge_index = data[ITEM, HAS, name].edge_index
+        item = edge_index[0].unique()
+        dropped = item[_choose(item.numel(), self.share, generator).to(item.device)]
+        data[ITEM, HAS, name].edge_index = edge_index[:, ~torch.isin(edge_index[0], dropped)]
 
 
 @functional_transform('add_noise_interactions')

@@ -4,7 +4,7 @@ import copy
 import pytest
 import torch
 from torch_geometric.data import HeteroData
-from toy_graphs import BATCH, toy_data
+from toy_graphs import BATCH, toy_data, train_steps
 
 from genrec_pyg.config import parse_train_arguments
 from genrec_pyg.evaluation import evaluate
@@ -39,17 +39,6 @@ def make(name, data=None, **arguments):
     torch.manual_seed(0)
     settings = {'hidden_channels': 8, **SMALL.get(name, {}), **arguments}
     return get_model(name)(toy_data() if data is None else data, **settings)
-
-
-def train_steps(model, steps=3):
-    optimizer = torch.optim.Adam(model.trained_parameters(), lr=1e-2)
-    model.train()
-    for epoch in range(steps):
-        model.start_epoch(epoch)
-        optimizer.zero_grad()
-        sum(model.loss(BATCH).values()).backward()
-        optimizer.step()
-    return model.eval()
 
 
 @pytest.mark.parametrize('num_modalities', [0, 1, 2, 3])

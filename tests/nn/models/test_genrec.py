@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from torch_geometric.data import HeteroData
+from toy_graphs import toy_data, train_steps
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.loader import Triples
@@ -13,41 +13,14 @@ from genrec_pyg.nn.models.genrec import unit_scores
 SMALL = dict(hidden_channels=8, denoiser_layers=1, denoiser_rank=6, clusters=2, gen_topk=3, rebuild_k=2)
 
 
-def make_data(num_modalities=2, seed=0, held_out=None):
-    generator = torch.Generator().manual_seed(seed)
-    data = HeteroData()
-    data['user'].num_nodes, data['item'].num_nodes = 8, 7
-    train = torch.tensor([[0, 0, 1, 1, 2, 3, 4, 4, 5, 6], [0, 1, 1, 2, 3, 4, 0, 2, 5, 5]])  # user 7, item 6 isolated
-    held_out = torch.tensor([[0, 1, 2], [2, 3, 4]]) if held_out is None else held_out
-    store = data['user', 'interacts', 'item']
-    store.edge_index = torch.cat([train, held_out], dim=1)
-    store.train_mask = torch.arange(13) < 10
-    store.val_mask = torch.arange(13) == 10
-    store.test_mask = torch.arange(13) > 10
-    for name in ('image', 'text', 'audio')[:num_modalities]:
-        data[name].x = torch.randn(7, 5, generator=generator)
-        data['item', 'has', name].edge_index = torch.arange(7).expand(2, 7).contiguous()
-    return data
-
-
+#: Triples of which no node is the positive twice.
 BATCH = Triples(torch.tensor([0, 1, 4, 6]), torch.tensor([0, 2, 2, 5]), torch.tensor([3, 4, 5, 6]))
-
-
-def train_steps(model, steps=3):
-    optimizer = torch.optim.Adam(model.trained_parameters(), lr=1e-2)
-    model.train()
-    for epoch in range(steps):
-        model.start_epoch(epoch)
-        optimizer.zero_grad()
-        sum(model.loss(BATCH).values()).backward()
-        optimizer.step()
-    return model.eval()
 
 
 @pytest.mark.parametrize('denoiser', ['linear', 'transformer', 'tied'])
 @pytest.mark.parametrize('num_modalities', [0, 1, 2, 3])
 def test_trains_with_every_denoiser_and_number_of_modalities(denoiser, num_modalities):
-    model = train_steps(GenRec(make_data(num_modalities), denoiser=denoiser, **SMALL))
+    model = train_steps(GenRec(toy_data(num_modalities), denoiser=denoiser, **SMALL))
     score = model.score(torch.arange(8))
     assert score.shape == (8, 7) and bool(torch.isfinite(score).all())
     assert torch.equal(score, model.score(torch.arange(8)))
@@ -63,7 +36,7 @@ def test_trains_with_every_denoiser_and_number_of_modalities(denoiser, num_modal
     dict(objective='focal', denoiser='tied', variational_weight=0.1), dict(svt=0.2), dict(variant='released'),
     dict(variant='released', debias=True), dict(clusters={'image': 2, 'text': 3})])
 def test_every_switch_trains(arguments):
-    model = train_steps(GenRec(make_data(), **{**SMALL, **arguments}))
+    model = train_steps(GenRec(toy_data(), **{**SMALL, **arguments}))
     assert bool(torch.isfinite(model.score(torch.arange(8))).all())
 
 
@@ -71,28 +44,28 @@ def test_every_switch_trains(arguments):
     dict(denoiser='linear'), dict(denoiser='perceptron', start='diffused'), dict(denoiser='tied', variational_weight=0.1),
     dict(denoiser='transformer', objective='squared', start='clean')])
 def test_gaussian_noise_takes_the_place_of_the_flips(arguments):
-    model = train_steps(GenRec(make_data(), process='gaussian', **{**SMALL, **arguments}))
+    model = train_steps(GenRec(toy_data(), process='gaussian', **{**SMALL, **arguments}))
     assert not model.generator.process.binary
     assert bool(torch.isfinite(model.score(torch.arange(8))).all())
 
 
 def test_the_released_variant_has_flips_only():
     with pytest.raises(ConfigError, match="process: got 'gaussian', accepted are 'flip'"):
-        GenRec(make_data(), process='gaussian', variant='released', **SMALL)
+        GenRec(toy_data(), process='gaussian', variant='released', **SMALL)
 
 
 def test_loss_terms():
-    model = GenRec(make_data(), **SMALL)
+    model = GenRec(toy_data(), **SMALL)
     assert set(model.loss(BATCH)) == {'bpr', 'l2', 'contrast_views', 'contrast_pairs'}
-    assert set(GenRec(make_data(), contrast=False, **SMALL).loss(BATCH)) == {'bpr', 'l2'}
-    assert set(GenRec(make_data(), modalities=[], **SMALL).loss(BATCH)) == {'bpr', 'l2'}
+    assert set(GenRec(toy_data(), contrast=False, **SMALL).loss(BATCH)) == {'bpr', 'l2'}
+    assert set(GenRec(toy_data(), modalities=[], **SMALL).loss(BATCH)) == {'bpr', 'l2'}
     model.l2 = 2.0
     tables = model.encoder.user_embedding, model.encoder.item_embedding
     assert float(model.loss(BATCH)['l2']) == pytest.approx(2 * float(sum(x.square().sum() for x in tables)), rel=1e-5)
 
 
 def test_a_loss_in_parts_is_the_loss_of_the_whole_batch():
-    model = GenRec(make_data(), contrast_rows=2, dropout=0.0, **SMALL).double().train()
+    model = GenRec(toy_data(), contrast_rows=2, dropout=0.0, **SMALL).double().train()
     model.start_epoch(0)
     whole = model.loss(BATCH)
     sum(whole.values()).backward()
@@ -111,14 +84,14 @@ def test_a_loss_in_parts_is_the_loss_of_the_whole_batch():
 
 def test_held_out_edges_change_no_embedding():
     torch.manual_seed(0)
-    first = train_steps(GenRec(make_data(), **SMALL)).embed()
+    first = train_steps(GenRec(toy_data(), **SMALL)).embed()
     torch.manual_seed(0)
-    second = train_steps(GenRec(make_data(held_out=torch.tensor([[7, 3, 5], [6, 0, 1]])), **SMALL)).embed()
+    second = train_steps(GenRec(toy_data(held_out=torch.tensor([[7, 3, 5], [6, 0, 1]])), **SMALL)).embed()
     assert all(torch.equal(a, b) for a, b in zip(first, second))
 
 
 def test_without_generation_nothing_is_generated():
-    model = GenRec(make_data(), generation=False, **SMALL)
+    model = GenRec(toy_data(), generation=False, **SMALL)
     assert model.generator is None and model.start_epoch(0) == {}
     users, items = model.embed()
     assert users.size(1) == items.size(1) == 8
@@ -126,7 +99,7 @@ def test_without_generation_nothing_is_generated():
 
 def test_score_mixes_standardised_parts():
     torch.manual_seed(0)
-    model = train_steps(GenRec(make_data(), interest_weight=0.3, **SMALL))
+    model = train_steps(GenRec(toy_data(), interest_weight=0.3, **SMALL))
     users, items = model.views().embedding.split([8, 7])
     content = users @ items.t()
     query, keys = model.generator.predict(model.item_views())
@@ -147,7 +120,7 @@ def test_unit_scores_of_constant_or_zero_queries():
 
 
 def test_generated_edges_are_new_and_reach_the_encoder():
-    model = GenRec(make_data(), **SMALL)
+    model = GenRec(toy_data(), **SMALL)
     before = model.eval().views().content
     model.start_epoch(0)
     seen = set(map(tuple, model.graph.edge_index.t().tolist()))
@@ -157,21 +130,21 @@ def test_generated_edges_are_new_and_reach_the_encoder():
 
 @pytest.mark.parametrize('denoiser', ['linear', 'transformer', 'tied'])
 def test_state_round_trip_gives_the_same_scores(denoiser):
-    model = train_steps(GenRec(make_data(), denoiser=denoiser, **SMALL))
-    other = GenRec(make_data(), denoiser=denoiser, **SMALL)
+    model = train_steps(GenRec(toy_data(), denoiser=denoiser, **SMALL))
+    other = GenRec(toy_data(), denoiser=denoiser, **SMALL)
     other.load_state_dict(copy.deepcopy(model.state_dict()))
     assert torch.equal(model.score(torch.arange(8)), other.eval().score(torch.arange(8)))
 
 
 def test_the_released_variant_evaluates_with_active_dropout():
-    model = train_steps(GenRec(make_data(), variant='released', dropout=0.5, **SMALL))
+    model = train_steps(GenRec(toy_data(), variant='released', dropout=0.5, **SMALL))
     user = torch.arange(8)
     assert not torch.equal(model.score(user), model.score(user))
     assert model.generator.drop == 'entries' and not model.generator.training and model.encoder.training
 
 
 def test_trainer_owns_the_encoder_only():
-    model = GenRec(make_data(), denoiser='tied', **SMALL)
+    model = GenRec(toy_data(), denoiser='tied', **SMALL)
     owned = {id(p) for p in model.trained_parameters()}
     assert owned == {id(p) for p in model.encoder.parameters()}
     assert not owned & {id(p) for p in model.generator.parameters()}
@@ -179,7 +152,7 @@ def test_trainer_owns_the_encoder_only():
 
 def test_gradients_in_double_precision():
     torch.manual_seed(0)
-    model = GenRec(make_data(), dropout=0.0, **SMALL).double()
+    model = GenRec(toy_data(), dropout=0.0, **SMALL).double()
     model.start_epoch(0)
     model.eval()
     names = ['encoder.user_embedding', 'encoder.item_embedding', 'encoder.view_logits', 'encoder.rho',
@@ -205,7 +178,7 @@ def test_gradients_in_double_precision():
                                        dict(process='noise')])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
-        GenRec(make_data(), **{**SMALL, **arguments})
+        GenRec(toy_data(), **{**SMALL, **arguments})
 
 
 def test_registry_names_what_it_has():

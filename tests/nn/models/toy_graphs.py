@@ -31,6 +31,18 @@ def toy_data(num_modalities=2, held_out=None, partial=False):
     return data
 
 
+def train_steps(model, steps=3):
+    """Trains on :data:`BATCH`, a step an epoch; returns the model in evaluation mode."""
+    optimizer = torch.optim.Adam(model.trained_parameters(), lr=1e-2)
+    model.train()
+    for epoch in range(steps):
+        model.start_epoch(epoch)
+        optimizer.zero_grad()
+        sum(model.loss(BATCH).values()).backward()
+        optimizer.step()
+    return model.eval()
+
+
 def set_tables(model, users, items):
     """Replaces the tables of a model in double precision."""
     model.double()
