@@ -33,10 +33,24 @@ class Kernel(Protocol):
         ...
 
 
+#: Columns from which on the CPU kernel of torch's ``sparse.mm`` with a reduction is faster than MKL's, which can add and scale
+#: in the same pass (``benchmarks/kernels.py``: a fifth faster at 128 and 192 columns, also with the passes of their own).
+_WIDE = 96
+
+
+def _plus_times(out: Tensor, add: Optional[Tensor], scale: float) -> Tensor:
+    r"""``scale * (out + add)``, in place."""
+    if add is not None:
+        out.add_(add)
+    return out if scale == 1 else out.mul_(scale)
+
+
 def _csr(rowptr: Tensor, col: Tensor, value: Optional[Tensor], size: tuple[int, int], x: Tensor,
          add: Optional[Tensor] = None, scale: float = 1.0) -> Tensor:
     value = x.new_ones(col.numel()) if value is None else value
     matrix = torch.sparse_csr_tensor(rowptr, col, value, size, check_invariants=False)
+    if x.size(1) >= _WIDE and x.device.type == 'cpu':
+        return _plus_times(torch.sparse.mm(matrix, x, 'sum'), add, scale)
     if add is not None:
         return torch.addmm(add, matrix, x, beta=scale, alpha=scale)
     # Into memory never read (beta = 0): ``matrix @ x`` would fill it with zeros and copy it first.
@@ -50,7 +64,7 @@ def _scatter(rowptr: Tensor, col: Tensor, value: Optional[Tensor], size: tuple[i
     if value is not None:
         message *= value.unsqueeze(1)
     out = x.new_zeros(size[0], x.size(1)) if add is None else add.clone()
-    return out.index_add_(0, row, message).mul_(scale)
+    return _plus_times(out.index_add_(0, row, message), None, scale)
 
 
 def _torch_sparse(rowptr: Tensor, col: Tensor, value: Optional[Tensor], size: tuple[int, int], x: Tensor,
@@ -64,7 +78,7 @@ def _torch_sparse(rowptr: Tensor, col: Tensor, value: Optional[Tensor], size: tu
                                        trust_data=True)
     # Its kernel divides by the size of x, which kills the process when that is empty.
     out = torch_sparse.matmul(matrix, x) if x.numel() > 0 else x.new_zeros(size[0], x.size(1))
-    return (out if add is None else out.add_(add)).mul_(scale)
+    return _plus_times(out, add, scale)
 
 
 def triton_kernels() -> ModuleType:

@@ -39,6 +39,29 @@ def test_product_and_gradients_equal_the_dense_formula(backend, rows, cols, symm
 
 
 @pytest.mark.parametrize('backend', backends())
+@pytest.mark.parametrize('channels', [95, 96, 97, 200])
+def test_wide_products_equal_the_dense_formula(backend, channels):
+    dense, adj = make(6, 9)
+    x = torch.randn(9, channels, dtype=torch.float64, requires_grad=True)
+    upstream = torch.randn(6, channels, dtype=torch.float64)
+    found = spmm(adj, x, backend)
+    assert torch.allclose(found, dense @ x)
+    assert torch.allclose(torch.autograd.grad(found, x, upstream)[0], dense.t() @ upstream)
+    dense, adj = make(9, 9, symmetric=True)
+    found = layer_mean(adj, x, 2, backend)
+    assert torch.allclose(found, (x + dense @ x + dense @ dense @ x) / 3)
+    ones = Adjacency.from_edge_index(torch.tensor([[0, 0, 2], [1, 3, 0]]), None, (3, 9))
+    assert torch.allclose(spmm(ones, x, backend), torch.stack([x[1] + x[3], torch.zeros_like(x[0]), x[0]]))
+
+
+@pytest.mark.parametrize('backend', backends())
+@pytest.mark.parametrize('size', [(0, 4), (4, 0), (3, 4)])
+def test_wide_products_without_entries(backend, size):
+    adj = Adjacency.from_edge_index(torch.empty(2, 0, dtype=torch.long), None, size)
+    assert torch.equal(spmm(adj, torch.ones(size[1], 128), backend), torch.zeros(size[0], 128))
+
+
+@pytest.mark.parametrize('backend', backends())
 def test_ones_without_values(backend):
     adj = Adjacency.from_edge_index(torch.tensor([[0, 0, 2], [1, 3, 0]]), None, (3, 4))
     x = torch.randn(4, 2)
