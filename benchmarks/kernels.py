@@ -78,6 +78,16 @@ def torch_sparse_lacks(device: torch.device) -> Optional[str]:
     return 'built without CUDA' if device.type == 'cuda' and torch.ops.torch_sparse.cuda_version() < 0 else None
 
 
+def compiled_product(adj: Adjacency) -> Product:
+    r"""Gather and index-add, which Inductor fuses into one loop in C++."""
+    (row, col), weight = adj.to_edge_index()
+
+    @torch.compile
+    def run(x: Tensor) -> Tensor:
+        return x.new_zeros(adj.size[0], x.size(1)).index_add(0, row, weight.unsqueeze(1) * x[col])
+    return run
+
+
 def stacked(product: Product, num_layers: int) -> Product:
     r"""The mean over layers :math:`0 \ldots L` as one writes it on top of a sparse product."""
     def run(x: Tensor) -> Tensor:
@@ -142,10 +152,12 @@ def time_products(candidates: Mapping[str, Product], x: Tensor, repeats: int) ->
             'forward+backward': condense(interleaved_seconds({name: both(run) for name, run in candidates.items()}, repeats))}
 
 
-def measure_products(adj: Adjacency, repeats: int) -> dict[str, dict]:
+def measure_products(adj: Adjacency, repeats: int, inductor: bool = False) -> dict[str, dict]:
     r"""Single products and layer means (two layers) at all widths; the widest is three modalities side by side."""
     results = {}
     base, plain = products(adj), plain_product(adj)
+    if inductor:
+        base['torch.compile, gather and index_add'] = compiled_product(adj)
     for width in WIDTHS:
         x = torch.randn(adj.size[1], width, generator=torch.Generator().manual_seed(width))
         single = dict(base)
@@ -293,6 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--root', type=Path, default=Path('data'), help='folder that holds the data sets')
     parser.add_argument('--dataset', default='tiktok', help=f"a folder under the root, or generated: {', '.join(SHAPES)}")
     parser.add_argument('--reorder', choices=METHODS, help='renumber users and items first')
+    parser.add_argument('--inductor', action='store_true', help='also torch.compile; needs a C++ compiler')
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--repeats', type=int, default=50, help='measured calls of each sparse product')
     parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/kernels-DATASET')
@@ -313,7 +326,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     graph = training_graph(data, [])
     adj = bipartite_adjacency(graph.edge_index, graph.num_users, graph.num_items, self_loops=True)
     few = max(3, args.repeats // 10)
-    measured = measure_products(adj, args.repeats)
+    measured = measure_products(adj, args.repeats, args.inductor)
     bandwidth = copy_bandwidth()
     document = {'dataset': args.dataset, 'reorder': args.reorder,
                 'num_users': graph.num_users, 'num_items': graph.num_items, 'nnz': adj.nnz,
