@@ -39,6 +39,9 @@ SETTINGS: dict[str, list[str]] = {
     'transformer, focal': ['--hparams.denoiser', 'transformer', '--hparams.objective', 'focal'],
     'transformer, binary cross-entropy': ['--hparams.denoiser', 'transformer', '--hparams.objective', 'bce'],
     'transformer, multinomial + variational': ['--hparams.denoiser', 'transformer', '--hparams.variational_weight', '0.01'],
+    'bfloat16': ['--trainer.precision', 'bf16'],
+    'batch 4096, rate doubled': ['--trainer.batch_size', '4096', '--trainer.lr', '4e-3'],
+    'batch 8192, rate fourfold': ['--trainer.batch_size', '8192', '--trainer.lr', '8e-3'],
     'released variant, our protocol': ['--hparams.variant', 'released'],
 }
 
