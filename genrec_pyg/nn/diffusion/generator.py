@@ -192,19 +192,21 @@ class InterestGenerator(GraphModule):
         if isinstance(self.optimizer, MirrorGradient):
             self.optimizer.start_epoch()
         totals: dict[str, Tensor] = {}
+        keys = self.denoiser.keys(views)
+        keys = None if keys.requires_grad else keys  # keys without parameters serve all batches
         for user, rowptr, col in UserRowLoader(self.interactions, self.batch_size, shuffle=True):
-            for name, term in self._step(SparseRows(rowptr, col, self.graph.num_items), views).items():
+            for name, term in self._step(SparseRows(rowptr, col, self.graph.num_items), views, keys).items():
                 totals[name] = totals.get(name, 0) + term * user.numel()
         self.denoiser.eval()
         figures = {name: float(total) / self.graph.num_users for name, total in totals.items()}
         return {**figures, 'seconds_denoiser': time.perf_counter() - begin}
 
-    def _step(self, rows: SparseRows, views: ItemViews) -> dict[str, Tensor]:
+    def _step(self, rows: SparseRows, views: ItemViews, keys: Optional[Tensor]) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}
 
         def closure() -> Tensor:
             self.optimizer.zero_grad(set_to_none=True)
-            found = self.loss(rows, views)
+            found = self.loss(rows, views, keys)
             loss = sum(found.values())
             loss.backward()
             for name, term in found.items():  # of the first time: what the batch found before its step
@@ -215,13 +217,20 @@ class InterestGenerator(GraphModule):
         self.optimizer.zero_grad(set_to_none=True)  # now, so that no gradient is held through the next forward pass
         return terms
 
-    def loss(self, rows: SparseRows, views: ItemViews) -> dict[str, Tensor]:
-        r"""Loss terms for clean rows: the objective, the variational, the modality-aware contrastive and the signal term."""
+    def loss(self, rows: SparseRows, views: ItemViews, keys: Optional[Tensor] = None) -> dict[str, Tensor]:
+        r"""Loss terms for clean rows: the objective, the variational, the modality-aware contrastive and the signal term.
+
+        Args:
+            rows: Clean rows.
+            views: Item views.
+            keys: The denoiser's keys where they are already known; they are read by sampled objectives only.
+        """
         t = torch.randint(self.process.num_steps, (rows.num_rows,), device=rows.col.device)
         rates = self.process.rates(rows)
         noisy = self.process.diffuse(rows, t, rates)
         if 0 < self.num_negatives < rows.num_items:
-            return self._sampled_loss(self.denoiser.query(noisy, t, views), rows, views)
+            keys = self.denoiser.keys(views) if keys is None else keys
+            return self._sampled_loss(self.denoiser.query(noisy, t, views), keys, rows, views)
         logits = self.denoiser(noisy, t, views)
         if self.process.released:
             return {'denoiser_focal': objectives.released_focal_loss(logits, rows)}
@@ -252,9 +261,9 @@ class InterestGenerator(GraphModule):
             return logits
         return objectives.clean_probability(logits, rows.count(), self.objective)
 
-    def _sampled_loss(self, query: Tensor, rows: SparseRows, views: ItemViews) -> dict[str, Tensor]:
+    def _sampled_loss(self, query: Tensor, keys: Tensor, rows: SparseRows, views: ItemViews) -> dict[str, Tensor]:
         sample = torch.randperm(rows.num_items, device=query.device)[:self.num_negatives].sort().values
-        loss, ones, others = objectives.sampled_multinomial(query, self.denoiser.keys(views), rows, sample)
+        loss, ones, others = objectives.sampled_multinomial(query, keys, rows, sample)
         terms = {'denoiser_multinomial': loss}
         if self.contrast_weight > 0 and views.num_modalities > 0:
             profile = others @ views.embedding[sample]
@@ -284,6 +293,7 @@ class InterestGenerator(GraphModule):
             views: Item views.
             keys: The denoiser's keys, where several blocks of rows share them.
         """
+        keys = keys or ItemKeys(self.denoiser.keys(views))
         rates = self.process.rates(rows)
         state: RowState = rows
         last = 0 if self.start == 'observed' else self.process.num_steps - 1
@@ -291,13 +301,14 @@ class InterestGenerator(GraphModule):
             state = self.process.diffuse(rows, torch.full_like(rows.rowptr[1:], last, dtype=torch.long), rates)
         for step in range(last, -1, -1):
             t = torch.full((rows.num_rows,), step, dtype=torch.long, device=rows.col.device)
+            query = self.denoiser.query(state, t, views)
+            if step > 0 and self._factored:
+                state = self.process.reverse_factored(state, query, keys, step, rates)
+                continue
+            logits = query @ keys.key.t()
             if step == 0:
-                return self.denoiser(state, t, views)
-            if self._factored:
-                keys = keys or ItemKeys(self.denoiser.keys(views))
-                state = self.process.reverse_factored(state, self.denoiser.query(state, t, views), keys, step, rates)
-            else:
-                state = self.process.reverse(state, self._estimate(self.denoiser(state, t, views), rows), step, rates)
+                return logits
+            state = self.process.reverse(state, self._estimate(logits, rows), step, rates)
 
     @torch.no_grad()
     def predict(self, views: ItemViews) -> tuple[Tensor, Tensor]:
@@ -322,7 +333,7 @@ class InterestGenerator(GraphModule):
         if candidates is None:
             users = torch.arange(self.graph.num_users, device=views.embedding.device)
             block = rows_per_block(self.graph.num_items, self.batch_size)
-            keys = ItemKeys(self.denoiser.keys(views)) if self._factored else None
+            keys = ItemKeys(self.denoiser.keys(views))  # once: they are far larger than a block's queries
             parts = [self._rank(user, views, keys) for user in users.split(block)]
             candidates = Candidates(*(torch.cat(column) for column in zip(*parts)))
             self._candidates = candidates if constant else None
@@ -334,7 +345,7 @@ class InterestGenerator(GraphModule):
         return {'generated_edges': float(user.numel()), 'share_new_edges': share,
                 'seconds_rebuild': time.perf_counter() - begin}
 
-    def _rank(self, user: Tensor, views: ItemViews, keys: Optional[ItemKeys]) -> Candidates:
+    def _rank(self, user: Tensor, views: ItemViews, keys: ItemKeys) -> Candidates:
         rows = self.rows(user)
         exclude = (rows.rowptr, rows.col) if self.candidates == 'new' else (None, None)
         logits = self.sample(rows, views, keys)

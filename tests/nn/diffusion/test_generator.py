@@ -137,7 +137,7 @@ def test_sampled_normaliser_trains_and_a_sample_of_all_items_is_exact(graph, vie
     rows = generator.rows(torch.arange(4))
     step = torch.zeros(4, dtype=torch.long)  # the step embedding enters the queries
     exact = InterestGenerator(graph, denoiser, FlipProcess(num_steps=1, scale=0.0), contrast_weight=0.5).loss(rows, views)
-    sampled = generator._sampled_loss(denoiser.query(rows, step, views), rows, views)
+    sampled = generator._sampled_loss(denoiser.query(rows, step, views), denoiser.keys(views), rows, views)
     for name, term in exact.items():
         assert float(sampled[name].detach()) == pytest.approx(float(term.detach()), rel=1e-5)
     assert set(sampled) == set(exact)

@@ -138,7 +138,8 @@ def test_perfect_denoisers_generate_training_edges():
     clean = torch.zeros(U, I, dtype=torch.float64)
     clean[model.graph.edge_index[0], model.graph.edge_index[1]] = 1
     generator = model.generators['image']
-    generator.denoiser.forward = lambda state, t, views: clean
+    generator.denoiser.query = lambda state, t, views: clean  # with the unit matrix as keys
+    generator.denoiser.keys = lambda views: torch.eye(I, dtype=torch.float64)
     assert generator.generate(model.item_views()['image'])['share_new_edges'] == 0
     user, item = generator.edges.edge_index
     assert bool(clean[user, item].all()) and user.tolist() == [0, 1, 2, 3, 4, 5, 6]  # user 7 has no item
