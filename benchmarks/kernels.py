@@ -30,6 +30,7 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.nn import LGConv
 
+from genrec_pyg.allocator import keep_freed_memory
 from genrec_pyg.datasets import load_dataset
 from genrec_pyg.graph import TrainingGraph, training_graph
 from genrec_pyg.ops import Adjacency, NegativeSampler, bipartite_adjacency, layer_mean, masked_topk, spmm
@@ -314,6 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(args, name) < 1:
             parser.error(f'--{name}: got {getattr(args, name)}, accepted are integers from 1')
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
+    keep_freed_memory()  # as the command lines do
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     description = machine(args.threads)
