@@ -70,7 +70,7 @@ def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> R
     except (RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise CheckpointError(f'{checkpoint}: does not fit the model of config.yaml ({reason})') from error
-    return Run(config, data, model.to(resolve_device(device)).eval())
+    return Run(config, data, model.to(resolve_device(device)).eval())  # for use: no dropout, stored batch statistics
 
 
 def run_command(command: Callable[[Sequence[str]], Any], argv: Optional[Sequence[str]] = None) -> int:

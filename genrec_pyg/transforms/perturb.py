@@ -5,6 +5,7 @@ one seed, what a smaller share chooses is among what a larger one chooses.
 """
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Optional
 
@@ -76,8 +77,9 @@ class _PerturbShare(BaseTransform):
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}(share={self.share}, modalities={self.modalities}, seed={self.seed})'
 
+    @abstractmethod
     def _perturb(self, data: HeteroData, name: str, generator: torch.Generator) -> None:
-        raise NotImplementedError
+        r"""Perturbs the modality ``name`` of ``data``."""
 
 
 @functional_transform('shuffle_features')

@@ -116,7 +116,7 @@ def laplacian_eigenpairs(affinity: sp.csr_matrix, count: int, seed: int = 0) -> 
     num_components, component = connected_components(affinity, directed=False)
     volume = np.bincount(component, weights=degree)
     kernel = sp.csr_matrix((np.sqrt(degree / volume[component]), (np.arange(num_rows), component)))
-    if count <= num_components:
+    if count <= num_components:  # dense from here on, but with no more than count columns
         return np.zeros(count), kernel[:, :count].toarray()
     scale = sp.diags(1 / np.sqrt(degree))
     normalised = scale @ affinity @ scale

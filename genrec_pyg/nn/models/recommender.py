@@ -112,7 +112,7 @@ class Recommender(GraphModule):
     def cached_embeddings(self) -> Iterator[None]:
         r"""Within this context :meth:`score` computes the embeddings once, without gradient and in evaluation mode."""
         was_training = self.training
-        self.eval()
+        self.eval()  # dropout off, batch statistics those of training; put back below
         try:
             with torch.no_grad():
                 self._cached = self.embed() if type(self).embed is not Recommender.embed else None
