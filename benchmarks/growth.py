@@ -35,8 +35,11 @@ logger = logging.getLogger('growth')
 
 
 def measure(users: int, items: int, edges: int, steps: int, threads: int, negatives: int, block: int,
-            keep_memory: bool = True) -> dict[str, float]:
-    r"""Seconds of set-up, of the phases of the first epoch and of an evaluation, and peak memory in GB."""
+            allocator: str = 'kept') -> dict[str, float]:
+    r"""Seconds of set-up, of the phases of the first epoch and of an evaluation, and peak memory in GB.
+
+    What is known before the evaluation, which takes long on a large graph, goes to standard error.
+    """
     import torch
     from _graphs import zipf_graph
 
@@ -46,7 +49,7 @@ def measure(users: int, items: int, edges: int, steps: int, threads: int, negati
     from genrec_pyg.nn.models import GenRec
     from genrec_pyg.training import Trainer
 
-    if keep_memory:
+    if allocator == 'kept':
         keep_freed_memory()
     torch.set_num_threads(threads)
     torch.manual_seed(0)
@@ -61,25 +64,28 @@ def measure(users: int, items: int, edges: int, steps: int, threads: int, negati
     optimizer = trainer.make_optimizer(model)
     loader = InteractionLoader(model.graph, batch_size=trainer.batch_size)
     record = trainer._epoch(model, loader, optimizer, 0)
+    figures = record['start_epoch']
+    denoiser, rebuild = figures['seconds_denoiser'], figures['seconds_rebuild']
+    point = {'users': users, 'items': items, 'edges': edges, 'graph': made - start, 'setup': ready - made,
+             'epoch': record['seconds'], 'denoiser': denoiser, 'rebuild': rebuild,
+             'recommender': record['seconds'] - denoiser - rebuild, 'generated_edges': figures['generated_edges'],
+             'memory_at_rest': at_rest / 1e9, 'memory': memory_bytes()['peak'] / 1e9}
+    sys.stderr.write(f'before the evaluation: {json.dumps(point)}\n')
     evaluator = Evaluator(data, 'test', (20,), batch_size=block)
     begin = time.perf_counter()
     recall = evaluator(model)['recall@20']
     evaluation = time.perf_counter() - begin
-    figures = record['start_epoch']
-    denoiser, rebuild = figures['seconds_denoiser'], figures['seconds_rebuild']
-    return {'users': users, 'items': items, 'edges': edges, 'graph': made - start, 'setup': ready - made,
-            'epoch': record['seconds'], 'denoiser': denoiser, 'rebuild': rebuild,
-            'recommender': record['seconds'] - denoiser - rebuild, 'evaluation': evaluation, 'evaluated_users':
-            evaluator.user.numel(), 'recall@20': recall, 'generated_edges': figures['generated_edges'],
-            'memory_at_rest': at_rest / 1e9, 'memory': memory_bytes()['peak'] / 1e9}
+    return {**point, 'evaluation': evaluation, 'evaluated_users': evaluator.user.numel(), 'recall@20': recall,
+            'memory': memory_bytes()['peak'] / 1e9}
 
 
 def run_point(sizes: Mapping[str, int], args: argparse.Namespace) -> dict[str, float]:
     r"""One point in a process of its own."""
     command = [sys.executable, str(Path(__file__).resolve()), '--worker', *(str(sizes[axis]) for axis in AXES), '--steps',
                str(args.steps), '--threads', str(args.threads), '--negatives', str(args.negatives), '--block', str(args.block),
-               *(['--default-allocator'] if args.default_allocator else [])]
-    done = subprocess.run(command, stdout=subprocess.PIPE, env=thread_environment(args.threads), check=True, text=True)
+               '--allocator', args.allocator]
+    environment = {**thread_environment(args.threads), **({'THP_MEM_ALLOC_ENABLE': '1'} if args.allocator == 'huge' else {})}
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True, text=True)
     point = json.loads(done.stdout.splitlines()[-1])
     logger.info('%s', ', '.join(f'{key} {value:.4g}' for key, value in point.items()))
     return point
@@ -126,16 +132,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--negatives', type=int, default=1024, help='items sampled per batch of the denoiser')
     parser.add_argument('--block', type=int, default=1024, help='users per batch of the denoiser and of the evaluation')
     parser.add_argument('--threads', type=int, default=1)
-    parser.add_argument('--default-allocator', action='store_true', help='without the settings of genrec_pyg.allocator')
+    parser.add_argument('--allocator', choices=('kept', 'default', 'huge'), default='kept',
+                        help="settings of genrec_pyg.allocator, those of glibc, or these in huge pages, torch's "
+                             'THP_MEM_ALLOC_ENABLE, which also gives freed memory back')
     parser.add_argument('--output', type=Path, default=HERE / 'results')
     parser.add_argument('--worker', type=int, nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.worker:
         sys.stdout.write(json.dumps(measure(*args.worker, args.steps, args.threads, args.negatives, args.block,
-                                            not args.default_allocator)) + '\n')
+                                            args.allocator)) + '\n')
         return 0
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
-    document = {'machine': machine(args.threads), 'steps': args.steps, 'negatives': args.negatives, 'block': args.block}
+    document = {'machine': machine(args.threads), 'steps': args.steps, 'negatives': args.negatives, 'block': args.block,
+                'allocator': args.allocator}
     note = (f'GenRec with the tied denoiser, {args.steps} steps per epoch, {args.negatives} sampled items and {args.block} '
             'users per batch of the denoiser; two modalities of width 64, float32.')
     if args.point:

@@ -13,10 +13,11 @@ def keep_freed_memory() -> bool:
     r"""Tells the C library to serve large blocks from its heap and to keep freed memory for the next ones.
 
     By default glibc maps large blocks anew and trims its heap, so the temporaries of every full-graph pass begin with page
-    faults; ``benchmarks/growth.py --default-allocator`` measures what that costs. The command lines call
-    this at their start. The price: memory goes back to the system only in pieces of 2 GiB, and what lies between blocks in use
-    is lost to larger ones. Where that is too much, set glibc's own ``MALLOC_MMAP_MAX_=65536`` (its default): with any of its
-    variables in the environment nothing is changed. Another allocator (jemalloc, tcmalloc) is not touched.
+    faults; ``benchmarks/growth.py --allocator default`` measures what that costs. The command lines call this at their start.
+    The price: memory goes back to the system only in pieces of 2 GiB, and what lies between blocks in use is lost to larger
+    ones. Where that is too much, set ``MALLOC_MMAP_MAX_=65536``, glibc's own default (with any of its variables in the
+    environment nothing is changed here), and ``THP_MEM_ALLOC_ENABLE=1``, with which torch asks for huge pages: freed memory
+    goes back at once and new pages cost a fraction. Another allocator (jemalloc, tcmalloc) is not touched.
 
     Returns:
         Whether the settings were accepted; always :obj:`False` where the C library is not glibc or the environment has

@@ -45,7 +45,7 @@ def test_curves_and_figure(tmp_path, monkeypatch):
 
 
 def test_a_point_is_measured():
-    args = argparse.Namespace(steps=2, threads=1, negatives=8, block=64, default_allocator=True)
+    args = argparse.Namespace(steps=2, threads=1, negatives=8, block=64, allocator='default')
     point = growth.run_point({'users': 200, 'items': 60, 'edges': 1500}, args)
     assert point['epoch'] == pytest.approx(point['denoiser'] + point['rebuild'] + point['recommender'])
     assert 0 < point['memory_at_rest'] <= point['memory'] and 0 <= point['recall@20'] <= 1
