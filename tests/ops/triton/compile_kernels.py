@@ -1,6 +1,6 @@
 """Compiles every kernel of :mod:`genrec_pyg.ops.triton` as its callers launch it, for a GPU that need not be here.
 
-Run by test_triton.py in a process of its own, because kernels that were imported for the interpreter cannot be compiled.
+Run by test_all_kernels.py in a process of its own, because kernels that were imported for the interpreter cannot be compiled.
 Prints one line of JSON per compilation. Nothing is launched.
 """
 import contextlib

@@ -1,0 +1,27 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from genrec_pyg.ops import DEFAULT_BACKENDS
+from genrec_pyg.ops.backends import triton_kernels
+
+# As for the tests of the models: what they share is found by this folder.
+sys.path.append(str(Path(__file__).resolve().parent))
+
+from kernel_inputs import DEVICE
+
+
+@pytest.fixture(autouse=True)
+def triton_is_the_default(monkeypatch, triton_works):
+    monkeypatch.setitem(DEFAULT_BACKENDS, DEVICE.type, 'triton')
+
+
+@pytest.fixture(params=['rows', 'shares'])
+def strategy(request, monkeypatch):
+    """One program per row, or equal shares of rows and entries; a share of 8 cuts rows into several."""
+    module = triton_kernels().spmm.__globals__
+    monkeypatch.setitem(module, '_LONG_ROW', 10 ** 9 if request.param == 'rows' else -1)
+    monkeypatch.setitem(module, '_MIN_SHARE', 8)
+    monkeypatch.setitem(module, '_SKEWED', {})
+    return request.param
