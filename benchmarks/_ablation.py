@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from _measure import markdown_table, thread_environment
+from _measure import markdown_table, positive, thread_environment
 
 METRICS = ('recall@20', 'ndcg@20', 'precision@20')
 REFERENCES = ('Popularity', 'ItemKNN', 'EASE')
@@ -27,7 +27,7 @@ def make_parser(description: str, settings: Sequence[str], seeds: Sequence[int])
     parser.add_argument('--seeds', type=int, nargs='+', default=list(seeds))
     parser.add_argument('--settings', nargs='+', choices=list(settings), default=list(settings), metavar='SETTING')
     parser.add_argument('--flags', nargs=argparse.REMAINDER, default=[], help='further flags of genrec_pyg.train, last')
-    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--threads', type=positive, default=1)
     parser.add_argument('--output', type=Path, default=Path(__file__).parent / 'results')
     return parser
 

@@ -187,6 +187,17 @@ def write_report(stem: Path, document: Mapping[str, object], markdown: str) -> N
     write_atomically(stem.with_name(stem.name + '.md'), lambda file: file.write((markdown.rstrip('\n') + '\n').encode()))
 
 
+def positive(text: str) -> int:
+    r"""Type of flags that take an integer from 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'got {text}, accepted are integers from 1')
+    return value
+
+
 def check_models(names: Sequence[str], parser: argparse.ArgumentParser) -> None:
     r"""Ends with a usage error unless all are models that train by gradient."""
     from genrec_pyg.nn.models import MODELS, get_model  # here, for the reason above

@@ -25,7 +25,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Optional
 
-from _measure import folder_digest, machine, machine_line, markdown_table, summary, write_report
+from _measure import folder_digest, machine, machine_line, markdown_table, positive, summary, write_report
 from _ours import SYSTEMS
 from _released import prepare_checkout
 from _worker import PHASES, Worker, WorkerError
@@ -48,17 +48,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
                         default=[name for name in SYSTEMS if name not in ('linear', RELEASED)],
                         help='our systems to measure: by denoiser, as shipped, or the released variant')
     parser.add_argument('--released', type=Path, metavar='CHECKOUT', help='checkout of the released GenRec-V1')
-    parser.add_argument('--threads', type=int, default=1, help='threads of every system')
-    parser.add_argument('--epochs', type=int, default=3, help='measured epochs of every system')
+    parser.add_argument('--threads', type=positive, default=1, help='threads of every system')
+    parser.add_argument('--epochs', type=positive, default=3, help='measured epochs of every system')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
                         help='further settings of ours, flags of genrec_pyg.train without the dashes')
     parser.add_argument('--name', default='epoch', help='first part of the report\'s name')
     parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/NAME-DATASET')
     args = parser.parse_args(arguments)
-    for name in ('threads', 'epochs'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name}: got {getattr(args, name)}, accepted are integers from 1')
     for setting in args.set:
         if '=' not in setting:
             parser.error(f'--set: got {setting!r}, accepted is KEY=VALUE')

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from _measure import interleaved_seconds, machine, machine_line, markdown_table, summary, write_report
+from _measure import interleaved_seconds, machine, machine_line, markdown_table, positive, summary, write_report
 from kernels import (
     WIDTHS,
     Product,
@@ -408,16 +408,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description='Times the Triton kernels of genrec_pyg.ops and recorded training on a GPU.')
     parser.add_argument('--root', type=Path, help='folder that holds the data sets')
     parser.add_argument('--dataset', help='data set: a folder under the root; a random graph by default')
-    parser.add_argument('--users', type=int, default=100_000, help='users of the random graph')
-    parser.add_argument('--items', type=int, default=50_000, help='items of the random graph')
-    parser.add_argument('--edges', type=int, default=2_000_000, help='pairs drawn for the random graph')
-    parser.add_argument('--repeats', type=int, default=20, help='measurements of each candidate')
-    parser.add_argument('--calls', type=int, default=20, help='calls per measurement')
+    parser.add_argument('--users', type=positive, default=100_000, help='users of the random graph')
+    parser.add_argument('--items', type=positive, default=50_000, help='items of the random graph')
+    parser.add_argument('--edges', type=positive, default=2_000_000, help='pairs drawn for the random graph')
+    parser.add_argument('--repeats', type=positive, default=20, help='measurements of each candidate')
+    parser.add_argument('--calls', type=positive, default=20, help='calls per measurement')
     parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/gpu-GRAPH')
     args = parser.parse_args(arguments)
-    for name in ('users', 'items', 'edges', 'repeats', 'calls'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name}: got {getattr(args, name)}, accepted are integers from 1')
     if args.dataset is not None and args.root is None:
         parser.error(f'--dataset: got {args.dataset} without --root, accepted is a folder under it')
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)

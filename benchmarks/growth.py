@@ -23,7 +23,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from _measure import figure, machine, machine_line, markdown_table, memory_bytes, thread_environment, write_report
+from _measure import figure, machine, machine_line, markdown_table, memory_bytes, positive, thread_environment, write_report
 
 HERE = Path(__file__).resolve().parent
 AXES = ('users', 'items', 'edges')
@@ -125,13 +125,14 @@ def draw(curves: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> Non
 def main(arguments: Sequence[str] | None = None) -> int:
     r"""Entry point."""
     parser = argparse.ArgumentParser(description='Time and memory of an epoch of GenRec against the size of the graph.')
-    parser.add_argument('--point', type=int, nargs=3, metavar=('USERS', 'ITEMS', 'EDGES'), help='one graph instead of curves')
+    parser.add_argument('--point', type=positive, nargs=3, metavar=('USERS', 'ITEMS', 'EDGES'),
+                        help='one graph instead of curves')
     parser.add_argument('--name', help='name of the report of --point')
-    parser.add_argument('--doublings', type=int, default=5)
-    parser.add_argument('--steps', type=int, default=32, help='gradient steps of the recommender per epoch')
-    parser.add_argument('--negatives', type=int, default=1024, help='items sampled per batch of the denoiser')
-    parser.add_argument('--block', type=int, default=1024, help='users per batch of the denoiser and of the evaluation')
-    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--doublings', type=positive, default=5)
+    parser.add_argument('--steps', type=positive, default=32, help='gradient steps of the recommender per epoch')
+    parser.add_argument('--negatives', type=positive, default=1024, help='items sampled per batch of the denoiser')
+    parser.add_argument('--block', type=positive, default=1024, help='users per batch of the denoiser and of the evaluation')
+    parser.add_argument('--threads', type=positive, default=1)
     parser.add_argument('--allocator', choices=('kept', 'default', 'huge'), default='kept',
                         help="settings of genrec_pyg.allocator, those of glibc, or these in huge pages, torch's "
                              'THP_MEM_ALLOC_ENABLE, which also gives freed memory back')

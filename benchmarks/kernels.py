@@ -25,7 +25,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from _graphs import SHAPES, zipf_graph
-from _measure import condense, interleaved_seconds, machine, machine_line, markdown_table, write_report
+from _measure import condense, interleaved_seconds, machine, machine_line, markdown_table, positive, write_report
 from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.nn import LGConv
@@ -307,13 +307,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--dataset', default='tiktok', help=f"a folder under the root, or generated: {', '.join(SHAPES)}")
     parser.add_argument('--reorder', choices=METHODS, help='renumber users and items first')
     parser.add_argument('--inductor', action='store_true', help='also torch.compile; needs a C++ compiler')
-    parser.add_argument('--threads', type=int, default=1)
-    parser.add_argument('--repeats', type=int, default=50, help='measured calls of each sparse product')
+    parser.add_argument('--threads', type=positive, default=1)
+    parser.add_argument('--repeats', type=positive, default=50, help='measured calls of each sparse product')
     parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/kernels-DATASET')
     args = parser.parse_args(arguments)
-    for name in ('threads', 'repeats'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name}: got {getattr(args, name)}, accepted are integers from 1')
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
     keep_freed_memory()  # as the command lines do
     torch.set_num_threads(args.threads)

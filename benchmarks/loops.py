@@ -20,7 +20,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from _measure import condense, folder_digest, interleaved_seconds, machine, machine_line, markdown_table, write_report
+from _measure import (
+    condense,
+    folder_digest,
+    interleaved_seconds,
+    machine,
+    machine_line,
+    markdown_table,
+    positive,
+    write_report,
+)
 from _released import ReleasedSystem, prepare_checkout
 
 HERE = Path(__file__).resolve().parent
@@ -118,13 +127,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--dataset', default='tiktok', help='data set: a folder under the root')
     parser.add_argument('--modalities', nargs='+', default=['image', 'audio'])
     parser.add_argument('--released', type=Path, required=True, metavar='CHECKOUT', help='checkout of the released GenRec-V1')
-    parser.add_argument('--threads', type=int, default=1)
-    parser.add_argument('--repeats', type=int, default=9)
+    parser.add_argument('--threads', type=positive, default=1)
+    parser.add_argument('--repeats', type=positive, default=9)
     parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/loops-DATASET')
     args = parser.parse_args(arguments)
-    for name in ('threads', 'repeats'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name}: got {getattr(args, name)}, accepted are integers from 1')
     if not args.released.is_dir():
         parser.error(f'--released: {args.released} is not a folder')
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)

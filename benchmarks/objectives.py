@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from _measure import machine, machine_line, markdown_table, write_report
+from _measure import machine, machine_line, markdown_table, positive, write_report
 
 from genrec_pyg.config import parse_train_arguments
 from genrec_pyg.evaluation import Evaluator
@@ -51,9 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--dataset', default='tiktok')
     parser.add_argument('--modalities', nargs='+')
     parser.add_argument('--layers', type=int, default=0, help='transformer layers; 0 is a perceptron')
-    parser.add_argument('--epochs', type=int, default=20)
+    parser.add_argument('--epochs', type=positive, default=20)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0])
-    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--threads', type=positive, default=1)
     parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/objectives-DATASET')
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from _measure import PhaseClock, machine, machine_line, markdown_table, summary, write_report
+from _measure import PhaseClock, machine, machine_line, markdown_table, positive, summary, write_report
 
 HERE = Path(__file__).resolve().parent
 REST = 'rest of the step: gates, sums, L2'
@@ -171,14 +171,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--root', type=Path, required=True, help='folder that holds the data sets')
     parser.add_argument('--dataset', default='tiktok')
     parser.add_argument('--modalities', nargs='+', default=['image', 'audio'])
-    parser.add_argument('--threads', type=int, default=1)
-    parser.add_argument('--epochs', type=int, default=5, help='measured epochs, after one that is not')
+    parser.add_argument('--threads', type=positive, default=1)
+    parser.add_argument('--epochs', type=positive, default=5, help='measured epochs, after one that is not')
     parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE', help='further flags of genrec_pyg.train')
     parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/phases-DATASET')
     args = parser.parse_args(arguments)
-    for name in ('threads', 'epochs'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name}: got {getattr(args, name)}, accepted are integers from 1')
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
     import torch
     torch.set_num_threads(args.threads)

@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from _measure import check_models, machine, machine_line, markdown_table, thread_environment, write_report
+from _measure import check_models, machine, machine_line, markdown_table, positive, thread_environment, write_report
 
 HERE = Path(__file__).resolve().parent
 METRICS = ('recall@5', 'precision@5', 'map@5', 'ndcg@5')
@@ -158,7 +158,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument('--modalities', nargs='+', help='NAME or NAME=FILE; all by default')
     parser.add_argument('--models', nargs='+', metavar='MODEL', help='those of the published table by default')
     parser.add_argument('--alpha2', nargs='+', default=['0.2'], metavar='ALPHA2', help='coefficients of Mirror Gradient')
-    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--threads', type=positive, default=1)
     parser.add_argument('--runs', type=Path, default=Path('runs') / 'published', help='folder of the runs')
     parser.add_argument('--output', type=Path, default=HERE / 'results')
     parser.add_argument('--flags', nargs=argparse.REMAINDER, default=[], help='further flags of genrec_pyg.train, last')

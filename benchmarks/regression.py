@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from _measure import markdown_table, thread_environment
+from _measure import markdown_table, positive, thread_environment
 
 HERE = Path(__file__).resolve().parent
 #: Script to the flags of a measurement that is short enough to repeat.
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--root', type=Path, required=True, help='folder that holds the data sets')
     parser.add_argument('--dataset', default='tiktok')
     parser.add_argument('--scripts', nargs='+', choices=list(SCRIPTS), default=list(SCRIPTS))
-    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--threads', type=positive, default=1)
     parser.add_argument('--tolerance', type=float, default=1.3, help='largest ratio that passes; the machine is noisy')
     parser.add_argument('--results', type=Path, default=HERE / 'results')
     args = parser.parse_args(arguments)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from _ablation import spread
-from _measure import check_models, figure, machine, machine_line, markdown_table, thread_environment, write_report
+from _measure import check_models, figure, machine, machine_line, markdown_table, positive, thread_environment, write_report
 
 HERE = Path(__file__).resolve().parent
 MODELS = ('MFBPR', 'LightGCN', 'VBPR', 'BM3', 'FREEDOM', 'GenRec')
@@ -318,12 +318,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     for kind, (words, strengths) in KINDS.items():
         parser.add_argument(f"--{kind.replace('_', '-')}", type=float, nargs='*', default=list(strengths), metavar='STRENGTH',
                             help=words)
-    parser.add_argument('--epochs', type=int, help='largest number of epochs of every model, in place of its own')
+    parser.add_argument('--epochs', type=positive, help='largest number of epochs of every model, in place of its own')
     parser.add_argument('--every', type=int, default=5, help='epochs between estimates of the sharpness; 0 for none')
     parser.add_argument('--radius', type=float, default=0.05, help='length of the ascent step')
-    parser.add_argument('--iterations', type=int, default=5, help='power iterations per estimate')
-    parser.add_argument('--repeats', type=int, default=5, help='epochs of each optimiser that the cost is taken from')
-    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--iterations', type=positive, default=5, help='power iterations per estimate')
+    parser.add_argument('--repeats', type=positive, default=5, help='epochs of each optimiser that the cost is taken from')
+    parser.add_argument('--threads', type=positive, default=1)
     parser.add_argument('--output', type=Path, default=HERE / 'results')
     parser.add_argument('--flags', nargs=argparse.REMAINDER, default=[], help='further flags of genrec_pyg.train, last')
     args = parser.parse_args(arguments)

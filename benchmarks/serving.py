@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Optional
 
 import torch
-from _measure import interleaved_seconds, machine, machine_line, markdown_table, summary, write_report
+from _measure import interleaved_seconds, machine, machine_line, markdown_table, positive, summary, write_report
 from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError, GenRecError
@@ -38,19 +38,16 @@ def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Names
     parser = argparse.ArgumentParser(description='Measures recall and speed of the approximate index.')
     parser.add_argument('--run', help='folder of a run; random embeddings without it')
     parser.add_argument('--root', help='folder of the data sets, where it has moved since')
-    parser.add_argument('--num_items', type=int, default=20000, help='items of the random embeddings')
-    parser.add_argument('--num_users', type=int, default=1000, help='queries, at most as many as the run has users')
-    parser.add_argument('--channels', type=int, default=64, help='width of the random embeddings')
-    parser.add_argument('--k', type=int, default=20, help='items per list')
-    parser.add_argument('--cells', type=int, nargs='+', help='numbers of cells (default: the one for this many items)')
-    parser.add_argument('--probes', type=int, nargs='+', default=[1, 4, 16, 64], help='cells that a query visits')
-    parser.add_argument('--threads', type=int, default=1)
-    parser.add_argument('--repeats', type=int, default=5, help='measured passes over the queries')
+    parser.add_argument('--num_items', type=positive, default=20000, help='items of the random embeddings')
+    parser.add_argument('--num_users', type=positive, default=1000, help='queries, at most as many as the run has users')
+    parser.add_argument('--channels', type=positive, default=64, help='width of the random embeddings')
+    parser.add_argument('--k', type=positive, default=20, help='items per list')
+    parser.add_argument('--cells', type=positive, nargs='+', help='numbers of cells (default: the one for this many items)')
+    parser.add_argument('--probes', type=positive, nargs='+', default=[1, 4, 16, 64], help='cells that a query visits')
+    parser.add_argument('--threads', type=positive, default=1)
+    parser.add_argument('--repeats', type=positive, default=5, help='measured passes over the queries')
     parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/serving-NAME')
     args = parser.parse_args(arguments)
-    for name in ('num_items', 'num_users', 'channels', 'k', 'threads', 'repeats'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name}: got {getattr(args, name)}, accepted are integers from 1')
     return args
 
 

@@ -1,9 +1,11 @@
+import argparse
 import json
 import mmap
 import os
 import time
 
 import _measure
+import pytest
 
 
 def test_phase_clock_adds_repeated_phases():
@@ -86,3 +88,10 @@ def test_markdown_table():
 def test_condense_relates_to_the_first():
     found = _measure.condense({'ours': [2.0, 2.0, 5.0], 'other': [3.0, 3.0, 1.0]})
     assert found['ours']['times_ours'] == 1.0 and found['other']['times_ours'] == 1.5
+
+
+def test_positive_takes_integers_from_1():
+    assert _measure.positive('1') == 1 and _measure.positive('20') == 20
+    for text in ('0', '-3', '1.5', 'many'):
+        with pytest.raises(argparse.ArgumentTypeError, match=f'^got {text}, accepted are integers from 1$'):
+            _measure.positive(text)
