@@ -1,12 +1,10 @@
 import importlib.util
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.ops import BACKENDS, DEFAULT_BACKENDS, Adjacency, layer_mean, spmm
+from genrec_pyg.ops import Adjacency, layer_mean, spmm
 
 
 def make(rows, cols, symmetric=False, seed=0):
@@ -17,11 +15,6 @@ def make(rows, cols, symmetric=False, seed=0):
         dense = dense + dense.t()
     edge_index = dense.nonzero().t()
     return dense, Adjacency.from_edge_index(edge_index, dense[edge_index[0], edge_index[1]], (rows, cols), symmetric)
-
-
-def run_python(script):
-    result = subprocess.run([sys.executable, '-W', 'ignore', '-c', script], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
 
 
 def backends():
@@ -146,39 +139,10 @@ def test_shapes_that_do_not_fit_are_named(call):
 
 def test_unknown_back_end_and_negative_layers():
     _, adj = make(5, 5)
-    with pytest.raises(ConfigError, match="backend: got 'cusparse'"):
+    with pytest.raises(ConfigError, match="backend: got 'cusparse', accepted are 'auto', 'csr', "):
         spmm(adj, torch.ones(5, 1, dtype=torch.float64), backend='cusparse')
     with pytest.raises(ConfigError, match='num_layers: got -1'):
         layer_mean(adj, torch.ones(5, 1, dtype=torch.float64), -1)
-
-
-def test_without_torch_sparse_the_library_runs_and_the_back_end_says_what_is_missing():
-    script = '''
-import sys
-sys.modules['torch_sparse'] = sys.modules['torch_scatter'] = None
-import torch
-from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.nn.conv import LightConv
-from genrec_pyg.ops import Adjacency, bipartite_adjacency, spmm
-adj = bipartite_adjacency(torch.tensor([[0, 1], [0, 1]]), 2, 2, self_loops=True)
-x = torch.ones(4, 2)
-assert LightConv(2)(x, adj).shape == (4, 2)
-try:
-    spmm(adj, x, backend='torch_sparse')
-except ConfigError as error:
-    assert 'torch-sparse, which is not installed' in str(error)
-else:
-    raise SystemExit('no error')
-'''
-    run_python(script)
-
-
-def test_importing_the_kernels_imports_neither_torch_sparse_nor_pyg():
-    run_python("""
-import sys
-import genrec_pyg.ops
-assert not {'torch_sparse', 'torch_scatter', 'torch_geometric'} & set(sys.modules)
-""")
 
 
 @pytest.mark.parametrize('backend', backends())
@@ -236,21 +200,6 @@ def test_columns_of_any_layout_are_accepted():
     weight = torch.ones((), dtype=torch.float64).expand(5, 3)
     leaf = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
     assert torch.allclose(torch.autograd.grad(spmm(adj, leaf), leaf, weight)[0], dense.t() @ weight)
-
-
-def test_another_back_end_registers_by_name_and_device(monkeypatch):
-    calls = []
-
-    def counting(*args):
-        calls.append(args[3])
-        return BACKENDS['scatter'](*args)
-
-    monkeypatch.setitem(BACKENDS, 'counting', counting)
-    monkeypatch.setitem(DEFAULT_BACKENDS, 'cpu', 'counting')
-    dense, adj = make(5, 7)
-    x = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
-    spmm(adj, x).sum().backward()
-    assert calls == [(5, 7), (7, 5)] and torch.allclose(x.grad, dense.t() @ torch.ones(5, 3, dtype=torch.float64))
 
 
 def test_operators_without_entries_are_registered_properly():
