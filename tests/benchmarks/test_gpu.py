@@ -1,15 +1,16 @@
 import json
 
+import _gpu_cases as cases
 import gpu
 import pytest
 import torch
+from _measure import machine
 
 from genrec_pyg.datasets import demo_graph
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.ops import BACKENDS, DEFAULT_BACKENDS, Adjacency, bipartite_adjacency, spmm
+from genrec_pyg.ops import Adjacency, bipartite_adjacency
 
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-needs_triton = pytest.mark.usefixtures('triton_works')
 
 
 @pytest.fixture
@@ -25,54 +26,24 @@ def test_random_graph_is_skewed_and_without_repeats():
     assert int(degree.max()) > 8 * int(degree.median())
 
 
-def test_back_end_is_set_within_and_restored_after(monkeypatch):
-    monkeypatch.delitem(DEFAULT_BACKENDS, 'meta', raising=False)
-    device = torch.device('meta')
-    assert gpu.with_backend(device, 'scatter', lambda: DEFAULT_BACKENDS['meta'])() == 'scatter'
-    assert 'meta' not in DEFAULT_BACKENDS
-    with pytest.raises(ZeroDivisionError):
-        gpu.with_backend(torch.device('cpu'), 'scatter', lambda: 1 / 0)()
-    assert DEFAULT_BACKENDS['cpu'] == 'csr'
-
-
-@needs_triton
-def test_every_measurement_and_the_report(graph, tmp_path, monkeypatch):
+@pytest.mark.usefixtures('triton_works')
+def test_every_measurement_and_the_report(graph):
     adj = bipartite_adjacency(graph, 5, 4, self_loops=True)
     known = Adjacency.from_edge_index(graph, size=(5, 4))
-    results, left_out = gpu.measure_products(adj, 1, 1, widths=(3,))
-    results = {**results, **gpu.measure_ranking(known, 1, 1, k=3, width=4, block=5),
-               **gpu.measure_flips(known, 1, 1, block=6), **gpu.measure_contrast(DEVICE, 1, 1, rows=(8,), width=4),
-               **gpu.measure_training(adj, graph, 5, 1, 1, batch_size=16, steps=3)}
+    results, left_out = cases.measure_products(adj, 1, 1, widths=(3,))
+    results = {**results, **cases.measure_ranking(known, 1, 1, k=3, width=4, block=5),
+               **cases.measure_flips(known, 1, 1, block=6), **cases.measure_contrast(DEVICE, 1, 1, rows=(8,), width=4),
+               **cases.measure_training(adj, graph, 5, 1, 1, batch_size=16, steps=3)}
     assert len(results) == 4 + 1 + 2 + 1 + 1
-    assert all(part['eager'][gpu.OURS]['median'] > 0 for part in results.values())
-    results.update(gpu.measure_epochs(demo_graph(num_users=60, num_items=40, num_clusters=4), DEVICE, 1))
-    assert f'{gpu.OURS}, 3 launches' in results['product, d = 3, forward']['eager']
+    assert all(part['eager'][cases.OURS]['median'] > 0 for part in results.values())
+    results.update(cases.measure_epochs(demo_graph(num_users=60, num_items=40, num_clusters=4), DEVICE, 1))
+    assert f'{cases.OURS}, 3 launches' in results['product, d = 3, forward']['eager']
     document = {'device': 'a device', 'graph': 'demo', 'num_users': 5, 'num_items': 4, 'nnz': adj.nnz, 'longest_row': 5,
-                'repeats': 1, 'calls': 1, 'machine': gpu.machine(1), 'results': results,
+                'repeats': 1, 'calls': 1, 'machine': machine(1), 'results': results,
                 'left_out': {**left_out, 'slow product': 'no time'}}
     text = gpu.render(json.loads(json.dumps(document)))
     assert '## Epoch of GenRec' in text and 'slow product: no time.' in text
     assert '## Training step' in text and '| Triton |' in text
-
-
-@needs_triton
-def test_either_strategy_is_a_back_end_while_it_is_measured(graph):
-    adj = bipartite_adjacency(graph, 5, 4, self_loops=True)
-    x = torch.randn(9, 3, device=DEVICE)
-    with gpu.strategies() as names:
-        for name in names.values():
-            torch.testing.assert_close(spmm(adj, x, name), spmm(adj, x, 'scatter'))
-    assert not set(names.values()) & set(BACKENDS)
-
-
-def test_what_does_not_run_is_left_out_with_the_reason():
-    def broken(x):
-        raise RuntimeError('Not compiled with CUDA support\nat line 7')
-
-    found, left_out = gpu.runnable({'other': broken, 'square': torch.square}, torch.ones(2, 2))
-    assert list(found) == ['square'] and left_out['other'] == 'Not compiled with CUDA support'
-    with pytest.raises(RuntimeError, match='Not compiled'):
-        gpu.runnable({gpu.OURS: broken}, torch.ones(2, 2))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
