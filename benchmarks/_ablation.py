@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,26 @@ def run_missing(document: dict[str, Any], settings: Sequence[str], seeds: Sequen
                 done[str(seed)] = run(setting, seed)
                 report()
     report()
+
+
+def run_study(name: str, description: str, settings: Mapping[str, Sequence[str]], seeds: Sequence[int],
+              run: Callable[[argparse.Namespace, Sequence[str], int], dict[str, Any]],
+              report: Callable[[Path, dict[str, Any], argparse.Namespace], None]) -> None:
+    r"""The command line of a script: trains what its report lacks and writes the report after every run.
+
+    Args:
+        name: First part of the report's name, before the data set.
+        description: Help of the command line.
+        settings: Flags of every setting.
+        seeds: Seeds by default.
+        run: One training, from arguments, flags of the setting and seed.
+        report: Writes the report under a path without ending.
+    """
+    arguments = make_parser(description, list(settings), seeds).parse_args()
+    stem = arguments.output / f'{name}-{arguments.name or arguments.dataset}'
+    document = load(stem, lambda: references(arguments))
+    run_missing(document, arguments.settings, arguments.seeds, lambda setting, seed: run(arguments, settings[setting], seed),
+                lambda: report(stem, document, arguments))
 
 
 def table(runs: dict[str, dict[str, dict]], references: dict[str, dict]) -> str:

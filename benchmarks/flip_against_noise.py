@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
-from _ablation import load, make_parser, references, run_missing, table, train
+from _ablation import run_study, table, train
 from _measure import machine, machine_line, markdown_table, write_report
 
 #: Name to flags. Each pair of :data:`PAIRS` differs in the process alone.
@@ -76,11 +76,7 @@ def mean_share(results: Sequence[dict]) -> str:
 
 def main() -> None:
     r"""Runs what is missing and writes the report after every run."""
-    arguments = make_parser(__doc__, list(SETTINGS), range(5)).parse_args()
-    stem = arguments.output / f'flip-against-noise-{arguments.name or arguments.dataset}'
-    document = load(stem, lambda: references(arguments))
-    run_missing(document, arguments.settings, arguments.seeds,
-                lambda setting, seed: run(arguments, SETTINGS[setting], seed), lambda: report(stem, document, arguments))
+    run_study('flip-against-noise', __doc__, SETTINGS, range(5), run, report)
 
 
 def report(stem: Path, document: dict, arguments: argparse.Namespace) -> None:

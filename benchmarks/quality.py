@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from _ablation import load, make_parser, references, run_missing, table, train
+from _ablation import run_study, table, train
 from _measure import machine, machine_line, write_report
 
 #: Name to flags; each changes one part of the default.
@@ -53,11 +53,7 @@ def run(arguments: argparse.Namespace, flags: list[str], seed: int) -> dict[str,
 
 def main() -> None:
     r"""Runs what is missing and writes the report after every run."""
-    arguments = make_parser(__doc__, list(SETTINGS), (0, 1, 2)).parse_args()
-    stem = arguments.output / f'quality-{arguments.name or arguments.dataset}'
-    document = load(stem, lambda: references(arguments))
-    run_missing(document, arguments.settings, arguments.seeds,
-                lambda setting, seed: run(arguments, SETTINGS[setting], seed), lambda: report(stem, document, arguments))
+    run_study('quality', __doc__, SETTINGS, (0, 1, 2), run, report)
 
 
 def report(stem: Path, document: dict, arguments: argparse.Namespace) -> None:

@@ -1,8 +1,9 @@
+import argparse
 import inspect
 import json
-import sys
 
 import flip_against_noise as script
+from _ablation import make_parser
 
 from genrec_pyg.nn.models import DiffMM
 
@@ -24,25 +25,15 @@ def test_comparison_is_paired_by_seed():
     assert 'equal weight' not in single
 
 
-def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
-    calls = []
-
-    def run(arguments, flags, seed):
-        calls.append((tuple(flags), seed))
-        return metrics(0.1 + 0.01 * seed, 0.5)
-
-    monkeypatch.setattr(script, 'run', run)
-    monkeypatch.setattr(script, 'references', lambda arguments: {'EASE': metrics(0.08)})
-    argv = ['flip_against_noise.py', '--root', 'data', '--output', str(tmp_path), '--settings', 'flips', 'Gaussian noise',
-            '--seeds', '0', '1']
-    for _ in range(2):
-        monkeypatch.setattr(sys, 'argv', argv)
-        script.main()
-    assert len(calls) == 4 and calls[0] == (('--hparams.process', 'flip'), 0)
-    document = json.loads((tmp_path / 'flip-against-noise-tiktok.json').read_text())
-    assert set(document['runs']) == {'flips', 'Gaussian noise'} and set(document['runs']['flips']) == {'0', '1'}
-    text = (tmp_path / 'flip-against-noise-tiktok.md').read_text()
-    assert '| as published | 2 | +0.0000 ± 0.0000 |' in text and '| EASE | 1 | 0.0800 |' in text
+def test_report_compares_what_was_run(tmp_path):
+    runs = {name: {'0': metrics(value, 0.5)} for name, value in (('flips', 0.10), ('Gaussian noise', 0.11))}
+    arguments = argparse.Namespace(dataset='tiktok', name=None, modalities=['image', 'audio'], threads=1,
+                                   flags=['--epochs', '3'])
+    script.report(tmp_path / 'x', {'runs': runs, 'references': {'EASE': metrics(0.08)}}, arguments)
+    text = (tmp_path / 'x.md').read_text()
+    assert '| as published | 1 | -0.0100 |' in text and '| EASE | 1 | 0.0800 |' in text
+    flags = json.loads((tmp_path / 'x.json').read_text())['flags']
+    assert flags['flips'] == ['--hparams.process', 'flip', '--epochs', '3']
 
 
 def test_pairs_differ_in_the_process_alone():
@@ -58,7 +49,7 @@ def test_every_flag_of_the_settings_is_a_hyper_parameter():
 
 
 def test_a_run_goes_through_the_command_line(tmp_path):
-    arguments = script.make_parser('', list(script.SETTINGS), [0]).parse_args(
+    arguments = make_parser('', list(script.SETTINGS), [0]).parse_args(
         ['--root', str(tmp_path), '--dataset', 'demo', '--modalities', 'image', '--flags', '--epochs', '1',
          '--hparams.denoiser_channels', '8'])
     result = script.run(arguments, script.SETTINGS['flips'], 0)
