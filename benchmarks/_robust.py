@@ -72,7 +72,7 @@ class SharpnessPath:
             torch.manual_seed(0)
             self._batch = next(iter(InteractionLoader(model.graph, SHARPNESS_BATCH)))
         was_training = model.training
-        model.eval()
+        model.eval()  # the loss must be a function of the parameters alone
 
         def loss() -> Tensor:
             torch.manual_seed(0)

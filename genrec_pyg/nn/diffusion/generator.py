@@ -197,7 +197,6 @@ class InterestGenerator(GraphModule):
         for user, rowptr, col in UserRowLoader(self.interactions, self.batch_size, shuffle=True):
             for name, term in self._step(SparseRows(rowptr, col, self.graph.num_items), views, keys).items():
                 totals[name] = totals.get(name, 0) + term * user.numel()
-        self.denoiser.eval()
         figures = {name: float(total) / self.graph.num_users for name, total in totals.items()}
         return {**figures, 'seconds_denoiser': time.perf_counter() - begin}
 
@@ -313,7 +312,7 @@ class InterestGenerator(GraphModule):
     @torch.no_grad()
     def predict(self, views: ItemViews) -> tuple[Tensor, Tensor]:
         r"""Queries ``[U, q]`` of all users' observed rows and keys ``[I, q]``: the prediction that enters scores."""
-        self.denoiser.eval()
+        self.denoiser.eval()  # scores are free of dropout, also those asked for between the steps of a training
         users = torch.arange(self.graph.num_users, device=views.embedding.device)
         query = torch.cat([self._query(self.rows(user), views) for user in users.split(self.batch_size)])
         return query, self.denoiser.keys(views)
@@ -327,7 +326,7 @@ class InterestGenerator(GraphModule):
     def generate(self, views: ItemViews) -> dict[str, float]:
         r"""Rebuilds the generated edges of all users; returns the share of new edges and seconds."""
         begin = time.perf_counter()
-        self.denoiser.eval()
+        self.denoiser.eval()  # called at the start of an epoch, in training mode: edges are chosen without dropout
         constant = not self.denoiser.trainable and self.start == 'observed'
         candidates = self._candidates if constant else None
         if candidates is None:

@@ -191,7 +191,7 @@ class GenRec(Recommender):
     def item_views(self) -> ItemViews:
         r"""Item embeddings times encoded features per modality, detached; the plain embeddings if there is no modality."""
         was_training = self.encoder.training
-        self.encoder.eval()
+        self.encoder.eval()  # views are keys of the denoiser, the same for all its batches: without dropout
         with torch.no_grad():
             items = self.encoder.item_embedding
             encoded = self.encoder.encode_modalities()

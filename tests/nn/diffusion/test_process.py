@@ -2,16 +2,10 @@
 import pytest
 import torch
 
-from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.diffusion import (
-    DENOISERS,
     PROCESSES,
     DiffusionProcess,
-    FlipProcess,
-    GaussianProcess,
-    ItemViews,
     SparseRows,
-    make_denoiser,
     make_process,
 )
 from genrec_pyg.nn.diffusion.rows import dense_rows
@@ -73,27 +67,6 @@ def test_without_drawing_a_chain_from_clean_rows_with_the_truth_keeps_their_orde
     for t in range(4, 0, -1):
         state = process.reverse(state, rows.dense(), t, rates)
     assert torch.equal(dense_rows(state).round(), rows.dense())
-
-
-@pytest.mark.parametrize('process', PROCESSES)
-@pytest.mark.parametrize('denoiser', DENOISERS)
-def test_every_denoiser_takes_the_states_of_every_process(process, denoiser, tiny_graph):
-    from genrec_pyg.graph import training_graph
-    graph = training_graph(tiny_graph)
-    process = make_process(process)
-    module = make_denoiser(denoiser, graph, process, 4, num_layers=1, rank=3, channels=8).eval()
-    rows = rows_of([[1, 0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0]])
-    t = torch.tensor([0, 4])
-    out = module(process.diffuse(rows, t, process.rates(rows)), t, ItemViews(torch.randn(7, 8), 2, torch.rand(7)))
-    assert out.shape == (2, 7) and bool(torch.isfinite(out).all())
-
-
-def test_names():
-    assert isinstance(make_process('flip'), FlipProcess) and isinstance(make_process('gaussian'), GaussianProcess)
-    with pytest.raises(ConfigError, match="process: got 'noise', accepted are 'flip', 'gaussian'"):
-        make_process('noise')
-    with pytest.raises(ConfigError, match="denoiser: got 'unet', accepted are 'linear'"):
-        make_denoiser('unet', None, None, 4)
 
 
 def test_the_interface_is_no_process():

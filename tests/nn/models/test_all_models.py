@@ -4,7 +4,7 @@ import copy
 import pytest
 import torch
 from torch_geometric.data import HeteroData
-from toy_graphs import BATCH, toy_data, train_steps
+from toy_graphs import BATCH, loss_of, toy_data, train_steps
 
 from genrec_pyg.config import parse_train_arguments
 from genrec_pyg.evaluation import evaluate
@@ -138,18 +138,10 @@ def test_gradients_in_double_precision(name):
     targets = FixedTargets(model)
     names, values = zip(*((n, p.detach().clone().requires_grad_()) for n, p in model.named_parameters()))
 
-    class Loss(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = model
-
-        def forward(self):
-            return sum(self.model.loss(BATCH).values())
-
     def loss(*parameters):
         torch.manual_seed(7)  # the same masks for every difference
         targets.rewind()
-        return torch.func.functional_call(Loss(), {f'model.{n}': v for n, v in zip(names, parameters)}, ())
+        return loss_of(model, names, parameters)
 
     assert loss(*values).dtype == torch.float64
     assert torch.autograd.gradcheck(loss, values, atol=1e-6, fast_mode=True)

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from toy_graphs import toy_data, train_steps
+from toy_graphs import loss_of, toy_data, train_steps
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.loader import Triples
@@ -159,16 +159,8 @@ def test_gradients_in_double_precision():
              'encoder.attention.key.weight', 'encoder.gates.image.linear.weight', 'encoder.encoders.text.input.linear.weight']
     state = dict(model.named_parameters())
 
-    class Loss(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = model
-
-        def forward(self):
-            return sum(self.model.loss(BATCH).values())
-
     def loss(*values):
-        return torch.func.functional_call(Loss(), {f'model.{n}': v for n, v in zip(names, values)}, ())
+        return loss_of(model, names, values)
 
     assert torch.autograd.gradcheck(loss, tuple(state[n].detach().clone().requires_grad_() for n in names), atol=1e-6)
 

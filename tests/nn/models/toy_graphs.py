@@ -43,6 +43,19 @@ def train_steps(model, steps=3):
     return model.eval()
 
 
+def loss_of(model, names, values):
+    """Loss of ``model`` on :data:`BATCH` with ``values`` in place of the parameters called ``names``."""
+    class Loss(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self):
+            return sum(self.model.loss(BATCH).values())
+
+    return torch.func.functional_call(Loss(), {f'model.{n}': v for n, v in zip(names, values)}, ())
+
+
 def set_tables(model, users, items):
     """Replaces the tables of a model in double precision."""
     model.double()
