@@ -1,12 +1,9 @@
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / 'benchmarks'
-# The scripts are no package: they find their helper modules as python does for a script, by their own folder.
-sys.path.append(str(BENCHMARKS))
 
 
 @pytest.fixture(autouse=True)

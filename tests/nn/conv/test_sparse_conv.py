@@ -1,25 +1,12 @@
 import pytest
 import torch
+from bipartite import EDGES, NUM_ITEMS, NUM_USERS, spelled_out
 from torch_geometric.nn import LGConv
 from torch_geometric.utils import to_torch_csr_tensor
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.conv import SparseConv
 from genrec_pyg.ops import Adjacency, bipartite_adjacency
-
-NUM_USERS, NUM_ITEMS = 4, 5
-EDGES = torch.tensor([[0, 0, 1, 2, 3], [0, 1, 1, 2, 4]])
-
-
-@pytest.fixture
-def adjacency():
-    adjacency = bipartite_adjacency(EDGES, NUM_USERS, NUM_ITEMS, self_loops=True)
-    return adjacency.to(torch.float64)
-
-
-def spelled_out(adjacency):
-    (row, col), value = adjacency.to_edge_index()
-    return torch.stack([col, row]), value
 
 
 def test_sparse_tensors_are_accepted(adjacency):

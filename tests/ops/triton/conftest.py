@@ -1,15 +1,8 @@
-import sys
-from pathlib import Path
-
 import pytest
+from kernel_inputs import DEVICE
 
 from genrec_pyg.ops import DEFAULT_BACKENDS
 from genrec_pyg.ops.backends import triton_kernels
-
-# As for the tests of the models: what they share is found by this folder.
-sys.path.append(str(Path(__file__).resolve().parent))
-
-from kernel_inputs import DEVICE
 
 
 @pytest.fixture(autouse=True)
