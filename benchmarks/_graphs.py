@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch_geometric.data import HeteroData
 
+from genrec_pyg.datasets import load_dataset
 from genrec_pyg.datasets.build import build_graph
 
 #: Users, items and interactions of public data sets, for graphs of their shape.
@@ -64,3 +65,8 @@ def zipf_graph(num_users: int, num_items: int, num_edges: int, channels: Mapping
         centres = rng.standard_normal((50, width), dtype=np.float32)
         features[name] = centres[rng.integers(50, size=num_items)] + rng.standard_normal((num_items, width), dtype=np.float32)
     return build_graph(*edges, split, num_users, num_items, features, 'generated graph')
+
+
+def named_graph(name: str, root: str) -> HeteroData:
+    r"""The data set ``name`` under ``root``, or the graph generated in the shape of that name, without features."""
+    return zipf_graph(*SHAPES[name], {}, held_out=0.0) if name in SHAPES else load_dataset(name, root)

@@ -24,14 +24,13 @@ from typing import Optional
 import numpy as np
 import scipy.sparse as sp
 import torch
-from _graphs import SHAPES, zipf_graph
+from _graphs import SHAPES, named_graph
 from _measure import condense, interleaved_seconds, machine, machine_line, markdown_table, positive, write_report
 from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.nn import LGConv
 
 from genrec_pyg.allocator import keep_freed_memory
-from genrec_pyg.datasets import load_dataset
 from genrec_pyg.graph import TrainingGraph, training_graph
 from genrec_pyg.ops import Adjacency, NegativeSampler, bipartite_adjacency, layer_mean, masked_topk, spmm
 from genrec_pyg.transforms import ReorderNodes
@@ -316,10 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     description = machine(args.threads)
-    if args.dataset in SHAPES:
-        data = zipf_graph(*SHAPES[args.dataset], {}, held_out=0.0)
-    else:
-        data = load_dataset(args.dataset, str(args.root))
+    data = named_graph(args.dataset, str(args.root))
     if args.reorder:
         data = ReorderNodes(args.reorder)(data)
     graph = training_graph(data, [])
