@@ -37,7 +37,6 @@ COMMON = {'epochs': '40', 'trainer.eval_every': '5', 'trainer.patience': '3'}
 #: GenRec, each of which costs ten of the others and learns as much.
 FLAGS: dict[str, dict[str, str]] = {
     'MFBPR': {'trainer.lr': '0.005'},
-    'VBPR': {'trainer.lr': '0.005'},
     'FREEDOM': {'trainer.lr': '0.005'},
     'GenRec': {'epochs': '10', 'trainer.eval_every': '2'},
 }
