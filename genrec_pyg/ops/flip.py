@@ -8,7 +8,7 @@ from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops.backends import prefers_triton, triton_kernels
-from genrec_pyg.ops.negative import absent_item, uniform_rank
+from genrec_pyg.ops.negative import absent_item, absent_order, uniform_rank
 
 #: Above this share of flipped zeros a dense draw is cheaper than drawing positions.
 _DENSE_SHARE = 0.1
@@ -122,4 +122,4 @@ def _added(rowptr: Tensor, col: Tensor, num_cols: int, p01: Tensor, generator: O
         key = torch.unique(torch.cat([key, draw]))
         missing = wanted - torch.bincount(key // num_cols, minlength=free.numel())
     row, rank = key // max(num_cols, 1), key % max(num_cols, 1)
-    return row * num_cols + absent_item(row, rank, rowptr, col, num_cols)
+    return row * num_cols + absent_item(row, rank, rowptr, absent_order(rowptr, col, num_cols), num_cols)

@@ -10,8 +10,8 @@ from genrec_pyg.ops.adjacency import Adjacency
 
 #: Odd multiplier of Fibonacci hashing, 2^64 over the golden ratio, as a signed number (Knuth, TAOCP vol. 3, section 6.4).
 _MULTIPLIER = 0x9E3779B97F4A7C15 - 2 ** 64
-#: Slots of the filter per training edge, so that at most about one draw in 16 is looked up, and its largest size.
-_SLOTS_PER_EDGE, _MOST_SLOTS = 16, 2 ** 26
+#: Slots of the filter per training edge, so that it sends about one draw in 64 to the search in vain, and its largest size.
+_SLOTS_PER_EDGE, _MOST_SLOTS = 64, 2 ** 26
 
 
 class NegativeSampler:
@@ -29,9 +29,10 @@ class NegativeSampler:
     def __init__(self, interactions: Adjacency):
         self.interactions = interactions
         self.num_items = interactions.size[1]
-        col = interactions.col.long()
-        user = torch.repeat_interleave(interactions.rowptr.long().diff(), output_size=col.numel())
+        self._rowptr, col = interactions.rowptr.long(), interactions.col.long()
+        user = torch.repeat_interleave(self._rowptr.diff(), output_size=col.numel())
         self._held = user * self.num_items + col
+        self._order = absent_order(self._rowptr, col, self.num_items)
         slots = min(_SLOTS_PER_EDGE * max(col.numel(), 1), _MOST_SLOTS)
         self._bits = (slots - 1).bit_length()
         self._filter = torch.zeros(2 ** self._bits, dtype=torch.bool, device=col.device)
@@ -55,10 +56,9 @@ class NegativeSampler:
         suspect = key[place]
         found = torch.searchsorted(self._held, suspect).clamp(max=max(self._held.numel() - 1, 0))
         place = place[self._held[found] == suspect]
-        holder, row = user[place].unique(return_inverse=True)
-        rowptr, col = self.interactions.select_rows(holder)
-        free = (self.num_items - rowptr.diff())[row]
-        replaced = absent_item(row, uniform_rank(free, generator), rowptr, col, self.num_items)
+        holder = user[place]
+        free = self.num_items - (self._rowptr[holder + 1] - self._rowptr[holder])
+        replaced = absent_item(holder, uniform_rank(free, generator), self._rowptr, self._order, self.num_items)
         item[place] = replaced.where(free > 0, torch.zeros_like(replaced))
         valid[place] = free > 0
         return item, valid
@@ -77,22 +77,31 @@ def uniform_rank(count: Tensor, generator: Optional[torch.Generator] = None) -> 
     return torch.minimum((draw * count).long(), (count - 1).clamp(min=0))
 
 
-def absent_item(row: Tensor, rank: Tensor, rowptr: Tensor, col: Tensor, num_cols: int) -> Tensor:
-    r"""The item of rank :math:`r` (from 0) among those that a row does not hold.
+def absent_order(rowptr: Tensor, col: Tensor, num_cols: int) -> Tensor:
+    r"""For every item of every row the number of items below it that the row does not hold, ascending over all rows.
 
-    With the :math:`j`-th item of the row :math:`c_j`, ascending, :math:`c_j - j` absent items lie below it, so the answer is
-    :math:`r` plus the number of :math:`j` with :math:`c_j - j \le r`. Rows side by side these differences are one ascending
-    sequence, in which a single binary search answers all queries.
+    With the :math:`j`-th item of a row :math:`c_j`, ascending, that number is :math:`c_j - j`; row :math:`r` adds
+    :math:`r (I + 1)`, so that rows side by side are one ascending sequence ``[nnz]``.
+
+    Args:
+        rowptr: Row offsets, int64.
+        col: Items, int64, ascending within a row.
+        num_cols: Number of items ``I``.
+    """
+    holder = torch.repeat_interleave(rowptr.diff(), output_size=col.numel())
+    return holder * (num_cols + 1) + col - torch.arange(col.numel(), device=col.device) + rowptr[holder]
+
+
+def absent_item(row: Tensor, rank: Tensor, rowptr: Tensor, order: Tensor, num_cols: int) -> Tensor:
+    r"""The item of rank :math:`r` (from 0) among those that a row does not hold: :math:`r` plus the number of :math:`j` with
+    :math:`c_j - j \le r`, which a single binary search finds for all queries.
 
     Args:
         row: Rows ``[n]``.
         rank: Ranks ``[n]``.
         rowptr: Row offsets, int64.
-        col: Items, ascending within a row.
+        order: :func:`absent_order` of the rows.
         num_cols: Number of items.
     """
-    holder = torch.repeat_interleave(rowptr.diff(), output_size=col.numel())
-    below = col - (torch.arange(col.numel(), device=col.device) - rowptr[holder])
-    stride = num_cols + 1
-    place = torch.searchsorted(holder * stride + below, row * stride + rank, right=True)
+    place = torch.searchsorted(order, row * (num_cols + 1) + rank, right=True)
     return rank + place - rowptr[row]
