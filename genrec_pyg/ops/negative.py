@@ -10,8 +10,8 @@ from genrec_pyg.ops.adjacency import Adjacency
 
 #: Odd multiplier of Fibonacci hashing, 2^64 over the golden ratio, as a signed number (Knuth, TAOCP vol. 3, section 6.4).
 _MULTIPLIER = 0x9E3779B97F4A7C15 - 2 ** 64
-#: Slots of the filter per training edge, so that it sends about one draw in 64 to the search in vain, and its largest size.
-_SLOTS_PER_EDGE, _MOST_SLOTS = 64, 2 ** 26
+#: Slots of the filter per training edge, so that it sends at most one draw in 16 to the search in vain, and its largest size.
+_SLOTS_PER_EDGE, _MOST_SLOTS = 16, 2 ** 26
 
 
 class NegativeSampler:
