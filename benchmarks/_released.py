@@ -1,12 +1,8 @@
 r"""Runs a checkout of the released GenRec-V1 for a measurement, changed only from outside and at run time.
 
 Nothing of it is part of this package: it is imported from a temporary copy of the checkout, by the names of its modules and
-functions. What is done to it, so that it runs on a processor with today's libraries:
-
-* ``Tensor.cuda`` and ``Module.cuda`` return the object itself;
-* scipy's sparse matrices get back the attribute ``A`` (dense array), which scipy removed;
-* ``setproctitle``, where it is not installed, becomes a stand-in that does nothing;
-* its loaders tell a clock when they are iterated, which marks the phases of its training function.
+functions, within :func:`_foreign.foreign_code`. Besides, its loaders tell a clock when they are iterated, which marks the
+phases of its training function.
 
 Its data set switch knows ``tiktok`` (three modalities) and ``baby`` and ``sports`` (two). Two modalities run through the
 switch ``sports``, whose second feature file is then the second modality asked for; ``baby`` adds a nuclear norm per step.
@@ -14,16 +10,16 @@ switch ``sports``, whose second feature file is then the second modality asked f
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
-import importlib.util
 import itertools
 import shutil
 import sys
-import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from _foreign import foreign_code
 from _measure import AnnouncedLoader, PhaseClock, folder_digest
 from _worker import serve
 
@@ -71,7 +67,7 @@ def prepare_checkout(checkout: Path, data: Path, modalities: Sequence[str], fold
 
 
 class ReleasedSystem:
-    r"""The released implementation in this process; the working folder is its copy.
+    r"""The released implementation in this process, within :func:`_foreign.foreign_code` of its copy, the working folder.
 
     Args:
         flags: Its command line.
@@ -81,8 +77,6 @@ class ReleasedSystem:
     def __init__(self, flags: Sequence[str], seed: int):
         self.flags = list(flags)
         self.digest = folder_digest(Path.cwd(), '*.py')
-        _make_runnable()
-        sys.path.insert(0, str(Path.cwd()))
         sys.argv = ['Main.py', *flags]
         main = importlib.import_module('Main')
         main.seed_it(seed)
@@ -140,19 +134,6 @@ def _at_20(figures: Mapping[str, float]) -> dict[str, float]:
     return {f'{name.lower()}@20': float(value) for name, value in figures.items()}
 
 
-def _make_runnable() -> None:
-    import scipy.sparse
-    import torch
-    torch.Tensor.cuda = lambda self, *args, **kwargs: self
-    torch.nn.Module.cuda = lambda self, *args, **kwargs: self
-    if not hasattr(scipy.sparse.spmatrix, 'A'):
-        scipy.sparse.spmatrix.A = property(lambda self: self.toarray())
-    if importlib.util.find_spec('setproctitle') is None:
-        module = types.ModuleType('setproctitle')
-        module.setproctitle = lambda title: None
-        sys.modules['setproctitle'] = module
-
-
 def main() -> None:
     r"""Entry point of the child process: ``_released.py THREADS SEED FLAGS...``."""
     parser = argparse.ArgumentParser()
@@ -160,7 +141,13 @@ def main() -> None:
     parser.add_argument('seed', type=int)
     parser.add_argument('flags', nargs=argparse.REMAINDER)
     args = parser.parse_args()
-    serve(lambda: ReleasedSystem(args.flags, args.seed), args.threads)
+    with contextlib.ExitStack() as stack:
+
+        def build() -> ReleasedSystem:
+            stack.enter_context(foreign_code(Path.cwd()))
+            return ReleasedSystem(args.flags, args.seed)
+
+        serve(build, args.threads)
 
 
 if __name__ == '__main__':

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from _foreign import foreign_code
 from _measure import (
     condense,
     folder_digest,
@@ -93,15 +94,16 @@ def check(agrees: bool, what: str) -> None:
 @contextmanager
 def released_system(args: argparse.Namespace) -> Iterator[ReleasedSystem]:
     r"""The released implementation in this process, whose working folder is its temporary copy in the meantime."""
-    before = Path.cwd(), list(sys.path), list(sys.argv)
+    before = Path.cwd(), list(sys.argv)
     with tempfile.TemporaryDirectory() as folder:
         flags = prepare_checkout(args.released.resolve(), (args.root / args.dataset).resolve(), args.modalities, Path(folder))
         os.chdir(folder)
         try:
-            yield ReleasedSystem(flags, 0)
+            with foreign_code(Path(folder)):
+                yield ReleasedSystem(flags, 0)
         finally:
             os.chdir(before[0])
-            sys.path[:], sys.argv[:] = before[1:]
+            sys.argv[:] = before[1]
 
 
 def render(document: Mapping[str, object]) -> str:

@@ -38,6 +38,10 @@ class FREEDOM(PairwiseRecommender):
     A triple of which an item lacks a modality takes no part in its term. An item without training edge is ranked by its own
     row and those of its neighbours in :math:`\mathbf{S}`.
 
+    Defects of the released program: raw features are trained like a table, while :math:`\mathbf{S}` stays that of the first
+    ones; :math:`\mathbf{S}` is kept in a file whose name has the number of neighbours and one digit of the image weight, so
+    that changed features or a weight changed by less than 0.1 find the old one.
+
     Args:
         data: Canonical graph or training graph.
         modalities: Modalities to use, at least one.

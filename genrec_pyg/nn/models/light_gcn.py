@@ -31,7 +31,8 @@ class LightGCN(PairwiseRecommender):
     factor 1/2 and normalises anew in every layer.
 
     Of other public implementations, SSLRec sums the layers and trains with half of the directed entries dropped, neither
-    rescaled nor renormalised; LightGCN-PyTorch selects no epoch; RecBole counts a padding user and a padding item as nodes.
+    rescaled nor renormalised; LightGCN-PyTorch selects no epoch; RecBole counts a padding user and a padding item as nodes;
+    MMRec penalises the unsquared norm of the rows of a batch and has 1e-10 in the logarithm.
 
     Args:
         data: Canonical graph or training graph.

@@ -36,6 +36,10 @@ class MGCN(Recommender):
     (:class:`~genrec_pyg.nn.graph_encoder.MultimodalGraphEncoder`). The paper has two modalities, here every sum runs over
     those of the graph; without any the model is LightGCN.
 
+    Defects of the released program: raw features are trained like a table, while :math:`\mathbf{S}_m` stays that of the first
+    ones and is kept in a file that changed features find again; the penalty is on final rows, and divided by the nominal size
+    of a batch also where the last one is smaller; one modality alone fails.
+
     Args:
         data: Canonical graph or training graph.
         modalities: Modalities to use; :obj:`None` takes all of the graph.

@@ -1,0 +1,304 @@
+r"""Comparison with the MMRec toolbox (``agreement.py``); every model sees the same training interactions and raw features.
+
+The models are built from their classes, on an object with the few methods that they ask of a loader, and features in files.
+"""
+from __future__ import annotations
+
+import importlib
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from _agreement import (
+    Agreement,
+    Tables,
+    copy_weights,
+    fixed_dropout,
+    foreign_code,
+    layer_tables,
+    loss_agreements,
+    pair_agreements,
+    randomize,
+    toy_batch,
+    toy_graph,
+)
+from scipy.sparse import coo_matrix
+from torch import Tensor
+
+from genrec_pyg.graph import TrainingGraph, training_graph
+from genrec_pyg.nn.models import get_model
+from genrec_pyg.nn.models.recommender import Recommender
+from genrec_pyg.ops import Adjacency
+
+REPOSITORY = 'enoche/MMRec (GPL-3.0)'
+#: Files of the two modalities that it knows.
+FILES = {'image': 'image_feat.npy', 'text': 'text_feat.npy'}
+WIDTH = 8
+
+#: Differences that several models share.
+LOGARITHM = 'theirs has 1e-10 in the logarithm, silent at gaps above -10'
+FROBENIUS = 'penalty off: theirs is the unsquared norm of the rows of the batch'
+
+
+class Settings(dict):
+    r"""Settings of a model; what is not named is :obj:`None`, as in the toolbox."""
+
+    def __missing__(self, name: str) -> None:
+        return None
+
+
+class Interactions:
+    r"""What the models ask of a loader: sizes and the matrix of training interactions, in the order of our graph.
+
+    Args:
+        graph: Training graph.
+    """
+
+    def __init__(self, graph: TrainingGraph):
+        self._graph, self.dataset = graph, self
+
+    def get_user_num(self) -> int:
+        r"""Number of users."""
+        return self._graph.num_users
+
+    def get_item_num(self) -> int:
+        r"""Number of items."""
+        return self._graph.num_items
+
+    def inter_matrix(self, form: str = 'coo') -> Any:
+        r"""Sparse matrix ``[U, I]`` of ones."""
+        size = self._graph.num_users, self._graph.num_items
+        return coo_matrix((np.ones(self._graph.num_edges), tuple(self._graph.edge_index.numpy())), size).asformat(form)
+
+
+class Pair:
+    r"""Their model and ours on one graph.
+
+    Args:
+        theirs: Their model.
+        ours: Ours, in training mode.
+        graph: Training graph.
+    """
+
+    def __init__(self, theirs: Any, ours: Recommender, graph: TrainingGraph):
+        self.theirs, self.ours, self.batch = theirs, ours.train(), toy_batch(graph)
+
+    def start(self, tables: Tables) -> None:
+        r"""Gives both sides the same random weights."""
+        randomize(theirs for theirs, _ in tables.values())
+        copy_weights(tables)
+
+    def losses(self, tables: Tables, note: str = '', name: str = 'loss', factor: float = 1.0, constant: float = 0.0,
+               negatives: bool = True) -> list[Agreement]:
+        r"""Agreement of the sums of all terms; theirs is multiplied by ``factor``, and ``constant`` added."""
+        rows = torch.stack(self.batch if negatives else self.batch[:2])
+        theirs = factor * self.theirs.calculate_loss(rows) + constant
+        return loss_agreements(theirs, sum(self.ours.loss(self.batch).values()), tables, note, name)
+
+    def scores(self, note: str = '') -> Agreement:
+        r"""Agreement of the scores of all items for all users, in evaluation mode."""
+        user = torch.arange(self.ours.num_users)
+        with torch.no_grad(), self.ours.cached_embeddings():
+            return Agreement('scores', self.theirs.eval().full_sort_predict([user]), self.ours.score(user), note)
+
+
+@contextmanager
+def pair(checkout: Path, module: str, name: str, settings: dict[str, Any], model: str, hyper: dict[str, Any],
+         modalities: tuple[str, ...] = ()) -> Iterator[Pair]:
+    r"""Builds class ``name`` of their ``module`` with ``settings`` beside our ``model`` with arguments ``hyper``."""
+    data = toy_graph(FILES)
+    graph = training_graph(data, modalities)
+    with foreign_code(checkout / 'src'), tempfile.TemporaryDirectory() as folder:
+        for modality, file in FILES.items():
+            np.save(Path(folder) / file, data[modality].x.numpy())
+        # A module of theirs looks for the folder `common` inside `models`, where it is not, and cannot be imported otherwise.
+        for part in ('common', 'common.abstract_recommender', 'common.loss'):
+            sys.modules[f'models.{part}'] = importlib.import_module(part)
+        config = Settings({'embedding_size': WIDTH, 'feat_embed_dim': WIDTH, 'device': torch.device('cpu'), 'end2end': False,
+                           'is_multimodal_model': bool(modalities), 'data_path': f'{folder}/', 'dataset': '',
+                           'vision_feature_file': FILES['image'], 'text_feature_file': FILES['text'],
+                           'USER_ID_FIELD': 'user', 'ITEM_ID_FIELD': 'item', 'NEG_PREFIX': 'neg_', **settings})
+        theirs = getattr(importlib.import_module(f'models.{module}'), name)(config, Interactions(graph))
+        yield Pair(theirs, get_model(model)(graph, hidden_channels=WIDTH, **hyper), graph)
+
+
+def mf_bpr(checkout: Path) -> list[Agreement]:
+    r"""MF-BPR."""
+    with pair(checkout, 'bpr', 'BPR', {'reg_weight': 0.0}, 'MFBPR', {'l2': 0.0}) as both:
+        theirs, ours = both.theirs, both.ours
+        tables = {'user table': (theirs.user_embedding.weight, ours.embedding.user),
+                  'item table': (theirs.item_embedding.weight, ours.embedding.item)}
+        both.start(tables)
+        return [*pair_agreements(theirs(), ours.embed()), both.scores(),
+                *both.losses(tables, f'{FROBENIUS}; {LOGARITHM}')]
+
+
+def light_gcn(checkout: Path) -> list[Agreement]:
+    r"""LightGCN."""
+    with pair(checkout, 'lightgcn', 'LightGCN', {'reg_weight': 0.0, 'n_layers': 3}, 'LightGCN',
+              {'l2': 0.0, 'num_layers': 3}) as both:
+        theirs, ours = both.theirs, both.ours
+        tables = {'user table': (theirs.embedding_dict['user_emb'], ours.embedding.user),
+                  'item table': (theirs.embedding_dict['item_emb'], ours.embedding.item)}
+        both.start(tables)
+        return [*pair_agreements(theirs(), ours.embed()), both.scores(),
+                *both.losses(tables, f'{FROBENIUS}; {LOGARITHM}')]
+
+
+def vbpr(checkout: Path) -> list[Agreement]:
+    r"""VBPR."""
+    with pair(checkout, 'vbpr', 'VBPR', {'reg_weight': 0.5}, 'VBPR', {'l2': 0.5, 'reg': 'frobenius'},
+              ('text', 'image')) as both:
+        theirs, ours = both.theirs, both.ours
+        tables = {'user table': (theirs.u_embedding, ours.embedding.user),
+                  'item table': (theirs.i_embedding, ours.embedding.item),
+                  **layer_tables({'projection': (theirs.item_linear, ours.projection.linear)})}
+        both.start(tables)
+        return [*pair_agreements(theirs(), ours.embed()), both.scores(), *both.losses(tables, LOGARITHM)]
+
+
+def bm3(checkout: Path) -> list[Agreement]:
+    r"""BM3."""
+    with pair(checkout, 'bm3', 'BM3', {'reg_weight': 0.1, 'cl_weight': 2.0, 'dropout': 0.5, 'n_layers': 2}, 'BM3',
+              {'variant': 'released', 'l2': 0.1, 'reg': 'frobenius', 'content_weight': 2.0, 'dropout': 0.5, 'num_layers': 2},
+              ('image', 'text')) as both:
+        theirs, ours = both.theirs, both.ours
+        layers = {'image projection': (theirs.image_trs, ours.projections['image'].linear),
+                  'text projection': (theirs.text_trs, ours.projections['text'].linear),
+                  'predictor': (theirs.predictor, ours.predictor.linear)}
+        tables = {'user table': (theirs.user_embedding.weight, ours.embedding.user),
+                  'item table': (theirs.item_id_embedding.weight, ours.embedding.item), **layer_tables(layers)}
+        both.start(tables)
+        tables.update({'image features': (theirs.image_embedding.weight, ours.trained_features['image']),
+                       'text features': (theirs.text_embedding.weight, ours.trained_features['text'])})
+        found = [*pair_agreements(theirs(), ours.encode(), 'before the predictor'), both.scores()]
+        with fixed_dropout():
+            found += both.losses(tables, 'same dropout; theirs drops entries once per node, ours once per row of the batch',
+                                 negatives=False)
+        # One part less after the other, so that each term is compared.
+        theirs.dropout = ours.predictor.dropout = 0.0
+        found += both.losses({}, 'without dropout', negatives=False)
+        theirs.reg_weight = ours.l2 = 0.0
+        found += both.losses({}, 'without dropout', 'alignments of graph and content', negatives=False)
+        theirs.cl_weight = ours.content_weight = 0.0
+        return found + both.losses({}, 'without dropout', 'alignments of graph', negatives=False)
+
+
+def freedom(checkout: Path) -> list[Agreement]:
+    r"""FREEDOM."""
+    with pair(checkout, 'freedom', 'FREEDOM',
+              {'reg_weight': 0.1, 'dropout': 0.5, 'n_ui_layers': 2, 'n_mm_layers': 1, 'knn_k': 4, 'mm_image_weight': 0.1},
+              'FREEDOM', {'content_weight': 0.1, 'ratio': 0.5, 'num_layers': 2, 'num_item_layers': 1, 'num_neighbors': 4,
+                          'modality_weights': {'image': 0.1, 'text': 0.9}}, ('image', 'text')) as both:
+        theirs, ours = both.theirs, both.ours
+        layers = {f'{name} projection': (layer, ours.projections[name].linear)
+                  for name, layer in (('image', theirs.image_trs), ('text', theirs.text_trs))}
+        tables = {'user table': (theirs.user_embedding.weight, ours.embedding.user),
+                  'item table': (theirs.item_id_embedding.weight, ours.embedding.item), **layer_tables(layers)}
+        both.start(tables)
+        found = [Agreement('item graph', theirs.mm_adj.to_dense(), _dense(ours.item_graph)),
+                 Agreement('rates of pruning', theirs.edge_values, ours.interactions.adjacency.value[:ours.graph.num_edges]),
+                 both.scores('whole graph')]
+        _prune_equally(theirs, ours)
+        moved = {name: table for name, table in tables.items() if not name.endswith('bias')}
+        note = 'same pruned graph; theirs also trains the features; biases cancel in BPR: gradient zero up to rounding'
+        return [*found, *pair_agreements(theirs(theirs.masked_adj), ours.embed(), 'same pruned graph'),
+                *both.losses(moved, note)]
+
+
+def layer_gcn(checkout: Path) -> list[Agreement]:
+    r"""LayerGCN."""
+    with pair(checkout, 'layergcn', 'LayerGCN', {'reg_weight': 0.1, 'dropout': 0.5, 'n_layers': 4}, 'LayerGCN',
+              {'l2': 0.1, 'ratio': 0.5, 'num_layers': 4}) as both:
+        theirs, ours = both.theirs, both.ours
+        tables = {'user table': (theirs.user_embeddings, ours.embedding.user),
+                  'item table': (theirs.item_embeddings, ours.embedding.item)}
+        both.start(tables)
+        found = [Agreement('rates of pruning', theirs.edge_values, ours.interactions.adjacency.value[:ours.graph.num_edges]),
+                 both.scores('whole graph')]
+        _prune_equally(theirs, ours)
+        losses = both.losses(tables, 'same pruned graph; theirs, a sum over the batch, divided by its size',
+                             factor=1 / len(both.batch.user))
+        return [*found, *pair_agreements(theirs(), ours.embed(), 'same pruned graph'), *losses]
+
+
+def selfcfed(checkout: Path) -> list[Agreement]:
+    r"""SELFCFED-LGN."""
+    with pair(checkout, 'selfcfed_lgn', 'SELFCFED_LGN', {'reg_weight': 0.0, 'dropout': 0.5, 'n_layers': 2}, 'SELFCFED',
+              {'l2': 0.0, 'dropout': 0.5, 'num_layers': 2}) as both:
+        theirs, ours = both.theirs, both.ours
+        encoder = theirs.online_encoder
+        tables = {'user table': (encoder.embedding_dict['user_emb'], ours.embedding.user),
+                  'item table': (encoder.embedding_dict['item_emb'], ours.embedding.item),
+                  **layer_tables({'predictor': (theirs.predictor, ours.predictor.linear)})}
+        both.start(tables)
+        encoder.drop_flag = False
+        note = ('same dropout; their dropout of edges off; penalty off: theirs is a sum over propagated rows; theirs plus 1, '
+                'since C = 1 - cos')
+        users, users_start, items, items_start = theirs.get_embedding()
+        found = pair_agreements((torch.cat([users, users_start], 1), torch.cat([items_start, items], 1)), ours.embed())
+        with fixed_dropout():
+            return [*found, both.scores(), *both.losses(tables, note, constant=1.0, negatives=False)]
+
+
+def mgcn(checkout: Path) -> list[Agreement]:
+    r"""MGCN."""
+    with pair(checkout, 'mgcn', 'MGCN',
+              {'reg_weight': 0.0, 'cl_loss': 0.1, 'n_ui_layers': 2, 'n_layers': 1, 'knn_k': 4, 'train_batch_size': 64},
+              'MGCN', {'l2': 0.0, 'contrast_weight': 0.1, 'num_layers': 2, 'num_item_layers': 1, 'num_neighbors': 4},
+              ('image', 'text')) as both:
+        theirs, ours = both.theirs, both.ours.encoder
+        layers = {'image projection': (theirs.image_trs, ours.encoders['image'].linear),
+                  'text projection': (theirs.text_trs, ours.encoders['text'].linear),
+                  'image gate': (theirs.gate_v[0], ours.gates['image'].linear),
+                  'text gate': (theirs.gate_t[0], ours.gates['text'].linear),
+                  'image preference': (theirs.gate_image_prefer[0], ours.specific_gates['image'].linear),
+                  'text preference': (theirs.gate_text_prefer[0], ours.specific_gates['text'].linear),
+                  'key': (theirs.query_common[0], ours.attention.key),
+                  'query': (theirs.query_common[2], ours.attention.query)}
+        tables = {'user table': (theirs.user_embedding.weight, ours.user_embedding),
+                  'item table': (theirs.item_id_embedding.weight, ours.item_embedding), **layer_tables(layers)}
+        both.start(tables)
+        *_, side, content = theirs(theirs.norm_adj, train=True)
+        views = both.ours.views()
+        graphs = {'image': theirs.image_original_adj, 'text': theirs.text_original_adj}
+        found = [*(Agreement(f'{name} item graph', graph.to_dense(), _dense(ours.item_graphs[name]))
+                   for name, graph in graphs.items()),
+                 Agreement('side view', side.detach(), views.side.detach()),
+                 Agreement('content view', content.detach(), views.content.detach()),
+                 *pair_agreements(theirs(theirs.norm_adj), both.ours.embed()), both.scores()]
+        note = 'penalty off: theirs is of final rows, ours of initial ones; theirs also trains the features'
+        found += both.losses(tables, note)
+        theirs.cl_loss = both.ours.contrast_weight = 0.0
+        return found + both.losses({}, '', 'BPR')
+
+
+def _dense(graph: Adjacency) -> Tensor:
+    edge_index, value = graph.to_edge_index()
+    return torch.sparse_coo_tensor(edge_index, value, graph.size, is_coalesced=False).to_dense()
+
+
+def _prune_equally(theirs: Any, ours: Recommender) -> None:
+    r"""Gives both sides the same half of the interactions; theirs draws their places, ours a mask."""
+    def draw(rate: Tensor, num_kept: int) -> Tensor:
+        return torch.arange(rate.numel())[-num_kept:]
+
+    with patch.object(torch, 'multinomial', draw):
+        theirs.pre_epoch_processing()
+    num_edges = ours.graph.num_edges
+    mask = torch.zeros(num_edges, dtype=torch.bool)
+    mask[draw(mask, int(num_edges * (1 - ours.interactions.ratio)))] = True
+    ours.interactions.pruned = ours.interactions.subgraph(mask)
+    theirs.forward_adj = theirs.masked_adj
+
+
+MODELS = {
+    'MFBPR': mf_bpr, 'LightGCN': light_gcn, 'VBPR': vbpr, 'LayerGCN': layer_gcn, 'SELFCFED': selfcfed, 'BM3': bm3,
+    'FREEDOM': freedom, 'MGCN': mgcn,
+}
