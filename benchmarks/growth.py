@@ -31,6 +31,13 @@ BASE = {'users': 8_000, 'items': 4_000, 'edges': 128_000}
 #: What is fitted; all in seconds but the last, in GB.
 FIGURES = ('epoch', 'denoiser', 'rebuild', 'recommender', 'evaluation', 'memory')
 
+#: What becomes of freed memory, by setting.
+ALLOCATORS = {
+    'kept': 'kept (genrec_pyg.allocator)',
+    'default': 'as glibc has it',
+    'huge': 'as glibc has it, in huge pages (THP_MEM_ALLOC_ENABLE=1 of torch)',
+}
+
 logger = logging.getLogger('growth')
 
 
@@ -133,9 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--negatives', type=positive, default=1024, help='items sampled per batch of the denoiser')
     parser.add_argument('--block', type=positive, default=1024, help='users per batch of the denoiser and of the evaluation')
     parser.add_argument('--threads', type=positive, default=1)
-    parser.add_argument('--allocator', choices=('kept', 'default', 'huge'), default='kept',
-                        help="settings of genrec_pyg.allocator, those of glibc, or these in huge pages, torch's "
-                             'THP_MEM_ALLOC_ENABLE, which also gives freed memory back')
+    parser.add_argument('--allocator', choices=list(ALLOCATORS), default='kept',
+                        help='; '.join(f'{name}: {words}' for name, words in ALLOCATORS.items()))
     parser.add_argument('--output', type=Path, default=HERE / 'results')
     parser.add_argument('--worker', type=int, nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
@@ -147,7 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     document = {'machine': machine(args.threads), 'steps': args.steps, 'negatives': args.negatives, 'block': args.block,
                 'allocator': args.allocator}
     note = (f'GenRec with the tied denoiser, {args.steps} steps per epoch, {args.negatives} sampled items and {args.block} '
-            'users per batch of the denoiser; two modalities of width 64, float32.')
+            'users per batch of the denoiser; two modalities of width 64, float32; freed memory: '
+            f'{ALLOCATORS[args.allocator]}.')
     if args.point:
         document['points'] = [run_point(dict(zip(AXES, args.point)), args)]
         text = f"# One epoch on a generated graph\n\n{note}\n\n{points_table(document['points'])}"
