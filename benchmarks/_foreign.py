@@ -47,3 +47,18 @@ def foreign_code(*folders: Path) -> Iterator[None]:
 
 def _itself(self: Any, *args: Any, **kwargs: Any) -> Any:
     return self
+
+
+def require_files(checkout: Path, *names: str) -> None:
+    r"""Checks that a folder is the checkout that it is taken for.
+
+    Args:
+        checkout: The folder.
+        names: Files that are read, relative to it.
+
+    Raises:
+        FileNotFoundError: If one is missing; the message names all that are.
+    """
+    absent = [name for name in names if not (checkout / name).is_file()]
+    if absent:
+        raise FileNotFoundError(f"--checkout: the folder lacks {', '.join(absent)}")

@@ -29,6 +29,8 @@ HERE = Path(__file__).resolve().parent
 #: Toolboxes and the modules of their adapters.
 TOOLBOXES: dict[str, str] = {
     'mmrec': '_agreement_mmrec',
+    'diffmm': '_agreement_diffmm',
+    'genrec': '_agreement_genrec',
 }
 
 logger = logging.getLogger('agreement')
