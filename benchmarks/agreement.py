@@ -31,6 +31,9 @@ TOOLBOXES: dict[str, str] = {
     'mmrec': '_agreement_mmrec',
     'diffmm': '_agreement_diffmm',
     'genrec': '_agreement_genrec',
+    'selfrec': '_agreement_selfrec',
+    'ngcf': '_agreement_ngcf',
+    'clcrec': '_agreement_clcrec',
 }
 
 logger = logging.getLogger('agreement')
