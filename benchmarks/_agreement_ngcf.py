@@ -32,7 +32,8 @@ def compare_ngcf(checkout: Path) -> list[Agreement]:
     folder = checkout / 'NGCF'
     require_files(folder, 'NGCF.py', 'utility/load_data.py')
     with foreign_code(folder):
-        ours = NGCF(toy_graph(), hidden_channels=CHANNELS, layer_channels=WIDTHS, l2=L2, dropout=DROPOUT, adj='rw_self').train()
+        ours = NGCF(toy_graph(), hidden_channels=CHANNELS, layer_channels=WIDTHS, l2=L2, dropout=DROPOUT, adj='rw_self')
+        ours.train()
         batch = toy_batch(ours.graph)
         data = importlib.import_module('utility.load_data').Data
         interactions = scipy.sparse.coo_array((torch.ones(ours.graph.num_edges).numpy(), tuple(ours.graph.edge_index.numpy())),
