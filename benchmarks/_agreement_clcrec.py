@@ -25,7 +25,7 @@ from genrec_pyg.graph import training_graph
 from genrec_pyg.nn.models import CLCRec
 from genrec_pyg.nn.models.clcrec import Candidates
 
-REPOSITORY = 'weiyinwei/CLCRec, no license'
+REPOSITORY = 'weiyinwei/CLCRec (no license)'
 
 CHANNELS, NUM_COLD, NUM_NEGATIVES = 8, 3, 4
 WEIGHTS = {'l2': 0.1, 'temperature': 0.5, 'content_weight': 0.3}

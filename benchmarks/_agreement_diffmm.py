@@ -15,7 +15,7 @@ from genrec_pyg.nn.diffusion import InterestGenerator, ItemViews
 from genrec_pyg.nn.models import DiffMM
 from genrec_pyg.ops import unit_rows
 
-REPOSITORY = 'HKUDS/DiffMM, no license'
+REPOSITORY = 'HKUDS/DiffMM (no license)'
 
 #: Widths of embeddings and denoiser.
 CHANNELS, HIDDEN = 8, 16

@@ -20,7 +20,7 @@ from torch.nn import Module
 from genrec_pyg.nn.models import GenRec
 from genrec_pyg.ops import released_flip_probability
 
-REPOSITORY = 'orangeheyue/GenRec-V1, MIT'
+REPOSITORY = 'orangeheyue/GenRec-V1 (MIT)'
 
 CHANNELS, LAYERS = 8, 2
 #: Weights of the terms, more than the published ones, so that none is lost beside another.

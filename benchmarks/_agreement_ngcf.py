@@ -22,7 +22,7 @@ from _foreign import require_files
 
 from genrec_pyg.nn.models import NGCF
 
-REPOSITORY = 'huangtinglin/NGCF-PyTorch, no license'
+REPOSITORY = 'huangtinglin/NGCF-PyTorch (no license)'
 
 CHANNELS, WIDTHS, L2, DROPOUT = 8, (7, 6, 5), 0.1, 0.3
 

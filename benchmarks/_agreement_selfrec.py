@@ -19,7 +19,7 @@ from genrec_pyg.nn.models import MFBPR, NCL, SGL, LightGCN
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender
 from genrec_pyg.ops import Adjacency
 
-REPOSITORY = 'Coder-Yu/SELFRec, no license'
+REPOSITORY = 'Coder-Yu/SELFRec (no license)'
 
 CHANNELS, LAYERS, L2 = 8, 3, 0.1
 #: What every recommender of theirs reads of its configuration.

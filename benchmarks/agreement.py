@@ -32,6 +32,7 @@ TOOLBOXES: dict[str, str] = {
     'diffmm': '_agreement_diffmm',
     'genrec': '_agreement_genrec',
     'selfrec': '_agreement_selfrec',
+    'sslrec': '_agreement_sslrec',
     'ngcf': '_agreement_ngcf',
     'clcrec': '_agreement_clcrec',
 }
