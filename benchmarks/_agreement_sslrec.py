@@ -122,12 +122,12 @@ def compare_ncl(checkout: Path) -> list[Agreement]:
 
 def compare_hccf(checkout: Path) -> list[Agreement]:
     r"""Embeddings and the loss with gradients, with the dropout of memberships."""
-    slope, keep = 0.5, 0.5
+    slope, keep, mult = 0.5, 0.5, 0.3
     with foreign_code(checkout), fixed_dropout():
         ours = HCCF(toy_graph(), hidden_channels=CHANNELS, num_layers=LAYERS, num_hyperedges=6, l2=L2, keep=keep, slope=slope,
-                    contrast_weight=0.4, temperature=0.3, bank='all', mult=1.5).train()
+                    contrast_weight=0.4, temperature=0.3, bank='all', mult=mult).train()
         theirs, tables = _counterpart(checkout, ours, {
-            'cl_weight': ours.contrast_weight, 'hyper_num': 6, 'mult': 1.5, 'keep_rate': keep,
+            'cl_weight': ours.contrast_weight, 'hyper_num': 6, 'mult': mult, 'keep_rate': keep,
             'temperature': ours.temperature, 'leaky': slope})
         batch = toy_batch(ours.graph)
         note = 'memberships dropped alike; no interaction dropped, of which theirs drops the two directions apart'
@@ -137,8 +137,10 @@ def compare_hccf(checkout: Path) -> list[Agreement]:
             loss, losses = theirs.cal_loss(batch)
             terms = ours.loss(batch)
             return [*pair_agreements(embeddings, ours.embed(), note),
-                    *(Agreement(name, losses[f'{key}_loss'].detach(), terms[own].detach()) for name, key, own in (
-                        ('BPR', 'bpr', 'bpr'), ('L2', 'reg', 'l2'), ('contrast', 'cl', 'contrast'))),
+                    Agreement('BPR', losses['bpr_loss'].detach(), terms['bpr'].detach(),
+                              'no pair far from being ranked right, where the logarithm of theirs underflows'),
+                    Agreement('L2', losses['reg_loss'].detach(), terms['l2'].detach()),
+                    Agreement('contrast', losses['cl_loss'].detach(), terms['contrast'].detach()),
                     *loss_agreements(loss, sum(terms.values()), tables, note)]
 
 
