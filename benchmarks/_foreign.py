@@ -47,3 +47,26 @@ def foreign_code(*folders: Path) -> Iterator[None]:
 
 def _itself(self: Any, *args: Any, **kwargs: Any) -> Any:
     return self
+
+
+def stand_in(name: str, **attributes: Any) -> None:
+    r"""Puts a module with ``attributes`` in the place of the module ``name`` where that is not installed, for code that
+    imports it and does without it here."""
+    if name not in sys.modules and importlib.util.find_spec(name) is None:
+        sys.modules[name] = types.ModuleType(name)
+        vars(sys.modules[name]).update(attributes)
+
+
+def require_files(checkout: Path, *names: str) -> None:
+    r"""Checks that a folder is the checkout that it is taken for.
+
+    Args:
+        checkout: The folder.
+        names: Files that are read, relative to it.
+
+    Raises:
+        FileNotFoundError: If one is missing; the message names all that are.
+    """
+    absent = [name for name in names if not (checkout / name).is_file()]
+    if absent:
+        raise FileNotFoundError(f"--checkout: the folder lacks {', '.join(absent)}")

@@ -29,6 +29,12 @@ HERE = Path(__file__).resolve().parent
 #: Toolboxes and the modules of their adapters.
 TOOLBOXES: dict[str, str] = {
     'mmrec': '_agreement_mmrec',
+    'diffmm': '_agreement_diffmm',
+    'genrec': '_agreement_genrec',
+    'selfrec': '_agreement_selfrec',
+    'sslrec': '_agreement_sslrec',
+    'ngcf': '_agreement_ngcf',
+    'clcrec': '_agreement_clcrec',
 }
 
 logger = logging.getLogger('agreement')

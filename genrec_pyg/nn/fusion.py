@@ -37,10 +37,13 @@ class ModalityAttention(torch.nn.Module):
     Args:
         channels: Width ``d`` of the views.
         batch_norm: Whether there is the batch normalisation.
+        joint_norm: Whether its statistics are those of all modalities together, or of each by itself (released GenRec-V1,
+            which never uses running ones).
     """
 
-    def __init__(self, channels: int, batch_norm: bool = True):
+    def __init__(self, channels: int, batch_norm: bool = True, joint_norm: bool = True):
         super().__init__()
+        self.joint_norm = joint_norm
         self.key = Linear(channels, channels)
         self.norm = make_norm(channels, batch_norm)
         self.query = Linear(channels, 1, bias=False)
@@ -56,7 +59,8 @@ class ModalityAttention(torch.nn.Module):
         num_modalities, num_nodes, channels = z.shape
         if num_modalities == 1:
             return FusedViews(z[0], torch.zeros_like(z), z.new_ones(1, num_nodes))
-        key = torch.tanh(self.norm(self.key(z.reshape(-1, channels))))
+        blocks = z.reshape(-1, channels).chunk(1 if self.joint_norm else num_modalities)
+        key = torch.tanh(torch.cat([self.norm(self.key(block)) for block in blocks]))
         weight = self.query(key).view(num_modalities, num_nodes).softmax(dim=0)
         common = (weight.unsqueeze(-1) * z).sum(dim=0)
         return FusedViews(common, z - common, weight)

@@ -65,6 +65,7 @@ class MultimodalGraphEncoder(GraphModule):
         svt: Fraction of the largest singular value by which singular values of raw features are soft-thresholded
             (0 leaves them as they are).
         batch_norm: Whether projections, gates and attention have batch normalisation.
+        joint_norm: Whether that of the attention has the statistics of all modalities together.
         residual: Whether features pass a residual projection (:class:`~genrec_pyg.nn.encoder.ModalityEncoder`) or one linear
             map.
         self_loops: Whether the interaction graph has self loops.
@@ -79,7 +80,7 @@ class MultimodalGraphEncoder(GraphModule):
                  num_neighbors: int = 5, dropout: float = 0.1, negative_slope: float = 0.2, side_in_score: bool = True,
                  side_scale: Optional[float] = 0.25, specific: Optional[Sequence[str]] = None,
                  merge: Optional[str] = 'softmax', svt: float = 0.0, batch_norm: bool = True, residual: bool = True,
-                 self_loops: bool = True, shared_gates: bool = True):
+                 self_loops: bool = True, shared_gates: bool = True, joint_norm: bool = True):
         super().__init__()
         if merge not in ('softmax', 'sum', None):
             raise ConfigError(f"merge: got {merge!r}, accepted are 'softmax', 'sum' and None")
@@ -120,7 +121,7 @@ class MultimodalGraphEncoder(GraphModule):
         self.specific_gates: Optional[torch.nn.ModuleDict] = None
         if not shared_gates:
             self.specific_gates = torch.nn.ModuleDict({name: Gate(hidden_channels, batch_norm) for name in names})
-        self.attention = ModalityAttention(hidden_channels, batch_norm)
+        self.attention = ModalityAttention(hidden_channels, batch_norm, joint_norm)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from genrec_pyg.nn.fusion import ModalityAttention
@@ -27,6 +28,16 @@ def test_without_batch_normalisation_a_node_is_fused_by_itself():
     logits = torch.tanh(attention.key(z)) @ attention.query.weight[0]
     assert torch.allclose(attention(z).weight, logits.softmax(dim=0))
     assert torch.allclose(attention(z).common[:2], attention(z[:, :2]).common, atol=1e-6)
+
+
+@pytest.mark.parametrize('joint', [True, False])
+def test_statistics_are_of_all_modalities_together_or_of_each(joint):
+    attention = ModalityAttention(4, joint_norm=joint)
+    z = torch.randn(3, 7, 4) + torch.arange(3).view(3, 1, 1)
+    key = attention.key(z)
+    dims = (0, 1) if joint else (1,)
+    key = (key - key.mean(dims, keepdim=True)) / (key.var(dims, unbiased=False, keepdim=True) + attention.norm.eps).sqrt()
+    assert torch.allclose(attention(z).weight, (torch.tanh(key) @ attention.query.weight[0]).softmax(dim=0), atol=1e-6)
 
 
 def test_equal_views_have_no_residual():

@@ -326,7 +326,8 @@ class InterestGenerator(GraphModule):
     def generate(self, views: ItemViews) -> dict[str, float]:
         r"""Rebuilds the generated edges of all users; returns the share of new edges and seconds."""
         begin = time.perf_counter()
-        self.denoiser.eval()  # called at the start of an epoch, in training mode: edges are chosen without dropout
+        # Called at the start of an epoch, in training mode: edges are chosen without dropout, but by the released code.
+        self.denoiser.train(self.process.released)
         constant = not self.denoiser.trainable and self.start == 'observed'
         candidates = self._candidates if constant else None
         if candidates is None:

@@ -52,10 +52,10 @@ class DiffMM(PairwiseRecommender):
     and everything after them are the same, and so is the meaning of every other argument.
 
     Differences from the public implementation: rows are drawn from the sparse graph, never held for all users; the epoch is
-    chosen on validation; :math:`\log \sigma` does not underflow; the contrast over all nodes passes in blocks; edge dropout
-    takes both directions of an edge, leaves self loops and is off in evaluation; the first rate of the noise is part of the
-    chain (:func:`~genrec_pyg.nn.diffusion.gaussian_rates`); an entry that is not estimated positive makes no edge. The share
-    of generated edges that are new is logged: with one edge per user most exist already.
+    chosen on validation; :math:`\log \sigma` does not underflow; a last batch that is not full is divided by its own size; the
+    contrast over all nodes passes in blocks; edge dropout takes both directions of an edge, leaves self loops and is off in
+    evaluation; an entry that is not estimated positive makes no edge; ``transform='mixed'`` takes any modalities, there it
+    fails with audio. The share of generated edges that are new is logged: with one edge per user most exist already.
 
     Args:
         data: Canonical graph or training graph.

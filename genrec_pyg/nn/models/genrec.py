@@ -46,10 +46,14 @@ class GenRec(Recommender):
     last step                    ``final``, ``candidates``, ``edge_weight``  Bernoulli draw, all candidates, weight 1
     edge dropout                 undirected pairs, only in training          entries independently, also in evaluation
     modality parts in the side   ``specific``, all by default                audio alone where there is audio
+    batch norm of the attention  statistics of all modalities together       of each modality by itself
     score                        content + side + generator's prediction     content + side
     debiasing clusters           each modality its own, on by default        image clusters for all, off by default
-    evaluation                   evaluation mode                             dropout and batch statistics active
+    evaluation, generation       evaluation mode                             dropout and batch statistics active
     ===========================  ==========================================  ==============================================
+
+    Neither repeats that neighbours of negative similarity make edges, whose degrees may be negative, nor that a user of whom
+    no generated entry is drawn gets an edge to an observed item, or to any where there is none.
 
     Beyond the paper, the score may contain the generator's own prediction: queries and keys of the denoiser extend user and
     item embeddings, each part scaled to unit standard deviation over the items of a user, with weight ``interest_weight``.
@@ -151,7 +155,7 @@ class GenRec(Recommender):
         self.interest_weight = 0.0 if released or not generation else interest_weight
         self.encoder = MultimodalGraphEncoder(
             self.graph, hidden_channels, num_layers, num_item_layers, num_neighbors, dropout, side_in_score=side_in_score,
-            specific=specific, merge=merge, svt=svt)
+            specific=specific, merge=merge, svt=svt, joint_norm=not released)
         self.generator: Optional[InterestGenerator] = None
         if generation:
             diffusion = make_process(process, num_steps, noise_scale, flip_temp, variant)

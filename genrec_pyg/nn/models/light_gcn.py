@@ -32,7 +32,7 @@ class LightGCN(PairwiseRecommender):
 
     Of other public implementations, SSLRec sums the layers and trains with half of the directed entries dropped, neither
     rescaled nor renormalised; LightGCN-PyTorch selects no epoch; RecBole counts a padding user and a padding item as nodes;
-    MMRec penalises the unsquared norm of the rows of a batch and has 1e-10 in the logarithm.
+    MMRec penalises the unsquared norm of the rows of a batch and has 1e-10 in the logarithm, SELFRec the same with 1e-5.
 
     Args:
         data: Canonical graph or training graph.

@@ -18,8 +18,9 @@ class MFBPR(PairwiseRecommender):
     UAI 2009): :math:`s(u, i) = \mathbf{e}_u \cdot \mathbf{e}_i \, [+ \, b_i]`, no graph.
 
     Public implementations differ from this one: RecBole's has no penalty, MMRec's penalises an unsquared norm (its grid
-    reaches 2) and has 1e-10 in the logarithm (see :class:`~genrec_pyg.nn.models.vbpr.VBPR`), the one shipped with NGCF uses
-    RMSProp, and LightGCN-PyTorch's ranks by the sigmoid of the score, which in float32 is exactly 1 from 17 on, so that
+    reaches 2) and has 1e-10 in the logarithm (see :class:`~genrec_pyg.nn.models.vbpr.VBPR`), SELFRec's divides such a
+    norm by the batch twice and has 1e-5 in the logarithm, so that the worst pairs stop learning, the one shipped with NGCF
+    uses RMSProp, and LightGCN-PyTorch's ranks by the sigmoid of the score, which in float32 is exactly 1 from 17 on, so that
     strong items tie. Here raw scores rank.
 
     Args:

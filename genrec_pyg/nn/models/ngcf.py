@@ -27,11 +27,12 @@ class NGCF(PairwiseRecommender):
     next layer are not normalised.
 
     Where public implementations differ: the authors' default graph is row stochastic with self loops (``adj='rw_self'``), and
-    their activation is applied to both branches apart (paper, torch port and this one: to the sum). The torch port and
-    RecBole-GNN make their dropout module anew in every call, so that it stays on in evaluation, and feed normalised rows into
-    the next layer (RecBole too). The authors penalise the concatenated rows; each normalised block has norm 1, so that is the
-    penalty on initial rows plus a constant, and the weights are not penalised (here: ``weight_l2``). The original stops early
-    on the test split and reports an inflated NDCG.
+    their activation is applied to both branches apart (paper, torch port and this one: to the sum). The torch port, whose
+    graph is that of the authors and whose layers have two biases, of which only the sum is seen, and RecBole-GNN make their
+    dropout module anew in every call, so that it stays on in evaluation; RecBole-GNN and RecBole feed normalised rows into the
+    next layer. Authors and port penalise the concatenated rows; each normalised block has norm 1, so that is the penalty on
+    initial rows plus a constant, and the weights are not penalised (here: ``weight_l2``). The original stops early on the test
+    split and reports an inflated NDCG.
 
     Args:
         data: Canonical graph or training graph.

@@ -185,15 +185,23 @@ def test_released_loss_has_no_other_term(graph, views):
 
 
 class Recorder(Fixed):
-    """Remembers what it was shown."""
+    """Remembers what it was shown, and in which mode."""
 
     def __init__(self, logits):
         super().__init__(logits)
-        self.seen = []
+        self.seen, self.modes = [], set()
 
     def query(self, state, t, views):
         self.seen.append((state, t.tolist()))
+        self.modes.add(self.training)
         return super().query(state, t, views)
+
+
+@pytest.mark.parametrize('variant', ['principled', 'released'])
+def test_only_the_released_variant_generates_with_dropout(graph, views, variant):
+    generator = InterestGenerator(graph, Recorder(torch.zeros(4, 6)), FlipProcess(variant=variant), contrast_weight=0.0)
+    generator.train().generate(views)
+    assert generator.denoiser.modes == {variant == 'released'}
 
 
 def test_chain_from_clean_rows_runs_all_steps_without_noise_at_the_start(graph, views):

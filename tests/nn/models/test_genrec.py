@@ -136,6 +136,15 @@ def test_state_round_trip_gives_the_same_scores(denoiser):
     assert torch.equal(model.score(torch.arange(8)), other.eval().score(torch.arange(8)))
 
 
+@pytest.mark.parametrize('variant', ['principled', 'released'])
+def test_only_the_released_variant_has_batch_statistics_of_each_modality_by_itself(variant):
+    encoder = GenRec(toy_data(), variant=variant, dropout=0.0, **SMALL).train().encoder
+    views = encoder.modality_views(encoder.encode_modalities())
+    attention = encoder.attention
+    alone = torch.stack([torch.tanh(attention.norm(attention.key(view))) @ attention.query.weight[0] for view in views])
+    assert torch.allclose(attention(views).weight, alone.softmax(dim=0), atol=1e-5) == (variant == 'released')
+
+
 def test_the_released_variant_evaluates_with_active_dropout():
     model = train_steps(GenRec(toy_data(), variant='released', dropout=0.5, **SMALL))
     user = torch.arange(8)
