@@ -22,6 +22,9 @@ PACKAGES = (
     'torch', 'torch_geometric', 'torch_scatter', 'torch_sparse', 'triton', 'numpy', 'scipy', 'scikit-learn', 'faiss-cpu',
 )
 THREAD_VARIABLES = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'NUMEXPR_NUM_THREADS')
+#: Settings of memory, of glibc and of torch; none holds a path.
+ALLOCATOR_VARIABLES = ('MALLOC_MMAP_MAX_', 'MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_', 'MALLOC_TOP_PAD_',
+                       'THP_MEM_ALLOC_ENABLE')
 
 
 class AnnouncedLoader:
@@ -143,15 +146,18 @@ def machine(threads: int) -> dict[str, object]:
             versions[package] = importlib.metadata.version(package)
     return {'processor': _processor(), 'architecture': platform.machine(), 'system': platform.system(),
             'logical_cores': os.cpu_count(), 'memory_gib': _memory_gib(), 'load_average': round(os.getloadavg()[0], 2),
-            'threads': threads, 'versions': versions, 'commit': _commit()}
+            'threads': threads, 'versions': versions, 'commit': _commit(),
+            'allocator': {name: os.environ[name] for name in ALLOCATOR_VARIABLES if name in os.environ}}
 
 
 def machine_line(description: Mapping[str, object]) -> str:
     r"""One Markdown paragraph from :func:`machine`."""
     versions = ', '.join(f'{name} {version}' for name, version in description['versions'].items())
+    allocator = ' '.join(f'{name}={value}' for name, value in description['allocator'].items())
     return (f"{description['processor']} ({description['architecture']}), {description['logical_cores']} logical cores, "
             f"{description['memory_gib']} GiB memory, {description['threads']} thread(s), load average at the start "
-            f"{description['load_average']}. {versions}. Commit {description['commit']}.")
+            f"{description['load_average']}. {versions}. Commit {description['commit']}."
+            + (f' Environment: {allocator}.' if allocator else ''))
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

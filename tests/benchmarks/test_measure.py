@@ -54,6 +54,14 @@ def test_machine_names_no_path_or_host():
     assert os.uname().nodename not in text and os.getcwd() not in text
 
 
+def test_machine_names_settings_of_memory(monkeypatch):
+    for name in _measure.ALLOCATOR_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert 'Environment' not in _measure.machine_line(_measure.machine(1))
+    monkeypatch.setenv('THP_MEM_ALLOC_ENABLE', '1')
+    assert _measure.machine_line(_measure.machine(1)).endswith(' Environment: THP_MEM_ALLOC_ENABLE=1.')
+
+
 def test_thread_environment():
     environment = _measure.thread_environment(2)
     assert environment['OMP_NUM_THREADS'] == environment['OPENBLAS_NUM_THREADS'] == '2'
