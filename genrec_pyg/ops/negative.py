@@ -51,7 +51,7 @@ class NegativeSampler:
         """
         item = torch.randint(self.num_items, user.shape, device=user.device, generator=generator)
         valid = torch.ones_like(user, dtype=torch.bool)
-        key = user * self.num_items + item
+        key = torch.add(item, user, alpha=self.num_items)
         place = self._filter.index_select(0, self._slot(key)).nonzero().view(-1)
         suspect = key[place]
         found = torch.searchsorted(self._held, suspect).clamp(max=max(self._held.numel() - 1, 0))
@@ -65,7 +65,7 @@ class NegativeSampler:
 
     def _slot(self, key: Tensor) -> Tensor:
         # The product wraps around; its highest bits are the best mixed.
-        return (key * _MULTIPLIER >> (64 - self._bits)) & (2 ** self._bits - 1)
+        return (key * _MULTIPLIER).bitwise_right_shift_(64 - self._bits).bitwise_and_(2 ** self._bits - 1)
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({self.interactions})'
