@@ -8,6 +8,7 @@ from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops import unit_rows
+from genrec_pyg.precision import full_precision
 
 #: Rows per block of distances.
 _BLOCK = 8192
@@ -38,7 +39,7 @@ def fit_prototypes(x: Tensor, num_clusters: int, centroids: Optional[Tensor] = N
     """
     if not 1 <= num_clusters <= x.size(0):
         raise ConfigError(f'num_clusters: got {num_clusters}, accepted are 1 to the number of rows, {x.size(0)}')
-    with torch.no_grad():
+    with torch.no_grad(), full_precision(x):
         x = unit_rows(x.detach()) if spherical else x.detach()
         centroids = _seeds(x, num_clusters) if centroids is None else centroids.to(x.dtype)
         label = x.new_full((x.size(0),), -1, dtype=torch.long)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops.backends import prefers_triton, triton_kernels
+from genrec_pyg.precision import full_precision
 
 #: Largest scale at which sums of exponentials of cosines fit float32 without subtracting a maximum.
 _PLAIN_SCALE = 60
@@ -79,7 +80,7 @@ class _LogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bank: Tensor, scale: float, block_size: int) -> Tensor:
         total = share = None
-        with torch.autocast(x.device.type, enabled=False):  # bfloat16 cosines over a small temperature are too coarse
+        with full_precision(x):  # bfloat16 cosines over a small temperature are too coarse
             left = scale * x
             for block in bank.split(block_size):
                 share = left @ block.t()
@@ -98,7 +99,7 @@ class _LogSumExp(torch.autograd.Function):
         if torch.is_grad_enabled():  # for second derivatives: the plain formula, which torch differentiates
             share = weight * torch.softmax(ctx.scale * x @ bank.t(), dim=1)
             return share @ bank, share.t() @ x, None, None
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             if kept is not None:
                 weight = weight * (-total).exp().unsqueeze(1)
                 return weight * (kept @ bank), kept.t() @ (weight * x), None, None

@@ -12,6 +12,7 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops.adjacency import Adjacency
 from genrec_pyg.ops.backends import backend_name, find_backend, triton_kernels
 from genrec_pyg.ops.normalize import symmetric_scale
+from genrec_pyg.precision import full_precision
 
 #: Edges per block of the gradient with respect to the entries.
 _EDGE_BLOCK = 1 << 18
@@ -28,7 +29,7 @@ def _spmm(rowptr: Tensor, col: Tensor, value: Optional[Tensor], rowptr_t: Tensor
           num_rows: int, num_cols: int, x: Tensor, backend: str) -> Tensor:
     kernel = find_backend(backend, x.device)
     entries, wide = _widen(value, x)
-    with torch.autocast(x.device.type, enabled=False):  # else the kernel's own products are cast to bfloat16
+    with full_precision(x):  # else the kernel's own products are cast to bfloat16
         return kernel(rowptr, col, entries, (num_rows, num_cols), wide).to(x.dtype)
 
 
@@ -74,7 +75,7 @@ def _horner(product: Callable[[Tensor, Tensor, float], Tensor], x: Tensor, num_l
     if num_layers == 0:
         return x.clone()
     y = x
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x):
         for _ in range(num_layers - 1):
             y = product(y, x, 1.0)
         return product(y, x, 1 / (num_layers + 1))

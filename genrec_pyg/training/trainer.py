@@ -73,7 +73,8 @@ class Trainer:
         eval_every: Epochs between evaluations.
         seed: Seed of parameters and sampling; set before :meth:`fit` draws anything.
         device: ``'auto'`` (CUDA where there is one, else the CPU) or any torch device.
-        precision: ``'float32'`` or ``'bf16'`` (autocast).
+        precision: ``'float32'`` or ``'bf16'`` (autocast, of the step and of what the model does at the start of an epoch);
+            evaluation is in float32.
         sampler: ``'edge'`` or ``'user'``, see :class:`~genrec_pyg.loader.InteractionLoader`.
         protocol: ``'validation'``, or ``'published'``: test evaluated after every epoch and its best epoch reported.
         ks: Lengths of the evaluated lists.
@@ -232,7 +233,8 @@ class Trainer:
         model.train()
         if isinstance(optimizer, MirrorGradient):
             optimizer.start_epoch()
-        figures = model.start_epoch(epoch)
+        with self._autocast():
+            figures = model.start_epoch(epoch)
         self.distributed.synchronize()
         totals: dict[str, Tensor] = {}
         seen = 0

@@ -9,8 +9,9 @@ from genrec_pyg.nn.diffusion.denoiser import (
 from genrec_pyg.nn.diffusion.factory import DENOISERS, PROCESSES, make_denoiser, make_process
 from genrec_pyg.nn.diffusion.flip import FlipProcess, FlipRates, cumulative_flips, flip_rates
 from genrec_pyg.nn.diffusion.gaussian import GaussianProcess, GaussianRates, gaussian_rates
-from genrec_pyg.nn.diffusion.generator import GeneratedEdges, InterestGenerator, modality_contrast
+from genrec_pyg.nn.diffusion.generator import GeneratedEdges, InterestGenerator
 from genrec_pyg.nn.diffusion.linear import LinearDenoiser
+from genrec_pyg.nn.diffusion.objective import modality_contrast
 from genrec_pyg.nn.diffusion.process import DiffusionProcess
 from genrec_pyg.nn.diffusion.rows import ItemViews, RowState, SparseRows
 

@@ -15,10 +15,11 @@ from genrec_pyg.loader import UserRowLoader
 from genrec_pyg.nn.diffusion import objective as objectives
 from genrec_pyg.nn.diffusion.linear import LinearDenoiser
 from genrec_pyg.nn.diffusion.process import DiffusionProcess
-from genrec_pyg.nn.diffusion.rows import ItemKeys, ItemViews, RowState, SparseRows, row_product
+from genrec_pyg.nn.diffusion.rows import ItemKeys, ItemViews, RowState, SparseRows
 from genrec_pyg.nn.module import GraphModule
-from genrec_pyg.ops import Adjacency, bipartite_adjacency, info_nce, rows_per_block, topk_excluding
+from genrec_pyg.ops import Adjacency, bipartite_adjacency, rows_per_block, topk_excluding
 from genrec_pyg.optim import MirrorGradient
+from genrec_pyg.precision import full_precision, widened
 
 
 class Debias(Protocol):
@@ -207,7 +208,8 @@ class InterestGenerator(GraphModule):
             self.optimizer.zero_grad(set_to_none=True)
             found = self.loss(rows, views, keys)
             loss = sum(found.values())
-            loss.backward()
+            with full_precision(loss):
+                loss.backward()
             for name, term in found.items():  # of the first time: what the batch found before its step
                 terms.setdefault(name, term.detach())
             return loss
@@ -229,8 +231,10 @@ class InterestGenerator(GraphModule):
         noisy = self.process.diffuse(rows, t, rates)
         if 0 < self.num_negatives < rows.num_items:
             keys = self.denoiser.keys(views) if keys is None else keys
-            return self._sampled_loss(self.denoiser.query(noisy, t, views), keys, rows, views)
-        logits = self.denoiser(noisy, t, views)
+            query = self.denoiser.query(noisy, t, views)
+            with full_precision(query):
+                return self._sampled_loss(widened(query), widened(keys), rows, views)
+        logits = widened(self.denoiser(noisy, t, views))
         if self.process.released:
             return {'denoiser_focal': objectives.released_focal_loss(logits, rows)}
         if self.objective == 'squared':
@@ -242,7 +246,7 @@ class InterestGenerator(GraphModule):
             terms['denoiser_variational'] = self.variational_weight * self.process.variational(
                 self._estimate(logits, rows), rows, noisy, t, rates)
         if self.contrast_weight > 0 and views.num_modalities > 0:
-            terms['denoiser_contrast'] = self.contrast_weight * modality_contrast(
+            terms['denoiser_contrast'] = self.contrast_weight * objectives.modality_contrast(
                 self._expected(logits) @ views.embedding, rows, views, self.contrast_temperature)
         if self.signal_weight > 0:
             terms['denoiser_signal'] = self.signal_weight * objectives.signal_error(self._expected(logits), rows, views)
@@ -267,7 +271,7 @@ class InterestGenerator(GraphModule):
         if self.contrast_weight > 0 and views.num_modalities > 0:
             profile = others @ views.embedding[sample]
             profile = profile.index_add(0, rows.row(), ones.unsqueeze(1) * views.embedding[rows.col.long()])
-            terms['denoiser_contrast'] = self.contrast_weight * modality_contrast(
+            terms['denoiser_contrast'] = self.contrast_weight * objectives.modality_contrast(
                 profile, rows, views, self.contrast_temperature)
         return terms
 
@@ -283,6 +287,9 @@ class InterestGenerator(GraphModule):
         r"""Whether the estimate itself, of which queries and keys are factors, is what a linear process takes."""
         return self.process.linear and self.objective == 'squared'
 
+    def _keys(self, views: ItemViews) -> ItemKeys:
+        return ItemKeys(widened(self.denoiser.keys(views)))
+
     @torch.no_grad()
     def sample(self, rows: SparseRows, views: ItemViews, keys: Optional[ItemKeys] = None) -> Tensor:
         r"""Reverse chain for clean rows; returns the logits ``[B, I]`` of the last prediction.
@@ -292,7 +299,7 @@ class InterestGenerator(GraphModule):
             views: Item views.
             keys: The denoiser's keys, where several blocks of rows share them.
         """
-        keys = keys or ItemKeys(self.denoiser.keys(views))
+        keys = keys or self._keys(views)
         rates = self.process.rates(rows)
         state: RowState = rows
         last = 0 if self.start == 'observed' else self.process.num_steps - 1
@@ -302,11 +309,13 @@ class InterestGenerator(GraphModule):
             t = torch.full((rows.num_rows,), step, dtype=torch.long, device=rows.col.device)
             query = self.denoiser.query(state, t, views)
             if step > 0 and self._factored:
-                state = self.process.reverse_factored(state, query, keys, step, rates)
+                with full_precision(query):
+                    state = self.process.reverse_factored(state, widened(query), keys, step, rates)
                 continue
-            logits = query @ keys.key.t()
-            if step == 0:
-                return logits
+            if step == 0:  # these are ranked: in eight bits many would be equal
+                with full_precision(query):
+                    return widened(query) @ keys.key.t()
+            logits = widened(query @ keys.key.t())
             state = self.process.reverse(state, self._estimate(logits, rows), step, rates)
 
     @torch.no_grad()
@@ -333,7 +342,7 @@ class InterestGenerator(GraphModule):
         if candidates is None:
             users = torch.arange(self.graph.num_users, device=views.embedding.device)
             block = rows_per_block(self.graph.num_items, self.batch_size)
-            keys = ItemKeys(self.denoiser.keys(views))  # once: they are far larger than a block's queries
+            keys = self._keys(views)  # once: they are far larger than a block's queries
             parts = [self._rank(user, views, keys) for user in users.split(block)]
             candidates = Candidates(*(torch.cat(column) for column in zip(*parts)))
             self._candidates = candidates if constant else None
@@ -423,26 +432,3 @@ class InterestGenerator(GraphModule):
         device = self.graph.edge_index.device
         self._set_edges(None if state['edges'] is None else GeneratedEdges(*(x.to(device) for x in state['edges'])))
         self._optimizer, self._optimizer_state = None, copy.deepcopy(state['optimizer'])
-
-
-def modality_contrast(profile: Tensor, rows: SparseRows, views: ItemViews, temperature: float = 0.2) -> Tensor:
-    r"""Modality-aware contrastive term: :math:`\sum_m \mathrm{InfoNCE}(\mathbf{x}_0 \mathbf{V}_m, \hat{\mathbf{x}}_0
-    \mathbf{V}_m)` with :math:`\hat{\mathbf{x}}_0` the prediction itself, so that its gradient reaches the denoiser.
-
-    InfoNCE normalises rows, so the prediction may be given up to a factor per row: probabilities of binary objectives,
-    expected draws of the multinomial one. In the released GenRec-V1 this term stands on a Bernoulli draw and its gradient is
-    zero.
-
-    Args:
-        profile: Product :math:`\hat{\mathbf{x}}_0 \mathbf{V}` ``[B, M * d]`` of the predicted rows with all views.
-        rows: Clean rows; those without a one are left out.
-        views: Item views.
-        temperature: Temperature.
-    """
-    filled = rows.count() > 0
-    clean = row_product(rows, views.embedding)[filled]
-    generated = profile[filled]
-    terms = [info_nce(x, y, temperature) for x, y in zip(clean.chunk(views.num_modalities, dim=1),
-                                                         generated.chunk(views.num_modalities, dim=1))]
-    return sum(terms)
-

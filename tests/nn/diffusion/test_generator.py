@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
@@ -34,6 +35,20 @@ class Fixed(Denoiser):
 
     def keys(self, views):
         return torch.eye(self.logits.size(1))
+
+
+class Products(TorchDispatchMode):
+    """Notes the precisions of dense products."""
+
+    def __init__(self):
+        super().__init__()
+        self.dtypes = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+            self.dtypes.add(out.dtype)
+        return out
 
 
 @pytest.fixture
@@ -283,3 +298,31 @@ def test_state_round_trip(graph, views):
 def test_bad_options_are_named(graph, arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         InterestGenerator(graph, TiedDenoiser(2, 4), FlipProcess(), **arguments)
+
+
+def test_what_is_ranked_is_computed_in_full_precision(graph, views):
+    logits = 1 + 1e-4 * torch.arange(24.0).view(4, 6).flip(1)  # all 1 in bfloat16
+    generator = generator_of(graph, logits, start='diffused')
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        found = generator.sample(generator.rows(torch.arange(4)), views)
+    assert torch.equal(found, logits)
+
+
+@pytest.mark.parametrize('num_negatives', [0, 3])
+@pytest.mark.parametrize('process', [FlipProcess(3), GaussianProcess(3)])
+@pytest.mark.parametrize('make', [lambda: PerceptronDenoiser(6, 8, dropout=0.0), lambda: TiedDenoiser(2, 4, 1, dropout=0.0),
+                                  lambda: TransformerDenoiser(6, 8, 1, 2, 4, dropout=0.0)])
+def test_autocast_trains_and_generates_in_half_precision(graph, views, make, process, num_negatives):
+    outcomes = []
+    for enabled in (False, True):
+        torch.manual_seed(1)
+        generator = InterestGenerator(graph, make(), process, gen_topk=3, rebuild_k=2, start='diffused',
+                                      num_negatives=num_negatives, lr=1e-2)
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled), Products() as products:
+            figures = {**generator.fit(views), **generator.generate(views)}
+        assert (torch.bfloat16 in products.dtypes) == enabled
+        assert all(p.dtype == torch.float32 and bool(p.isfinite().all()) for p in generator.denoiser.parameters())
+        assert generator.edges.probability.dtype == torch.float32 and figures['generated_edges'] > 0
+        outcomes.append(figures)
+    for name in ('denoiser_multinomial', 'denoiser_contrast'):
+        assert outcomes[1][name] == pytest.approx(outcomes[0][name], rel=0.03)
