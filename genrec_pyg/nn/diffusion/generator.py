@@ -215,6 +215,7 @@ class InterestGenerator(GraphModule):
             return loss
 
         self.optimizer.step(closure)
+        torch.clear_autocast_cache()  # it holds casts of the weights for as long as a context lasts: here for many steps
         self.optimizer.zero_grad(set_to_none=True)  # now, so that no gradient is held through the next forward pass
         return terms
 

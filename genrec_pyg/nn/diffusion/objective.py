@@ -237,6 +237,8 @@ def modality_contrast(profile: Tensor, rows: SparseRows, views: ItemViews, tempe
         temperature: Temperature.
     """
     filled = rows.count() > 0
+    if not bool(filled.any()):  # the mean over no row is no number
+        return 0 * profile.sum()
     clean = row_product(rows, views.embedding)[filled]
     generated = profile[filled]
     terms = [info_nce(x, y, temperature) for x, y in zip(clean.chunk(views.num_modalities, dim=1),

@@ -317,12 +317,13 @@ def test_autocast_trains_and_generates_in_half_precision(graph, views, make, pro
     for enabled in (False, True):
         torch.manual_seed(1)
         generator = InterestGenerator(graph, make(), process, gen_topk=3, rebuild_k=2, start='diffused',
-                                      num_negatives=num_negatives, lr=1e-2)
+                                      num_negatives=num_negatives, lr=1e-2, batch_size=2)
         with torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled), Products() as products:
-            figures = {**generator.fit(views), **generator.generate(views)}
+            for _ in range(10):  # several steps each, which must all be seen
+                figures = {**generator.fit(views), **generator.generate(views)}
         assert (torch.bfloat16 in products.dtypes) == enabled
         assert all(p.dtype == torch.float32 and bool(p.isfinite().all()) for p in generator.denoiser.parameters())
         assert generator.edges.probability.dtype == torch.float32 and figures['generated_edges'] > 0
         outcomes.append(figures)
     for name in ('denoiser_multinomial', 'denoiser_contrast'):
-        assert outcomes[1][name] == pytest.approx(outcomes[0][name], rel=0.03)
+        assert outcomes[1][name] == pytest.approx(outcomes[0][name], rel=0.05, abs=0.002)

@@ -10,6 +10,7 @@ from genrec_pyg.nn.diffusion.objective import (
     binary_cross_entropy,
     clean_probability,
     focal_loss,
+    modality_contrast,
     multinomial_loss,
     released_focal_loss,
     sampled_multinomial,
@@ -145,3 +146,13 @@ def test_variational_term_equals_plain_formula_and_vanishes_for_the_truth(logits
     truth = variational_loss(X.double(), ROWS, noisy, t, rates, process)
     assert float(truth) == pytest.approx(0.0, abs=1e-9)
     assert torch.autograd.gradcheck(lambda z: variational_loss(z.sigmoid(), ROWS, noisy, t, rates, process), logits)
+
+
+def test_rows_without_ones_have_a_loss_and_a_gradient_of_zero():
+    rows = SparseRows.from_dense(torch.zeros(2, 5))
+    views = ItemViews(torch.randn(5, 4), 2, torch.rand(5))
+    logits = torch.randn(2, 5, requires_grad=True)
+    for loss in (multinomial_loss(logits, rows), modality_contrast(logits.softmax(dim=1) @ views.embedding, rows, views),
+                 sampled_multinomial(logits[:, :3], torch.randn(5, 3), rows, torch.tensor([0, 2]))[0]):
+        gradient, = torch.autograd.grad(loss, logits)
+        assert float(loss) == 0 and not bool(gradient.any())
