@@ -210,12 +210,13 @@ class InterestGenerator(GraphModule):
             loss = sum(found.values())
             with full_precision(loss):
                 loss.backward()
+            # It holds casts of the weights for as long as a context lasts, here for many steps; now the weights will change.
+            torch.clear_autocast_cache()
             for name, term in found.items():  # of the first time: what the batch found before its step
                 terms.setdefault(name, term.detach())
             return loss
 
         self.optimizer.step(closure)
-        torch.clear_autocast_cache()  # it holds casts of the weights for as long as a context lasts: here for many steps
         self.optimizer.zero_grad(set_to_none=True)  # now, so that no gradient is held through the next forward pass
         return terms
 

@@ -18,6 +18,7 @@ from genrec_pyg.nn.diffusion import (
     modality_contrast,
 )
 from genrec_pyg.nn.diffusion.rows import dense_rows
+from genrec_pyg.optim import MirrorGradient
 
 MATRIX = torch.tensor([[1, 0, 1, 0, 0, 0], [0, 1, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]])
 
@@ -308,18 +309,21 @@ def test_what_is_ranked_is_computed_in_full_precision(graph, views):
     assert torch.equal(found, logits)
 
 
+@pytest.mark.parametrize('mirror', [False, True])
 @pytest.mark.parametrize('num_negatives', [0, 3])
 @pytest.mark.parametrize('process', [FlipProcess(3), GaussianProcess(3)])
 @pytest.mark.parametrize('make', [lambda: PerceptronDenoiser(6, 8, dropout=0.0), lambda: TiedDenoiser(2, 4, 1, dropout=0.0),
                                   lambda: TransformerDenoiser(6, 8, 1, 2, 4, dropout=0.0)])
-def test_autocast_trains_and_generates_in_half_precision(graph, views, make, process, num_negatives):
+def test_autocast_trains_and_generates_in_half_precision(graph, views, make, process, num_negatives, mirror):
     outcomes = []
     for enabled in (False, True):
         torch.manual_seed(1)
         generator = InterestGenerator(graph, make(), process, gen_topk=3, rebuild_k=2, start='diffused',
                                       num_negatives=num_negatives, lr=1e-2, batch_size=2)
+        if mirror:  # looks at a batch several times, with other weights each time
+            generator.wrap_optimizer(lambda optimizer: MirrorGradient(optimizer, 1.0, 0.9, 1))
         with torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled), Products() as products:
-            for _ in range(10):  # several steps each, which must all be seen
+            for _ in range(4):  # several steps each, which must all be seen
                 figures = {**generator.fit(views), **generator.generate(views)}
         assert (torch.bfloat16 in products.dtypes) == enabled
         assert all(p.dtype == torch.float32 and bool(p.isfinite().all()) for p in generator.denoiser.parameters())
