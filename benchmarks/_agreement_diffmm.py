@@ -61,7 +61,7 @@ def _compare(main: ModuleType, setting: Setting) -> Iterator[Agreement]:
     for name, generator in ours.generators.items():
         generator.generate(views[name])
         yield Agreement(f'{name}: generated graph', getattr(coach, f'{name}_UI_matrix').to_dense(),
-                        dense(generator.eval().adjacency()),
+                        dense(generator.eval().adjacency()),  # as evaluated: no edge dropped
                         'estimates are positive; theirs makes an edge of a negative one, ours does not')
     yield from _compare_encoder(coach, ours, reported)
 
@@ -70,7 +70,7 @@ def _compare_denoiser(coach: Any, theirs: Module, generator: InterestGenerator, 
                       name: str) -> Iterator[Agreement]:
     diffusion, rows = coach.diffusion_model, generator.rows(torch.arange(generator.graph.num_users))
     clean, t = rows.dense(), torch.arange(rows.num_rows) % diffusion.steps
-    generator.eval()
+    generator.eval()  # no dropout: it is compared below, with equal draws
     with torch.no_grad():
         noisy = diffusion.q_sample(clean, t, torch.randn_like(clean))
         yield Agreement(f'{name}: denoiser', theirs(noisy, t, False), generator.denoiser(noisy, t, views))

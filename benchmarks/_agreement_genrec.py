@@ -239,8 +239,8 @@ def _copy_weights(coach: Any, ours: GenRec) -> None:
         own.load_decoder_layer(layer)
     for place, own in ((0, denoiser.hidden), (1, denoiser.norm), (3, denoiser.output)):
         theirs.output_proj[place].load_state_dict(own.state_dict())
-    theirs.eval()
-    denoiser.eval()
+    for module in (theirs, denoiser):
+        module.eval()  # no dropout, of which the two draw different masks
 
 
 MODELS = {'GenRec': compare_genrec}

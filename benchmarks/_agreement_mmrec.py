@@ -104,8 +104,9 @@ class Pair:
     def scores(self, note: str = '') -> Agreement:
         r"""Agreement of the scores of all items for all users, in evaluation mode."""
         user = torch.arange(self.ours.num_users)
+        self.theirs.eval()  # as ours within its context: no dropout, the whole graph
         with torch.no_grad(), self.ours.cached_embeddings():
-            return Agreement('scores', self.theirs.eval().full_sort_predict([user]), self.ours.score(user), note)
+            return Agreement('scores', self.theirs.full_sort_predict([user]), self.ours.score(user), note)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ class DataHandler:
     def LoadData(self):
         folder = f'./Datasets/{args.data}/'
         with open(folder + 'trnMat.pkl', 'rb') as file:
-            self.dense = torch.tensor(pickle.load(file).A).cuda()
+            self.dense = torch.tensor(pickle.load(file).A).cuda()  # what the adapter must make run on a CPU
         self.trnLoader = torch.utils.data.DataLoader(self.dense, batch_size=2)
         self.diffusionLoader = torch.utils.data.DataLoader(self.dense, batch_size=2)
 """,
