@@ -8,6 +8,7 @@ from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops.backends import prefers_triton, triton_kernels
+from genrec_pyg.ops.topk import rows_per_block
 from genrec_pyg.precision import full_precision
 
 #: Largest scale at which sums of exponentials of cosines fit float32 without subtracting a maximum.
@@ -23,15 +24,15 @@ def unit_rows(x: Tensor, eps: float = 1e-12) -> Tensor:
 
 
 def info_nce(x: Tensor, y: Optional[Tensor], temperature: float, bank: Optional[Tensor] = None,
-             positive: Optional[Tensor] = None, block_size: int = 4096) -> Tensor:
+             positive: Optional[Tensor] = None, block_size: int = 256) -> Tensor:
     r"""InfoNCE of l2-normalised rows, the positive in its own denominator.
 
     .. math::
         \frac{1}{n} \sum_k \Bigl[ -\frac{\mathbf{x}_k \cdot \mathbf{y}_k}{\tau} + \log \sum_j \exp\Bigl(
         \frac{\mathbf{x}_k \cdot \mathbf{b}_j}{\tau} \Bigr) \Bigr]
 
-    The bank passes in blocks, and backward computes the softmax of a block again, so nothing of size ``n x m`` outlives a
-    block. A zero row stays zero.
+    The anchors pass in blocks, and forward takes the gradient along, so nothing of size ``n x m`` outlives a block (but in
+    second derivatives). A zero row stays zero.
 
     Args:
         x: Anchors ``[n, d]``.
@@ -39,7 +40,8 @@ def info_nce(x: Tensor, y: Optional[Tensor], temperature: float, bank: Optional[
         temperature: Temperature :math:`\tau`, positive.
         bank: Candidates ``[m, d]``, which must hold the positives; the rows of ``y`` by default.
         positive: Row of the bank ``[n]`` that is each anchor's positive.
-        block_size: Rows of the bank per block; kernels in Triton have blocks of their own.
+        block_size: Anchors per block; fewer where the block would hold more than 2^23 cosines. Kernels in Triton have blocks
+            of their own.
 
     Raises:
         ConfigError: If the temperature is not positive, or not exactly one of ``y`` and ``positive`` says what the positives
@@ -58,54 +60,55 @@ def info_nce(x: Tensor, y: Optional[Tensor], temperature: float, bank: Optional[
     else:
         bank = unit_rows(bank)
         y = bank[positive] if y is None else unit_rows(y)
-    alignment = (x * y).sum(dim=1) / temperature
-    return (_log_sum_exp(x, bank, 1 / temperature, block_size) - alignment).mean()
+    alignment = (x * y).sum(dim=1).mean() / temperature
+    return _mean_log_sum_exp(x, bank, 1 / temperature, block_size) - alignment
 
 
-def _log_sum_exp(x: Tensor, bank: Tensor, scale: float, block_size: int) -> Tensor:
+def _mean_log_sum_exp(x: Tensor, bank: Tensor, scale: float, block_size: int) -> Tensor:
     if prefers_triton(x) and x.dtype == bank.dtype == torch.float32 and x.numel() > 0 and bank.size(0) > 0:
         kernels = triton_kernels()
         if x.size(1) <= kernels.MAX_CHANNELS:
-            return kernels.log_sum_exp(x, bank, scale)
-    return _LogSumExp.apply(x, bank, scale, block_size)
+            return kernels.log_sum_exp(x, bank, scale).mean()
+    needs_grad = tuple(torch.is_grad_enabled() and rows.requires_grad for rows in (x, bank))
+    return _MeanLogSumExp.apply(x, bank, scale, rows_per_block(bank.size(0), block_size), needs_grad)
 
 
-class _LogSumExp(torch.autograd.Function):
-    r"""Row-wise :math:`\log \sum_j \exp(s \, \mathbf{x}_k \cdot \mathbf{b}_j)` of unit rows.
+class _MeanLogSumExp(torch.autograd.Function):
+    r"""Mean of the row-wise :math:`\log \sum_j \exp(s \, \mathbf{x}_k \cdot \mathbf{b}_j)` of unit rows.
 
-    Cosines are at most 1, so up to a scale of 60 the sum fits float32 without subtracting a maximum: one pass over a block
-    instead of three. A bank of one block keeps its exponentials for backward, a larger one computes them again.
+    Being a mean, it knows its gradient but for one factor already in forward, while a block's exponentials are at hand: they
+    are neither kept for backward nor computed again. Cosines are at most 1, so up to a scale of 60 the sum fits float32
+    without subtracting a maximum.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bank: Tensor, scale: float, block_size: int) -> Tensor:
-        total = share = None
+    def forward(ctx: Any, x: Tensor, bank: Tensor, scale: float, block_size: int, needs_grad: tuple[bool, bool]) -> Tensor:
+        total = x.new_zeros(())
+        grad_x = torch.empty_like(x) if needs_grad[0] else None
+        grad_bank = torch.zeros_like(bank) if needs_grad[1] else None
         with full_precision(x):  # bfloat16 cosines over a small temperature are too coarse
-            left = scale * x
-            for block in bank.split(block_size):
-                share = left @ block.t()
-                part = share.logsumexp(dim=1) if scale > _PLAIN_SCALE else share.exp_().sum(dim=1).log_()
-                total = part if total is None else torch.logaddexp(total, part)
-        if scale > _PLAIN_SCALE or bank.size(0) > block_size:
-            share = None
-        ctx.save_for_backward(x, bank, total, share)
-        ctx.scale, ctx.block_size = scale, block_size
-        return total
+            for begin in range(0, x.size(0), block_size):
+                rows = x[begin:begin + block_size]
+                share = (scale * rows) @ bank.t()
+                if scale > _PLAIN_SCALE:
+                    largest = share.amax(dim=1, keepdim=True)
+                    share.sub_(largest)
+                    total += largest.sum()
+                denominator = share.exp_().sum(dim=1, keepdim=True)
+                total += denominator.log().sum()
+                weight = scale / x.size(0) / denominator
+                if grad_x is not None:
+                    grad_x[begin:begin + block_size] = weight * (share @ bank)
+                if grad_bank is not None:
+                    grad_bank.addmm_(share.t(), weight * rows)
+        ctx.save_for_backward(x, bank, grad_x, grad_bank)
+        ctx.scale = scale
+        return total / x.size(0)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
-        x, bank, total, kept = ctx.saved_tensors
-        weight = (grad * ctx.scale).unsqueeze(1)
+        x, bank, grad_x, grad_bank = ctx.saved_tensors
         if torch.is_grad_enabled():  # for second derivatives: the plain formula, which torch differentiates
-            share = weight * torch.softmax(ctx.scale * x @ bank.t(), dim=1)
-            return share @ bank, share.t() @ x, None, None
-        with full_precision(x):
-            if kept is not None:
-                weight = weight * (-total).exp().unsqueeze(1)
-                return weight * (kept @ bank), kept.t() @ (weight * x), None, None
-            grad_x, grad_bank, left = torch.zeros_like(x), [], ctx.scale * x
-            for block in bank.split(ctx.block_size):
-                share = (left @ block.t()).sub_(total.unsqueeze(1)).exp_()
-                grad_x += share @ block
-                grad_bank.append(share.t() @ (weight * x))
-            return weight * grad_x, torch.cat(grad_bank), None, None
+            share = grad * ctx.scale / x.size(0) * torch.softmax(ctx.scale * x @ bank.t(), dim=1)
+            return share @ bank, share.t() @ x, None, None, None
+        return *(None if known is None else grad * known for known in (grad_x, grad_bank)), None, None, None
