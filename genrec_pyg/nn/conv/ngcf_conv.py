@@ -21,8 +21,8 @@ class NGCFConv(SparseConv):
         \mathbf{W}_1 + (\mathbf{a} \odot \mathbf{h}) \mathbf{W}_2 + \mathbf{b} \right)
 
     No message is multiplied with :math:`\mathbf{W}_2`: :math:`\sum_j a_{ij} (\mathbf{h}_j \odot \mathbf{h}_i) =
-    (\mathbf{A} \mathbf{h})_i \odot \mathbf{h}_i`, so a layer is one sparse product and one dense one with the stacked weights.
-    Of two biases only the sum would be seen; there is one.
+    (\mathbf{A} \mathbf{h})_i \odot \mathbf{h}_i`, so a layer has one sparse product. Of two biases only the sum would be seen;
+    there is one.
 
     Args:
         in_channels: Width of the input.
@@ -55,8 +55,8 @@ class NGCFConv(SparseConv):
         r"""Maps ``[N, in_channels]`` to ``[N, out_channels]``."""
         neighbours = super().forward(x, edge_index, edge_weight)
         first = neighbours + x if self.add_self else neighbours
-        out = torch.cat([first, neighbours * x], dim=1) @ torch.cat([self.weight1, self.weight2])
-        return F.leaky_relu(out if self.bias is None else out + self.bias, self.negative_slope)
+        out = first @ self.weight1 if self.bias is None else torch.addmm(self.bias, first, self.weight1)
+        return F.leaky_relu(torch.addmm(out, neighbours * x, self.weight2), self.negative_slope)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({self.weight1.size(0)}, {self.weight1.size(1)})'
