@@ -129,6 +129,9 @@ def text(document: Mapping[str, Any], name: str, image: Optional[str]) -> str:
     if sources:
         parts.append(f"Published figures ({'; '.join(sources)}) were chosen on test, under other budgets and partly with "
                      'other modalities: compare the rows of this table with each other first.')
+    low = [model for model in order if model in protocol['bf16']]
+    if low:
+        parts.append(f"{', '.join(low)}: products in bfloat16, all else in float32.")
     parts += [f'{model} is missing: {failure}.' for model, failure in document['failures'].items()]
     if image:
         parts.append(f'![test Recall@{K} against training time]({image}.svg)')

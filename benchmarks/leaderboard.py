@@ -57,7 +57,7 @@ TRIALS, TRIAL_SECONDS, FINAL_SECONDS = 6, 240.0, 360.0
 #: More than any run reaches within its seconds.
 EPOCHS = 100_000
 #: What two sessions on one state must share, for their figures stand in one table.
-PROTOCOL = ('dataset', 'modalities', 'trial_seconds', 'final_seconds', 'patience', 'sampler_seed', 'threads', 'device')
+PROTOCOL = ('dataset', 'modalities', 'trial_seconds', 'final_seconds', 'patience', 'sampler_seed', 'threads', 'device', 'bf16')
 #: What the report says of a trial, besides its setting and its value.
 TRIAL_FIGURES = ('stopped', 'epoch', 'epochs', 'train_seconds', 'memory')
 #: Seconds that a run may take beyond its own: data, model, one long epoch, test. A run that takes longer hangs.
@@ -122,9 +122,11 @@ class Board:
 
     def flags(self, model: str, settings: Settings, seconds: float, seed: int) -> list[str]:
         r"""Flags of one run: the model's own defaults but for ``settings`` and what is the same for all."""
+        precision = 'bf16' if model in self.args.bf16 else 'float32'
         return ['--model', model, *self.data_flags(), '--device', self.args.device, '--seed', str(seed),
-                '--epochs', str(EPOCHS), '--trainer.patience', str(self.args.patience), '--trainer.eval_every', '1',
-                '--trainer.max_seconds', str(seconds), '--trainer.monitor', METRIC, *setting_flags(settings)]
+                '--epochs', str(EPOCHS), '--trainer.precision', precision, '--trainer.patience', str(self.args.patience),
+                '--trainer.eval_every', '1', '--trainer.max_seconds', str(seconds), '--trainer.monitor', METRIC,
+                *setting_flags(settings)]
 
     async def run(self) -> None:
         r"""Does all that is missing; models in the order of ``--models``, as many at a time as there are jobs."""
@@ -285,12 +287,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--jobs', type=int, default=2, help='runs at a time; 1 where times on a GPU matter')
     parser.add_argument('--threads', type=int, default=1, help='threads of a run')
     parser.add_argument('--device', default='auto')
+    parser.add_argument('--bf16', nargs='*', default=[], metavar='MODEL',
+                        help='models of dense products, trained with these in bfloat16 so that their seconds hold more epochs')
     parser.add_argument('--state', type=Path, help='folder of what is done (default: runs/leaderboard-NAME)')
     parser.add_argument('--output', type=Path, default=HERE / 'results', help='folder of the report')
     parser.add_argument('--name', help='name of the report, the data set by default')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     args = parser.parse_args(argv)
-    for model in args.models:
+    for model in (*args.models, *args.bf16):
         get_model(model)
     for name in ('models', 'seeds'):
         if len(set(getattr(args, name))) < len(getattr(args, name)):

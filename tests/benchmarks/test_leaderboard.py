@@ -125,6 +125,14 @@ def test_an_interrupted_session_goes_on_where_it_stopped(session, tmp_path):
     assert code == 0 and nothing.done == [] and models('whole') == models('state1')
 
 
+def test_chosen_models_train_in_bfloat16(session, tmp_path):
+    _, runs = session('--bf16', 'LightGCN')
+    for model, precision in (('LightGCN', 'bf16'), ('GenRec', 'float32')):
+        for kind in ('tune', 'final'):
+            assert {parse_train_arguments(run[4]).config.trainer['precision'] for run in runs.of(kind, model)} == {precision}
+    assert 'LightGCN: products in bfloat16' in (tmp_path / 'state' / 'leaderboard-demo.md').read_text()
+
+
 def test_more_trials_and_models_extend_a_table(session):
     session('--models', 'GenRec', 'EASE', '--trials', '2')
     code, runs = session('--models', 'GenRec', 'EASE', 'LightGCN', '--trials', '3')
@@ -168,6 +176,7 @@ def test_a_model_that_cannot_be_measured_is_named(session, tmp_path, capsys):
     (['--seeds', '1', '1'], r'--seeds: got [1, 1], accepted are different'),
     (['--models', 'EASE', 'EASE'], "--models: got ['EASE', 'EASE']"),
     (['--models', 'Nothing'], "model: got 'Nothing', accepted are GenRec"),
+    (['--bf16', 'Nothing'], "model: got 'Nothing', accepted are GenRec"),
     (['--dataset', 'nowhere'], "dataset: got 'nowhere'"),
     (['--modalities', 'smell'], 'smell'),
     (['--bogus'], 'unrecognized arguments: --bogus'),
@@ -181,7 +190,8 @@ def test_a_state_of_another_protocol_is_refused(session, capsys, tmp_path):
     session()
     for flags, message in ((['--trial-seconds', '5'], '--trial-seconds: got 5.0, but'),
                            (['--modalities', 'image'], "--modalities: got ['image'], but"),
-                           (['--sampler-seed', '1'], '--sampler-seed: got 1')):
+                           (['--sampler-seed', '1'], '--sampler-seed: got 1'),
+                           (['--bf16', 'GenRec'], "--bf16: got ['GenRec'], but")):
         code, runs = session(*flags)
         assert code == 2 and message in capsys.readouterr().err and runs.done == []
     path = tmp_path / 'state' / 'protocol.json'

@@ -32,7 +32,7 @@ def row(mean, **changes):
 
 def document(rows):
     protocol = {'trials': 2, 'sampler_seed': 0, 'trial_seconds': 120.0, 'final_seconds': 240.0, 'patience': 20, 'seeds': [0],
-                'jobs': 2}
+                'jobs': 2, 'bf16': []}
     return {'protocol': protocol, 'models': rows, 'failures': {'SGL': 'no memory'}, 'machine': machine(1)}
 
 
