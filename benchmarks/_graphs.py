@@ -1,9 +1,12 @@
 r"""Generated graphs of any size for measurements: popularity by Zipf's law, features around cluster centres."""
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
+from _measure import positive
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.datasets import load_dataset
@@ -70,3 +73,20 @@ def zipf_graph(num_users: int, num_items: int, num_edges: int, channels: Mapping
 def named_graph(name: str, root: str) -> HeteroData:
     r"""The data set ``name`` under ``root``, or the graph generated in the shape of that name, without features."""
     return zipf_graph(*SHAPES[name], {}, held_out=0.0) if name in SHAPES else load_dataset(name, root)
+
+
+def graph_parser(description: str, report: str, repeats: int) -> argparse.ArgumentParser:
+    r"""Parser of a script that times something on a :func:`named_graph`.
+
+    Args:
+        description: What the script does.
+        report: Name of its reports, before the name of the graph.
+        repeats: Default of ``--repeats``.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('--root', default='data', help='folder that holds the data sets')
+    parser.add_argument('--dataset', default='tiktok', help=f"a folder under the root, or generated: {', '.join(SHAPES)}")
+    parser.add_argument('--threads', type=positive, default=1)
+    parser.add_argument('--repeats', type=positive, default=repeats, help='measured calls of each candidate')
+    parser.add_argument('--output', type=Path, help=f'report without ending, default benchmarks/results/{report}-DATASET')
+    return parser

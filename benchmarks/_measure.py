@@ -8,11 +8,13 @@ import argparse
 import contextlib
 import hashlib
 import importlib.metadata
+import logging
 import os
 import platform
 import re
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -148,6 +150,19 @@ def machine(threads: int) -> dict[str, object]:
             'logical_cores': os.cpu_count(), 'memory_gib': _memory_gib(), 'load_average': round(os.getloadavg()[0], 2),
             'threads': threads, 'versions': versions, 'commit': _commit(),
             'allocator': {name: os.environ[name] for name in ALLOCATOR_VARIABLES if name in os.environ}}
+
+
+def prepare(threads: int) -> dict[str, object]:
+    r"""Makes this process ready to be measured in: messages alone on standard error, memory as the command lines have it,
+    ``threads`` threads, seed 0. Returns the :func:`machine` as it is before anything is measured."""
+    import torch  # here: what only steers other processes has no need of it
+
+    from genrec_pyg.allocator import keep_freed_memory
+    logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    return machine(threads)
 
 
 def machine_line(description: Mapping[str, object]) -> str:

@@ -12,7 +12,6 @@ gathered per entry, the result once) over the time of our product; above 1, gath
 """
 from __future__ import annotations
 
-import argparse
 import logging
 import random
 import sys
@@ -24,13 +23,12 @@ from typing import Optional
 import numpy as np
 import scipy.sparse as sp
 import torch
-from _graphs import SHAPES, named_graph
-from _measure import condense, interleaved_seconds, machine, machine_line, markdown_table, positive, write_report
+from _graphs import graph_parser, named_graph
+from _measure import condense, interleaved_seconds, machine_line, markdown_table, prepare, write_report
 from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.nn import LGConv
 
-from genrec_pyg.allocator import keep_freed_memory
 from genrec_pyg.graph import TrainingGraph, training_graph
 from genrec_pyg.ops import Adjacency, NegativeSampler, bipartite_adjacency, layer_mean, masked_topk, spmm
 from genrec_pyg.transforms import ReorderNodes
@@ -301,21 +299,12 @@ of {document['repeats']} calls, candidates in turn, equality of values and gradi
 
 def main(arguments: Sequence[str] | None = None) -> int:
     r"""Entry point."""
-    parser = argparse.ArgumentParser(description='Times the kernels of genrec_pyg.ops against their alternatives.')
-    parser.add_argument('--root', type=Path, default=Path('data'), help='folder that holds the data sets')
-    parser.add_argument('--dataset', default='tiktok', help=f"a folder under the root, or generated: {', '.join(SHAPES)}")
+    parser = graph_parser('Times the kernels of genrec_pyg.ops against their alternatives.', 'kernels', repeats=50)
     parser.add_argument('--reorder', choices=METHODS, help='renumber users and items first')
     parser.add_argument('--inductor', action='store_true', help='also torch.compile; needs a C++ compiler')
-    parser.add_argument('--threads', type=positive, default=1)
-    parser.add_argument('--repeats', type=positive, default=50, help='measured calls of each sparse product')
-    parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/kernels-DATASET')
     args = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
-    keep_freed_memory()  # as the command lines do
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    description = machine(args.threads)
-    data = named_graph(args.dataset, str(args.root))
+    description = prepare(args.threads)
+    data = named_graph(args.dataset, args.root)
     if args.reorder:
         data = ReorderNodes(args.reorder)(data)
     graph = training_graph(data, [])

@@ -12,7 +12,6 @@ and their ratio to this package.
 """
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -20,12 +19,11 @@ from pathlib import Path
 
 import torch
 import torch_geometric.nn
-from _graphs import SHAPES, named_graph
-from _measure import condense, interleaved_seconds, machine, machine_line, markdown_table, positive, write_report
+from _graphs import graph_parser, named_graph
+from _measure import condense, interleaved_seconds, machine_line, markdown_table, positive, prepare, write_report
 from torch import Tensor
 from torch_geometric.utils import to_torch_csr_tensor, to_undirected
 
-from genrec_pyg.allocator import keep_freed_memory
 from genrec_pyg.graph import TrainingGraph, training_graph
 from genrec_pyg.loader import InteractionLoader, Triples
 from genrec_pyg.nn.models import LightGCN
@@ -100,21 +98,12 @@ def steps(candidates: dict[str, tuple[Callable[[], Tensor], list[torch.nn.Parame
 
 def main(arguments: Sequence[str] | None = None) -> int:
     r"""Entry point."""
-    parser = argparse.ArgumentParser(description='Times a step of LightGCN beside torch_geometric.')
-    parser.add_argument('--root', default='data', help='folder that holds the data sets')
-    parser.add_argument('--dataset', default='tiktok', help=f"a folder under the root, or generated: {', '.join(SHAPES)}")
+    parser = graph_parser('Times a step of LightGCN beside torch_geometric.', 'light-gcn', repeats=20)
     parser.add_argument('--channels', type=positive, default=64)
     parser.add_argument('--layers', type=positive, default=3)
     parser.add_argument('--batch-size', type=positive, default=2048)
-    parser.add_argument('--threads', type=positive, default=1)
-    parser.add_argument('--repeats', type=positive, default=20)
-    parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/light-gcn-DATASET')
     args = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
-    keep_freed_memory()  # as the command lines do
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    description = machine(args.threads)
+    description = prepare(args.threads)
     graph = training_graph(named_graph(args.dataset, args.root), [])
     candidates = losses(graph, args.channels, args.layers, next(iter(InteractionLoader(graph, args.batch_size))))
     check(candidates)

@@ -25,10 +25,10 @@ from _measure import (
     condense,
     folder_digest,
     interleaved_seconds,
-    machine,
     machine_line,
     markdown_table,
     positive,
+    prepare,
     write_report,
 )
 from _released import ReleasedSystem, prepare_checkout
@@ -135,13 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if not args.released.is_dir():
         parser.error(f'--released: {args.released} is not a folder')
-    logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
-    import torch
-
-    from genrec_pyg.allocator import keep_freed_memory
-    keep_freed_memory()
-    torch.set_num_threads(args.threads)
-    description = machine(args.threads)
+    description = prepare(args.threads)
     output = (args.output or HERE / 'results' / f'loops-{args.dataset}').resolve()
     root = args.root.resolve()
     with contextlib.redirect_stdout(io.StringIO()), released_system(args) as system:
