@@ -1,4 +1,4 @@
-r"""Times the sparse kernels, negative sampling and ranking of :mod:`genrec_pyg.ops` against what one would use without them.
+r"""Times the kernels of :mod:`genrec_pyg.ops` (sparse products, negatives, ranking, contrast) against their alternatives.
 
 .. code-block:: console
 
@@ -23,14 +23,16 @@ from typing import Optional
 import numpy as np
 import scipy.sparse as sp
 import torch
+import torch.nn.functional as F
 from _graphs import graph_parser, named_graph
 from _measure import condense, interleaved_seconds, machine_line, markdown_table, prepare, write_report
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from torch_geometric import EdgeIndex
 from torch_geometric.nn import LGConv
 
 from genrec_pyg.graph import TrainingGraph, training_graph
-from genrec_pyg.ops import Adjacency, NegativeSampler, bipartite_adjacency, layer_mean, masked_topk, spmm
+from genrec_pyg.ops import Adjacency, NegativeSampler, bipartite_adjacency, info_nce, layer_mean, masked_topk, spmm
 from genrec_pyg.transforms import ReorderNodes
 from genrec_pyg.transforms.reorder_nodes import METHODS
 
@@ -44,6 +46,8 @@ OURS = 'genrec_pyg.ops'
 WIDTHS = (64, 128, 192)
 #: Most users that are ranked: the loop over all of a large graph would take hours.
 RANKED_USERS = 10_000
+#: Users that are contrasted, a batch.
+CONTRASTED_USERS = 2048
 Product = Callable[[Tensor], Tensor]
 
 logger = logging.getLogger('kernels')
@@ -269,6 +273,34 @@ def measure_ranking(graph: TrainingGraph, repeats: int, k: int = 20) -> dict[str
     return condense(interleaved_seconds({OURS: blocks, 'Python loop over users': loop}, repeats, warmup=1))
 
 
+def measure_contrast(graph: TrainingGraph, repeats: int, temperature: float = 0.2) -> dict[str, dict]:
+    r"""InfoNCE of a batch of users against all users, forward and backward: in blocks, and by torch's cross entropy."""
+    generator = torch.Generator().manual_seed(0)
+    positive = torch.randperm(graph.num_users, generator=generator)[:CONTRASTED_USERS]
+    anchors = torch.randn(positive.numel(), 64, generator=generator, requires_grad=True)
+    bank = torch.randn(graph.num_users, 64, generator=generator, requires_grad=True)
+
+    def plain() -> Tensor:
+        logits = F.normalize(anchors) @ F.normalize(bank).t() / temperature
+        return F.cross_entropy(logits, positive)
+
+    losses = {OURS: lambda: info_nce(anchors, None, temperature, bank, positive), 'cross entropy': plain,
+              'cross entropy, checkpointed': lambda: checkpoint(plain, use_reentrant=False)}
+
+    def both(loss: Callable[[], Tensor]) -> Callable[[], tuple[Tensor, ...]]:
+        def run() -> tuple[Tensor, ...]:
+            value = loss()
+            return value.detach(), *torch.autograd.grad(value, (anchors, bank))
+        return run
+
+    candidates = {name: both(loss) for name, loss in losses.items()}
+    wanted = candidates['cross entropy']()
+    for part, found, expected in zip(('value', 'gradient of the anchors', 'gradient of the bank'), candidates[OURS](), wanted):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()),
+                                   msg=lambda text, part=part: f'{part}: {text}')
+    return condense(interleaved_seconds(candidates, repeats, warmup=1))
+
+
 def render(document: Mapping[str, object]) -> str:
     r"""The report as Markdown."""
     sections = []
@@ -278,7 +310,8 @@ def render(document: Mapping[str, object]) -> str:
         header = ['candidate', *(f'{part} [ms]' for part in passes), *(f'{part}, times ours' for part in passes)]
         sections.append(f'## {label[0].upper()}{label[1:]}\n\n{markdown_table(header, rows)}')
     ranking = f"Best 20 unseen items of {min(document['num_users'], RANKED_USERS)} users, d = 64"
-    for title, key in (('Negatives of one epoch', 'negatives'), (ranking, 'ranking')):
+    contrast = f"InfoNCE of {min(document['num_users'], CONTRASTED_USERS)} users against all, d = 64, forward and backward"
+    for title, key in (('Negatives of one epoch', 'negatives'), (ranking, 'ranking'), (contrast, 'contrast')):
         rows = [[name, f"{values['median'] * 1e3:.1f}", f"{values['times_ours']:.1f}"]
                 for name, values in document[key].items()]
         sections.append(f"## {title}\n\n{markdown_table(['candidate', 'ms', 'times ours'], rows)}")
@@ -316,7 +349,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 'num_users': graph.num_users, 'num_items': graph.num_items, 'nnz': adj.nnz,
                 'repeats': args.repeats, 'machine': description, 'products': measured,
                 'copy_bandwidth': bandwidth, 'share_of_copy_bound': measure_bound(adj, measured, bandwidth),
-                'negatives': measure_negatives(graph, few), 'ranking': measure_ranking(graph, few)}
+                'negatives': measure_negatives(graph, few), 'ranking': measure_ranking(graph, few),
+                'contrast': measure_contrast(graph, few)}
     markdown = render(document)
     name = '-'.join(['kernels', args.dataset, *filter(None, [args.reorder])])
     write_report(args.output or HERE / 'results' / name, document, markdown)

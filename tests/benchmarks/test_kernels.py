@@ -4,6 +4,7 @@ import kernels
 import pytest
 import torch
 
+from genrec_pyg.graph import training_graph
 from genrec_pyg.ops import Adjacency, bipartite_adjacency
 
 
@@ -33,6 +34,18 @@ def test_check_finds_a_wrong_value_and_a_wrong_gradient(adj):
         kernels.check_products({'detached': lambda x: candidates[kernels.OURS](x).detach() + 0 * x}, plain, x)
 
 
+def test_a_wrong_contrast_is_found(tiny_graph, monkeypatch):
+    graph = training_graph(tiny_graph, [])
+    assert set(kernels.measure_contrast(graph, 1)) == {kernels.OURS, 'cross entropy', 'cross entropy, checkpointed'}
+    right = kernels.info_nce
+    for wrong, part in ((lambda *args: right(*args) + 0.01, 'value'),
+                        (lambda x, *args: right(x.detach(), *args) + 0 * x.sum(), 'gradient of the anchors'),
+                        (lambda x, y, t, bank, *args: right(x, y, t, bank.detach(), *args) + 0 * bank.sum(), 'of the bank')):
+        monkeypatch.setattr(kernels, 'info_nce', wrong)
+        with pytest.raises(AssertionError, match=part):
+            kernels.measure_contrast(graph, 1)
+
+
 def test_report(tmp_path):
     stem = tmp_path / 'kernels-demo'
     assert kernels.main(['--root', str(tmp_path), '--dataset', 'demo', '--repeats', '1', '--output', str(stem)]) == 0
@@ -40,6 +53,7 @@ def test_report(tmp_path):
     assert len(document['products']) == 2 * len(kernels.WIDTHS)
     assert len(document['share_of_copy_bound']) == len(kernels.WIDTHS) and document['copy_bandwidth'] > 1e8
     assert document['negatives'][kernels.OURS]['median'] > 0 and document['ranking'][kernels.OURS]['median'] > 0
+    assert document['contrast']['cross entropy, checkpointed']['times_ours'] > 0
     assert '## Product, d = 192 (3 modalities of 64)' in stem.with_suffix('.md').read_text()
 
 
