@@ -16,6 +16,7 @@ SYSTEMS: dict[str, dict[str, str]] = {
     'default': {},
     'linear': {'hparams.denoiser': 'linear'},
     'transformer': {'hparams.denoiser': 'transformer'},
+    'transformer, bf16': {'hparams.denoiser': 'transformer', 'trainer.precision': 'bf16'},
     'transformer, whole chain': {'hparams.denoiser': 'transformer', 'hparams.start': 'diffused'},
     'tied': {'hparams.denoiser': 'tied', 'hparams.denoiser_layers': '2'},
     'tied, whole chain': {'hparams.denoiser': 'tied', 'hparams.denoiser_layers': '2', 'hparams.start': 'diffused'},
