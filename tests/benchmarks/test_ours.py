@@ -3,16 +3,18 @@ from _measure import PhaseClock
 from _ours import SYSTEMS, OwnSystem
 from _worker import PHASES, Worker
 
+from genrec_pyg.config import parse_train_arguments
+
 DEMO = ['--dataset', 'demo', '--modalities', 'image', '--hparams.denoiser_layers=1', '--hparams.denoiser_rank=8']
 
 
 def test_every_system_is_a_valid_configuration():
-    from genrec_pyg.config import parse_train_arguments
     for settings in SYSTEMS.values():
         flags = [f'--{key}={value}' for key, value in settings.items()]
         config = parse_train_arguments([*DEMO, *flags]).config
         for key, value in settings.items():
-            assert str(config.hparams[key.removeprefix('hparams.')]) == value
+            group, name = key.split('.')
+            assert str(getattr(config, group)[name]) == value
 
 
 @pytest.mark.parametrize('denoiser', ['linear', 'tied'])
