@@ -107,8 +107,15 @@ class Board:
     @property
     def most_seconds(self) -> float:
         r"""Seconds of training that are still to come, at most, over all jobs."""
-        return sum((tuner.trials - len(tuner.finished)) * self.args.trial_seconds + len(self.seeds(model)) *
-                   self.args.final_seconds for model, tuner in self.tuners.items() if get_model(model).trainable)
+        return sum((tuner.trials - len(tuner.finished)) * self.args.trial_seconds +
+                   self._missing_seeds(model) * self.args.final_seconds
+                   for model, tuner in self.tuners.items() if get_model(model).trainable)
+
+    def _missing_seeds(self, model: str) -> int:
+        tuner, seeds = self.tuners[model], self.seeds(model)
+        if tuner.best is None or len(tuner.finished) < tuner.trials:  # what will be trained is not known yet
+            return len(seeds)
+        return sum(self._finished(model, dict(tuner.best.params), seed) is None for seed in seeds)
 
     def seeds(self, model: str) -> list[int]:
         r"""Seeds of the final runs; a model that is not trained gives the same with all."""
@@ -163,10 +170,18 @@ class Board:
                 self.finals[model] = dict(zip(self.seeds(model), outcomes))
         self.report()
 
+    def _file(self, model: str, seed: int) -> Path:
+        return self.args.state / 'final' / f'{model}-seed{seed}.json'
+
+    def _finished(self, model: str, settings: Settings, seed: int) -> Optional[dict[str, Any]]:
+        r"""The final run of a seed, if the state has it with these settings."""
+        path = self._file(model, seed)
+        found = json.loads(path.read_text()) if path.exists() else {}
+        return found if found.get('settings') == settings else None
+
     async def final(self, model: str, settings: Settings, seed: int) -> Optional[dict[str, Any]]:
         r"""The final run of a seed, from the state if it is there; :obj:`None` if it fails."""
-        path = self.args.state / 'final' / f'{model}-seed{seed}.json'
-        if path.exists() and (found := json.loads(path.read_text()))['settings'] == settings:
+        if (found := self._finished(model, settings, seed)) is not None:
             return found
         try:
             record = await self.measure('final', self.flags(model, settings, self.args.final_seconds, seed),
@@ -177,7 +192,7 @@ class Board:
             return None
         logger.info('%s, seed %d: test %s %.4f %s', model, seed, METRIC, record['test'][METRIC], _ended(record))
         record['settings'] = settings
-        write_json(path, record)
+        write_json(self._file(model, seed), record)
         return record
 
     async def measure(self, kind: str, flags: Sequence[str], seconds: float) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 import asyncio
+import contextlib
 import functools
 import json
 import os
+import re
 import time
 
 import numpy as np
@@ -131,6 +133,17 @@ def test_chosen_models_train_in_bfloat16(session, tmp_path):
         for kind in ('tune', 'final'):
             assert {parse_train_arguments(run[4]).config.trainer['precision'] for run in runs.of(kind, model)} == {precision}
     assert 'LightGCN: products in bfloat16' in (tmp_path / 'state' / 'leaderboard-demo.md').read_text()
+
+
+def test_seconds_to_come_are_those_of_missing_runs(session, caplog):
+    def hours(limit=None):
+        caplog.clear()
+        with contextlib.suppress(Interrupted):
+            session('--trial-seconds', '360', '--final-seconds', '720', limit=limit)
+        return re.search(r'at most ([0-9.]+) hours', caplog.text).group(1)
+
+    # GenRec and LightGCN: 3 trials of 0.1 hours and 3 final runs of 0.2 hours each, one after the other.
+    assert [hours(limit) for limit in (0, 4, None)] == ['1.8', '1.8', '1.3'] and hours() == '0.0'
 
 
 def test_more_trials_and_models_extend_a_table(session):
