@@ -130,25 +130,37 @@ class CLCRec(PairwiseRecommender):
             found, valid = self._sampler(user.repeat_interleave(count))
             return Candidates(self.warm_items[found].view(-1, count), ~valid.view(-1, count))
         found = torch.randint(self.warm_items.numel(), (count,), device=user.device)
-        key = self.owned.row() * self.warm_items.numel() + self.owned.col  # ascending
-        wanted = user.unsqueeze(1) * self.warm_items.numel() + found
-        position = torch.searchsorted(key, wanted).clamp(max=key.numel() - 1)
-        return Candidates(self.warm_items[found], key[position] == wanted)
+        distinct, place = found.unique(return_inverse=True)
+        rowptr, col = self.owned.select_rows(user)
+        position = torch.searchsorted(distinct, col).clamp(max=distinct.numel() - 1)
+        held = distinct[position] == col
+        mask = torch.zeros(user.numel(), distinct.numel(), dtype=torch.bool, device=user.device)
+        mask[torch.repeat_interleave(rowptr.diff(), output_size=col.numel())[held], position[held]] = True
+        return Candidates(self.warm_items[found], mask[:, place])
 
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""Item-content and user-item terms and the penalty."""
         size = batch.user.numel()
         negatives = self.draw_negatives(batch.user)
         nodes, index = torch.cat([batch.pos, negatives.item.flatten()]).unique(return_inverse=True)
-        lists = torch.cat([index[:size, None], index[size:].view(negatives.item.shape).expand(size, -1)], dim=1)
+        first, others = index[:size], index[size:].view(negatives.item.shape)
         mask = torch.cat([torch.zeros_like(negatives.mask[:, :1]), negatives.mask], dim=1)
-
-        # Products with all items at hand, of which the lists pick: cheaper than rows of every entry, which repeat.
         user, rows, content = self.embedding.user[batch.user], self.embedding.item[nodes], self.content(nodes)
-        cosines = (unit_rows(rows)[lists[:, 0]] @ unit_rows(content).t()).gather(1, lists)
-        by_content = torch.rand(lists.shape, device=lists.device) < self.replace
-        scores = torch.where(by_content, (user @ content.t()).gather(1, lists), (user @ rows.t()).gather(1, lists))
-        norm = user.norm(dim=1).mean() + rows.norm(dim=1)[lists].mean()
+
+        cosines = _products(unit_rows(rows)[first], unit_rows(content), first, others)
+        by_content = torch.rand(mask.shape, device=mask.device) < self.replace
+        scores = torch.where(by_content, _products(user, content, first, others), _products(user, rows, first, others))
+        norm, count = rows.norm(dim=1), negatives.mask.size(1)
+        norm = user.norm(dim=1).mean() + (norm[first].mean() + count * norm[others].mean()) / (1 + count)
         return {'item_content': self.content_weight * first_of_list(cosines / self.temperature, mask),
                 'user_item': (1 - self.content_weight) * first_of_list(scores / self.temperature, mask),
                 'norm': self.l2 / 2 * norm}
+
+
+def _products(anchor: Tensor, table: Tensor, first: Tensor, others: Tensor) -> Tensor:
+    r"""Products ``[B, 1 + n]`` of ``anchor`` ``[B, d]`` with the rows of ``table`` that its list names: ``first`` ``[B]``, and
+    ``others`` ``[B, n]``, or ``[n]`` where all lists share them."""
+    if others.dim() == 1:
+        return torch.cat([(anchor * table[first]).sum(dim=1, keepdim=True), anchor @ table[others].t()], dim=1)
+    # Products with all rows, of which the lists pick: cheaper than rows of every entry, which repeat.
+    return (anchor @ table.t()).gather(1, torch.cat([first.unsqueeze(1), others], dim=1))
