@@ -49,10 +49,14 @@ def modes(distributed):
 
 
 def make(model_class, data, **hparams):
-    """A model in float64: Adam divides by the size of a gradient, so that a gradient of zero (the biases before a batch
-    normalisation) moves its parameter by the sign of its rounding error unless that is far below Adam's epsilon."""
+    """A model in float64 whose biases before a batch normalisation stand still: their gradient is zero but for rounding, by
+    the size of which Adam divides it."""
     seed_everything(1)
-    return model_class(data, **hparams).double()
+    model = model_class(data, **hparams).double()
+    for module in model.modules():
+        if isinstance(getattr(module, 'norm', None), torch.nn.BatchNorm1d):
+            (module.linear if hasattr(module, 'linear') else module.key).bias.requires_grad_(False)
+    return model
 
 
 def fit(model, data, distributed, folder, resume=False, **options):
