@@ -201,7 +201,7 @@ def figure(path: Path, rows: int, columns: int, width: float, height: float) -> 
 def write_report(stem: Path, document: Mapping[str, object], markdown: str) -> None:
     r"""Writes ``stem.json`` and ``stem.md``, each whole or not at all."""
     # Imported here: processes under measurement use this module too and are not to carry the package in their memory.
-    from genrec_pyg.training.checkpoint import write_atomically, write_json
+    from genrec_pyg.files import write_atomically, write_json
 
     # Appending instead of with_suffix(): a stem may hold a dot.
     write_json(stem.with_name(stem.name + '.json'), document)

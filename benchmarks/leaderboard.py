@@ -42,10 +42,10 @@ from _worker import WorkerError
 from genrec_pyg.config import parse_train_arguments
 from genrec_pyg.evaluation import Evaluator
 from genrec_pyg.exceptions import ConfigError, GenRecError
+from genrec_pyg.files import write_json
 from genrec_pyg.graph import training_graph
 from genrec_pyg.nn.models import MODELS, get_model
 from genrec_pyg.run import make_data, run_command
-from genrec_pyg.training.checkpoint import write_json
 from genrec_pyg.tuning import Settings, Tuner, require_optuna, search_space, setting_flags
 
 HERE = Path(__file__).resolve().parent

@@ -19,3 +19,7 @@ class ConfigError(GenRecError, ValueError):
 
 class CheckpointError(GenRecError, RuntimeError):
     r"""A checkpoint that is missing, damaged or belongs to another graph or model (exit code 1)."""
+
+
+class OutputError(GenRecError, OSError):
+    r"""A file, folder or stream that cannot be written (exit code 1)."""

@@ -8,19 +8,19 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Optional, Union
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.files import check_stdout, check_writable, write_atomically, write_stdout
 from genrec_pyg.graph import ITEM, USER, split_edges
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency
 from genrec_pyg.retrieval import INDEXES, make_search, retrieve
 from genrec_pyg.run import load_run, run_command
-from genrec_pyg.training.checkpoint import write_atomically
 
 FORMATS = ('csv', 'json', 'parquet')
 COLUMNS = ('user', 'item', 'rank', 'score')
@@ -100,19 +100,20 @@ def find_users(names: Sequence[str], data: HeteroData) -> Tensor:
     return torch.tensor([number[name] for name in dict.fromkeys(wanted)], dtype=torch.long)
 
 
-def write_table(columns: dict[str, list], form: str, target: Union[Path, BinaryIO]) -> None:
-    r"""Writes columns as CSV, JSON (a list of records) or Parquet, atomically where ``target`` is a path.
+def write_table(columns: dict[str, list], form: str, path: Optional[Path] = None) -> None:
+    r"""Writes columns as CSV, JSON (a list of records) or Parquet, in UTF-8.
+
+    Args:
+        columns: Columns of equal length.
+        form: ``'csv'``, ``'json'`` or ``'parquet'``.
+        path: File, replaced atomically (see :func:`genrec_pyg.files.replacing`); :obj:`None` is standard output.
 
     Raises:
         ConfigError: If Parquet is asked for and pyarrow is missing.
+        OutputError: If the system refuses.
     """
     if form == 'parquet':
-        try:
-            import pyarrow
-            from pyarrow import parquet
-        except ImportError as error:
-            raise ConfigError("--format: 'parquet' needs the package pyarrow (pip install genrec_pyg[parquet]); accepted "
-                              "without it are 'csv' and 'json'") from error
+        pyarrow, parquet = _require_pyarrow()
         buffer = io.BytesIO()
         parquet.write_table(pyarrow.table(columns), buffer)
         content = buffer.getvalue()
@@ -124,10 +125,20 @@ def write_table(columns: dict[str, list], form: str, target: Union[Path, BinaryI
         writer.writerow(columns)
         writer.writerows(zip(*columns.values()))
         content = text.getvalue().encode()
-    if isinstance(target, Path):
-        write_atomically(target, lambda file: file.write(content))
+    if path is None:
+        write_stdout(content)
     else:
-        target.write(content)
+        write_atomically(path, lambda file: file.write(content))
+
+
+def _require_pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ConfigError("--format: 'parquet' needs the package pyarrow (pip install genrec_pyg[parquet]); accepted "
+                          "without it are 'csv' and 'json'") from error
+    return pyarrow, parquet
 
 
 def recommend(argv: Sequence[str]) -> dict[str, list]:
@@ -150,14 +161,25 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
     arguments = parser.parse_args(argv)
     if arguments.k < 1 or arguments.batch_size < 1:
         raise ConfigError(f'--k, --batch_size: got {arguments.k}, {arguments.batch_size}, accepted are integers from 1')
-    suffix = Path(arguments.output or '').suffix.lstrip('.')
-    form = arguments.format or (suffix if suffix in FORMATS else 'csv')
+    output = None if arguments.output is None else Path(arguments.output)
+    form = arguments.format or _format_of(output)
+    if form == 'parquet':
+        _require_pyarrow()
+    if output is None:
+        check_stdout()
+    else:
+        check_writable(arguments.output)
     _, data, model = load_run(arguments.run, arguments.root, arguments.device)
     user = find_users(arguments.users, data)
     columns = top_items(model, data, user, arguments.k, arguments.exclude, arguments.batch_size, arguments.index,
                         arguments.num_cells, arguments.num_probes)
-    write_table(columns, form, Path(arguments.output) if arguments.output else sys.stdout.buffer)
+    write_table(columns, form, output)
     return columns
+
+
+def _format_of(output: Optional[Path]) -> str:
+    suffix = '' if output is None else output.suffix.lstrip('.').lower()
+    return suffix if suffix in FORMATS else 'csv'
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -11,10 +11,10 @@ from typing import Optional
 
 from genrec_pyg.config import Call, RunConfig, parse_train_arguments
 from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.files import check_stdout, write_atomically, write_json, write_stdout
 from genrec_pyg.references import reference_figures, result_table
 from genrec_pyg.run import make_data, make_model, run_command
 from genrec_pyg.training import Distributed, FitResult, Trainer, launch, seed_everything
-from genrec_pyg.training.checkpoint import write_atomically, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +22,11 @@ logger = logging.getLogger(__name__)
 def train(argv: Sequence[str]) -> Optional[FitResult]:
     r"""Runs one training as the command line asks; returns its result, or nothing for ``--print_config``. Under ``torchrun``
     every process does so, and the main one writes."""
+    check_stdout()
     call = parse_train_arguments(argv)
     config = call.config
     if call.print_config:
-        sys.stdout.write(config.to_yaml())
+        write_stdout(config.to_yaml())
         return None
     with launch(call.distributed) as distributed:
         return _train(call, distributed)
@@ -62,7 +63,7 @@ def _train(call: Call, distributed: Distributed) -> FitResult:
         how = 'not trained by gradient'
         if model.trainable:
             how = f'epoch {result.epoch}, {result.seconds:.0f} s, {result.selection}'
-        sys.stdout.write(result_table({**references, config.model: own}, f'{config.dataset}, {how}') + '\n')
+        write_stdout(result_table({**references, config.model: own}, f'{config.dataset}, {how}') + '\n')
         return result
     finally:
         logging.getLogger().removeHandler(handler)

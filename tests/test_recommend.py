@@ -1,6 +1,11 @@
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -68,8 +73,56 @@ def test_bad_usage(run, capsys):
     assert main([str(run)]) == 2
 
 
-def test_parquet_without_its_package(tmp_path, monkeypatch):
+def test_parquet_without_its_package(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(__import__('sys').modules, 'pyarrow', None)
     with pytest.raises(ConfigError, match='needs the package pyarrow'):
         write_table({'user': [1]}, 'parquet', tmp_path / 'x.parquet')
+    assert main(['nowhere', '--users', 'all', '--output', 'x.parquet']) == 2  # told before the run is looked at
+    assert 'needs the package pyarrow' in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_suffix_names_the_format_in_capitals_too(run):
+    assert main([str(run), '--users', '3', '--k', '2', '--output', 'LIST.JSON']) == 0
+    assert [record['rank'] for record in json.load(open('LIST.JSON'))] == [1, 2]
+
+
+def test_a_destination_that_cannot_be_written_is_told_before_the_run_is_loaded(tmp_path, capsys):
+    (tmp_path / 'file').touch()
+    for output, message in ((tmp_path, 'is a folder'), (f'{tmp_path}/new/', 'is a folder'),
+                            (f'{tmp_path}/file/lists.csv', 'is no folder')):
+        assert main(['nowhere', '--users', 'all', '--output', str(output)]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_lists_go_into_a_pipe_and_through_a_link(run, capfdbinary):
+    assert main([str(run), '--users', '3', '--k', '2']) == 0
+    expected = capfdbinary.readouterr().out
+    os.mkfifo('pipe')
+    got = []
+    reader = threading.Thread(target=lambda: got.append(Path('pipe').read_bytes()))
+    reader.start()
+    assert main([str(run), '--users', '3', '--k', '2', '--output', 'pipe']) == 0
+    reader.join(timeout=20)
+    assert got == [expected]
+    Path('target.csv').write_text('old')
+    Path('link.csv').symlink_to('target.csv')
+    assert main([str(run), '--users', '3', '--k', '2', '--output', 'link.csv']) == 0
+    assert Path('link.csv').is_symlink() and Path('target.csv').read_bytes() == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('form', ['csv', 'json', 'parquet'])
+def test_a_list_that_does_not_fit_is_an_error(run, form):
+    command = f'ulimit -f 64; exec {sys.executable} -m genrec_pyg.recommend {run} --users all --format {form}'
+    with open('lists', 'wb') as file:
+        done = subprocess.run(['bash', '-c', command], env={**os.environ, 'PYTHONUNBUFFERED': '1'}, stdout=file,
+                              stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and 'standard output: cannot be written' in done.stderr
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_is_an_error(run):
+    command = f'set -o pipefail; {sys.executable} -m genrec_pyg.recommend {run} --users all | head -n 1'
+    done = subprocess.run(['bash', '-c', command], env={**os.environ, 'PYTHONUNBUFFERED': '1'}, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == 'user,item,rank,score\n' and 'Broken pipe' in done.stderr

@@ -1,48 +1,13 @@
 r"""Checkpoints that are whole or absent and never execute anything when read."""
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Union
+from typing import Any, Union
 
 import torch
 
-from genrec_pyg.exceptions import CheckpointError
-
-
-def write_atomically(path: Union[str, Path], write: Callable[[BinaryIO], None]) -> None:
-    r"""Replaces ``path`` by what ``write`` puts into a file, or leaves it as it was.
-
-    Args:
-        path: Destination; its folder is made.
-        write: Receives the open temporary file.
-
-    Raises:
-        CheckpointError: If the disk refuses (full, read-only); nothing half written remains.
-    """
-    path = Path(path)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-        with os.fdopen(descriptor, 'wb') as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        raise CheckpointError(f'{path}: cannot be written ({error}); the previous file, if any, is untouched') from error
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-def write_json(path: Union[str, Path], document: Any) -> None:
-    r"""Writes ``document`` as JSON, atomically."""
-    write_atomically(path, lambda file: file.write((json.dumps(document, indent=2) + '\n').encode()))
+from genrec_pyg.exceptions import CheckpointError, OutputError
+from genrec_pyg.files import write_atomically
 
 
 def save_checkpoint(path: Union[str, Path], state: dict[str, Any]) -> None:
@@ -51,7 +16,10 @@ def save_checkpoint(path: Union[str, Path], state: dict[str, Any]) -> None:
     Raises:
         CheckpointError: If the disk refuses; the previous checkpoint survives.
     """
-    write_atomically(path, lambda file: torch.save(state, file))
+    try:
+        write_atomically(path, lambda file: torch.save(state, file))
+    except OutputError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def load_checkpoint(path: Union[str, Path], map_location: Union[str, torch.device] = 'cpu') -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 import torch_geometric
 
 import genrec_pyg
-from genrec_pyg.training.checkpoint import write_atomically
+from genrec_pyg.files import write_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -1,11 +1,10 @@
-import errno
 import pickle
 
 import pytest
 import torch
 
 from genrec_pyg.exceptions import CheckpointError
-from genrec_pyg.training.checkpoint import check_identity, load_checkpoint, save_checkpoint, write_atomically, write_json
+from genrec_pyg.training.checkpoint import check_identity, load_checkpoint, save_checkpoint
 
 STATE = {'model': {'weight': torch.arange(3.0)}, 'model_name': 'GenRec', 'graph': 'abc', 'epoch': 2}
 
@@ -43,17 +42,19 @@ def test_code_in_a_checkpoint_is_not_executed(tmp_path, capsys):
     assert 'executed' not in capsys.readouterr().out
 
 
-def test_failing_write_leaves_the_old_file_and_no_other(tmp_path):
-    path = tmp_path / 'file'
-    write_json(path, {'a': 1})
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / 'last.pt'
+    save_checkpoint(path, STATE)
+    before = path.read_bytes()
 
-    def fail(file):
+    def fail(state, file):
         file.write(b'half')
-        raise OSError(errno.ENOSPC, 'No space left on device')
+        raise RuntimeError('PytorchStreamWriter failed writing file: No space left on device')
 
-    with pytest.raises(CheckpointError, match='No space left'):
-        write_atomically(path, fail)
-    assert path.read_text() == '{\n  "a": 1\n}\n' and list(tmp_path.iterdir()) == [path]
+    monkeypatch.setattr(torch, 'save', fail)
+    with pytest.raises(CheckpointError, match='last.pt: cannot be written .*No space left'):
+        save_checkpoint(path, STATE)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 def test_identity():
