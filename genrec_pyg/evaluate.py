@@ -2,17 +2,21 @@ r"""Evaluates a run: ``python -m genrec_pyg.evaluate RUN``."""
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from genrec_pyg.evaluation import PROTOCOLS
 from genrec_pyg.evaluation import evaluate as evaluate_model
+from genrec_pyg.exceptions import OutputError
+from genrec_pyg.files import check_stdout, write_json, write_stdout
 from genrec_pyg.run import load_run, run_command
 from genrec_pyg.training import Distributed, launch
-from genrec_pyg.training.checkpoint import write_json
 from genrec_pyg.training.trainer import resolve_device
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(argv: Sequence[str]) -> dict[str, float]:
@@ -29,6 +33,7 @@ def evaluate(argv: Sequence[str]) -> dict[str, float]:
     parser.add_argument('--batch_size', type=int, default=1024, help='users per block')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     arguments = parser.parse_args(argv)
+    check_stdout()
     with launch() as distributed:
         return _evaluate(arguments, distributed)
 
@@ -42,12 +47,22 @@ def _evaluate(arguments: argparse.Namespace, distributed: Distributed) -> dict[s
     figures = evaluate_model(model, data, arguments.split, arguments.ks, protocol, arguments.batch_size, processes)
     if not processes.is_main:
         return figures
-    write_json(Path(arguments.run) / f'evaluation-{arguments.split}.json',
-               {'split': arguments.split, 'protocol': protocol, **figures})
     lines = [f'{config.model} on {config.dataset}, {arguments.split} split, protocol {protocol}']
-    lines += [f'{name:<16}{value:.4f}' for name, value in figures.items()]
-    sys.stdout.write('\n'.join(lines) + '\n')
+    width = max(map(len, figures)) + 2
+    lines += [f'{name:<{width}}{value:.4f}' for name, value in figures.items()]
+    try:
+        write_stdout('\n'.join(lines) + '\n')
+    finally:  # whatever becomes of one of the two, the other is there
+        _keep(Path(arguments.run) / f'evaluation-{arguments.split}.json',
+              {'split': arguments.split, 'protocol': protocol, **figures})
     return figures
+
+
+def _keep(path: Path, document: dict[str, Any]) -> None:
+    try:
+        write_json(path, document)
+    except OutputError as error:  # runs may lie in folders that others may only read
+        logger.warning('the figures are printed only: %s', error)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

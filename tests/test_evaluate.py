@@ -4,6 +4,7 @@ import shutil
 import pytest
 
 from genrec_pyg.evaluate import main
+from genrec_pyg.exceptions import OutputError
 from genrec_pyg.train import main as train
 
 
@@ -51,3 +52,20 @@ def test_damaged_runs(run, damage, code, message, capsys):
 
 def test_bad_usage():
     assert main(['nowhere', '--split', 'train']) == 2 and main(['nowhere']) == 2
+
+
+def test_figures_are_printed_where_they_cannot_be_kept(run, capsys, caplog, monkeypatch):
+    def refuse(path, write):
+        raise OutputError(f'{path}: cannot be written (Read-only file system)')
+
+    monkeypatch.setattr('genrec_pyg.files.write_atomically', refuse)
+    assert main([str(run)]) == 0
+    assert 'recall@20' in capsys.readouterr().out
+    assert 'the figures are printed only' in caplog.text and not (run / 'evaluation-test.json').exists()
+
+
+def test_names_and_figures_stand_apart(run, capsys):
+    assert main([str(run), '--ks', '1000']) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    written = json.loads((run / 'evaluation-test.json').read_text())
+    assert all(f'{written[name]:.4f}' == value for name, value in map(str.split, lines)) and len(lines) == 10
