@@ -6,7 +6,7 @@ from typing import Any, Union
 
 import torch
 
-from genrec_pyg.exceptions import CheckpointError, OutputError
+from genrec_pyg.exceptions import CheckpointError
 from genrec_pyg.files import write_atomically
 
 
@@ -14,12 +14,9 @@ def save_checkpoint(path: Union[str, Path], state: dict[str, Any]) -> None:
     r"""Saves tensors and plain Python values, atomically.
 
     Raises:
-        CheckpointError: If the disk refuses; the previous checkpoint survives.
+        OutputError: If the system refuses; the previous checkpoint survives.
     """
-    try:
-        write_atomically(path, lambda file: torch.save(state, file))
-    except OutputError as error:
-        raise CheckpointError(str(error)) from error
+    write_atomically(path, lambda file: torch.save(state, file))
 
 
 def load_checkpoint(path: Union[str, Path], map_location: Union[str, torch.device] = 'cpu') -> dict[str, Any]:

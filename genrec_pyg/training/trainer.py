@@ -152,7 +152,8 @@ class Trainer:
 
         Raises:
             GenRecError: If a loss term becomes NaN or infinite.
-            CheckpointError: If a checkpoint cannot be written, or ``resume`` meets one of another model or graph.
+            CheckpointError: If ``resume`` meets a checkpoint of another model or graph.
+            OutputError: If a file of the run cannot be written.
         """
         if self.mirror_gradient and not model.trainable:
             raise ConfigError(f'mirror_gradient: got True for {type(model).__name__}, accepted are models trained by gradient')

@@ -3,7 +3,7 @@ import pickle
 import pytest
 import torch
 
-from genrec_pyg.exceptions import CheckpointError
+from genrec_pyg.exceptions import CheckpointError, OutputError
 from genrec_pyg.training.checkpoint import check_identity, load_checkpoint, save_checkpoint
 
 STATE = {'model': {'weight': torch.arange(3.0)}, 'model_name': 'GenRec', 'graph': 'abc', 'epoch': 2}
@@ -52,7 +52,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path, monkey
         raise RuntimeError('PytorchStreamWriter failed writing file: No space left on device')
 
     monkeypatch.setattr(torch, 'save', fail)
-    with pytest.raises(CheckpointError, match='last.pt: cannot be written .*No space left'):
+    with pytest.raises(OutputError, match='last.pt: cannot be written .*No space left'):
         save_checkpoint(path, STATE)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 

@@ -7,7 +7,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.evaluation import evaluate
-from genrec_pyg.exceptions import CheckpointError, ConfigError, GenRecError
+from genrec_pyg.exceptions import CheckpointError, ConfigError, GenRecError, OutputError
 from genrec_pyg.nn.models import GenRec, Popularity, Recommender
 from genrec_pyg.training import Trainer, load_checkpoint
 
@@ -248,7 +248,7 @@ def test_full_disk_keeps_the_last_good_checkpoint(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, 'fsync', full)
     trainer.epochs = 4
-    with pytest.raises(CheckpointError, match='cannot be written .*No space left'):
+    with pytest.raises(OutputError, match='cannot be written .*No space left'):
         trainer.fit(build('factors', data), data, resume=True)
     monkeypatch.undo()
     assert load_checkpoint(tmp_path / 'checkpoints' / 'last.pt')['epoch'] == good['epoch'] == 1
