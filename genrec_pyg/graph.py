@@ -150,6 +150,12 @@ def split_edges(data: HeteroData, split: str) -> Tensor:
     return coalesce(store.edge_index[:, mask], num_nodes=num_nodes)
 
 
+def has_split(data: HeteroData, split: str) -> bool:
+    r"""Whether any interaction of ``data`` belongs to ``split``; a missing mask has none."""
+    mask = _interactions(data).get(f'{split}_mask')
+    return mask is not None and bool(mask.any())
+
+
 def training_graph(data: HeteroData, modalities: Optional[Iterable[str]] = None) -> TrainingGraph:
     r"""The training graph of a canonical graph: the only road from data to a model.
 

@@ -8,6 +8,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.config import RunConfig, shipped_defaults
 from genrec_pyg.evaluation import check_row, evaluate
 from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.graph import has_split
 from genrec_pyg.nn.models import get_model
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,8 @@ Figures = dict[str, dict[str, float]]
 
 
 def reference_figures(data: HeteroData, config: RunConfig, ks: tuple[int, ...] = (10, 20)) -> dict[str, Figures]:
-    r"""Validation and test figures of the reference models with their shipped settings, except the run's own model."""
+    r"""Validation and test figures of the reference models with their shipped settings, except the run's own model; those of a
+    split without interactions are empty."""
     found = {}
     for name in REFERENCES:
         if name == config.model:
@@ -31,15 +33,14 @@ def reference_figures(data: HeteroData, config: RunConfig, ks: tuple[int, ...] =
         except ConfigError as error:  # EASE above its item limit
             logger.info('%s is left out: %s', name, error)
             continue
-        found[name] = {'test': evaluate(model, data, 'test', ks, config.protocol)}
-        if bool(data['user', 'interacts', 'item'].get('val_mask', data['user', 'interacts', 'item'].test_mask).any()):
-            found[name]['validation'] = evaluate(model, data, 'val', ks, config.protocol)
+        found[name] = {label: evaluate(model, data, split, ks, config.protocol) if has_split(data, split) else {}
+                       for split, label in (('test', 'test'), ('val', 'validation'))}
     return found
 
 
 def result_table(rows: dict[str, Figures], title: str) -> str:
     r"""Plain-text table of models, with a warning under it for every row that cannot be true."""
-    columns = [c for c in COLUMNS if all(c in figures['test'] for figures in rows.values())]
+    columns = [c for c in COLUMNS if all(c in figures['test'] for figures in rows.values())]  # none without a test split
     header = ['model', 'val recall@20', *(f'test {c}' for c in columns)]
     lines, warnings = [header], []
     for name, figures in rows.items():

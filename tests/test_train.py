@@ -46,6 +46,26 @@ def test_reference_models_run_by_name(folder, model):
     assert json.loads((folder / 'run' / 'metrics.json').read_text())['model'] == model
 
 
+@pytest.mark.parametrize('model', ['MFBPR', 'Popularity'])
+@pytest.mark.parametrize('missing', [('val',), ('test',), ('val', 'test')])
+def test_a_data_set_without_a_split_says_what_was_not_measured(folder, capsys, missing, model):
+    labels = [0, 0] + [number for number, split in ((1, 'val'), (2, 'test')) if split not in missing]
+    pairs = [(user, item) for user in range(12) for item in range(0, 9, 1 + user % 3)]
+    lines = [f"{user}\t{item}\t{labels[(user + item) % len(labels)]}" for user, item in pairs]
+    (folder / 'data' / 'mine').mkdir(parents=True)
+    (folder / 'data' / 'mine' / 'mine.inter').write_text('\n'.join(['userID\titemID\tx_label', *lines]) + '\n')
+    assert main(['--model', model, '--dataset', 'mine', '--epochs', '3', '--device', 'cpu', '--output', 'run']) == 0
+    metrics = json.loads((folder / 'run' / 'metrics.json').read_text())
+    names = ['validation' if split == 'val' else split for split in missing]
+    assert metrics['not_measured'] == names and all(metrics[name] == {} for name in names)
+    assert all(figures[name] == {} for figures in metrics['reference'].values() for name in names)
+    assert ('nothing was chosen' in metrics['selection']) == ('val' in missing)
+    table = capsys.readouterr().out
+    assert 'EASE' in table and ('test recall@20' in table) == ('test' not in missing)
+    if model == 'MFBPR' and 'val' in missing:
+        assert metrics['epoch'] == 2
+
+
 def test_default_folders_are_numbered(folder):
     for _ in range(2):
         assert main(['--model', 'Popularity', '--references', 'false']) == 0

@@ -6,6 +6,8 @@ import copy
 import functools
 import logging
 import math
+import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +22,8 @@ from tqdm import tqdm
 import genrec_pyg
 from genrec_pyg.evaluation import PROTOCOLS, Evaluator
 from genrec_pyg.exceptions import ConfigError, GenRecError
-from genrec_pyg.files import write_json
+from genrec_pyg.files import write_atomically, write_json
+from genrec_pyg.graph import has_split
 from genrec_pyg.loader import InteractionLoader
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.optim import MirrorGradient, check_coefficients
@@ -35,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 #: Label of every result under each protocol.
 SELECTION = {'validation': 'chosen on validation', 'published': 'chosen on test'}
+#: Label of a result without a validation split, by whether the model is trained.
+NOT_CHOSEN = {True: 'last epoch, nothing was chosen', False: 'nothing was chosen'}
 
 
 @dataclass
@@ -42,14 +47,15 @@ class FitResult:
     r"""Result of :meth:`Trainer.fit`.
 
     Args:
-        validation: Validation figures at the chosen epoch.
-        test: Test figures at the chosen epoch.
+        validation: Validation figures at the chosen epoch; empty where the graph has no validation interaction.
+        test: Test figures at the chosen epoch; empty where the graph has no test interaction.
         epoch: Chosen epoch, from 0; -1 for a model that is not trained.
         seconds: Seconds of training and validation, earlier sessions of a resumed run included.
         selection: How the epoch was chosen.
         history: Record of every epoch.
         stopped: What ended the training: ``'epochs'``, ``'patience'`` or ``'time'``; :obj:`None` for a model that is not
             trained.
+        not_measured: Which of ``'validation'`` and ``'test'`` the graph has no interaction for.
     """
     validation: dict[str, float]
     test: dict[str, float]
@@ -58,10 +64,41 @@ class FitResult:
     selection: str
     history: list[dict[str, Any]] = field(default_factory=list)
     stopped: Optional[str] = None
+    not_measured: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Session:
+    r"""What a training has reached after its last finished epoch; all of it comes back from ``last.pt``.
+
+    Args:
+        stopper: Best epoch so far and evaluations without a better one.
+        epoch: Next epoch.
+        seconds: Seconds of training and validation so far.
+        record: Figures of the last finished epoch.
+        evaluated: Whether that epoch was due for an evaluation.
+    """
+    stopper: EarlyStopping
+    epoch: int = 0
+    seconds: float = 0.0
+    record: Optional[dict[str, Any]] = None
+    evaluated: bool = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {'stopper': self.stopper.state_dict(), 'epoch': self.epoch - 1, 'seconds': self.seconds,
+                'record': self.record, 'evaluated': self.evaluated}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.stopper.load_state_dict(state['stopper'])
+        self.epoch, self.seconds = state['epoch'] + 1, state['seconds']
+        self.record, self.evaluated = state.get('record'), state.get('evaluated', True)
 
 
 class Trainer:
     r"""Trains a recommender on triples and keeps the epoch that is best on the validation split.
+
+    Where the graph has no validation interaction, all epochs are trained and the last one is kept; where it has no test
+    interaction, none is measured.
 
     Args:
         epochs: Largest number of epochs.
@@ -69,10 +106,11 @@ class Trainer:
         lr: Learning rate of Adam.
         weight_decay: Weight decay of Adam.
         patience: Evaluations without a better one before training stops; 0 never stops.
-        max_seconds: Seconds of training and validation after which no further epoch starts; :obj:`None` for no limit. The
-            epoch that reaches it is still evaluated.
-        eval_every: Epochs between evaluations.
-        seed: Seed of parameters and sampling; set before :meth:`fit` draws anything.
+        max_seconds: Seconds of training and validation, over all sessions, after which no further epoch starts;
+            :obj:`None` for no limit. The epoch that reaches it is still evaluated.
+        eval_every: Epochs between evaluations. The last epoch is evaluated in any case.
+        seed: Seed of parameters and sampling. :meth:`fit` draws the parameters anew from it, unless they were trained,
+            loaded or set since the model was made, see :meth:`~genrec_pyg.nn.models.Recommender.is_untrained`.
         device: ``'auto'`` (CUDA where there is one, else the CPU) or any torch device.
         precision: ``'float32'`` or ``'bf16'`` (autocast, of the step and of what the model does at the start of an epoch);
             evaluation is in float32.
@@ -141,81 +179,139 @@ class Trainer:
 
     def fit(self, model: Recommender, data: HeteroData, resume: bool = False,
             config: Optional[dict[str, Any]] = None) -> FitResult:
-        r"""Trains ``model``, leaves it in its best state and reports validation and test figures.
+        r"""Trains ``model``, leaves it in its best state and in evaluation mode, and reports validation and test figures.
 
         Args:
-            model: Model made from ``data``.
+            model: Model made from ``data``. Parameters that nobody has changed since it was made are drawn anew from the
+                seed; those of a trained or loaded model are where its training goes on.
             data: Canonical graph with splits.
             resume: Continue from ``output/checkpoints/last.pt``, with the same numbers as without the interruption (bit for
-                bit on the CPU).
+                bit on the CPU), also where ``epochs`` or ``max_seconds`` are larger than before.
             config: Plain configuration to store in the checkpoints.
 
         Raises:
+            ConfigError: If the epoch is to be chosen on a test split without interactions.
             GenRecError: If a loss term becomes NaN or infinite.
             CheckpointError: If ``resume`` meets a checkpoint of another model or graph.
             OutputError: If a file of the run cannot be written.
         """
         if self.mirror_gradient and not model.trainable:
             raise ConfigError(f'mirror_gradient: got True for {type(model).__name__}, accepted are models trained by gradient')
-        model.to(self.device)
-        published = self.protocol == 'published'
-        monitor = self._evaluator(data, 'test' if published else 'val')
-        stopper = EarlyStopping(self.patience)
-        start, seconds, best_state, stopped = 0, 0.0, None, None
-        optimizer = None
-        distributed, is_main = self.distributed, self.distributed.processes.is_main
-        if model.trainable:
-            optimizer = self.make_optimizer(model)
-        if resume:
-            state = self._load(model, 'last')
-            distributed.load_model_state(model, state['model'])
-            distributed.load_optimizer_state(optimizer, state['optimizer'])
-            stopper.load_state_dict(state['stopper'])
-            start, seconds = state['epoch'] + 1, state['seconds']
-            set_rng_state(state['rng'])
-            distributed.synchronize()
-        else:
+        evaluators = {split: self._evaluator(data, split) for split in ('val', 'test') if has_split(data, split)}
+        monitor = self._choose_monitor(evaluators, model.trainable)
+        resume = resume and model.trainable
+        if not resume:
             seed_everything(self.seed)
-        history = History(self.output if is_main else None, start)
+            if model.trainable and model.is_untrained():
+                model.reset_parameters()
+        model.to(self.device)
+        is_main = self.distributed.processes.is_main
+        session = _Session(EarlyStopping(self.patience))
+        optimizer = self.make_optimizer(model) if model.trainable else None
+        if resume:
+            self._restore(session, model, optimizer)
+        history = History(self.output if is_main else None, session.epoch - (session.record is not None))
         if self.output is not None and is_main:
             write_json(self.output / 'environment.json', environment())
-        begin = time.perf_counter() - seconds
+            if not resume:
+                self._checkpoint('best-due').unlink(missing_ok=True)  # of another training
+        stopped = None
         if model.trainable:
-            loader = InteractionLoader(model.graph, batch_size=self.batch_size, sampler=self.sampler)
-            out_of_time = start > 0 and self._out_of_time(begin)  # of a resumed run
-            for epoch in range(start, self.epochs):
-                if stopper.should_stop or out_of_time:
-                    break
-                record = {'epoch': epoch, **self._epoch(model, loader, optimizer, epoch)}
-                improved = False
-                out_of_time = self._out_of_time(begin)
-                if (epoch + 1) % self.eval_every == 0 or epoch + 1 == self.epochs or out_of_time:
-                    with distributed.whole_tables():
-                        record[monitor.split] = monitor(model)
-                    improved = stopper.step(record[monitor.split][self.monitor], epoch)
-                record['total_seconds'] = time.perf_counter() - begin
-                if self.output is None:
-                    best_state = copy.deepcopy(distributed.model_state(model)) if improved else best_state
-                else:
-                    self._save(model, optimizer, stopper, epoch, record['total_seconds'], config, improved)
-                history.append(record)
-                logger.info('epoch %d: %s', epoch, _line(record))
-            seconds = time.perf_counter() - begin
-            stopped = 'patience' if stopper.should_stop else 'time' if out_of_time else 'epochs'
-            distributed.detach()
-            model.load_state_dict(best_state if best_state is not None else self._load(model, 'best')['model'])
+            stopped = self._train(session, model, optimizer, monitor, history, config)
         elif self.output is not None:
-            self._save(model, None, stopper, -1, 0.0, config, True)
-        validation = self._evaluate_if_present(model, data, 'val')
-        result = FitResult(validation, self._evaluator(data, 'test')(model), stopper.best_epoch, seconds,
-                           SELECTION[self.protocol], history.records, stopped)
+            self._save(session, model, None, config, True)
+        model.eval()  # scores from here on are those of the evaluation: without dropout, batch statistics those of training
+        figures = {split: evaluators[split](model) if split in evaluators else {} for split in ('val', 'test')}
+        chosen = session.epoch - 1 if monitor is None else session.stopper.best_epoch
+        selection = NOT_CHOSEN[model.trainable] if monitor is None else SELECTION[self.protocol]
+        result = FitResult(figures['val'], figures['test'], chosen, session.seconds, selection, history.records, stopped,
+                           [name for split, name in (('val', 'validation'), ('test', 'test')) if split not in evaluators])
         history.close()
         if self.output is not None and is_main:
             write_json(self.output / 'metrics.json', {
                 'validation': result.validation, 'test': result.test, 'epoch': result.epoch, 'seconds': result.seconds,
                 'stopped': result.stopped, 'model': type(model).__name__, 'seed': self.seed, 'protocol': self.protocol,
-                'selection': result.selection})
+                'selection': result.selection, 'not_measured': result.not_measured})
         return result
+
+    def _choose_monitor(self, evaluators: dict[str, Evaluator], trainable: bool) -> Optional[Evaluator]:
+        r"""The evaluator that chooses the epoch, or none; what cannot be measured is said before anything is trained."""
+        if 'test' not in evaluators:
+            if self.protocol == 'published':
+                raise ConfigError("protocol: got 'published', which chooses the epoch on the test split, but the graph has no "
+                                  "test interaction; accepted is 'validation'")
+            logger.warning('the graph has no test interaction: test figures are not measured')
+        if self.protocol == 'published':
+            return evaluators['test']
+        if 'val' not in evaluators:
+            logger.warning('the graph has no validation interaction: validation figures are not measured%s',
+                           ', all epochs are trained and the last one is kept' if trainable else '')
+        return evaluators.get('val')
+
+    def _train(self, session: _Session, model: Recommender, optimizer: torch.optim.Optimizer, monitor: Optional[Evaluator],
+               history: History, config: Optional[dict[str, Any]]) -> str:
+        r"""Trains from where ``session`` stands, loads the best state and returns what ended the training.
+
+        Every decision hangs on ``session`` alone, as it is after an epoch and its due evaluation. An evaluation that only the
+        end of a session asks for decides which epoch this session reports, and nothing in a later one.
+        """
+        loader = InteractionLoader(model.graph, batch_size=self.batch_size, sampler=self.sampler)
+        stopper, stopped, best_state = session.stopper, self._reason_to_stop(session), None
+        if session.record is not None and stopped is None:
+            history.append(session.record)
+        while stopped is None:
+            begin = time.perf_counter()
+            record = {'epoch': session.epoch, **self._epoch(model, loader, optimizer, session.epoch)}
+            session.epoch += 1
+            session.evaluated = session.epoch % self.eval_every == 0
+            improved = monitor is None  # then the last epoch is the one to keep
+            if monitor is not None and session.evaluated:
+                record[monitor.split] = self._evaluate(monitor, model)
+                improved = stopper.step(record[monitor.split][self.monitor], record['epoch'])
+            session.seconds += time.perf_counter() - begin
+            record['total_seconds'] = session.seconds
+            session.record = record
+            if self.output is not None:
+                self._save(session, model, optimizer, config, improved)
+            elif improved and monitor is not None:
+                best_state = copy.deepcopy(self.distributed.model_state(model))
+            stopped = self._reason_to_stop(session)
+            if stopped is None:
+                history.append(record)
+                logger.info('epoch %d: %s', record['epoch'], _line(record))
+        keeps_last = monitor is None
+        if monitor is not None and not session.evaluated:
+            begin = time.perf_counter()
+            session.record = {**session.record, monitor.split: self._evaluate(monitor, model)}
+            session.seconds += time.perf_counter() - begin
+            session.record['total_seconds'] = session.seconds
+            had_best = stopper.best_epoch >= 0
+            keeps_last = stopper.step(session.record[monitor.split][self.monitor], session.epoch - 1)
+            if keeps_last and self.output is not None:
+                self._save_as_best(session, model, optimizer, config, had_best)
+        if session.record is not None:
+            history.append(session.record)
+            logger.info('epoch %d: %s', session.epoch - 1, _line(session.record))
+        if not keeps_last:
+            best_state = best_state if best_state is not None else self._load(model, 'best')['model']
+        self.distributed.detach()
+        if not keeps_last:
+            model.load_state_dict(best_state)
+        return stopped
+
+    def _reason_to_stop(self, session: _Session) -> Optional[str]:
+        r"""What ends the training after the last finished epoch, if anything does."""
+        if session.stopper.should_stop:
+            return 'patience'
+        # The clocks of processes differ, their number of epochs must not.
+        if self.max_seconds is not None and session.epoch > 0 and self.distributed.processes.on_main(
+                lambda: session.seconds >= self.max_seconds):
+            return 'time'
+        return 'epochs' if session.epoch >= self.epochs else None
+
+    def _evaluate(self, evaluator: Evaluator, model: Recommender) -> dict[str, float]:
+        with self.distributed.whole_tables():
+            return evaluator(model)
 
     def make_optimizer(self, model: Recommender) -> torch.optim.Optimizer:
         r"""Adam over the parameters of ``model`` that the trainer owns, within Mirror Gradient where that is on, as are the
@@ -236,7 +332,7 @@ class Trainer:
         if isinstance(optimizer, MirrorGradient):
             optimizer.start_epoch()
         with self._autocast():
-            figures = model.start_epoch(epoch)
+            figures = {name: float(value) for name, value in model.start_epoch(epoch).items()}
         self.distributed.synchronize()
         totals: dict[str, Tensor] = {}
         seen = 0
@@ -263,12 +359,6 @@ class Trainer:
         seconds = time.perf_counter() - begin
         return {'loss': losses, 'start_epoch': figures, 'seconds': seconds, 'interactions_per_second': seen / seconds}
 
-    def _out_of_time(self, begin: float) -> bool:
-        if self.max_seconds is None:
-            return False
-        # The clocks of processes differ, their number of epochs must not.
-        return self.distributed.processes.on_main(lambda: time.perf_counter() - begin >= self.max_seconds)
-
     def _step(self, batch: Any, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}
 
@@ -292,34 +382,61 @@ class Trainer:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
-    def _evaluate_if_present(self, model: Recommender, data: HeteroData, split: str) -> dict[str, float]:
-        mask = data['user', 'interacts', 'item'].get(f'{split}_mask')
-        return {} if mask is None or not bool(mask.any()) else self._evaluator(data, split)(model)
-
     def _evaluator(self, data: HeteroData, split: str) -> Evaluator:
         return Evaluator(data, split, self.ks, self.protocol, processes=self.distributed.processes)
 
-    def _save(self, model: Recommender, optimizer: Optional[torch.optim.Optimizer], stopper: EarlyStopping, epoch: int,
-              seconds: float, config: Optional[dict[str, Any]], improved: bool) -> None:
-        distributed = self.distributed
-        state = {'model': distributed.model_state(model), 'model_name': type(model).__name__,
-                 'graph': model.graph.fingerprint(),
-                 'optimizer': None if optimizer is None else distributed.optimizer_state(optimizer),
-                 'stopper': stopper.state_dict(), 'epoch': epoch, 'seconds': seconds, 'rng': rng_state(), 'config': config,
-                 'version': genrec_pyg.__version__}
-        if not distributed.processes.is_main:  # it took part in gathering the state
+    def _save(self, session: _Session, model: Recommender, optimizer: Optional[torch.optim.Optimizer],
+              config: Optional[dict[str, Any]], improved: bool) -> None:
+        state = self._state(session, model, optimizer, config)
+        if not self.distributed.processes.is_main:  # it took part in gathering the state
             return
         if improved:  # first, so that whoever reads last.pt finds the best state that it names
-            save_checkpoint(self.output / 'checkpoints' / 'best.pt', state)
-        save_checkpoint(self.output / 'checkpoints' / 'last.pt', state)
+            save_checkpoint(self._checkpoint('best'), state)
+        save_checkpoint(self._checkpoint('last'), state)
+
+    def _save_as_best(self, session: _Session, model: Recommender, optimizer: torch.optim.Optimizer,
+                      config: Optional[dict[str, Any]], had_best: bool) -> None:
+        r"""Makes an epoch the best one that was evaluated only because the session ends; the best of the epochs that were due,
+        if there is one, is set aside for a session that goes on."""
+        state = self._state(session, model, optimizer, config)
+        if not self.distributed.processes.is_main:
+            return
+        best = self._checkpoint('best')
+        if had_best:
+            with best.open('rb') as source:
+                write_atomically(self._checkpoint('best-due'), lambda file: shutil.copyfileobj(source, file))
+        save_checkpoint(best, state)
+
+    def _restore(self, session: _Session, model: Recommender, optimizer: torch.optim.Optimizer) -> None:
+        r"""Makes session, model, optimizer and random state those of the last finished epoch."""
+        distributed = self.distributed
+        state = self._load(model, 'last')
+        distributed.load_model_state(model, state['model'])
+        distributed.load_optimizer_state(optimizer, state['optimizer'])
+        session.load_state_dict(state)
+        set_rng_state(state['rng'])
+        distributed.synchronize()
+        if distributed.processes.is_main and self._checkpoint('best-due').exists():
+            os.replace(self._checkpoint('best-due'), self._checkpoint('best'))
+
+    def _state(self, session: _Session, model: Recommender, optimizer: Optional[torch.optim.Optimizer],
+               config: Optional[dict[str, Any]]) -> dict[str, Any]:
+        distributed = self.distributed
+        return {'model': distributed.model_state(model), 'model_name': type(model).__name__,
+                'graph': model.graph.fingerprint(),
+                'optimizer': None if optimizer is None else distributed.optimizer_state(optimizer),
+                **session.state_dict(), 'rng': rng_state(), 'config': config, 'version': genrec_pyg.__version__}
 
     def _load(self, model: Recommender, name: str) -> dict[str, Any]:
         if self.output is None:
             raise ConfigError('resume: got True without an output folder, accepted is the folder of the interrupted run')
-        path = self.output / 'checkpoints' / f'{name}.pt'
+        path = self._checkpoint(name)
         state = self.distributed.processes.on_main(lambda: load_checkpoint(path))
         check_identity(state, path, type(model).__name__, model.graph.fingerprint())
         return state
+
+    def _checkpoint(self, name: str) -> Path:
+        return self.output / 'checkpoints' / f'{name}.pt'
 
 
 def resolve_device(name: str) -> torch.device:

@@ -1,15 +1,22 @@
+import contextlib
+import copy
+import dataclasses
 import errno
 import json
+import math
 import os
+import pickle
 
 import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.evaluation import evaluate
+from genrec_pyg.evaluation import Evaluator, evaluate
 from genrec_pyg.exceptions import CheckpointError, ConfigError, GenRecError, OutputError
 from genrec_pyg.nn.models import GenRec, Popularity, Recommender
 from genrec_pyg.training import Trainer, load_checkpoint
+from genrec_pyg.training import trainer as trainer_module
+from genrec_pyg.training.history import History
 
 SMALL = dict(hidden_channels=8, denoiser_layers=1, denoiser_rank=6, clusters=2, gen_topk=3, rebuild_k=2)
 QUIET = dict(progress=False, device='cpu', batch_size=32)
@@ -95,6 +102,117 @@ def test_time_runs_out_after_an_evaluated_epoch(data, tmp_path):
     assert again.stopped == 'time' and again.test == result.test and len(again.history) == 1
     resumed = Trainer(epochs=3, max_seconds=600, output=tmp_path, **options).fit(build('factors', data), data, resume=True)
     assert (resumed.stopped, len(resumed.history)) == ('epochs', 3)
+
+
+def without(data, *splits):
+    """The same graph; the interactions of ``splits`` become training ones."""
+    data = data.clone()
+    store = data['user', 'interacts', 'item']
+    for split in splits:
+        store.train_mask = store.train_mask | store[f'{split}_mask']
+        store[f'{split}_mask'] = torch.zeros_like(store[f'{split}_mask'])
+    return data
+
+
+@pytest.mark.parametrize('has_mask', [True, False])
+@pytest.mark.parametrize('name', ['factors', 'popularity'])
+def test_without_a_test_split_training_ends_with_validation_figures(data, tmp_path, name, has_mask):
+    data = without(data, 'test')
+    if not has_mask:
+        del data['user', 'interacts', 'item'].test_mask
+    model = Popularity(data) if name == 'popularity' else build(name, data)
+    result = Trainer(epochs=2, output=tmp_path, **QUIET).fit(model, data)
+    assert result.test == {} and result.validation == evaluate(model, data, 'val') and result.not_measured == ['test']
+    written = json.loads((tmp_path / 'metrics.json').read_text())
+    assert written['test'] == {} and written['validation'] == result.validation and written['not_measured'] == ['test']
+
+
+@pytest.mark.parametrize('output', [True, False])
+@pytest.mark.parametrize('splits', [('val',), ('val', 'test')])
+def test_without_a_validation_split_the_last_epoch_is_kept(data, tmp_path, splits, output):
+    data = without(data, *splits)
+    model = build('factors', data)
+    options = dict(lr=0.02, patience=1, eval_every=2, **QUIET)
+    trainer = Trainer(epochs=5, output=tmp_path if output else None, **options)
+    result = trainer.fit(model, data)
+    assert result.validation == {} and (result.test == {}) == ('test' in splits)
+    assert result.not_measured == ['validation', 'test'][:len(splits)]
+    assert (result.epoch, len(result.history), result.stopped) == (4, 5, 'epochs')
+    assert result.selection == 'last epoch, nothing was chosen'
+    if not output:
+        return
+    assert json.loads((tmp_path / 'metrics.json').read_text())['selection'] == result.selection
+    best = load_checkpoint(tmp_path / 'checkpoints' / 'best.pt')
+    assert best['epoch'] == 4 and all(torch.equal(best['model'][key], value) for key, value in model.state_dict().items())
+    resumed = build('factors', data)
+    Trainer(epochs=3, output=tmp_path / 'parts', **options).fit(build('factors', data), data)
+    Trainer(epochs=5, output=tmp_path / 'parts', **options).fit(resumed, data, resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), resumed.parameters()))
+
+
+def test_without_a_validation_split_time_still_ends_the_training(data):
+    result = Trainer(epochs=5, max_seconds=1e-9, **QUIET).fit(build('factors', without(data, 'val')), without(data, 'val'))
+    assert (result.epoch, result.stopped, len(result.history)) == (0, 'time', 1)
+
+
+def test_published_protocol_without_a_test_split_is_refused_before_training(data, tmp_path):
+    data = without(data, 'test')
+    with pytest.raises(ConfigError, match="protocol: got 'published'.*accepted is 'validation'"):
+        Trainer(epochs=2, protocol='published', output=tmp_path, **QUIET).fit(build('factors', data), data)
+    assert not list(tmp_path.iterdir())
+
+
+def test_models_without_training_need_no_validation_split(data, tmp_path):
+    data = without(data, 'val')
+    result = Trainer(output=tmp_path, **QUIET).fit(Popularity(data), data, resume=True)
+    assert result.validation == {} and result.test == evaluate(Popularity(data), data) and result.epoch == -1
+    assert result.selection == 'nothing was chosen'
+
+
+def test_the_seed_decides_whatever_was_drawn_before(data):
+    found = []
+    for number in range(3):
+        torch.manual_seed(number)
+        found.append(Trainer(epochs=2, seed=5, **QUIET).fit(Factors(data), data))
+    assert comparable(found[0].history) == comparable(found[1].history) == comparable(found[2].history)
+    assert found[0].test == found[1].test == found[2].test
+    assert comparable(Trainer(epochs=2, seed=6, **QUIET).fit(Factors(data), data).history) != comparable(found[0].history)
+
+
+def test_copied_converted_and_reset_models_are_drawn_anew_too(data):
+    expected = Trainer(epochs=2, **QUIET).fit(Factors(data), data).test
+    model = Factors(data)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), model.double().float()):
+        assert Trainer(epochs=2, **QUIET).fit(other, data).test == expected
+    model.reset_parameters()
+    assert Trainer(epochs=2, **QUIET).fit(model, data).test == expected
+
+
+@pytest.mark.parametrize('change', ['trained', 'loaded', 'part loaded', 'stepped', 'assigned', 'one row', 'copied by data'])
+def test_changed_parameters_are_where_training_goes_on(data, change):
+    model, other = build('tied', data), build('tied', data)
+    item = model.encoder.item_embedding
+    if change == 'trained':
+        Trainer(epochs=1, **QUIET).fit(model, data)
+    elif change == 'loaded':
+        model.load_state_dict(other.state_dict() | {'encoder.rho': torch.tensor(3.0)})
+    elif change == 'part loaded':
+        model.encoder.load_state_dict(other.encoder.state_dict() | {'rho': torch.tensor(3.0)})
+    elif change == 'stepped':
+        item.sum().backward()
+        torch.optim.SGD(model.parameters(), lr=0.1).step()
+    elif change == 'assigned':
+        model.encoder.item_embedding = torch.nn.Parameter(torch.full_like(item, 0.3))
+    elif change == 'one row':
+        with torch.no_grad():
+            item[7] = 1.0
+    else:
+        item.data.copy_(torch.full_like(item, 0.3))
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    assert not model.is_untrained()
+    Trainer(epochs=1, lr=1e-12, **QUIET).fit(model, data)
+    encoder = sum(1 for _ in model.encoder.parameters())  # they come first, the denoiser has a learning rate of its own
+    assert all(torch.allclose(a, b, atol=1e-9) for a, b in list(zip(before, model.parameters()))[:encoder])
 
 
 def comparable(history):
@@ -221,6 +339,105 @@ def test_models_without_training_are_evaluated_once(data, tmp_path):
     result = Trainer(output=tmp_path, **QUIET).fit(model, data)
     assert result.epoch == -1 and result.history == [] and result.stopped is None and result.test == evaluate(model, data)
     assert load_checkpoint(tmp_path / 'checkpoints' / 'best.pt')['model_name'] == 'Popularity'
+
+
+class Clock:
+    """Seconds that pass by what is done, so that they are the same in every session."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr('genrec_pyg.training.trainer.time.perf_counter', lambda: self.now)
+        for owner, name, seconds in ((Factors, 'loss', 1.0), (Evaluator, '__call__', 4.0)):
+            monkeypatch.setattr(owner, name, self._passing(getattr(owner, name), seconds))
+
+    def _passing(self, function, seconds):
+        def call(*arguments):
+            self.now += seconds
+            return function(*arguments)
+        return call
+
+
+def sessions(data, folder, last, monkeypatch, how, epochs):
+    """Trains up to ``epochs`` epochs, ends as ``how`` says, and goes on as ``last`` says; the result of the last session."""
+    if how == 'epochs':
+        Trainer(**{**last, 'epochs': epochs}, output=folder).fit(build('factors', data), data)
+    elif how == 'time':
+        limit = min(last['max_seconds'] or 10 ** 6, 6 * epochs - 1)
+        Trainer(**{**last, 'max_seconds': limit}, output=folder).fit(build('factors', data), data)
+    else:
+        owner, name = {'epoch': (Factors, 'loss'), 'evaluation': (Evaluator, '__call__'),
+                       'saving': (trainer_module, 'save_checkpoint'), 'recording': (History, 'append')}[how]
+        plain, calls = getattr(owner, name), []
+        limit = {'epoch': 2 * epochs + 2, 'evaluation': epochs, 'saving': 2 * epochs, 'recording': epochs}[how]
+
+        def interrupted(*arguments):
+            calls.append(0)
+            if len(calls) == limit:
+                raise KeyboardInterrupt
+            return plain(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, interrupted)
+            with contextlib.suppress(KeyboardInterrupt):
+                Trainer(**last, output=folder).fit(build('factors', data), data)
+        if not (folder / 'checkpoints' / 'last.pt').exists():
+            return Trainer(**last, output=folder).fit(build('factors', data), data)
+    torch.manual_seed(99)
+    return Trainer(**last, output=folder).fit(build('factors', data), data, resume=True)
+
+
+@pytest.mark.parametrize('eval_every, patience, max_seconds, stopped', [
+    (1, 0, None, 'epochs'), (1, 1, None, 'patience'), (1, 2, 23.0, 'time'), (2, 1, None, 'patience'), (2, 0, 25.0, 'time'),
+    (3, 2, 13.0, 'time'), (3, 0, None, 'epochs')])
+def test_sessions_decide_as_one_session_does(data, tmp_path, monkeypatch, eval_every, patience, max_seconds, stopped):
+    """An epoch has two batches; with its evaluation it lasts six seconds, without two."""
+    Clock(monkeypatch)
+    last = dict(epochs=10, lr=0.4, eval_every=eval_every, patience=patience, max_seconds=max_seconds, ks=(5, 20),
+                monitor='recall@5', **{**QUIET, 'batch_size': 80})
+    expected = Trainer(**last, output=tmp_path / 'one').fit(build('factors', data), data)
+    assert expected.stopped == stopped
+    for how in ('epochs', 'time', 'epoch', 'evaluation', 'saving', 'recording'):
+        for epochs in (1, 4):
+            folder = tmp_path / f'{how}{epochs}'
+            found = sessions(data, folder, last, monkeypatch, how, epochs)
+            assert dataclasses.asdict(found) == dataclasses.asdict(expected), (how, epochs)
+            best, other = (load_checkpoint(path / 'checkpoints' / 'best.pt') for path in (folder, tmp_path / 'one'))
+            assert best['epoch'] == other['epoch'] == expected.epoch
+            assert all(torch.equal(best['model'][key], value) for key, value in other['model'].items())
+            lines = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+            assert lines == expected.history
+            again = Trainer(**last, output=folder).fit(build('factors', data), data, resume=True)
+            assert dataclasses.asdict(again) == dataclasses.asdict(expected)
+
+
+def test_an_epoch_evaluated_at_the_end_of_a_session_does_not_count_in_the_next(data, tmp_path, monkeypatch):
+    """Values by epoch; one session of 6 epochs looks at 1, 3 and 5, a session of 3 epochs also at 2, the best of all."""
+    values = {0: 0.0, 1: 0.1, 2: 0.9, 3: 0.2, 4: 0.0, 5: 0.15}
+    model_of = {}
+    plain = Trainer._epoch
+
+    def epoch(self, model, loader, optimizer, number):
+        model_of['epoch'] = number
+        return plain(self, model, loader, optimizer, number)
+
+    monkeypatch.setattr(Trainer, '_epoch', epoch)
+    monkeypatch.setattr(Evaluator, '__call__', lambda self, model: {'recall@20': values[model_of['epoch']]})
+    options = dict(eval_every=2, patience=0, output=tmp_path, **QUIET)
+    first = Trainer(epochs=3, **options).fit(build('factors', data), data)
+    assert first.epoch == 2 and load_checkpoint(tmp_path / 'checkpoints' / 'best.pt')['epoch'] == 2
+    again = Trainer(epochs=3, **options).fit(build('factors', data), data, resume=True)
+    assert again.epoch == 2 and load_checkpoint(tmp_path / 'checkpoints' / 'best.pt')['epoch'] == 2
+    second = Trainer(epochs=6, **options).fit(build('factors', data), data, resume=True)
+    assert second.epoch == 3 and load_checkpoint(tmp_path / 'checkpoints' / 'best.pt')['epoch'] == 3
+    assert [record.get('val') for record in second.history] == [None, {'recall@20': 0.1}, None, {'recall@20': 0.2}, None,
+                                                                {'recall@20': 0.15}]
+
+
+def test_the_limit_of_time_counts_the_evaluation_that_passes_it(data, monkeypatch):
+    Clock(monkeypatch)
+    result = Trainer(epochs=9, max_seconds=15.0, patience=0, **QUIET).fit(build('factors', data), data)
+    batches = round(result.history[0]['total_seconds']) - 4
+    assert batches < 15 <= 2 * (batches + 4) and len(result.history) == math.ceil(15 / (batches + 4))
 
 
 def test_infinite_loss_is_named_and_the_last_checkpoint_stays(data, tmp_path, monkeypatch):

@@ -55,11 +55,14 @@ class LinearDenoiser(Denoiser):
         self.register_buffer('query_weight', torch.zeros(graph.num_items, self.rank))
         self.register_buffer('key_weight', torch.zeros(graph.num_items, self.rank))
         self.register_buffer('rate', torch.zeros(process.num_steps, 2))
+        self._solved: list[tuple[int, int]] = []
         self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        r"""Solves the regression for the training graph."""
+        r"""Solves the regression for the training graph, unless the buffers hold its solution."""
+        if self._solved == self._buffer_versions():
+            return
         graph = self.graph
         interactions = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
         rates = self.process.rates(SparseRows(interactions.rowptr, interactions.col, graph.num_items))
@@ -85,6 +88,11 @@ class LinearDenoiser(Denoiser):
         leverage = (vector * shrink).square().sum(dim=1, keepdim=True).clamp(max=1 - 1e-4)
         self.query_weight.copy_(scale * vector * shrink)
         self.key_weight.copy_(vector * shrink / scale / (1 - leverage))
+        self._solved = self._buffer_versions()
+
+    def _buffer_versions(self) -> list[tuple[int, int]]:
+        # Torch counts how often a tensor was written to; one that was moved or copied is another tensor.
+        return [(id(buffer), buffer._version) for buffer in self.buffers()]
 
     def query(self, state: RowState, t: Tensor, views: ItemViews) -> Tensor:
         r"""Queries ``[B, rank]`` of the unbiased estimates of the clean rows."""

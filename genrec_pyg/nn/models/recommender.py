@@ -1,9 +1,11 @@
 r"""The interface that every model of this package implements."""
 from __future__ import annotations
 
+import functools
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor
@@ -15,7 +17,31 @@ from genrec_pyg.ops import masked_topk, topk_excluding
 from genrec_pyg.optim import MirrorGradient
 
 
-class Recommender(GraphModule):
+class _DrawnParameters(type):
+    r"""Makes every model remember what its constructor, and later its ``reset_parameters``, drew."""
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
+        if 'reset_parameters' in namespace:
+            namespace = {**namespace, 'reset_parameters': _remembering(namespace['reset_parameters'])}
+        return super().__new__(mcs, name, bases, namespace)
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        model = super().__call__(*args, **kwargs)
+        model._drawn = parameter_digests(model)
+        return model
+
+
+def _remembering(reset_parameters: Callable[[Recommender], None]) -> Callable[[Recommender], None]:
+    @functools.wraps(reset_parameters)
+    def wrapped(self: Recommender) -> None:
+        reset_parameters(self)
+        if self._drawn is not None and type(self).reset_parameters is wrapped:  # once, whatever calls super()
+            self._drawn = parameter_digests(self)
+
+    return wrapped
+
+
+class Recommender(GraphModule, metaclass=_DrawnParameters):
     r"""Base class of the models: learns from a training graph, scores every item for a user.
 
     A subclass implements :meth:`embed` and :meth:`loss`; models that do more than gradient steps on batches also implement
@@ -35,6 +61,8 @@ class Recommender(GraphModule):
     #: losses among rows that take the others from :func:`genrec_pyg.processes.batch_rows`. Otherwise every process computes
     #: the loss of the whole batch.
     splits_batch: bool = False
+    #: Digests of the parameters as they were drawn; :obj:`None` until the constructor has ended.
+    _drawn: Optional[dict[str, tuple[torch.dtype, int]]] = None
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None):
         super().__init__()
@@ -58,6 +86,11 @@ class Recommender(GraphModule):
 
     def reset_parameters(self) -> None:
         r"""Draws all learnable parameters anew."""
+
+    def is_untrained(self) -> bool:
+        r"""Whether the parameters are those that the constructor or :meth:`reset_parameters` drew, so that nothing is lost
+        where they are drawn anew: no step, no loaded state and no assignment has changed one since."""
+        return self._drawn == parameter_digests(self, self._drawn)
 
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""User embeddings ``[U, d]`` (or ``[U, K, d]`` for ``K`` interests) and item embeddings ``[I, d]``."""
@@ -124,3 +157,20 @@ class Recommender(GraphModule):
     def __repr__(self) -> str:
         modalities = ', '.join(self.graph.modalities) or 'none'
         return f'{type(self).__name__}(users={self.num_users}, items={self.num_items}, modalities=[{modalities}])'
+
+
+def parameter_digests(model: torch.nn.Module, like: Optional[dict[str, tuple[torch.dtype, int]]] = None) \
+        -> dict[str, tuple[torch.dtype, int]]:
+    r"""Type and checksum of every parameter of ``model``.
+
+    Args:
+        model: Model.
+        like: Earlier digests, in whose types the parameters are compared: a model that was moved to float64 has still the
+            parameters that it was made with.
+    """
+    digests = {}
+    for name, parameter in model.named_parameters():
+        dtype = parameter.dtype if like is None or name not in like else like[name][0]
+        values = parameter.detach().to('cpu', dtype).contiguous()
+        digests[name] = dtype, zlib.crc32(values.view(-1).view(torch.uint8).numpy())
+    return digests

@@ -176,6 +176,46 @@ def test_a_resumed_run_gives_the_same_numbers(name, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters()))
 
 
+@pytest.mark.parametrize('name', [*NAMES, 'GenRec'])
+def test_the_seed_of_the_trainer_repeats_a_training(name):
+    """Models of one process, made and fitted as the README does."""
+    found = []
+    for _ in range(3):
+        settings = {'hidden_channels': 8, **SMALL.get(name, {})}
+        model = get_model(name)(toy_data(), **settings)
+        trainer = Trainer(epochs=2, lr=0.01, batch_size=4, ks=(2, 5), monitor='recall@5', device='cpu', progress=False)
+        found.append((trainer.fit(model, toy_data()).test, model.state_dict()))
+    for figures, state in found[1:]:
+        assert figures == found[0][0]
+        assert all(torch.equal(state[key], value) for key, value in found[0][1].items() if torch.is_tensor(value))
+
+
+@pytest.mark.parametrize('name', [*NAMES, 'GenRec'])
+def test_drawing_anew_starts_as_the_constructor_does(name):
+    model = get_model(name)(toy_data(), hidden_channels=64)
+    before = {key: value.detach().clone() for key, value in model.named_parameters()}
+    model.reset_parameters()
+    for key, value in ((key, parameter.detach()) for key, parameter in model.named_parameters()):
+        old = before[key]
+        if old.numel() < 100:  # too few for a comparison of spreads
+            assert bool((old == old.view(-1)[0]).all()) == bool((value == value.view(-1)[0]).all()), key
+        else:
+            assert float(value.std()) == pytest.approx(float(old.std()), rel=0.3, abs=1e-9), key
+            assert float(value.mean()) == pytest.approx(float(old.mean()), abs=0.3 * float(old.std()) + 1e-9), key
+
+
+@pytest.mark.parametrize('name', [*NAMES, 'GenRec'])
+def test_scores_after_a_training_are_those_of_its_evaluation(name, demo_data):
+    model = get_model(name)(demo_data)
+    Trainer(epochs=1, lr=0.01, device='cpu', progress=False).fit(model, demo_data)
+    user = torch.arange(20)
+    with torch.no_grad():
+        first, second = model.score(user), model.score(user)
+    with model.cached_embeddings():
+        assert torch.equal(first, second) and torch.equal(first, model.score(user))
+    assert not model.training and not any(module.training for module in model.modules())
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_renamed_types_change_no_embedding(name):
     data, renamed = toy_data(), HeteroData()
