@@ -19,7 +19,7 @@ from _foreign import foreign_code
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.datasets.build import build_graph
+from genrec_pyg.datasets.builder import build_graph
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 

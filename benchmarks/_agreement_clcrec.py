@@ -23,7 +23,7 @@ from _foreign import require_files
 
 from genrec_pyg.graph import training_graph
 from genrec_pyg.nn.models import CLCRec
-from genrec_pyg.nn.models.clcrec import Candidates
+from genrec_pyg.nn.models.multimodal.clcrec import Candidates
 
 REPOSITORY = 'weiyinwei/CLCRec (no license)'
 

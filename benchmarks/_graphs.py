@@ -10,7 +10,7 @@ from _measure import positive
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.datasets import load_dataset
-from genrec_pyg.datasets.build import build_graph
+from genrec_pyg.datasets.builder import build_graph
 
 #: Users, items and interactions of public data sets, for graphs of their shape.
 SHAPES: dict[str, tuple[int, int, int]] = {

@@ -157,7 +157,7 @@ def prepare(threads: int) -> dict[str, object]:
     ``threads`` threads, seed 0. Returns the :func:`machine` as it is before anything is measured."""
     import torch  # here: what only steers other processes has no need of it
 
-    from genrec_pyg.allocator import keep_freed_memory
+    from genrec_pyg.utils.memory import keep_freed_memory
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
     keep_freed_memory()
     torch.set_num_threads(threads)
@@ -201,7 +201,7 @@ def figure(path: Path, rows: int, columns: int, width: float, height: float) -> 
 def write_report(stem: Path, document: Mapping[str, object], markdown: str) -> None:
     r"""Writes ``stem.json`` and ``stem.md``, each whole or not at all."""
     # Imported here: processes under measurement use this module too and are not to carry the package in their memory.
-    from genrec_pyg.files import write_atomically, write_json
+    from genrec_pyg.utils.files import write_atomically, write_json
 
     # Appending instead of with_suffix(): a stem may hold a dot.
     write_json(stem.with_name(stem.name + '.json'), document)

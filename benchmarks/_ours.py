@@ -32,13 +32,13 @@ class OwnSystem:
     """
 
     def __init__(self, flags: Sequence[str]):
-        from genrec_pyg.allocator import keep_freed_memory
         from genrec_pyg.config import parse_train_arguments
+        from genrec_pyg.config.build import make_data, make_model
         from genrec_pyg.evaluation import Evaluator
         from genrec_pyg.loader import InteractionLoader
-        from genrec_pyg.run import make_data, make_model
         from genrec_pyg.train import make_trainer
         from genrec_pyg.training import seed_everything
+        from genrec_pyg.utils.memory import keep_freed_memory
 
         keep_freed_memory()  # as the command line does
         self.config = parse_train_arguments([*flags, '--device', 'cpu']).config

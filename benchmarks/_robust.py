@@ -17,15 +17,15 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from genrec_pyg import transforms as T
-from genrec_pyg.allocator import keep_freed_memory
 from genrec_pyg.config import RunConfig, parse_train_arguments
+from genrec_pyg.config.build import make_data, make_model
 from genrec_pyg.evaluation import evaluate
 from genrec_pyg.loader import InteractionLoader
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.optim import ascent_sharpness, largest_curvature
-from genrec_pyg.run import make_data, make_model
 from genrec_pyg.train import make_trainer
 from genrec_pyg.training import Trainer, seed_everything
+from genrec_pyg.utils.memory import keep_freed_memory
 
 #: Perturbations by kind; each takes a strength and ``seed``.
 TRANSFORMS: dict[str, Callable[..., BaseTransform]] = {

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 import torch
 from _measure import memory_bytes
 
-from genrec_pyg.allocator import keep_freed_memory
 from genrec_pyg.config import parse_train_arguments
+from genrec_pyg.config.build import make_data, make_model
 from genrec_pyg.evaluation import Evaluator
-from genrec_pyg.run import make_data, make_model
 from genrec_pyg.train import make_trainer
 from genrec_pyg.training import seed_everything
+from genrec_pyg.utils.memory import keep_freed_memory
 
 #: Length of the lists whose recall is compared user by user.
 K = 20

@@ -33,7 +33,7 @@ FIGURES = ('epoch', 'denoiser', 'rebuild', 'recommender', 'evaluation', 'memory'
 
 #: What becomes of freed memory, by setting.
 ALLOCATORS = {
-    'kept': 'kept (genrec_pyg.allocator)',
+    'kept': 'kept (genrec_pyg.utils.memory)',
     'default': 'as glibc has it',
     'huge': 'as glibc has it, in huge pages (THP_MEM_ALLOC_ENABLE=1 of torch)',
 }
@@ -50,11 +50,11 @@ def measure(users: int, items: int, edges: int, steps: int, threads: int, negati
     import torch
     from _graphs import zipf_graph
 
-    from genrec_pyg.allocator import keep_freed_memory
     from genrec_pyg.evaluation import Evaluator
     from genrec_pyg.loader import InteractionLoader
     from genrec_pyg.nn.models import GenRec
     from genrec_pyg.training import Trainer
+    from genrec_pyg.utils.memory import keep_freed_memory
 
     if allocator == 'kept':
         keep_freed_memory()

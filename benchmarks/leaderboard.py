@@ -40,13 +40,13 @@ from _trial import K
 from _worker import WorkerError
 
 from genrec_pyg.config import parse_train_arguments
+from genrec_pyg.config.build import make_data, run_command
 from genrec_pyg.evaluation import Evaluator
 from genrec_pyg.exceptions import ConfigError, GenRecError
-from genrec_pyg.files import write_json
 from genrec_pyg.graph import training_graph
 from genrec_pyg.nn.models import MODELS, get_model
-from genrec_pyg.run import make_data, run_command
 from genrec_pyg.tuning import Settings, Tuner, require_optuna, search_space, setting_flags
+from genrec_pyg.utils.files import write_json
 
 HERE = Path(__file__).resolve().parent
 #: Sized so that 16 trained models take about five hours on two cores: 16 * (6 * 240 + 3 * 360) s / 2 is 5.6 hours at most, and

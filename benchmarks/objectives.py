@@ -20,9 +20,9 @@ import torch
 from _measure import machine, machine_line, markdown_table, positive, write_report
 
 from genrec_pyg.config import parse_train_arguments
+from genrec_pyg.config.build import make_data
 from genrec_pyg.evaluation import Evaluator
 from genrec_pyg.nn.models import GenRec
-from genrec_pyg.run import make_data
 from genrec_pyg.training import seed_everything
 
 HERE = Path(__file__).resolve().parent

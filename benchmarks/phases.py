@@ -94,13 +94,13 @@ def measure(flags: Sequence[str], epochs: int) -> dict[str, Any]:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    from genrec_pyg.allocator import keep_freed_memory
     from genrec_pyg.config import parse_train_arguments
+    from genrec_pyg.config.build import make_data, make_model
     from genrec_pyg.evaluation import Evaluator
     from genrec_pyg.loader import InteractionLoader
-    from genrec_pyg.run import make_data, make_model
     from genrec_pyg.train import make_trainer
     from genrec_pyg.training import seed_everything
+    from genrec_pyg.utils.memory import keep_freed_memory
 
     keep_freed_memory()
     config = parse_train_arguments([*flags, '--device', 'cpu', '--model', 'GenRec']).config

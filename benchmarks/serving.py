@@ -22,11 +22,11 @@ import torch
 from _measure import interleaved_seconds, machine, machine_line, markdown_table, positive, summary, write_report
 from torch import Tensor
 
+from genrec_pyg.config.build import load_run
 from genrec_pyg.exceptions import ConfigError, GenRecError
 from genrec_pyg.graph import split_edges
 from genrec_pyg.ops import Adjacency
 from genrec_pyg.retrieval import ApproximateIndex, ExactIndex, Index, retrieve
-from genrec_pyg.run import load_run
 
 HERE = Path(__file__).resolve().parent
 

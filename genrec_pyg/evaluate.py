@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+from genrec_pyg.config.build import load_run, run_command
 from genrec_pyg.evaluation import PROTOCOLS
 from genrec_pyg.evaluation import evaluate as evaluate_model
 from genrec_pyg.exceptions import OutputError
-from genrec_pyg.files import check_stdout, write_json, write_stdout
-from genrec_pyg.run import load_run, run_command
 from genrec_pyg.training import Distributed, launch
 from genrec_pyg.training.trainer import resolve_device
+from genrec_pyg.utils.files import check_stdout, write_json, write_stdout
 
 logger = logging.getLogger(__name__)
 

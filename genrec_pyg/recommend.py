@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from genrec_pyg.config.build import load_run, run_command
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.files import check_stdout, check_writable, write_atomically, write_stdout
 from genrec_pyg.graph import ITEM, USER, split_edges
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency
 from genrec_pyg.retrieval import INDEXES, make_search, retrieve
-from genrec_pyg.run import load_run, run_command
+from genrec_pyg.utils.files import check_stdout, check_writable, write_atomically, write_stdout
 
 FORMATS = ('csv', 'json', 'parquet')
 COLUMNS = ('user', 'item', 'rank', 'score')
@@ -106,7 +106,7 @@ def write_table(columns: dict[str, list], form: str, path: Optional[Path] = None
     Args:
         columns: Columns of equal length.
         form: ``'csv'``, ``'json'`` or ``'parquet'``.
-        path: File, replaced atomically (see :func:`genrec_pyg.files.replacing`); :obj:`None` is standard output.
+        path: File, replaced atomically (see :func:`genrec_pyg.utils.files.replacing`); :obj:`None` is standard output.
 
     Raises:
         ConfigError: If Parquet is asked for and pyarrow is missing.

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Optional
 
 from genrec_pyg.config import Call, RunConfig, parse_train_arguments
+from genrec_pyg.config.build import make_data, make_model, run_command
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.files import check_stdout, write_atomically, write_json, write_stdout
-from genrec_pyg.references import reference_figures, result_table
-from genrec_pyg.run import make_data, make_model, run_command
+from genrec_pyg.reporting.reference_models import reference_figures, result_table
 from genrec_pyg.training import Distributed, FitResult, Trainer, launch, seed_everything
+from genrec_pyg.utils.files import check_stdout, write_atomically, write_json, write_stdout
 
 logger = logging.getLogger(__name__)
 

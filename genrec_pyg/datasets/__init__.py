@@ -8,9 +8,9 @@ from typing import Optional, Union
 
 from torch_geometric.data import HeteroData
 
+from genrec_pyg.datasets.base import Modalities, parse_modalities
 from genrec_pyg.datasets.demo import Demo, demo_graph
 from genrec_pyg.datasets.diffmm import BY_HAND, DOWNLOADABLE, DiffMMDataset
-from genrec_pyg.datasets.layout import Modalities, parse_modalities
 from genrec_pyg.datasets.mmrec import MMRecDataset
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import ITEM, modality_names, select_modalities

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch_geometric.data import HeteroData, InMemoryDataset
 
-from genrec_pyg.datasets.build import build_graph
+from genrec_pyg.datasets.builder import build_graph
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import HAS, INTERACTS, ITEM, USER
 

@@ -11,12 +11,12 @@ from typing import Any, Optional
 import numpy as np
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.datasets.build import build_graph
-from genrec_pyg.datasets.download import download_file
-from genrec_pyg.datasets.layout import LayoutDataset, Modalities, feature_key
-from genrec_pyg.datasets.readers import file_sha256, load_features, load_scipy_pickle
+from genrec_pyg.datasets.base import LayoutDataset, Modalities, feature_key
+from genrec_pyg.datasets.builder import build_graph
+from genrec_pyg.datasets.io.download import download_file
+from genrec_pyg.datasets.io.readers import file_sha256, load_features, load_scipy_pickle
 from genrec_pyg.exceptions import DataError
-from genrec_pyg.files import replacing
+from genrec_pyg.utils.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class DiffMMDataset(LayoutDataset):
             nothing is there yet).
         mirror: Base address in place of the public one, also from the environment variable ``GENREC_MIRROR``; files are
             asked for at ``MIRROR/NAME/FILE``.
-        **kwargs: Arguments of :class:`~genrec_pyg.datasets.layout.LayoutDataset`.
+        **kwargs: Arguments of :class:`~genrec_pyg.datasets.base.LayoutDataset`.
 
     Raises:
         DataError: If files are missing, damaged, or do not fit together.

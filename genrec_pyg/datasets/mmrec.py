@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.datasets.build import build_graph
-from genrec_pyg.datasets.layout import LayoutDataset, Modalities
-from genrec_pyg.datasets.readers import load_features
+from genrec_pyg.datasets.base import LayoutDataset, Modalities
+from genrec_pyg.datasets.builder import build_graph
+from genrec_pyg.datasets.io.readers import load_features
 from genrec_pyg.exceptions import DataError
 
 #: Further columns of the interaction file and their names in the graph.
@@ -30,7 +30,7 @@ class MMRecDataset(LayoutDataset):
         name: Name of the folder under it.
         modalities: Names (``image`` stands for ``image_feat.npy`` or ``image.npy``) or a mapping from modality to file;
             :obj:`None` reads every ``*_feat.npy``, or every ``.npy`` where there is none of these.
-        **kwargs: Arguments of :class:`~genrec_pyg.datasets.layout.LayoutDataset`.
+        **kwargs: Arguments of :class:`~genrec_pyg.datasets.base.LayoutDataset`.
 
     Raises:
         DataError: If files are missing, damaged, or do not fit together; the message names the line.

@@ -1,5 +1,5 @@
 r"""Full-ranking evaluation, one evaluator for all models."""
-from genrec_pyg.evaluation.checks import check_row
 from genrec_pyg.evaluation.evaluator import PROTOCOLS, Evaluator, evaluate
+from genrec_pyg.evaluation.plausibility import check_row
 
 __all__ = ['PROTOCOLS', 'Evaluator', 'check_row', 'evaluate']

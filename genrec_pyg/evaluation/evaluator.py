@@ -19,7 +19,7 @@ from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import ITEM, USER, split_edges
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency, rows_per_block
-from genrec_pyg.processes import ALONE, Processes
+from genrec_pyg.utils.collectives import ALONE, Processes
 
 #: ``validation``: selection on validation, training and validation items masked at test. ``published``: selection on test,
 #: training items masked, as DiffMM and GenRec-V1 report.

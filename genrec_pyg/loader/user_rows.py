@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genrec_pyg.graph import TrainingGraph
-from genrec_pyg.loader.interactions import check_batch_size
+from genrec_pyg.loader.triples import check_batch_size
 from genrec_pyg.ops import Adjacency
 
 

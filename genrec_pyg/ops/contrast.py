@@ -9,7 +9,7 @@ from torch import Tensor
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops.backends import prefers_triton, triton_kernels
 from genrec_pyg.ops.topk import rows_per_block
-from genrec_pyg.precision import full_precision
+from genrec_pyg.utils.precision import full_precision
 
 #: Largest scale at which sums of exponentials of cosines fit float32 without subtracting a maximum.
 _PLAIN_SCALE = 60

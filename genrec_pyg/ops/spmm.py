@@ -12,7 +12,7 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops.adjacency import Adjacency
 from genrec_pyg.ops.backends import backend_name, find_backend, triton_kernels
 from genrec_pyg.ops.normalize import symmetric_scale
-from genrec_pyg.precision import full_precision
+from genrec_pyg.utils.precision import full_precision
 
 #: Edges per block of the gradient with respect to the entries.
 _EDGE_BLOCK = 1 << 18

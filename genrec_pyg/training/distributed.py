@@ -24,8 +24,8 @@ from torch.nn.parallel import DistributedDataParallel
 from genrec_pyg.exceptions import ConfigError, GenRecError
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.optim import MirrorGradient
-from genrec_pyg.processes import ALONE, Processes, shared_batch
 from genrec_pyg.training.seed import rng_state, set_rng_state
+from genrec_pyg.utils.collectives import ALONE, Processes, shared_batch
 
 #: ``ddp``: every process holds the whole model. ``sharded``: user and item tables are split by rows.
 MODES = ('ddp', 'sharded')

@@ -22,17 +22,17 @@ from tqdm import tqdm
 import genrec_pyg
 from genrec_pyg.evaluation import PROTOCOLS, Evaluator
 from genrec_pyg.exceptions import ConfigError, GenRecError
-from genrec_pyg.files import write_atomically, write_json
 from genrec_pyg.graph import has_split
 from genrec_pyg.loader import InteractionLoader
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.optim import MirrorGradient, check_coefficients
-from genrec_pyg.training.checkpoint import check_identity, load_checkpoint, save_checkpoint
+from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, save_checkpoint
+from genrec_pyg.runs.history import History, environment
 from genrec_pyg.training.cuda_graph import RecordedStep, Recorder
 from genrec_pyg.training.distributed import Distributed
 from genrec_pyg.training.early_stopping import EarlyStopping
-from genrec_pyg.training.history import History, environment
 from genrec_pyg.training.seed import rng_state, seed_everything, set_rng_state
+from genrec_pyg.utils.files import write_atomically, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -307,7 +307,7 @@ def test_an_interruption_ends_the_processes(measure, tmp_path):
 
 
 def test_a_missing_optuna_is_said_at_once(session, monkeypatch, capsys):
-    from genrec_pyg import tuning
+    from genrec_pyg.tuning import study as tuning
     load = tuning.importlib.import_module
 
     def absent(name, *args):

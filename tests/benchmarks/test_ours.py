@@ -35,7 +35,7 @@ def test_a_model_without_generation_has_empty_phases():
 
 
 def test_same_result_as_the_training_loop(tmp_path):
-    from genrec_pyg.run import make_data, make_model
+    from genrec_pyg.config.build import make_data, make_model
     from genrec_pyg.train import make_trainer
     from genrec_pyg.training import seed_everything
 

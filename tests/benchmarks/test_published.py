@@ -9,9 +9,9 @@ import published
 import pytest
 import torch
 
+from genrec_pyg.config.build import load_run
 from genrec_pyg.datasets import load_dataset
 from genrec_pyg.graph import split_edges
-from genrec_pyg.run import load_run
 
 SHORT = ['--flags', '--epochs', '3', '--trainer.batch_size', '64', '--trainer.lr', '0.05', '--hparams.hidden_channels', '8']
 

@@ -14,8 +14,8 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.loader import InteractionLoader
 from genrec_pyg.nn.losses import grouped_info_nce
 from genrec_pyg.nn.models import GenRec, Recommender
-from genrec_pyg.processes import shared_batch
 from genrec_pyg.training import Distributed, Trainer, launch, seed_everything
+from genrec_pyg.utils.collectives import shared_batch
 
 QUIET = dict(device='cpu', progress=False, ks=(5, 20))
 SMALL = dict(hidden_channels=8, denoiser_layers=1, denoiser_rank=6, clusters=2, gen_topk=3, rebuild_k=2, contrast_rows=100)

@@ -14,10 +14,10 @@ import torch.distributed as dist
 
 from genrec_pyg.evaluate import main as evaluate
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.processes import Processes
 from genrec_pyg.recommend import main as recommend
 from genrec_pyg.train import main as train
 from genrec_pyg.training import Distributed, Trainer, launch, load_checkpoint
+from genrec_pyg.utils.collectives import Processes
 
 HERE = Path(__file__).resolve().parent
 SCENARIOS = HERE / 'distributed_scenarios.py'

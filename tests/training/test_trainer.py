@@ -14,9 +14,9 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.evaluation import Evaluator, evaluate
 from genrec_pyg.exceptions import CheckpointError, ConfigError, GenRecError, OutputError
 from genrec_pyg.nn.models import GenRec, Popularity, Recommender
+from genrec_pyg.runs.history import History
 from genrec_pyg.training import Trainer, load_checkpoint
 from genrec_pyg.training import trainer as trainer_module
-from genrec_pyg.training.history import History
 
 SMALL = dict(hidden_channels=8, denoiser_layers=1, denoiser_rank=6, clusters=2, gen_topk=3, rebuild_k=2)
 QUIET = dict(progress=False, device='cpu', batch_size=32)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.nn.module import GraphModule
+from genrec_pyg.nn.graph_module import GraphModule
 
 
 class InterestDebias(GraphModule):

@@ -7,7 +7,7 @@ from typing import Union
 from torch import Tensor
 
 from genrec_pyg.graph import Modality
-from genrec_pyg.nn.cluster.kmeans import kmeans_labels
+from genrec_pyg.nn.cluster.sklearn_kmeans import kmeans_labels
 from genrec_pyg.nn.cluster.spectral import spectral_labels
 
 #: Clusters where nothing else is said (GenRec-V1, specification section 6).

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh, lobpcg
 from torch import Tensor
 
-from genrec_pyg.nn.cluster.kmeans import check_count, fit_kmeans
+from genrec_pyg.nn.cluster.sklearn_kmeans import check_count, fit_kmeans
 from genrec_pyg.ops import knn_graph
 
 #: Eigenvalues among which the eigengap is searched.

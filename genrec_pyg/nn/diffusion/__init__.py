@@ -13,7 +13,7 @@ from genrec_pyg.nn.diffusion.generator import GeneratedEdges, InterestGenerator
 from genrec_pyg.nn.diffusion.linear import LinearDenoiser
 from genrec_pyg.nn.diffusion.objective import modality_contrast
 from genrec_pyg.nn.diffusion.process import DiffusionProcess
-from genrec_pyg.nn.diffusion.rows import ItemViews, RowState, SparseRows
+from genrec_pyg.nn.diffusion.states import ItemViews, RowState, SparseRows
 
 __all__ = [
     'DENOISERS', 'Denoiser', 'DiffusionProcess', 'FlipProcess', 'FlipRates', 'GaussianProcess', 'GaussianRates',

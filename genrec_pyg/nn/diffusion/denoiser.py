@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import LayerNorm, Linear, Parameter
 
-from genrec_pyg.nn.diffusion.rows import ItemViews, RowState, SparseRows, dense_rows, row_product
-from genrec_pyg.nn.module import GraphModule
+from genrec_pyg.nn.diffusion.states import ItemViews, RowState, SparseRows, dense_rows, row_product
+from genrec_pyg.nn.graph_module import GraphModule
 
 
 def step_embedding(t: Tensor, channels: int) -> Tensor:

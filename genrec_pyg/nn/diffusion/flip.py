@@ -9,7 +9,7 @@ from torch import Tensor
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.diffusion.objective import variational_loss
 from genrec_pyg.nn.diffusion.process import DiffusionProcess
-from genrec_pyg.nn.diffusion.rows import RowState, SparseRows
+from genrec_pyg.nn.diffusion.states import RowState, SparseRows
 from genrec_pyg.ops import flip_dense, released_flip_probability, sample_flips
 
 

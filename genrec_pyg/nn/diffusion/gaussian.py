@@ -9,7 +9,7 @@ from torch import Tensor
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.diffusion.objective import squared_error
 from genrec_pyg.nn.diffusion.process import DiffusionProcess, ratio_fall
-from genrec_pyg.nn.diffusion.rows import FactoredRows, ItemKeys, RowState, SparseRows, dense_rows
+from genrec_pyg.nn.diffusion.states import FactoredRows, ItemKeys, RowState, SparseRows, dense_rows
 
 #: Rate of the first step, whatever the schedule (DiffMM specification).
 FIRST_RATE = 1e-4

@@ -15,11 +15,11 @@ from genrec_pyg.loader import UserRowLoader
 from genrec_pyg.nn.diffusion import objective as objectives
 from genrec_pyg.nn.diffusion.linear import LinearDenoiser
 from genrec_pyg.nn.diffusion.process import DiffusionProcess
-from genrec_pyg.nn.diffusion.rows import ItemKeys, ItemViews, RowState, SparseRows
-from genrec_pyg.nn.module import GraphModule
+from genrec_pyg.nn.diffusion.states import ItemKeys, ItemViews, RowState, SparseRows
+from genrec_pyg.nn.graph_module import GraphModule
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, rows_per_block, topk_excluding
 from genrec_pyg.optim import MirrorGradient
-from genrec_pyg.precision import full_precision, widened
+from genrec_pyg.utils.precision import full_precision, widened
 
 
 class Debias(Protocol):

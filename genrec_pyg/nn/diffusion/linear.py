@@ -8,7 +8,7 @@ from torch import Tensor
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.diffusion.denoiser import Denoiser
 from genrec_pyg.nn.diffusion.process import DiffusionProcess
-from genrec_pyg.nn.diffusion.rows import ItemViews, RowState, SparseRows, row_product
+from genrec_pyg.nn.diffusion.states import ItemViews, RowState, SparseRows, row_product
 from genrec_pyg.ops import Adjacency, spmm
 
 

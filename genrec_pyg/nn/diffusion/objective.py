@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.nn.diffusion.rows import ItemViews, SparseRows, row_product
+from genrec_pyg.nn.diffusion.states import ItemViews, SparseRows, row_product
 from genrec_pyg.ops import info_nce
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.nn.diffusion.rows import ItemKeys, RowState, SparseRows
+from genrec_pyg.nn.diffusion.states import ItemKeys, RowState, SparseRows
 
 #: Accepted weights of the steps in the squared error.
 WEIGHTINGS = ('snr', 'equal')

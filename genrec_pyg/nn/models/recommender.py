@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph, training_graph
-from genrec_pyg.nn.module import GraphModule
+from genrec_pyg.nn.graph_module import GraphModule
 from genrec_pyg.ops import masked_topk, topk_excluding
 from genrec_pyg.optim import MirrorGradient
 
@@ -58,7 +58,8 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
     trainable: bool = True
     #: Whether processes may share a batch: the loss of a slice, weighted by its share of the rows, adds up to the loss of the
     #: batch, no random number is drawn per row, and every field of a batch has one entry per row. Means over rows do so, and
-    #: losses among rows that take the others from :func:`genrec_pyg.processes.batch_rows`. Otherwise every process computes
+    #: losses among rows that take the others from :func:`genrec_pyg.utils.collectives.batch_rows`. Otherwise every
+    #: process computes
     #: the loss of the whole batch.
     splits_batch: bool = False
     #: Digests of the parameters as they were drawn; :obj:`None` until the constructor has ended.

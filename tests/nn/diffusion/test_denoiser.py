@@ -13,7 +13,7 @@ from genrec_pyg.nn.diffusion import (
     TransformerDenoiser,
 )
 from genrec_pyg.nn.diffusion.denoiser import step_embedding
-from genrec_pyg.nn.diffusion.rows import FactoredRows, ItemKeys, dense_rows, row_product
+from genrec_pyg.nn.diffusion.states import FactoredRows, ItemKeys, dense_rows, row_product
 
 ROWS = SparseRows.from_dense(torch.tensor([[1, 0, 1, 0, 1], [0, 0, 0, 0, 0], [0, 1, 0, 0, 0]]))
 

@@ -17,7 +17,7 @@ from genrec_pyg.nn.diffusion import (
     TransformerDenoiser,
     modality_contrast,
 )
-from genrec_pyg.nn.diffusion.rows import dense_rows
+from genrec_pyg.nn.diffusion.states import dense_rows
 from genrec_pyg.optim import MirrorGradient
 
 MATRIX = torch.tensor([[1, 0, 1, 0, 0, 0], [0, 1, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]])

@@ -8,7 +8,7 @@ from genrec_pyg.nn.diffusion import (
     SparseRows,
     make_process,
 )
-from genrec_pyg.nn.diffusion.rows import dense_rows
+from genrec_pyg.nn.diffusion.states import dense_rows
 
 
 def rows_of(x):

@@ -1,0 +1,109 @@
+r"""What the command lines share: error handling, making a model, and loading a finished run."""
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.config import RunConfig, parse_train_arguments
+from genrec_pyg.datasets import load_dataset
+from genrec_pyg.exceptions import CheckpointError, ConfigError, GenRecError
+from genrec_pyg.nn.models import Recommender, get_model
+from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint
+from genrec_pyg.training.trainer import resolve_device
+from genrec_pyg.utils.memory import keep_freed_memory
+
+
+class Run(NamedTuple):
+    r"""A finished run.
+
+    Args:
+        config: Its configuration.
+        data: Its graph.
+        model: Its model in the best state, in evaluation mode.
+    """
+    config: RunConfig
+    data: HeteroData
+    model: Recommender
+
+
+def make_data(config: RunConfig) -> HeteroData:
+    r"""The graph that a configuration names."""
+    return load_dataset(config.dataset, config.root, config.modalities)
+
+
+def make_model(config: RunConfig, data: HeteroData) -> Recommender:
+    r"""The model that a configuration names, untrained."""
+    return get_model(config.model)(data, **config.hparams)
+
+
+def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> Run:
+    r"""Loads configuration, data and best model of a run folder.
+
+    Args:
+        folder: Folder that ``python -m genrec_pyg.train`` wrote.
+        root: Folder of the data sets, where it has moved since.
+        device: Device of the model.
+
+    Raises:
+        ConfigError: If the folder is no run.
+        CheckpointError: If the checkpoint is damaged or the data have changed.
+    """
+    path = Path(folder)
+    if not (path / 'config.yaml').is_file():
+        raise ConfigError(f'{folder}: holds no config.yaml, accepted is a folder written by python -m genrec_pyg.train')
+    config = parse_train_arguments(['--config', str(path / 'config.yaml'), *(['--root', root] if root else [])]).config
+    checkpoint = path / 'checkpoints' / 'best.pt'
+    state = load_checkpoint(checkpoint)
+    data = make_data(config)
+    model = make_model(config, data)
+    check_identity(state, checkpoint, type(model).__name__, model.graph.fingerprint())
+    try:
+        model.load_state_dict(state['model'])
+    except (RuntimeError, KeyError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise CheckpointError(f'{checkpoint}: does not fit the model of config.yaml ({reason})') from error
+    return Run(config, data, model.to(resolve_device(device)).eval())  # for use: no dropout, stored batch statistics
+
+
+def run_command(command: Callable[[Sequence[str]], Any], argv: Optional[Sequence[str]] = None) -> int:
+    r"""Runs a command line and maps its outcome to an exit code.
+
+    Returns:
+        0 on success, 2 on bad usage, 1 on failure, 130 on interruption. Errors are one line on standard error, with a
+        traceback only under ``--debug``.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    keep_freed_memory()
+    logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s', datefmt='%H:%M:%S')
+    logging.getLogger('genrec_pyg').setLevel(logging.INFO)
+    logging.getLogger('faiss').setLevel(logging.WARNING)  # it tells which of its builds it tries
+    main_thread = threading.current_thread() is threading.main_thread()  # only there may handlers be set
+    if main_thread:  # a terminated run stops as an interrupted one does
+        previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        command(argv)
+        return 0
+    except SystemExit as error:  # --help and usage errors of argparse
+        return error.code if isinstance(error.code, int) else 2
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        return 130
+    except Exception as error:
+        if '--debug' in argv:
+            traceback.print_exc()
+        elif isinstance(error, GenRecError):
+            print(f'error: {error}', file=sys.stderr)
+        else:
+            print(f'error: {type(error).__name__}: {error} (unexpected; --debug shows where)', file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    finally:
+        if main_thread:
+            signal.signal(signal.SIGTERM, previous)

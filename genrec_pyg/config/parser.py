@@ -1,0 +1,320 @@
+r"""The configuration of a run: one declaration for flags, YAML files and what is printed.
+
+Fixed flags are declared in :func:`build_parser`; ``--trainer.*`` come from the signature of
+:class:`~genrec_pyg.training.Trainer` and ``--hparams.*`` from the constructor of the chosen model, so a new model needs no
+configuration code. Later entries win: signature defaults, ``config/defaults/FAMILY/MODEL.yaml`` (``default:``, then
+the data set's section,
+then both of the chosen variant), ``--config FILE``, flags.
+"""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Optional
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.nn.models import MODELS, get_model
+from genrec_pyg.training import Trainer
+
+#: Arguments of the trainer that have a flag of their own or are no setting.
+_TRAINER_SKIP = {'epochs', 'seed', 'device', 'protocol', 'mirror_gradient', 'output', 'progress', 'distributed'}
+#: Keys that hold settings of one part each.
+_GROUPS = ('trainer', 'hparams')
+#: Keys of a configuration that name this call rather than the run.
+_CALL_KEYS = ('config', 'print_config', 'resume', 'debug', 'distributed')
+#: What may differ from the interrupted run under ``--resume``; anything else would not continue the same experiment.
+_RESUME_MAY_CHANGE = ('root', 'epochs', 'device', 'references', 'trainer.patience', 'trainer.max_seconds',
+                      'trainer.eval_every', 'trainer.precision', 'trainer.cuda_graph')
+
+
+@dataclass
+class RunConfig:
+    r"""Resolved configuration of a run; every field is a flag and a YAML key of the same name.
+
+    Args:
+        dataset: Data set, the name of its folder under ``root``, or ``'demo'``.
+        root: Folder of the data sets.
+        modalities: Modalities to use, ``NAME`` or ``NAME=FILE``; :obj:`None` takes all.
+        model: Name of the model.
+        seed: Seed.
+        epochs: Largest number of epochs.
+        device: ``'auto'`` or a torch device.
+        protocol: ``'validation'`` or ``'published'``.
+        mirror_gradient: Whether Mirror Gradient wraps the optimiser.
+        references: Whether Popularity, ItemKNN and EASE are evaluated beside the model.
+        output: Folder of the run.
+        trainer: Further arguments of the trainer.
+        hparams: Hyper-parameters of the model.
+    """
+    dataset: str = 'demo'
+    root: str = 'data'
+    modalities: Optional[list[str]] = None
+    model: str = 'GenRec'
+    seed: int = 0
+    epochs: int = 50
+    device: str = 'auto'
+    protocol: str = 'validation'
+    mirror_gradient: bool = False
+    references: bool = True
+    output: Optional[str] = None
+    trainer: dict[str, Any] = field(default_factory=dict)
+    hparams: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        r"""Plain values, as written to ``config.yaml``."""
+        return asdict(self)
+
+    def to_yaml(self) -> str:
+        r"""YAML that ``--config`` reads back."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+
+@dataclass
+class Call:
+    r"""What the command line asked for.
+
+    Args:
+        config: Configuration of the run.
+        resume: Folder of the run to continue, if any.
+        debug: Whether errors come with a traceback.
+        print_config: Whether to print the configuration and leave.
+        distributed: How processes share the model; no part of the configuration, since it does not change the result.
+    """
+    config: RunConfig
+    resume: Optional[str] = None
+    debug: bool = False
+    print_config: bool = False
+    distributed: Optional[str] = None
+
+
+def parse_train_arguments(argv: Sequence[str]) -> Call:
+    r"""Resolves the flags of ``python -m genrec_pyg.train``.
+
+    Raises:
+        ConfigError: On an unknown flag, key, model or a value of the wrong type; the message names it.
+    """
+    first = _first_look(argv)
+    layers = []
+    if first.resume is not None:
+        path = Path(first.resume) / 'config.yaml'
+        run = read_yaml(path)
+        for key in ('model', 'dataset'):  # they decide which other flags and defaults there are
+            asked = getattr(first, key)
+            if asked not in (None, run.get(key)):
+                raise ConfigError(f'--{key}: got {asked!r} with --resume, accepted is {run.get(key)!r} of the run')
+        layers.append((str(path), {**run, 'output': first.resume}))
+    if first.config is not None:
+        layers.append((first.config, read_yaml(Path(first.config))))
+    named = {key: value for _, layer in layers for key, value in layer.items() if key in ('model', 'dataset')}
+    model = first.model or named.get('model', RunConfig.model)
+    dataset = first.dataset or named.get('dataset', RunConfig.dataset)
+    variant = first.variant
+    for _, layer in layers:
+        hparams = layer.get('hparams')
+        variant = first.variant or (hparams.get('variant') if isinstance(hparams, dict) else None) or variant
+    parser = build_parser(model)
+    interrupted: dict[str, Any] = {}
+    for source, layer in [(f'configs/{model}.yaml', shipped_defaults(model, dataset, variant)), *layers]:
+        _set_defaults(parser, layer, source)
+        if first.resume is not None and not interrupted and layer.get('output') == first.resume:
+            interrupted = flatten(parser.get_defaults().as_dict())
+    values = _parse(parser, argv)
+    call = {key: values.pop(key) for key in _CALL_KEYS}
+    if first.resume is not None:
+        _check_resumed(interrupted, flatten(values))
+    return Call(RunConfig(**values), call['resume'], call['debug'], call['print_config'], call['distributed'])
+
+
+def build_parser(model: str) -> ArgumentParser:
+    r"""The parser for ``model``.
+
+    Raises:
+        ConfigError: If there is no such model.
+    """
+    parser = _Parser(prog='python -m genrec_pyg.train', description='Trains and evaluates a recommendation model.',
+                     exit_on_error=False, allow_abbrev=False, print_config=None)  # the built-in one misses our layers
+    root = os.environ.get('GENREC_DATA', RunConfig.root)
+    parser.add_argument('--config', type=Optional[str], help='YAML file with any of these keys, for example of a run')
+    parser.add_argument('--print_config', action='store_true', help='print the resolved configuration and leave')
+    parser.add_argument('--resume', type=Optional[str], help='folder of a run to continue')
+    parser.add_argument('--debug', action='store_true', help='show tracebacks')
+    parser.add_argument('--distributed', type=Optional[str], help='under torchrun: ddp (its default) or sharded, which splits '
+                        'the tables too')
+    parser.add_argument('--dataset', type=str, default=RunConfig.dataset, help='folder under --root, or demo')
+    parser.add_argument('--root', type=str, default=root, help='folder of the data sets (default: $GENREC_DATA, else data)')
+    parser.add_argument('--modalities', type=str, nargs='*', help='NAME or NAME=FILE; all by default')
+    parser.add_argument('--model', type=str, default=model, help=f"one of {', '.join(MODELS)}")
+    parser.add_argument('--seed', type=int, default=RunConfig.seed)
+    parser.add_argument('--epochs', type=int, default=RunConfig.epochs)
+    parser.add_argument('--device', type=str, default=RunConfig.device)
+    parser.add_argument('--protocol', type=str, default=RunConfig.protocol, help='validation or published')
+    parser.add_argument('--mirror-gradient', action='store_true',
+                        help='Mirror Gradient; its coefficients are --trainer.mg_alpha1, mg_alpha2 and mg_interval')
+    parser.add_argument('--references', type=bool, default=RunConfig.references, help='evaluate the reference models too')
+    parser.add_argument('--output', type=Optional[str], help='folder of the run (default: runs/MODEL-DATASET-seedN)')
+    parser.add_class_arguments(Trainer, 'trainer', skip=_TRAINER_SKIP)
+    parser.add_class_arguments(get_model(model), 'hparams', skip={'data', 'modalities'})
+    return parser
+
+
+def shipped_defaults(model: str, dataset: str, variant: Optional[str] = None) -> dict[str, Any]:
+    r"""Defaults of this package for a model, or a variant of it, on a data set, from ``config/defaults/FAMILY/MODEL.yaml``."""
+    content = shipped_file(model)
+    merged: dict[str, Any] = {}
+    for section in (content, (content.get('variants') or {}).get(variant) or {}):
+        merged = merge(merged, section.get('default') or {})
+        merged = merge(merged, (section.get('datasets') or {}).get(dataset) or {})
+    return merged
+
+
+def shipped_file(model: str) -> dict[str, Any]:
+    r"""Content of ``config/defaults/FAMILY/MODEL.yaml``, empty where there is none: the sections ``default``,
+    ``datasets``, ``variants`` and
+    ``search`` (:mod:`genrec_pyg.tuning`)."""
+    entry = MODELS.get(model)
+    if entry is None:
+        return {}
+    source = resources.files('genrec_pyg.config') / 'defaults' / entry.family / f'{model}.yaml'
+    return (yaml.safe_load(source.read_text()) or {}) if source.is_file() else {}
+
+
+def check_settings(model: str, settings: dict[str, Any], source: str) -> dict[str, Any]:
+    r"""Settings by dotted name (``'trainer.lr'``), in the types of the flags of ``model``.
+
+    Raises:
+        ConfigError: On a name or a value that the flags do not take; the message begins with ``source``.
+    """
+    layer: dict[str, Any] = {}
+    for name, value in settings.items():
+        group, dot, key = name.partition('.')
+        layer.update({group: {**layer.get(group, {}), key: value}} if dot else {name: value})
+    parser = build_parser(model)
+    _set_defaults(parser, layer, source)
+    typed = flatten(parser.get_defaults().as_dict())
+    return {name: typed[name] for name in settings}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    r"""Reads a configuration file.
+
+    Raises:
+        ConfigError: If it is missing or no mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f'{path}: cannot be read ({error.strerror}); accepted is a YAML file such as the config.yaml of a '
+                          'run') from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f'{path}: not a YAML file ({str(error).splitlines()[0]})') from error
+    if not isinstance(content, dict):
+        raise ConfigError(f'{path}: holds {type(content).__name__}, accepted is a mapping of settings')
+    return content
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str, ex: Optional[Exception] = None) -> None:
+        raise ConfigError(' '.join(str(message).split()))
+
+
+def _first_look(argv: Sequence[str]) -> argparse.Namespace:
+    r"""The few flags that decide which other flags there are."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for flag in ('--model', '--dataset', '--config', '--resume'):
+        parser.add_argument(flag)
+    parser.add_argument('--hparams.variant', dest='variant')
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return parser.parse_known_args([a for a in argv if a not in ('-h', '--help')])[0]
+    except (argparse.ArgumentError, SystemExit) as error:
+        raise ConfigError(f'{error}; see --help') from error
+
+
+def _parse(parser: ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
+    try:
+        values = parser.parse_args(list(argv))
+    except (argparse.ArgumentError, ConfigError, ValueError, TypeError) as error:
+        raise ConfigError(_explain(str(error), parser, '--')) from error
+    return _plain(values.as_dict())
+
+
+def _explain(message: str, parser: ArgumentParser, prefix: str) -> str:
+    r"""One line that names flag or key, value and what is accepted, from a message of the parser."""
+    message = re.sub(r'^(Parser key|argument) "?(?:--)?([\w.]+)"?:', rf'{prefix}\2:', ' '.join(message.split()))
+    unknown = re.match(r'unrecognized arguments: (--(trainer|hparams)\.)?', message, re.IGNORECASE)
+    if unknown is None:
+        return f'{message}; see --help'
+    group = unknown[2]
+    accepted = parser.get_defaults().as_dict()
+    names = [f'--{group}.{name}' for name in accepted.get(group) or {}] if group else [
+        f'--{name}.*' if name in _GROUPS else f'--{name}' for name in accepted]
+    return f"{message}; accepted are {', '.join(names) or 'none'}"
+
+
+def _set_defaults(parser: ArgumentParser, values: dict[str, Any], source: str) -> None:
+    r"""Makes ``values`` of a YAML file the defaults of the flags, types checked."""
+    accepted = parser.get_defaults().as_dict()
+    keys = [key for key in accepted if key not in _CALL_KEYS]
+    for key, value in values.items():
+        if key not in keys and not (key in _GROUPS and not value):
+            raise ConfigError(f"{source}: unknown key {key!r}, accepted are {', '.join(keys)}")
+        if key not in _GROUPS:
+            continue
+        if not isinstance(value or {}, dict):
+            raise ConfigError(f'{source}: {key}: got {value!r}, accepted is a mapping of settings')
+        for name in value or {}:
+            if name not in accepted[key]:
+                raise ConfigError(f"{source}: unknown key '{key}.{name}', accepted are {', '.join(accepted[key])}")
+    modalities = values.get('modalities')
+    if modalities is not None and not (isinstance(modalities, list) and all(isinstance(m, str) for m in modalities)):
+        raise ConfigError(f'{source}: modalities: got {modalities!r}, accepted is a list of names')
+    values = {key: value for key, value in values.items() if key not in _GROUPS or value}
+    try:
+        checked = flatten(parser.parse_object(values).as_dict())
+        parser.set_defaults({key: checked[key] for key in flatten(values)})
+    except (ConfigError, ValueError, TypeError, argparse.ArgumentError) as error:
+        raise ConfigError(f'{source}: {_explain(str(error), parser, "")}') from error
+
+
+def _check_resumed(before: dict[str, Any], after: dict[str, Any]) -> None:
+    for key, value in after.items():
+        if key not in _RESUME_MAY_CHANGE and value != before.get(key):
+            raise ConfigError(f'--{key}: got {value!r} with --resume, accepted is {before.get(key)!r} of the run; '
+                              f"what may change is {', '.join(_RESUME_MAY_CHANGE)}")
+
+
+def flatten(values: dict[str, Any]) -> dict[str, Any]:
+    r"""The same settings with dotted names (``'trainer.lr'``)."""
+    flat = {}
+    for key, value in values.items():
+        if key in _GROUPS:
+            flat.update({f'{key}.{name}': _plain(entry) for name, entry in (value or {}).items()})
+        else:
+            flat[key] = _plain(value)
+    return flat
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    r"""``base`` with the entries of ``over``; the settings within groups one by one."""
+    merged = dict(base)
+    for key, value in over.items():
+        merged[key] = {**(merged.get(key) or {}), **(value or {})} if key in _GROUPS else value
+    return merged
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return value

@@ -1,0 +1,174 @@
+r"""What the file-based data sets share: where files lie, when the processed graph is valid, and how it is kept."""
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import torch
+from torch_geometric.data import HeteroData, InMemoryDataset
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.graph import ITEM, USER, check_graph
+from genrec_pyg.utils.files import replacing
+
+logger = logging.getLogger(__name__)
+
+#: Part of the key of processed files; a change of what is stored changes it.
+_FORMAT = '2'
+_MODALITY = re.compile(r'[A-Za-z0-9_-]+')
+
+#: Modality names, or a mapping from modality to the file that holds it (:obj:`None` for the file of the modality's name).
+Modalities = Union[None, Iterable[str], Mapping[str, Optional[str]]]
+
+
+class LayoutDataset(InMemoryDataset):
+    r"""A folder ``root/name`` of files in a known layout, as one canonical graph.
+
+    Raw files may lie in ``root/name`` itself or in ``root/name/raw``. The processed graph lies in ``root/name/processed`` or,
+    where that cannot be written, in the user's cache folder. Its name contains a digest of the raw files' names, sizes and
+    times and of the choice of modalities, so a stale graph is never read; a damaged one is made again, and where none can be
+    stored the graph lives in memory alone.
+
+    Args:
+        root: Folder of the data sets.
+        name: Name of the data set.
+        modalities: Modalities to read; :obj:`None` reads all that are there.
+        transform: Transform at access.
+        pre_transform: Transform before the graph is stored.
+        force_reload: Whether to process again.
+    """
+    pattern: str  # files that tell the layout
+
+    def __init__(self, root: Union[str, Path], name: str, modalities: Modalities = None, transform: Optional[Callable] = None,
+                 pre_transform: Optional[Callable] = None, force_reload: bool = False):
+        self.name = name
+        self.folder = Path(root) / name
+        self.choice = modalities if modalities is None or isinstance(modalities, Mapping) else dict.fromkeys(modalities)
+        self._graph: Optional[HeteroData] = None
+        super().__init__(str(self.folder), transform, pre_transform, force_reload=force_reload)
+        self.data, self.slices = self.collate([self._graph])
+        self._graph = None
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        r"""Whether ``folder`` holds files of this layout."""
+        return any(folder.glob(cls.pattern)) or any((folder / 'raw').glob(cls.pattern))
+
+    def feature_files(self) -> dict[str, Path]:
+        r"""Modality to its feature file, for the chosen modalities."""
+        raise TypeError(f'{type(self).__name__} does not implement feature_files()')
+
+    def read(self) -> HeteroData:
+        r"""Reads and checks the raw files."""
+        raise TypeError(f'{type(self).__name__} does not implement read()')
+
+    @property
+    def raw_dir(self) -> str:
+        nested = self.folder / 'raw'
+        return str(nested if nested.is_dir() and not any(self.folder.glob(self.pattern)) else self.folder)
+
+    @property
+    def processed_dir(self) -> str:
+        beside = self.folder / 'processed'
+        if _is_writable(self.folder) and (not beside.exists() or _is_writable(beside)):
+            return str(beside)
+        cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'genrec_pyg'
+        return str(cache / f'{self.name}-{hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:12]}')
+
+    @property
+    def processed_file_names(self) -> list[str]:
+        features = self.feature_files()
+        digest = hashlib.sha256(_FORMAT.encode())
+        for path in sorted({Path(self.raw_dir) / name for name in self.raw_file_names} | set(features.values())):
+            status = path.stat()
+            digest.update(f'{path.name} {status.st_size} {status.st_mtime_ns}\n'.encode())
+        digest.update(repr(([(name, path.name) for name, path in features.items()], self.pre_transform)).encode())
+        return [f'graph-{digest.hexdigest()[:16]}.pt']
+
+    def _download(self) -> None:
+        # The base class makes the folder first, with an error of its own where it may not.
+        if not all(Path(path).exists() for path in self.raw_paths):
+            self.download()
+
+    def _process(self) -> None:
+        # In place of the base class, which unpickles a file of the folder freely (weights_only=False).
+        path = Path(self.processed_paths[0])
+        if path.exists() and not self.force_reload:
+            try:
+                self._graph = HeteroData.from_dict(torch.load(path, weights_only=True))
+                check_graph(self._graph)
+                return
+            except Exception as error:  # whatever a damaged file leads the reader into
+                logger.warning('%s: processed graph cannot be read (%s), it is made again', path, error)
+        self.process()
+
+    def process(self) -> None:
+        r"""Reads the raw files and stores the graph, whole or not at all."""
+        path = Path(self.processed_paths[0])  # before reading: a file that changes meanwhile changes the key
+        data = self.read()
+        self._graph = data if self.pre_transform is None else self.pre_transform(data)
+        try:
+            with replacing(path) as temporary:
+                torch.save(_plain(self._graph.to_dict()), temporary)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            logger.warning('%s: processed graph cannot be stored (%s), it will be made again next time', path, error)
+
+    def choose(self, available: Mapping[str, Path]) -> dict[str, Path]:
+        r"""The chosen ones of the available modalities.
+
+        Raises:
+            ConfigError: If one is not there or cannot name a node type.
+        """
+        found = dict(available)
+        if self.choice is not None:
+            keys = {name: feature_key(name, file) for name, file in self.choice.items()}
+            for name, key in keys.items():
+                if key not in available:
+                    raise ConfigError(f'modalities: {self.folder} has no features for {self.choice[name] or name!r}, accepted '
+                                      f"are {', '.join(available) or 'none'}")
+            found = {name: available[key] for name, key in keys.items()}
+        for name in found:
+            if name in (USER, ITEM) or not _MODALITY.fullmatch(name):
+                raise ConfigError(f"modalities: {name!r} cannot name a modality, accepted are letters, digits, '_' and '-', "
+                                  f"not {USER!r} or {ITEM!r}; give the file another name with NAME=FILE")
+        return found
+
+
+def feature_key(name: str, file: Optional[str] = None) -> str:
+    r"""What a feature file is looked up by: its name without ``.zip``, ``.npy`` and ``_feat``."""
+    return name if file is None else Path(file).name.removesuffix('.zip').removesuffix('.npy').removesuffix('_feat')
+
+
+def parse_modalities(names: Optional[Iterable[str]]) -> Optional[dict[str, Optional[str]]]:
+    r"""Modalities as the command line gives them: ``image`` or ``text=all-MiniLM-L6-v2`` (modality = feature file).
+
+    Raises:
+        ConfigError: If an entry is empty or a modality is named twice.
+    """
+    if names is None:
+        return None
+    found: dict[str, Optional[str]] = {}
+    for entry in names:
+        name, separator, file = entry.partition('=')
+        if not name or (separator and not file) or name in found:
+            raise ConfigError(f'modalities: got {entry!r}, accepted are NAME and NAME=FILE, each name once')
+        found[name] = file or None
+    return found
+
+
+def _is_writable(folder: Path) -> bool:
+    r"""Whether files may be made in ``folder``. A folder without any write bit is left alone by the superuser too."""
+    return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _plain(value: Any) -> Any:
+    r"""Plain dictionaries, which ``weights_only`` admits, in place of PyG's storages."""
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return value

@@ -1,0 +1,1 @@
+r"""Readers of files from outside and downloads."""

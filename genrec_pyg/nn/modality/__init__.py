@@ -1,0 +1,1 @@
+r"""Parts for node features per modality: encoders, fusion, item graphs."""

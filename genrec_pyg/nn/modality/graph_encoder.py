@@ -1,0 +1,186 @@
+r"""Graph encoder over user-item interactions and item-item modality graphs."""
+from __future__ import annotations
+
+from typing import NamedTuple, Optional, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.nn.conv import ItemGraphConv, LightConv, ModalityConv
+from genrec_pyg.nn.graph_module import GraphModule
+from genrec_pyg.nn.modality.attention import ModalityAttention
+from genrec_pyg.nn.modality.encoder import Gate, ModalityEncoder, ProjectionBlock
+from genrec_pyg.ops import Adjacency, bipartite_adjacency, bipartite_block, knn_adjacency
+from genrec_pyg.transforms.clean_features import singular_value_threshold
+
+
+class GraphViews(NamedTuple):
+    r"""Node embeddings over the joint index: user ``u`` is row ``u``, item ``i`` is row ``U + i``.
+
+    Args:
+        content: Collaborative view ``[N, d]``.
+        side: Modality view ``[N, d]``.
+        embedding: Final embedding ``[N, d]`` from which scores are computed.
+    """
+    content: Tensor
+    side: Tensor
+    embedding: Tensor
+
+
+class MultimodalGraphEncoder(GraphModule):
+    r"""Collaborative and modality views of a user-item-modality graph (GenRec-V1, specification sections 1 to 3; MGCN: Yu,
+    Tan, Lu, Bao, MM 2023).
+
+    .. math::
+        \mathbf{C} &= a \, \mathcal{C}(\mathbf{A}) + b \, \mathcal{C}(\mathbf{A}_{gen}), \quad
+        \mathcal{C}(\mathbf{A}) = \tfrac{1}{L+1} \sum_{l=0}^{L} \mathbf{A}^l [\mathbf{E}_u ; \mathbf{E}_i] \\
+        \mathbf{Q}_m &= \mathbf{S}_m^{L_s} (\mathbf{E}_i \odot g_m(\mathbf{F}_m)), \quad
+        \mathbf{Z}_m = [\hat{\mathbf{R}} \mathbf{Q}_m ; \mathbf{Q}_m] \\
+        \mathrm{side} &= s \left( \mathrm{common} + \sum_{m \in P} g_m(\mathbf{C}) \odot (\mathbf{Z}_m - \mathrm{common})
+        \right)
+
+    with :math:`\mathrm{common}` the attention over modalities of
+    :class:`~genrec_pyg.nn.modality.attention.ModalityAttention`. Without
+    a generated graph :math:`\mathbf{C} = \mathcal{C}(\mathbf{A})`; without modalities the side view is zero.
+
+    GenRec-V1 is the default. MGCN is the same encoder with ``batch_norm=False, residual=False, self_loops=False,
+    shared_gates=False, side_scale=None, merge=None``.
+
+    Args:
+        graph: Training graph.
+        hidden_channels: Embedding width ``d``.
+        num_layers: Layers ``L`` of the collaborative view.
+        num_item_layers: Layers ``L_s`` of the item-item graphs.
+        num_neighbors: Neighbours ``k`` per item in the item-item graphs, the item itself included.
+        dropout: Dropout of the modality encoders.
+        negative_slope: Slope of their leaky ReLU.
+        side_in_score: Whether the final embedding is content + side or content alone.
+        side_scale: Factor ``s`` of the side view (1/4 in GenRec-V1, its M + 1 for three modalities); :obj:`None` is
+            :math:`1 / (M + 1)`.
+        specific: Modalities ``P`` whose specific part enters the side view; :obj:`None` takes all.
+        merge: ``'softmax'`` weighs the two collaborative views by two learned scalars, ``'sum'`` propagates once over the
+            sum of both graphs (released GenRec-V1 on baby), :obj:`None` is for models without a generated graph.
+        svt: Fraction of the largest singular value by which singular values of raw features are soft-thresholded
+            (0 leaves them as they are).
+        batch_norm: Whether projections, gates and attention have batch normalisation.
+        joint_norm: Whether that of the attention has the statistics of all modalities together.
+        residual: Whether features pass a residual projection
+        (:class:`~genrec_pyg.nn.modality.encoder.ModalityEncoder`) or one linear
+            map.
+        self_loops: Whether the interaction graph has self loops.
+        shared_gates: Whether one gate per modality serves both purposes, :math:`g_m(\mathbf{F}_m)` and
+            :math:`g_m(\mathbf{C})`; otherwise the latter has gates of its own.
+
+    Raises:
+        ConfigError: On an unknown ``merge`` or a modality in ``specific`` that the graph lacks.
+    """
+
+    def __init__(self, graph: TrainingGraph, hidden_channels: int = 64, num_layers: int = 1, num_item_layers: int = 1,
+                 num_neighbors: int = 5, dropout: float = 0.1, negative_slope: float = 0.2, side_in_score: bool = True,
+                 side_scale: Optional[float] = 0.25, specific: Optional[Sequence[str]] = None,
+                 merge: Optional[str] = 'softmax', svt: float = 0.0, batch_norm: bool = True, residual: bool = True,
+                 self_loops: bool = True, shared_gates: bool = True, joint_norm: bool = True):
+        super().__init__()
+        if merge not in ('softmax', 'sum', None):
+            raise ConfigError(f"merge: got {merge!r}, accepted are 'softmax', 'sum' and None")
+        names = list(graph.modalities)
+        for name in specific or ():
+            if name not in names:
+                raise ConfigError(f"specific: the graph has no modality {name!r}, accepted are {', '.join(names) or 'none'}")
+        self.graph = graph
+        self.conv = LightConv(num_layers)
+        self.item_conv = ItemGraphConv(num_item_layers)
+        self.user_conv = ModalityConv()
+        self.side_in_score = side_in_score
+        self.side_scale = 1 / (len(names) + 1) if side_scale is None else side_scale
+        self.specific = [names.index(name) for name in (names if specific is None else specific)]
+        self.merge = merge
+
+        self.adjacency = bipartite_adjacency(graph.edge_index, graph.num_users, graph.num_items, self_loops)
+        self.block = bipartite_block(graph.edge_index, graph.num_users, graph.num_items, self_loops)
+        features = {name: modality.x for name, modality in graph.modalities.items()}
+        if svt > 0:
+            features = {name: singular_value_threshold(x, svt) for name, x in features.items()}
+        self.features = features
+        self.item_graphs: dict[str, Adjacency] = {
+            name: knn_adjacency(modality.item_features(), num_neighbors) for name, modality in graph.modalities.items()
+        }
+
+        self._merged: Optional[tuple[Adjacency, Adjacency, Adjacency]] = None  # both graphs and their sum
+        self.user_embedding = Parameter(torch.empty(graph.num_users, hidden_channels))
+        self.item_embedding = Parameter(torch.empty(graph.num_items, hidden_channels))
+        self.view_logits = None if merge is None else Parameter(torch.empty(2))
+        self.rho = Parameter(torch.empty(())) if residual else None
+        self.encoders = torch.nn.ModuleDict({
+            name: ModalityEncoder(x.size(1), hidden_channels, dropout, negative_slope) if residual else
+            ProjectionBlock(x.size(1), hidden_channels, dropout=0.0, negative_slope=1.0, batch_norm=batch_norm)
+            for name, x in features.items()
+        })
+        self.gates = torch.nn.ModuleDict({name: Gate(hidden_channels, batch_norm) for name in names})
+        self.specific_gates: Optional[torch.nn.ModuleDict] = None
+        if not shared_gates:
+            self.specific_gates = torch.nn.ModuleDict({name: Gate(hidden_channels, batch_norm) for name in names})
+        self.attention = ModalityAttention(hidden_channels, batch_norm, joint_norm)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        r"""Tables Xavier uniform, view logits and the residual weight 1, modules by their own rules."""
+        torch.nn.init.xavier_uniform_(self.user_embedding)
+        torch.nn.init.xavier_uniform_(self.item_embedding)
+        for parameter in (self.view_logits, self.rho):
+            if parameter is not None:
+                torch.nn.init.ones_(parameter)
+        specific = [] if self.specific_gates is None else self.specific_gates.values()
+        for module in [*self.encoders.values(), *self.gates.values(), *specific, self.attention]:
+            module.reset_parameters()
+
+    def encode_modalities(self) -> dict[str, Tensor]:
+        r"""Encoded features per item ``[I, d]``, zero where an item lacks the modality."""
+        dtype = self.item_embedding.dtype
+        weight = () if self.rho is None else (self.rho,)
+        return {
+            name: modality.pool(self.encoders[name](self.features[name].to(dtype), *weight))
+            for name, modality in self.graph.modalities.items()
+        }
+
+    def collaborative_view(self, generated: Optional[Adjacency] = None) -> Tensor:
+        r"""Collaborative view ``[N, d]`` over the training graph and, if given, the generated one."""
+        x = torch.cat([self.user_embedding, self.item_embedding])
+        if generated is None:
+            return self.conv(x, self.adjacency)
+        if self.merge == 'sum':
+            return self.conv(x, self._sum(generated))
+        observed_weight, generated_weight = self.view_logits.softmax(dim=0)
+        return observed_weight * self.conv(x, self.adjacency) + generated_weight * self.conv(x, generated)
+
+    def _sum(self, generated: Adjacency) -> Adjacency:
+        # Sorting all entries anew in every step would cost more than the propagation, and would wait for a GPU.
+        if self._merged is None or self._merged[0] is not self.adjacency or self._merged[1] is not generated:
+            self._merged = self.adjacency, generated, self.adjacency + generated
+        return self._merged[2]
+
+    def modality_views(self, encoded: dict[str, Tensor]) -> Tensor:
+        r"""Views ``[M, N, d]`` of the modalities: item graphs first, then users as the normalised sum of their items."""
+        items = []
+        for name, features in encoded.items():
+            gated = self.item_embedding * self.gates[name](features)
+            items.append(self.item_conv(gated, self.item_graphs[name]))
+        items = torch.stack(items)
+        return torch.cat([self.user_conv(items, self.block), items], dim=1)
+
+    def forward(self, generated: Optional[Adjacency] = None) -> GraphViews:
+        r"""All views, given the normalised adjacency of the generated graph or none."""
+        content = self.collaborative_view(generated)
+        if not self.encoders:
+            return GraphViews(content, torch.zeros_like(content), content)
+        fused = self.attention(self.modality_views(self.encode_modalities()))
+        side = fused.common
+        if len(self.encoders) > 1:  # one modality has no part that the others lack
+            gates = list((self.gates if self.specific_gates is None else self.specific_gates).values())
+            for index in self.specific:
+                side = side + gates[index](content) * fused.residual[index]
+        side = self.side_scale * side
+        return GraphViews(content, side, content + side if self.side_in_score else content)

@@ -1,0 +1,95 @@
+r"""LightGCN: linear propagation with layer mean."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Optional, Union
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.nn.conv import LightConv
+from genrec_pyg.nn.conv.functional import layer_outputs
+from genrec_pyg.nn.interaction_graph import InteractionGraph
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_range
+from genrec_pyg.ops import Adjacency
+
+
+class LightGCN(PairwiseRecommender):
+    r"""LightGCN (He, Deng, Wang, Li, Zhang, Wang, SIGIR 2020, Eqs. 3 to 5).
+
+    .. math::
+        [\mathbf{Z}_u ; \mathbf{Z}_i] = \sum_{l=0}^{L} \alpha_l \mathbf{A}^l [\mathbf{E}_u ; \mathbf{E}_i], \qquad
+        \alpha_l = \frac{1}{L + 1}
+
+    with :math:`\mathbf{A}` the symmetric normalised graph without self loops. Equal to
+    :class:`torch_geometric.nn.models.LightGCN` given equal tables and **both** directions of every edge; with one direction
+    that class silently returns :math:`\alpha_0 \mathbf{E}`, and it counts repeated edges in the degrees, penalises without the
+    factor 1/2 and normalises anew in every layer.
+
+    Of other public implementations, SSLRec sums the layers and trains with half of the directed entries dropped, neither
+    rescaled nor renormalised; LightGCN-PyTorch selects no epoch; RecBole counts a padding user and a padding item as nodes;
+    MMRec penalises the unsquared norm of the rows of a batch and has 1e-10 in the logarithm, SELFRec the same with 1e-5.
+
+    Args:
+        data: Canonical graph or training graph.
+        modalities: Unused; part of the interface of models.
+        hidden_channels: Width ``d``.
+        num_layers: Layers ``L``.
+        l2: :math:`\lambda` on initial rows.
+        init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table` (the authors use ``'normal'``).
+        reg: Shape of the penalty, ``'batch'`` or ``'table'``.
+        edge_dropout: Probability with which an interaction is left out of a training step, the others scaled up.
+        layer_weights: Weights :math:`\alpha_0, \dots, \alpha_L`; equal ones by default.
+        learn_layer_weights: Whether these weights are learned.
+
+    Raises:
+        ConfigError: On an argument outside its accepted values.
+    """
+
+    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
+                 hidden_channels: int = 64, num_layers: int = 3, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch',
+                 edge_dropout: float = 0.0, layer_weights: Optional[Sequence[float]] = None,
+                 learn_layer_weights: bool = False):
+        super().__init__(data, modalities, hidden_channels, l2, init, reg)
+        if not 0 <= edge_dropout < 1:
+            raise ConfigError(f'edge_dropout: got {edge_dropout}, accepted are numbers from 0 up to but not including 1')
+        check_range('num_layers', num_layers, 0)
+        if layer_weights is not None and len(layer_weights) != num_layers + 1:
+            raise ConfigError(f'layer_weights: got {len(layer_weights)} weights, accepted are num_layers + 1 = '
+                              f'{num_layers + 1}')
+        self.num_layers, self.edge_dropout = num_layers, edge_dropout
+        self.interactions = InteractionGraph(self.graph)
+        self.conv = LightConv(num_layers)
+        self.layer_weights: Optional[Tensor] = None
+        if layer_weights is not None or learn_layer_weights:
+            self._first_weights = [1 / (num_layers + 1)] * (num_layers + 1) if layer_weights is None else list(layer_weights)
+            weights = torch.tensor(self._first_weights)
+            self.layer_weights = Parameter(weights) if learn_layer_weights else weights
+
+    def reset_parameters(self) -> None:
+        r"""Draws the tables anew and sets layer weights to where they started."""
+        super().reset_parameters()
+        if self.layer_weights is not None:
+            with torch.no_grad():
+                self.layer_weights.copy_(torch.tensor(self._first_weights))
+
+    def propagate(self, x: Tensor, graph: Adjacency) -> Tensor:
+        r"""Weighted mean over the layers ``[N, d]`` of ``x`` ``[N, d]``."""
+        if self.layer_weights is None:
+            return self.conv(x, graph)
+        return sum(weight * layer for weight, layer in zip(self.layer_weights, layer_outputs(x, [graph] * self.num_layers)))
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        r"""Propagated users ``[U, d]`` and items ``[I, d]``; the whole graph carries messages in evaluation mode."""
+        graph = self.interactions.adjacency
+        if self.training and self.edge_dropout > 0:
+            graph = self.interactions.scaled_drop(1 - self.edge_dropout)
+        return self.split(self.propagate(self.embedding.joint(), graph))
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""User and item rows of ``x`` ``[N, d]``."""
+        return x.split([self.num_users, self.num_items])

@@ -1,0 +1,57 @@
+r"""Matrix factorisation by pairwise ranking."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Optional, Union
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+
+
+class MFBPR(PairwiseRecommender):
+    r"""MF-BPR (Rendle, Freudenthaler, Gantner, Schmidt-Thieme, "BPR: Bayesian Personalized Ranking from Implicit Feedback",
+    UAI 2009): :math:`s(u, i) = \mathbf{e}_u \cdot \mathbf{e}_i \, [+ \, b_i]`, no graph.
+
+    Public implementations differ from this one: RecBole's has no penalty, MMRec's penalises an unsquared norm (its grid
+    reaches 2) and has 1e-10 in the logarithm (see :class:`~genrec_pyg.nn.models.multimodal.vbpr.VBPR`), SELFRec's
+    divides such a
+    norm by the batch twice and has 1e-5 in the logarithm, so that the worst pairs stop learning, the one shipped with NGCF
+    uses RMSProp, and LightGCN-PyTorch's ranks by the sigmoid of the score, which in float32 is exactly 1 from 17 on, so that
+    strong items tie. Here raw scores rank.
+
+    Args:
+        data: Canonical graph or training graph.
+        modalities: Unused; part of the interface of models.
+        hidden_channels: Width ``d``.
+        l2: :math:`\lambda` of the penalty on rows; the bias has none.
+        init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
+        reg: Shape of the penalty, ``'batch'`` or ``'table'``.
+        item_bias: Whether items have a bias, zero at the start.
+
+    Raises:
+        ConfigError: On an argument outside its accepted values.
+    """
+
+    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
+                 hidden_channels: int = 64, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch',
+                 item_bias: bool = False):
+        super().__init__(data, modalities, hidden_channels, l2, init, reg)
+        self.item_bias = Parameter(torch.zeros(self.num_items, 1)) if item_bias else None
+
+    def reset_parameters(self) -> None:
+        r"""Draws the tables anew and sets the bias to zero."""
+        super().reset_parameters()
+        if self.item_bias is not None:
+            torch.nn.init.zeros_(self.item_bias)
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        r"""Users ``[U, d]`` and items ``[I, d]``; with a bias ``d + 1`` columns, the last one 1 and :math:`b_i`."""
+        users, items = self.embedding.user, self.embedding.item
+        if self.item_bias is None:
+            return users, items
+        return torch.cat([users, users.new_ones(users.size(0), 1)], dim=1), torch.cat([items, self.item_bias], dim=1)

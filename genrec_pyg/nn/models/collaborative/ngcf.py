@@ -1,0 +1,109 @@
+r"""NGCF: nonlinear propagation with an affinity term."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Optional, Union
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.loader import Triples
+from genrec_pyg.nn.conv import NGCFConv
+from genrec_pyg.nn.interaction_graph import InteractionGraph
+from genrec_pyg.nn.losses import squared_norm
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
+from genrec_pyg.ops import Adjacency, bipartite_adjacency, unit_rows
+
+
+class NGCF(PairwiseRecommender):
+    r"""NGCF (Wang, He, Wang, Feng, Chua, "Neural Graph Collaborative Filtering", SIGIR 2019).
+
+    Layers :math:`\mathbf{h}^l` of :class:`~genrec_pyg.nn.conv.NGCFConv`; the embedding is
+    :math:`[\mathbf{h}^0 ; \mathrm{norm}(\mathbf{h}^1) ; \dots ; \mathrm{norm}(\mathbf{h}^L)]`, while the rows that enter the
+    next layer are not normalised.
+
+    Where public implementations differ: the authors' default graph is row stochastic with self loops (``adj='rw_self'``), and
+    their activation is applied to both branches apart (paper, torch port and this one: to the sum). The torch port, whose
+    graph is that of the authors and whose layers have two biases, of which only the sum is seen, and RecBole-GNN make their
+    dropout module anew in every call, so that it stays on in evaluation; RecBole-GNN and RecBole feed normalised rows into the
+    next layer. Authors and port penalise the concatenated rows; each normalised block has norm 1, so that is the penalty on
+    initial rows plus a constant, and the weights are not penalised (here: ``weight_l2``). The original stops early on the test
+    split and reports an inflated NDCG.
+
+    Args:
+        data: Canonical graph or training graph.
+        modalities: Unused; part of the interface of models.
+        hidden_channels: Width ``d`` of the tables.
+        layer_channels: Widths :math:`d_1, \dots, d_L`; three times ``hidden_channels`` by default.
+        l2: :math:`\lambda` on initial rows.
+        init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
+        reg: Shape of the penalty, ``'batch'`` or ``'table'``.
+        dropout: Dropout of the layers.
+        node_dropout: Probability with which an interaction is left out of a training step, the others scaled up.
+        bias: Whether layers have a bias (the paper's have none).
+        adj: ``'sym'``, the paper's graph, or ``'rw_self'``, the authors' :math:`(\mathbf{D} + \mathbf{I})^{-1} (\mathbf{A} +
+            \mathbf{I})`, with which no row is added to its own neighbourhood again.
+        weight_l2: Weight of half the squared norm of the layers' weights.
+
+    Raises:
+        ConfigError: On an argument outside its accepted values.
+    """
+
+    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
+                 hidden_channels: int = 64, layer_channels: Optional[Sequence[int]] = None, l2: float = 1e-5,
+                 init: str = 'xavier', reg: str = 'batch', dropout: float = 0.1, node_dropout: float = 0.0,
+                 bias: bool = True, adj: str = 'sym', weight_l2: float = 0.0):
+        super().__init__(data, modalities, hidden_channels, l2, init, reg)
+        check_choice('adj', adj, ('sym', 'rw_self'))
+        check_range('weight_l2', weight_l2, 0)
+        for name, value in (('dropout', dropout), ('node_dropout', node_dropout)):
+            if not 0 <= value < 1:
+                raise ConfigError(f'{name}: got {value}, accepted are numbers from 0 up to but not including 1')
+        widths = [hidden_channels, *([hidden_channels] * 3 if layer_channels is None else layer_channels)]
+        if min(widths) < 1:
+            raise ConfigError(f'layer_channels: got {widths[1:]}, accepted are integers from 1')
+        self.dropout, self.node_dropout, self.weight_l2 = dropout, node_dropout, weight_l2
+        self.interactions = InteractionGraph(self.graph)
+        self.random_walk = self._random_walk() if adj == 'rw_self' else None
+        self.convs = torch.nn.ModuleList(
+            NGCFConv(width, out, bias, add_self=adj == 'sym') for width, out in zip(widths, widths[1:]))
+
+    def _random_walk(self) -> Adjacency:
+        pattern = bipartite_adjacency(self.graph.edge_index, self.num_users, self.num_items, self_loops=True)
+        return pattern.with_value((1 / pattern.row_degree().to(pattern.value.dtype))[pattern.row()])
+
+    def reset_parameters(self) -> None:
+        r"""Draws tables and layers anew."""
+        super().reset_parameters()
+        for conv in self.convs:
+            conv.reset_parameters()
+
+    def _graph(self) -> Adjacency:
+        keep = 1 - self.node_dropout if self.training else 1.0
+        if self.random_walk is None:
+            return self.interactions.scaled_drop(keep)
+        if keep == 1:
+            return self.random_walk
+        value = self.random_walk.value
+        return self.random_walk.with_value(F.dropout(value, 1 - keep))
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        r"""Concatenated layers of users ``[U, d + sum d_l]`` and of items; dropout and edge dropout act in training mode."""
+        h, graph = self.embedding.joint(), self._graph()
+        blocks = [h]
+        for conv in self.convs:
+            h = F.dropout(conv(h, graph), self.dropout, self.training)
+            blocks.append(unit_rows(h))
+        return torch.cat(blocks, dim=1).split([self.num_users, self.num_items])
+
+    def loss(self, batch: Triples) -> dict[str, Tensor]:
+        r"""BPR and L2, of the layers' weights too where asked for."""
+        terms = super().loss(batch)
+        if self.weight_l2 > 0:
+            weights = [weight for conv in self.convs for weight in (conv.weight1, conv.weight2)]
+            terms['l2_weights'] = self.weight_l2 / 2 * squared_norm(*weights)
+        return terms

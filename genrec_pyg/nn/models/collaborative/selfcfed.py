@@ -1,0 +1,69 @@
+r"""SelfCF with embedding dropout: LightGCN without negatives."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Optional, Union
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.loader import Triples
+from genrec_pyg.nn.bootstrap import Predictor
+from genrec_pyg.nn.losses import cosine_distance
+from genrec_pyg.nn.models.collaborative.light_gcn import LightGCN
+
+
+class SELFCFED(LightGCN):
+    r"""SELFCFED-LGN (Zhou, Sun, Liu, Zhang, Miao, "SelfCF: A Simple Framework for Self-supervised Collaborative Filtering",
+    2021; embedding dropout on LightGCN).
+
+    With :math:`\mathbf{u}, \mathbf{i}` the rows of LightGCN, :math:`o` and :math:`t` the two sides of
+    :class:`~genrec_pyg.nn.bootstrap.Predictor`,
+
+    .. math::
+        \mathcal{L} = \frac{1}{2} [ C(o(\mathbf{u}), t(\mathbf{i})) + C(o(\mathbf{i}), t(\mathbf{u})) ] + \frac{\lambda}{2B}
+        \sum_k (\Vert \mathbf{e}_{u_k} \Vert^2 + \Vert \mathbf{e}_{i_k} \Vert^2), \qquad
+        s(u, i) = o(\mathbf{u}) \cdot \mathbf{i} + \mathbf{u} \cdot o(\mathbf{i})
+
+    over observed pairs; the negatives of a batch are not looked at. :math:`C = 1 - \cos`, where the paper has
+    :math:`-\cos`: the same up to a constant.
+
+    Defects of the released program: whatever its settings, every training step also drops each *directed* entry of the graph
+    with one probability drawn uniformly from [0, 1) and scales up the rest; the penalty is the sum over propagated rows of
+    the batch beside alignments that are means, so that its weight grows with the batch.
+
+    Args:
+        data: Canonical graph or training graph.
+        modalities: Unused; part of the interface of models.
+        hidden_channels: Width ``d``.
+        num_layers: Layers ``L``.
+        l2: :math:`\lambda` on initial rows.
+        init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
+        reg: Shape of the penalty, ``'batch'`` or ``'table'``.
+        dropout: Dropout ``p`` of the targets.
+
+    Raises:
+        ConfigError: On an argument outside its accepted values.
+    """
+
+    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
+                 hidden_channels: int = 64, num_layers: int = 2, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch',
+                 dropout: float = 0.5):
+        super().__init__(data, modalities, hidden_channels, num_layers, l2, init, reg)
+        self.predictor = Predictor(hidden_channels, dropout)
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        r"""Users :math:`[o(\mathbf{u}) ; \mathbf{u}]` ``[U, 2d]``, items :math:`[\mathbf{i} ; o(\mathbf{i})]` ``[I, 2d]``."""
+        users, items = super().embed()
+        return torch.cat([self.predictor(users), users], dim=1), torch.cat([items, self.predictor(items)], dim=1)
+
+    def loss(self, batch: Triples) -> dict[str, Tensor]:
+        r"""Both alignments of observed pairs, and L2."""
+        users, items = super().embed()
+        user, item = users[batch.user], items[batch.pos]
+        user_target, item_target = self.predictor.target(user), self.predictor.target(item)
+        return {'align_users': cosine_distance(self.predictor(user), item_target) / 2,
+                'align_items': cosine_distance(self.predictor(item), user_target) / 2,
+                'l2': self.l2 * self.embedding.penalty(batch, negatives=False)}

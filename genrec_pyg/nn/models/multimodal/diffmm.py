@@ -1,0 +1,243 @@
+r"""DiffMM: a diffusion per modality generates the graphs that contrastive views are made of."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+from typing import Optional, Union
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.loader import Triples
+from genrec_pyg.nn.conv import LightConv
+from genrec_pyg.nn.diffusion import DENOISERS, InterestGenerator, ItemViews, make_denoiser, make_process
+from genrec_pyg.nn.losses import bank_contrast
+from genrec_pyg.nn.modality.encoder import ProjectionBlock
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
+from genrec_pyg.ops import Adjacency, bipartite_adjacency, rows_per_block, spmm, unit_rows
+
+#: Accepted maps from features to embeddings.
+TRANSFORMS = ('bilinear', 'linear', 'mixed')
+#: Accepted pairs of views that are contrasted.
+CONTRAST_METHODS = ('pairs', 'final')
+
+
+class DiffMM(PairwiseRecommender):
+    r"""DiffMM (Jiang, Xia, Wei, Luo, Lin, Huang, "DiffMM: Multi-Modal Diffusion Model for Recommendation", MM 2024).
+
+    Before every epoch a diffusion over user rows (:class:`~genrec_pyg.nn.diffusion.InterestGenerator`) is trained for each
+    modality and generates a graph :math:`\mathbf{G}_m` with the ``rebuild_k`` largest entries of every user. With
+    :math:`\mathbf{A}` the normalised training graph with self loops, :math:`\mathbf{F}_m` the transformed features,
+    :math:`w = \mathrm{softmax}(\omega)` and :math:`\overline{\,\cdot\,}` row normalisation,
+
+    .. math::
+        \mathbf{H}_m &= \mathbf{A} [\mathbf{E}_u ; \overline{\mathbf{F}_m}], \qquad
+        \mathbf{H}_m \leftarrow \mathbf{H}_m + \mathbf{A} [\mathbf{H}_m^{\mathrm{users}} ; \mathbf{E}_i], \qquad
+        \mathbf{H}_m \leftarrow \mathbf{H}_m + \lambda_g \mathbf{G}_m [\mathbf{E}_u ; \mathbf{E}_i] \\
+        \mathbf{Z} &= \sum_{l=0}^{L} \mathbf{A}^l \mathbf{H} + \lambda_r \overline{\mathbf{H}}, \qquad
+        \mathbf{H} = \sum_m w_m \mathbf{H}_m \\
+        \mathbf{C}_m &= \sum_{l=0}^{L} \mathbf{A}^l \mathbf{G}_m [\mathbf{E}_u ; \overline{\mathbf{F}_m}] \\
+        \mathcal{L} &= \mathrm{BPR} + \lambda \Vert \mathbf{E} \Vert^2 + c \sum_{(\mathbf{X}, \mathbf{Y})}
+        [\mathrm{NCE}(\mathbf{X}_{u_k}, \mathbf{Y}_u) + \mathrm{NCE}(\mathbf{X}_{i^+_k}, \mathbf{Y}_i)]
+
+    over the pairs of :math:`\mathbf{C}_m` or of :math:`\mathbf{Z}` with each of them. All but the contrast is linear in
+    :math:`\mathbf{H}_m`, so the sum over modalities is taken first: two products with :math:`\mathbf{A}`, however many there
+    are.
+
+    ``process`` alone decides between Gaussian noise, the paper's, and the flips of GenRec-V1; generator, denoiser, objective
+    and everything after them are the same, and so is the meaning of every other argument.
+
+    Differences from the public implementation: rows are drawn from the sparse graph, never held for all users; the epoch is
+    chosen on validation; :math:`\log \sigma` does not underflow; a last batch that is not full is divided by its own size; the
+    contrast over all nodes passes in blocks; edge dropout takes both directions of an edge, leaves self loops and is off in
+    evaluation; an entry that is not estimated positive makes no edge; ``transform='mixed'`` takes any modalities, there it
+    fails with audio. The share of generated edges that are new is logged: with one edge per user most exist already.
+
+    Args:
+        data: Canonical graph or training graph.
+        modalities: Modalities to use; :obj:`None` takes all of the graph.
+        hidden_channels: Width ``d``.
+        num_layers: Layers ``L``.
+        l2: :math:`\lambda`, on whole tables.
+        transform: Features to embeddings: ``'bilinear'``, :math:`\mathrm{LeakyReLU}_{0.2}(\mathbf{X} \mathbf{W})`;
+            ``'linear'``, with bias; ``'mixed'``, the image bilinear and the others linear.
+        process: ``'gaussian'`` or ``'flip'``.
+        num_steps: Diffusion steps ``T``.
+        noise_scale: Factor on the published schedule of the process.
+        weighting: Weight of the steps in the squared error: ``'snr'``, the paper's, the fall of the signal-to-noise ratio over
+            the step, or ``'equal'``.
+        sample_noise: Whether reverse steps draw or take the most probable state: the mean, or the likelier value.
+        start: Start of the reverse chain: ``'clean'``, the rows themselves taken for the last step; ``'diffused'``; or
+            ``'observed'``, one prediction from the rows at the first step.
+        objective: Objective of the denoisers, ``'squared'`` in the paper.
+        signal_weight: Weight of the modality signal injection.
+        denoiser: ``'perceptron'``, the paper's, or any other of :func:`~genrec_pyg.nn.diffusion.make_denoiser`.
+        denoiser_channels: Hidden width of the perceptron.
+        denoiser_dropout: Dropout of the perceptron's input.
+        denoiser_normalize: Whether the perceptron normalises its input rows.
+        denoiser_layers: Layers of the transformer or tied denoiser.
+        denoiser_rank: Rank of the linear denoiser.
+        denoiser_lr: Learning rate of the denoisers.
+        denoiser_batch_size: Users per batch of the generators; fewer where a batch would hold more than 2^23 entries.
+        rebuild_k: Generated edges per user and modality.
+        candidates: ``'all'`` entries can be generated or only ``'new'`` ones.
+        keep: Share of generated edges that survive the edge dropout of an epoch.
+        generated_weight: :math:`\lambda_g`.
+        residual_weight: :math:`\lambda_r`.
+        contrast_method: ``'pairs'`` of modalities or the ``'final'`` view against each.
+        contrast_weight: Weight ``c``.
+        temperature: Temperature of the contrast.
+
+    Raises:
+        ConfigError: On an argument outside its accepted values, or a graph without modalities.
+    """
+    splits_batch = True
+
+    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
+                 hidden_channels: int = 64, num_layers: int = 1, l2: float = 1e-5, transform: str = 'bilinear',
+                 process: str = 'gaussian', num_steps: int = 5, noise_scale: float = 1.0, weighting: str = 'snr',
+                 sample_noise: bool = False, start: str = 'clean', objective: str = 'squared', signal_weight: float = 0.1,
+                 denoiser: str = 'perceptron', denoiser_channels: int = 1000, denoiser_dropout: float = 0.5,
+                 denoiser_normalize: bool = False, denoiser_layers: int = 2, denoiser_rank: int = 512,
+                 denoiser_lr: float = 1e-3, denoiser_batch_size: int = 1024, rebuild_k: int = 1, candidates: str = 'all',
+                 keep: float = 0.5, generated_weight: float = 0.2, residual_weight: float = 0.5,
+                 contrast_method: str = 'pairs', contrast_weight: float = 0.01, temperature: float = 0.5):
+        super().__init__(data, modalities, hidden_channels, l2, reg='table')
+        if not self.graph.modalities:
+            raise ConfigError('modalities: got none, accepted is at least one: each has a diffusion of its own')
+        for name, value, low in (('num_layers', num_layers, 0), ('signal_weight', signal_weight, 0),
+                                 ('denoiser_channels', denoiser_channels, 1), ('denoiser_layers', denoiser_layers, 0),
+                                 ('denoiser_rank', denoiser_rank, 1), ('rebuild_k', rebuild_k, 1),
+                                 ('denoiser_batch_size', denoiser_batch_size, 1),
+                                 ('generated_weight', generated_weight, 0), ('residual_weight', residual_weight, 0),
+                                 ('contrast_weight', contrast_weight, 0)):
+            check_range(name, value, low)
+        if not 0 <= denoiser_dropout < 1:
+            raise ConfigError(f'denoiser_dropout: got {denoiser_dropout}, accepted are numbers from 0 up to but not '
+                              'including 1')
+        check_range('denoiser_lr', denoiser_lr, 0, open_low=True)
+        check_range('temperature', temperature, 0, open_low=True)
+        check_choice('transform', transform, TRANSFORMS)
+        check_choice('contrast_method', contrast_method, CONTRAST_METHODS)
+        check_choice('denoiser', denoiser, DENOISERS)
+        self.num_layers = num_layers
+        self.generated_weight, self.residual_weight = generated_weight, residual_weight
+        self.contrast_method, self.contrast_weight, self.temperature = contrast_method, contrast_weight, temperature
+        self.adjacency = bipartite_adjacency(self.graph.edge_index, self.num_users, self.num_items, self_loops=True)
+        self.conv = LightConv(num_layers)
+        self.log_degree = torch.log1p(self.graph.item_degree().float())
+        self.modal_logits = Parameter(torch.empty(len(self.graph.modalities)))
+        self.encoders = torch.nn.ModuleDict({
+            name: feature_transform(transform, name, modality.x.size(1), hidden_channels)
+            for name, modality in self.graph.modalities.items()})
+        diffusion = make_process(process, num_steps, noise_scale, weighting=weighting, sample_noise=sample_noise)
+        self.generators = torch.nn.ModuleDict()
+        for name, modality in self.graph.modalities.items():
+            graph = TrainingGraph(self.num_users, self.num_items, self.graph.edge_index, {name: modality})
+            self.generators[name] = InterestGenerator(
+                graph, make_denoiser(denoiser, graph, diffusion, hidden_channels, denoiser_layers, denoiser_rank,
+                                     channels=denoiser_channels, dropout=denoiser_dropout, normalize=denoiser_normalize),
+                diffusion, objective, contrast_weight=0.0, gen_topk=rebuild_k, rebuild_k=rebuild_k, candidates=candidates,
+                edge_weight='binary', keep=keep, start=start, lr=denoiser_lr,
+                batch_size=rows_per_block(self.num_items, denoiser_batch_size), signal_weight=signal_weight)
+        self._reset_weights()
+
+    def reset_parameters(self) -> None:
+        r"""Draws tables, transforms and denoisers anew and forgets the generated edges."""
+        super().reset_parameters()
+        for module in [*self.encoders.values(), *self.generators.values()]:
+            module.reset_parameters()
+        self._reset_weights()
+
+    def _reset_weights(self) -> None:
+        torch.nn.init.constant_(self.modal_logits, 1 / self.modal_logits.numel())
+
+    def trained_parameters(self) -> Iterator[Parameter]:
+        r"""All but the denoisers, which have optimisers of their own."""
+        return (parameter for name, parameter in self.named_parameters() if not name.startswith('generators.'))
+
+    def features(self) -> dict[str, Tensor]:
+        r"""Transformed features per item ``[I, d]``, zero where an item lacks the modality."""
+        dtype = self.modal_logits.dtype
+        return {name: modality.pool(self.encoders[name](modality.x.to(dtype)))
+                for name, modality in self.graph.modalities.items()}
+
+    @torch.no_grad()
+    def item_views(self) -> dict[str, ItemViews]:
+        r"""What the denoiser of each modality may know of the items."""
+        items = self.embedding.item.detach()
+        return {name: ItemViews(items * features, 1, self.log_degree, features, items)
+                for name, features in self.features().items()}
+
+    def start_epoch(self, epoch: int) -> dict[str, float]:
+        r"""Trains every denoiser for one pass over the users, then regenerates its graph."""
+        figures = {}
+        for name, views in self.item_views().items():
+            generator = self.generators[name]
+            found = {**generator.fit(views), **generator.generate(views)}
+            figures.update({f'{name}_{key}': value for key, value in found.items()})
+        return figures
+
+    def generated(self) -> dict[str, Adjacency]:
+        r"""Normalised generated graph of every modality; empty before the first epoch."""
+        graphs = {name: generator.adjacency() for name, generator in self.generators.items()}
+        return {name: graph for name, graph in graphs.items() if graph is not None}
+
+    def propagate(self, x: Tensor) -> Tensor:
+        r"""Sum of the layers ``[N, c]`` of ``x`` ``[N, c]``."""
+        return (self.num_layers + 1) * self.conv(x, self.adjacency)
+
+    def fuse(self, features: dict[str, Tensor], generated: dict[str, Adjacency]) -> Tensor:
+        r"""Final embeddings :math:`\mathbf{Z}` ``[N, d]`` from unit features ``[I, d]`` and generated graphs."""
+        users, items = self.embedding.user, self.embedding.item
+        weights = dict(zip(features, self.modal_logits.softmax(dim=0)))
+        mixed = sum(weights[name] * x for name, x in features.items())
+        fused = spmm(self.adjacency, torch.cat([users, mixed]))
+        fused = fused + spmm(self.adjacency, torch.cat([fused[:self.num_users], items]))
+        joint = self.embedding.joint()
+        for name, graph in generated.items():
+            fused = fused + self.generated_weight * weights[name] * spmm(graph, joint)
+        return self.propagate(fused) + self.residual_weight * unit_rows(fused)
+
+    def contrast_views(self, features: dict[str, Tensor], generated: dict[str, Adjacency]) -> list[Tensor]:
+        r"""Contrastive views :math:`\mathbf{C}_m` ``[N, d]`` of all modalities, from one propagation side by side."""
+        sources = [spmm(graph, torch.cat([self.embedding.user, features[name]])) for name, graph in generated.items()]
+        return list(self.propagate(torch.cat(sources, dim=1)).chunk(len(sources), dim=1))
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        r"""Users ``[U, d]`` and items ``[I, d]``; no generated edge is dropped in evaluation mode."""
+        features = {name: unit_rows(x) for name, x in self.features().items()}
+        return self.fuse(features, self.generated()).split([self.num_users, self.num_items])
+
+    def loss(self, batch: Triples) -> dict[str, Tensor]:
+        r"""BPR, L2 and the contrast of views on a batch of triples."""
+        sizes = [self.num_users, self.num_items]
+        features, generated = {name: unit_rows(x) for name, x in self.features().items()}, self.generated()
+        final = self.fuse(features, generated)
+        terms = self.rank_terms(*final.split(sizes), batch)
+        if self.contrast_weight > 0 and generated:
+            views = self.contrast_views(features, generated)
+            pairs = combinations(views, 2) if self.contrast_method == 'pairs' else ((final, view) for view in views)
+            found = [bank_contrast(first, second, index, self.temperature) for x, y in pairs
+                     for first, second, index in zip(x.split(sizes), y.split(sizes), (batch.user, batch.pos))]
+            if found:  # one modality makes no pair
+                terms['contrast'] = self.contrast_weight * sum(found)
+        return terms
+
+
+def feature_transform(transform: str, modality: str, in_channels: int, out_channels: int) -> ProjectionBlock:
+    r"""Map from the features of ``modality`` to embeddings.
+
+    Args:
+        transform: One of :data:`TRANSFORMS`.
+        modality: Name of the modality.
+        in_channels: Width of the features.
+        out_channels: Width of the embeddings.
+    """
+    bilinear = transform == 'bilinear' or transform == 'mixed' and modality == 'image'
+    return ProjectionBlock(in_channels, out_channels, dropout=0.0, negative_slope=0.2 if bilinear else 1.0, batch_norm=False,
+                           bias=not bilinear)

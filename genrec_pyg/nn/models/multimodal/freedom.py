@@ -1,0 +1,109 @@
+r"""FREEDOM: a frozen item-item graph beside a pruned user-item graph."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Optional, Union
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.loader import Triples
+from genrec_pyg.nn.conv import ItemGraphConv, LightConv
+from genrec_pyg.nn.interaction_graph import PrunedGraph
+from genrec_pyg.nn.losses import bpr_loss
+from genrec_pyg.nn.modality.features import FeatureProjection, item_features, require_modalities
+from genrec_pyg.nn.modality.item_graph import mixed_item_graph
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_range
+
+
+class FREEDOM(PairwiseRecommender):
+    r"""FREEDOM (Zhou, Shen, "A Tale of Two Graphs: Freezing and Denoising Graph Structures for Multimodal Recommendation", MM
+    2023).
+
+    .. math::
+        [\mathbf{Z}_u ; \tilde{\mathbf{Z}}_i] = \frac{1}{L+1} \sum_{l=0}^{L} \mathbf{A}^l [\mathbf{E}_u ; \mathbf{E}_i], \qquad
+        \mathbf{Z}_i = \tilde{\mathbf{Z}}_i + \mathbf{S}^{L_s} \mathbf{E}_i
+
+    with :math:`\mathbf{S}` the weighted mean of nearest-neighbour graphs with equal weights of neighbours
+    (:func:`~genrec_pyg.nn.modality.item_graph.mixed_item_graph`), made once. Every epoch draws the interactions of
+    :math:`\mathbf{A}`
+    anew, rather those between nodes of low degree (:meth:`~genrec_pyg.nn.interaction_graph.InteractionGraph.degree_drop`), and
+    normalises them; evaluation uses all.
+
+    .. math::
+        \mathcal{L} = \mathrm{BPR}(\mathbf{Z}_u, \mathbf{Z}_i) + \mu \sum_m \mathrm{BPR}(\mathbf{Z}_u, \mathbf{W}_m
+        \mathbf{x}_m + \mathbf{b}_m) \, [+ \, \lambda \, \mathrm{L2}]
+
+    A triple of which an item lacks a modality takes no part in its term. An item without training edge is ranked by its own
+    row and those of its neighbours in :math:`\mathbf{S}`.
+
+    Defects of the released program: raw features are trained like a table, while :math:`\mathbf{S}` stays that of the first
+    ones; :math:`\mathbf{S}` is kept in a file whose name has the number of neighbours and one digit of the image weight, so
+    that changed features or a weight changed by less than 0.1 find the old one.
+
+    Args:
+        data: Canonical graph or training graph.
+        modalities: Modalities to use, at least one.
+        hidden_channels: Width ``d``.
+        num_layers: Layers ``L``.
+        num_item_layers: Layers :math:`L_s`.
+        num_neighbors: Neighbours per item and modality, the item itself included.
+        modality_weights: Weight of each modality in :math:`\mathbf{S}` up to a common factor (published: image 0.1, text
+            0.9); equal ones by default. Modalities that the graph lacks are passed over.
+        l2: :math:`\lambda` on the rows of the two tables; the paper has none.
+        init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
+        reg: Shape of that penalty, ``'batch'`` or ``'table'``.
+        ratio: Share of interactions that an epoch leaves out; published: 0.8 and 0.9.
+        content_weight: :math:`\mu`, the paper's :math:`\lambda`.
+
+    Raises:
+        ConfigError: Without a modality, or on an argument outside its accepted values.
+    """
+
+    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
+                 hidden_channels: int = 64, num_layers: int = 2, num_item_layers: int = 1, num_neighbors: int = 10,
+                 modality_weights: Optional[dict[str, float]] = None, l2: float = 0.0, init: str = 'xavier',
+                 reg: str = 'batch', ratio: float = 0.8, content_weight: float = 1e-3):
+        super().__init__(data, modalities, hidden_channels, l2, init, reg)
+        require_modalities(self.graph, 'FREEDOM')
+        for name, value, low in (('num_layers', num_layers, 0), ('num_item_layers', num_item_layers, 0),
+                                 ('num_neighbors', num_neighbors, 1), ('content_weight', content_weight, 0)):
+            check_range(name, value, low)
+        self.content_weight = content_weight
+        self.interactions = PrunedGraph(self.graph, ratio)
+        self.item_graph = mixed_item_graph(self.graph, num_neighbors, modality_weights, binary=True)
+        self.conv, self.item_conv = LightConv(num_layers), ItemGraphConv(num_item_layers)
+        self.features = item_features(self.graph, normalize=False)
+        self.projections = torch.nn.ModuleDict({
+            name: FeatureProjection(features.x.size(1), hidden_channels) for name, features in self.features.items()})
+
+    def reset_parameters(self) -> None:
+        r"""Draws tables and projections anew."""
+        super().reset_parameters()
+        for projection in self.projections.values():
+            projection.reset_parameters()
+
+    def start_epoch(self, epoch: int) -> dict[str, float]:
+        r"""Draws the interactions of the epoch."""
+        self.interactions.prune()
+        return {}
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        r"""Users ``[U, d]`` and items ``[I, d]``."""
+        users, items = self.conv(self.embedding.joint(), self.interactions()).split([self.num_users, self.num_items])
+        return users, items + self.item_conv(self.embedding.item, self.item_graph)
+
+    def loss(self, batch: Triples) -> dict[str, Tensor]:
+        r"""BPR of embeddings and of the content of every modality, and L2 where asked for."""
+        users, items = self.embed()
+        terms = self.rank_terms(users, items, batch)
+        if self.content_weight > 0:
+            nodes, index = torch.cat([batch.pos, batch.neg]).unique(return_inverse=True)
+            for name, features in self.features.items():
+                rows = features.rows(nodes)
+                positive, negative = self.projections[name](rows)[index].chunk(2)
+                has_both = rows.present[index, 0].view(2, -1).all(dim=0)
+                terms[f'bpr_{name}'] = self.content_weight * bpr_loss(users[batch.user], positive, negative, has_both)
+        return terms

@@ -1,0 +1,266 @@
+r"""GenRec-V1: flip interest diffusion for multimodal recommendation."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Optional, Union
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.loader import Triples
+from genrec_pyg.nn.cluster import InterestDebias, interest_labels
+from genrec_pyg.nn.diffusion import DENOISERS, PROCESSES, InterestGenerator, ItemViews, make_denoiser, make_process
+from genrec_pyg.nn.losses import bpr_loss, grouped_info_nce, loss_in_parts, squared_norm
+from genrec_pyg.nn.modality.graph_encoder import GraphViews, MultimodalGraphEncoder
+from genrec_pyg.nn.models.pairwise import check_choice
+from genrec_pyg.nn.models.recommender import Recommender
+from genrec_pyg.ops import rows_per_block
+
+
+class GenRec(Recommender):
+    r"""GenRec-V1 (He, Xie, Li, Zhu, Li, "Flip is Better than Noise: Unbiased Interest Generation for Multimedia
+    Recommendation", ACM MM 2025).
+
+    Once per epoch a flip diffusion (:class:`~genrec_pyg.nn.diffusion.InterestGenerator`) generates interactions, clusters of
+    modality features debias them (:class:`~genrec_pyg.nn.cluster.InterestDebias`), and a graph encoder
+    (:class:`~genrec_pyg.nn.modality.graph_encoder.MultimodalGraphEncoder`) learns from the observed and the
+    generated graph with
+
+    .. math::
+        \mathcal{L} = \mathrm{BPR} + \lambda \Vert \mathbf{E} \Vert^2 +
+        \lambda_1 [\mathrm{NCE}(\mathrm{side}_i, \mathrm{content}_i) + \mathrm{NCE}(\mathrm{side}_u, \mathrm{content}_u)] +
+        \lambda_2 [\mathrm{NCE}(\mathbf{Z}_u, \mathrm{content}_i) + \mathrm{NCE}(\mathbf{Z}_u, \mathrm{side}_i)]
+
+    ``variant='principled'`` (default) has correct probabilities and gradients, ``variant='released'`` is what the published
+    code computes; its training settings are in ``configs/GenRec.yaml``. The differences, all of them:
+
+    ===========================  ==========================================  ==============================================
+    part                         principled                                  released
+    ===========================  ==========================================  ==============================================
+    forward flips                exact marginals of the Markov chain         0.38 at any schedule (``flip_temp=1``)
+    reverse step                 exact two-state posterior                   last step's rates, near the complement
+    denoiser's loss              ``objective`` with positive weights         focal loss with negative weight on zeros
+    variational, contrastive     with gradient                               gradient zero, left out
+    last step                    ``final``, ``candidates``, ``edge_weight``  Bernoulli draw, all candidates, weight 1
+    edge dropout                 undirected pairs, only in training          entries independently, also in evaluation
+    modality parts in the side   ``specific``, all by default                audio alone where there is audio
+    batch norm of the attention  statistics of all modalities together       of each modality by itself
+    score                        content + side + generator's prediction     content + side
+    debiasing clusters           each modality its own, on by default        image clusters for all, off by default
+    evaluation, generation       evaluation mode                             dropout and batch statistics active
+    ===========================  ==========================================  ==============================================
+
+    Neither repeats that neighbours of negative similarity make edges, whose degrees may be negative, nor that a user of whom
+    no generated entry is drawn gets an edge to an observed item, or to any where there is none.
+
+    Beyond the paper, the score may contain the generator's own prediction: queries and keys of the denoiser extend user and
+    item embeddings, each part scaled to unit standard deviation over the items of a user, with weight ``interest_weight``.
+    With 0 the score is the paper's :math:`\mathbf{Z}_u \cdot \mathbf{Z}_i`.
+
+    Args:
+        data: Canonical graph or training graph.
+        modalities: Modalities to use; :obj:`None` takes all of the graph.
+        variant: ``'principled'`` or ``'released'``.
+        hidden_channels: Embedding width ``d``.
+        num_layers: Layers of the collaborative view.
+        num_item_layers: Layers of the item-item graphs.
+        num_neighbors: Neighbours per item in the item-item graphs, itself included.
+        dropout: Dropout of the modality encoders.
+        svt: Singular value soft-thresholding of raw features as a fraction of the largest singular value (option
+            ``denoise="svt"`` of the specification); 0 for none.
+        side_in_score: Whether the score uses content + side or content alone.
+        specific: Modalities whose specific part enters the side view; :obj:`None` takes all.
+        merge: How observed and generated graph combine, ``'softmax'`` or ``'sum'``.
+        l2: :math:`\lambda`, on whole tables.
+        contrast: Whether the contrastive terms of the recommender are used.
+        lambda1: Weight of the side-content terms.
+        lambda2: Weight of the user-item terms.
+        temperature: Temperature of these terms.
+        contrast_rows: Rows within which a batch is contrasted; a larger batch is cut into groups of about this size, so that
+            the cost stays linear in the batch. 1024, the paper's batch, by default.
+        loss_rows: Most rows whose loss terms are held at a time, see :func:`~genrec_pyg.nn.losses.loss_in_parts`.
+        generation: Whether interactions are generated at all.
+        denoiser: ``'linear'`` (closed form), ``'transformer'`` (the paper's), ``'tied'`` (no parameter per item) or
+            ``'perceptron'`` (that of DiffMM).
+        denoiser_layers: Transformer layers (0: none, a perceptron) or residual blocks of the tied denoiser.
+        denoiser_rank: Rank of the linear denoiser.
+        modality_weight: Weight of the modality rows in the linear denoiser.
+        denoiser_lr: Learning rate of a trained denoiser.
+        denoiser_batch_size: Users per batch of the generator.
+        denoiser_negatives: Items sampled per batch for the multinomial objective of a trained denoiser; 0 takes all.
+        num_steps: Diffusion steps ``T``.
+        noise_scale: Factor on the flip rates, or on the variances of Gaussian noise.
+        flip_temp: Temperature of the released flips.
+        objective: Objective of a trained denoiser: ``'multinomial'``, ``'focal'``, ``'bce'`` or ``'squared'``.
+        variational_weight: Weight of the variational term.
+        modality_contrast: Weight of the modality-aware contrastive term, per modality.
+        gen_topk: Entries per user that may take a generated value.
+        rebuild_k: Generated edges per user; 0 builds no graph.
+        candidates: ``'new'`` or ``'all'`` entries can be generated.
+        final: ``'mode'`` or ``'sample'``, the last reverse step.
+        edge_weight: ``'probability'`` or ``'binary'`` weights of generated edges.
+        keep: Share of generated edges that survive the edge dropout of an epoch.
+        start: Start of the reverse chain: ``'diffused'``, ``'observed'`` or ``'clean'``.
+        interest_weight: Weight in [0, 1] of the generator's prediction in the score.
+        debias: Whether clusters debias generated changes; :obj:`None` means on, and off in the released variant.
+        sample_ratio: Share of changes that debiasing checks.
+        debias_decision: ``'largest'`` or ``'majority'``, which modality decides over removed clicks.
+        clusters: Interest clusters: a number for every modality, ``'auto'``, a mapping from modality to either, or of the
+            fused features ``'spectral'`` or ``'eigengap'``, see :func:`~genrec_pyg.nn.cluster.interest_labels`.
+        process: ``'flip'`` (the paper's) or ``'gaussian'``, the noise of DiffMM.
+
+    Raises:
+        ConfigError: On an option outside its accepted values.
+    """
+    splits_batch = True
+
+    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
+                 variant: str = 'principled', hidden_channels: int = 64, num_layers: int = 1, num_item_layers: int = 1,
+                 num_neighbors: int = 5, dropout: float = 0.1, svt: float = 0.0, side_in_score: bool = True,
+                 specific: Optional[Sequence[str]] = None, merge: str = 'softmax', l2: float = 1e-5, contrast: bool = True,
+                 lambda1: float = 0.1, lambda2: float = 0.1, temperature: float = 0.5, contrast_rows: int = 1024,
+                 loss_rows: int = 65_536, generation: bool = True, denoiser: str = 'linear', denoiser_layers: int = 6,
+                 denoiser_rank: int = 512, modality_weight: float = 50.0, denoiser_lr: float = 1e-3,
+                 denoiser_batch_size: int = 1024, denoiser_negatives: int = 0, num_steps: int = 5, noise_scale: float = 1.0,
+                 flip_temp: float = 1.0, objective: str = 'multinomial',
+                 variational_weight: float = 0.0, modality_contrast: float = 0.01, gen_topk: int = 5, rebuild_k: int = 5,
+                 candidates: str = 'new', final: str = 'mode', edge_weight: str = 'probability', keep: float = 1.0,
+                 start: str = 'observed', interest_weight: float = 0.3, debias: Optional[bool] = None,
+                 sample_ratio: float = 0.1, debias_decision: str = 'largest',
+                 clusters: Union[int, str, dict[str, Union[int, str]]] = 20, process: str = 'flip'):
+        super().__init__(data, modalities)
+        if variant not in ('principled', 'released'):
+            raise ConfigError(f"variant: got {variant!r}, accepted are 'principled' and 'released'")
+        check_choice('denoiser', denoiser, DENOISERS)
+        check_choice('process', process, PROCESSES if variant == 'principled' else ('flip',))
+        if not 0 <= interest_weight <= 1:
+            raise ConfigError(f'interest_weight: got {interest_weight}, accepted are numbers in [0, 1]')
+        if not 0 <= rebuild_k <= gen_topk:
+            raise ConfigError(f'rebuild_k: got {rebuild_k}, accepted are 0 to gen_topk = {gen_topk}')
+        self.variant = variant
+        self.l2 = l2
+        self.contrast = contrast
+        self.lambda1 = lambda1
+        self.lambda2 = lambda2
+        self.temperature = temperature
+        self.contrast_rows = contrast_rows
+        self.loss_rows = loss_rows
+        self.rebuild_k = rebuild_k
+        released = variant == 'released'
+        if released:
+            denoiser, candidates, final, edge_weight, start = 'transformer', 'all', 'sample', 'binary', 'diffused'
+            specific = ['audio'] if 'audio' in self.graph.modalities else specific
+        self.interest_weight = 0.0 if released or not generation else interest_weight
+        self.encoder = MultimodalGraphEncoder(
+            self.graph, hidden_channels, num_layers, num_item_layers, num_neighbors, dropout, side_in_score=side_in_score,
+            specific=specific, merge=merge, svt=svt, joint_norm=not released)
+        self.generator: Optional[InterestGenerator] = None
+        if generation:
+            diffusion = make_process(process, num_steps, noise_scale, flip_temp, variant)
+            if not diffusion.binary:  # dense states: a batch holds no more than a block of scores
+                denoiser_batch_size = rows_per_block(self.num_items, denoiser_batch_size)
+            uses_debias = self.graph.modalities and (not released if debias is None else debias) and rebuild_k > 0
+            interests = None
+            if uses_debias:
+                labels = interest_labels(self.graph.modalities, clusters, variant=variant)
+                interests = InterestDebias(labels, self.graph.edge_index, self.num_users, sample_ratio, debias_decision,
+                                           variant)
+            self.generator = InterestGenerator(
+                self.graph, make_denoiser(denoiser, self.graph, diffusion, hidden_channels, denoiser_layers, denoiser_rank,
+                                          modality_weight),
+                diffusion, objective, variational_weight=variational_weight, contrast_weight=modality_contrast,
+                gen_topk=gen_topk, rebuild_k=max(rebuild_k, 1), candidates=candidates, final=final, edge_weight=edge_weight,
+                keep=keep, drop='entries' if released else 'pairs', start=start, lr=denoiser_lr,
+                batch_size=denoiser_batch_size, num_negatives=denoiser_negatives, debias=interests)
+
+    def train(self, mode: bool = True) -> GenRec:
+        r"""Sets training or evaluation mode; the released encoder is always in training mode."""
+        super().train(mode)
+        if self.variant == 'released':
+            self.encoder.train()
+        return self
+
+    def reset_parameters(self) -> None:
+        r"""Draws encoder and denoiser anew and forgets generated edges."""
+        self.encoder.reset_parameters()
+        if self.generator is not None:
+            self.generator.reset_parameters()
+
+    def trained_parameters(self) -> Iterator[torch.nn.Parameter]:
+        r"""Parameters of the encoder; the denoiser has its own optimiser."""
+        return self.encoder.parameters()
+
+    def item_views(self) -> ItemViews:
+        r"""Item embeddings times encoded features per modality, detached; the plain embeddings if there is no modality."""
+        was_training = self.encoder.training
+        self.encoder.eval()  # views are keys of the denoiser, the same for all its batches: without dropout
+        with torch.no_grad():
+            items = self.encoder.item_embedding
+            encoded = self.encoder.encode_modalities()
+            views = torch.cat([items * features for features in encoded.values()] or [items], dim=1).detach()
+        self.encoder.train(was_training)
+        return ItemViews(views, max(len(encoded), 1), self.generator.log_degree)
+
+    def start_epoch(self, epoch: int) -> dict[str, float]:
+        r"""Trains the denoiser for one pass over the users, then regenerates the graph."""
+        if self.generator is None:
+            return {}
+        views = self.item_views()
+        figures = self.generator.fit(views)
+        if self.rebuild_k > 0:
+            figures.update(self.generator.generate(views))
+        return figures
+
+    def views(self) -> GraphViews:
+        r"""Content, side and final embeddings of all nodes on the observed and the generated graph."""
+        return self.encoder(None if self.generator is None else self.generator.adjacency())
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        r"""Users ``[U, d + q]`` and items ``[I, d + q]``, ``q`` the width of the denoiser's queries (0 without them)."""
+        users, items = self.views().embedding.split([self.num_users, self.num_items])
+        if self.interest_weight == 0:
+            return users, items
+        query, keys = self.generator.predict(self.item_views())
+        weight = self.interest_weight
+        return (torch.cat([(1 - weight) * unit_scores(users, items), weight * unit_scores(query, keys)], dim=1),
+                torch.cat([items, keys], dim=1))
+
+    def loss(self, batch: Triples) -> dict[str, Tensor]:
+        r"""BPR, L2 and the contrastive terms on a batch of triples."""
+        views = self.views()
+        terms = loss_in_parts(self._batch_terms, views, torch.stack(batch, dim=1), self.loss_rows)
+        terms['l2'] = self.l2 * squared_norm(self.encoder.user_embedding, self.encoder.item_embedding)
+        return terms
+
+    def _batch_terms(self, views: Sequence[Tensor], triples: Tensor) -> dict[str, Tensor]:
+        content, side, embedding = (view.split([self.num_users, self.num_items]) for view in views)
+        user, positive, negative = triples.unbind(dim=1)
+        users = embedding[0][user]
+        terms = {'bpr': bpr_loss(users, embedding[1][positive], embedding[1][negative])}
+        if self.contrast and self.graph.modalities:
+            def contrast(x: Tensor, y: Tensor) -> Tensor:
+                return grouped_info_nce(x, y, self.temperature, self.contrast_rows)
+            content_items, side_items = content[1][positive], side[1][positive]
+            terms['contrast_views'] = self.lambda1 * (contrast(side_items, content_items) +
+                                                      contrast(side[0][user], content[0][user]))
+            terms['contrast_pairs'] = self.lambda2 * (contrast(users, content_items) + contrast(users, side_items))
+        return terms
+
+
+def unit_scores(query: Tensor, keys: Tensor) -> Tensor:
+    r"""Scales each query so that its inner products with all ``keys`` have standard deviation 1 over the items.
+
+    The deviation of user ``u`` is :math:`\sqrt{\mathbf{q}_u^{\top} \mathrm{Cov}(\mathbf{K}) \mathbf{q}_u}`: no score is
+    computed.
+
+    Args:
+        query: Queries ``[U, q]``.
+        keys: Keys ``[I, q]``.
+    """
+    centred = keys - keys.mean(dim=0)
+    covariance = centred.t() @ centred / keys.size(0)
+    variance = ((query @ covariance) * query).sum(dim=1, keepdim=True)
+    return query * variance.clamp(min=torch.finfo(query.dtype).tiny).rsqrt() * (variance > 0)

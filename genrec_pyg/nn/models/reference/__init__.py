@@ -1,0 +1,1 @@
+r"""Models fitted in closed form or by counting."""

@@ -1,0 +1,83 @@
+r"""The one table of models: command-line name, family, paper and what a model needs.
+
+The README table, ``--model``, the shared tests and the leaderboard read it. To add a model, write its module, its YAML file
+of settings and its test, and add one entry here.
+"""
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from genrec_pyg.exceptions import ConfigError
+
+if TYPE_CHECKING:
+    from genrec_pyg.nn.models.recommender import Recommender
+
+
+class Entry(NamedTuple):
+    r"""A registered model.
+
+    Args:
+        module: Module below ``genrec_pyg.nn.models``, ``FAMILY.MODULE``; imported on first use, so that the imports of one
+            model never delay another.
+        paper: Short title and venue of the source.
+        link: Where the source can be opened.
+        needs_modality: Whether the model needs at least one modality.
+        needs_time: Whether the model reads the order of interactions.
+        trained: Whether the model is trained by gradient (otherwise it is fitted in its constructor).
+    """
+    module: str
+    paper: str
+    link: str
+    needs_modality: bool = False
+    needs_time: bool = False
+    trained: bool = True
+
+    @property
+    def family(self) -> str:
+        r"""``'reference'``, ``'collaborative'``, ``'multimodal'`` or ``'sequential'``."""
+        return self.module.partition('.')[0]
+
+
+#: Registered models by command-line name, in the order of tables.
+MODELS: dict[str, Entry] = {
+    'GenRec': Entry('multimodal.genrec', 'Flip is Better than Noise, ACM MM 2025', 'https://doi.org/10.1145/3746027.3755734'),
+    'Popularity': Entry('reference.popularity', 'Number of training interactions', '', trained=False),
+    'ItemKNN': Entry('reference.item_knn', 'Item-based Collaborative Filtering, WWW 2001',
+                     'https://doi.org/10.1145/371920.372071', trained=False),
+    'EASE': Entry('reference.ease', 'Embarrassingly Shallow Autoencoders, WWW 2019', 'https://arxiv.org/abs/1905.03375',
+                  trained=False),
+    'MFBPR': Entry('collaborative.mf_bpr', 'Bayesian Personalized Ranking, UAI 2009', 'https://arxiv.org/abs/1205.2618'),
+    'LightGCN': Entry('collaborative.light_gcn', 'LightGCN, SIGIR 2020', 'https://arxiv.org/abs/2002.02126'),
+    'SGL': Entry('collaborative.sgl', 'Self-supervised Graph Learning, SIGIR 2021', 'https://arxiv.org/abs/2010.10783'),
+    'NGCF': Entry('collaborative.ngcf', 'Neural Graph Collaborative Filtering, SIGIR 2019',
+                  'https://arxiv.org/abs/1905.08108'),
+    'NCL': Entry('collaborative.ncl', 'Neighborhood-enriched Contrastive Learning, WWW 2022',
+                 'https://arxiv.org/abs/2202.06200'),
+    'HCCF': Entry('collaborative.hccf', 'Hypergraph Contrastive Collaborative Filtering, SIGIR 2022',
+                  'https://arxiv.org/abs/2204.12200'),
+    'CLCRec': Entry('multimodal.clcrec', 'Contrastive Learning for Cold-Start, ACM MM 2021',
+                    'https://arxiv.org/abs/2107.05315', needs_modality=True),
+    'MMGCL': Entry('multimodal.mmgcl', 'Multi-modal Graph Contrastive Learning, SIGIR 2022',
+                   'https://doi.org/10.1145/3477495.3532027', needs_modality=True),
+    'LayerGCN': Entry('collaborative.layer_gcn', 'Layer-refined GCN, ICDE 2023', 'https://arxiv.org/abs/2207.11088'),
+    'SELFCFED': Entry('collaborative.selfcfed', 'SelfCF, TORS 2023', 'https://arxiv.org/abs/2107.03019'),
+    'VBPR': Entry('multimodal.vbpr', 'Visual BPR, AAAI 2016', 'https://arxiv.org/abs/1510.01784', needs_modality=True),
+    'BM3': Entry('multimodal.bm3', 'Bootstrap Latent Representations, WWW 2023', 'https://arxiv.org/abs/2207.05969'),
+    'FREEDOM': Entry('multimodal.freedom', 'Freezing and Denoising Graph Structures, ACM MM 2023',
+                     'https://arxiv.org/abs/2211.06924', needs_modality=True),
+    'MGCN': Entry('multimodal.mgcn', 'Multi-View GCN, ACM MM 2023', 'https://arxiv.org/abs/2308.03588'),
+    'DiffMM': Entry('multimodal.diffmm', 'Multi-Modal Diffusion Model, ACM MM 2024', 'https://arxiv.org/abs/2406.11781',
+                    needs_modality=True),
+}
+
+
+def get_model(name: str) -> type[Recommender]:
+    r"""Returns the model class called ``name``.
+
+    Raises:
+        ConfigError: If there is none; the message lists the names.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"model: got {name!r}, accepted are {', '.join(MODELS)}")
+    return getattr(importlib.import_module(f'genrec_pyg.nn.models.{MODELS[name].module}'), name)

@@ -1,0 +1,1 @@
+r"""Tables and reference models next to a result."""

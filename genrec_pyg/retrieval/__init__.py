@@ -1,0 +1,18 @@
+r"""Exact and approximate search of the best items."""
+from genrec_pyg.retrieval.index import (
+    INDEXES,
+    ApproximateIndex,
+    ExactIndex,
+    Index,
+    make_search,
+    retrieve,
+)
+
+__all__ = [
+    'ApproximateIndex',
+    'ExactIndex',
+    'INDEXES',
+    'Index',
+    'make_search',
+    'retrieve',
+]

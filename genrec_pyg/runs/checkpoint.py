@@ -1,0 +1,51 @@
+r"""Checkpoints that are whole or absent and never execute anything when read."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Union
+
+import torch
+
+from genrec_pyg.exceptions import CheckpointError
+from genrec_pyg.utils.files import write_atomically
+
+
+def save_checkpoint(path: Union[str, Path], state: dict[str, Any]) -> None:
+    r"""Saves tensors and plain Python values, atomically.
+
+    Raises:
+        OutputError: If the system refuses; the previous checkpoint survives.
+    """
+    write_atomically(path, lambda file: torch.save(state, file))
+
+
+def load_checkpoint(path: Union[str, Path], map_location: Union[str, torch.device] = 'cpu') -> dict[str, Any]:
+    r"""Loads a checkpoint with ``weights_only=True``.
+
+    Raises:
+        CheckpointError: If the file is missing, truncated, or holds anything but tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f'{path}: no such checkpoint')
+    try:
+        state = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # the reader raises whatever the damage leads it into
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f'{path}: not a readable checkpoint ({reason})') from error
+    if not isinstance(state, dict) or 'model' not in state:
+        raise CheckpointError(f"{path}: not a checkpoint of genrec_pyg (no entry 'model')")
+    return state
+
+
+def check_identity(state: dict[str, Any], path: Union[str, Path], model_name: str, fingerprint: str) -> None:
+    r"""Refuses a checkpoint of another model or another training graph.
+
+    Raises:
+        CheckpointError: Naming what differs.
+    """
+    if state.get('model_name') != model_name:
+        raise CheckpointError(f"{path}: checkpoint of model {state.get('model_name')!r}, expected {model_name!r}")
+    if state.get('graph') != fingerprint:
+        raise CheckpointError(f'{path}: checkpoint of another training graph (its fingerprint is '
+                              f"{str(state.get('graph'))[:12]}, this graph's is {fingerprint[:12]})")

@@ -1,0 +1,1 @@
+r"""Helpers without knowledge of recommendation: files, memory, precision, collectives, argument checks."""

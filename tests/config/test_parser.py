@@ -1,0 +1,144 @@
+import pytest
+import yaml
+
+from genrec_pyg.config import parse_train_arguments, shipped_defaults
+from genrec_pyg.exceptions import ConfigError
+
+
+def parse(*argv):
+    return parse_train_arguments(list(argv)).config
+
+
+def test_defaults_come_from_signatures_and_shipped_files():
+    config = parse()
+    assert (config.dataset, config.model, config.protocol, config.modalities) == ('demo', 'GenRec', 'validation', None)
+    assert config.hparams['hidden_channels'] == 64
+    assert config.hparams['lambda2'] == shipped_defaults('GenRec', 'demo')['hparams']['lambda2']
+    assert parse('--model', 'EASE', '--dataset', 'lfm2k').hparams['l2'] == 100.0
+    assert parse('--dataset', 'tiktok').hparams['clusters'] == {'image': 18, 'text': 59, 'audio': 46}
+
+
+def test_later_sources_win(tmp_path):
+    file = tmp_path / 'my.yaml'
+    file.write_text('dataset: tiktok\nepochs: 7\ntrainer: {lr: 0.5}\nhparams: {lambda2: 0.7, num_layers: 3}\n')
+    config = parse('--config', str(file), '--hparams.num_layers', '2', '--modalities', 'image', 'text=bert', '--seed', '4')
+    assert config.dataset == 'tiktok' and config.epochs == 7 and config.seed == 4
+    assert config.trainer['lr'] == 0.5 and config.trainer['batch_size'] == parse().trainer['batch_size']
+    assert config.hparams['lambda2'] == 0.7 and config.hparams['num_layers'] == 2
+    assert config.hparams['clusters'] == {'image': 18, 'text': 59, 'audio': 46}
+    assert config.modalities == ['image', 'text=bert']
+
+
+def test_one_switch_gives_the_published_settings_of_a_variant(tmp_path):
+    ours = parse_train_arguments(['--dataset', 'baby']).config
+    argv = ['--dataset', 'baby', '--hparams.variant', 'released']
+    config = parse_train_arguments(argv).config
+    assert (config.trainer['lr'], config.trainer['batch_size'], config.epochs) == (1e-3, 1024, 50)
+    assert (config.hparams['keep'], config.hparams['rebuild_k'], config.hparams['lambda2']) == (0.5, 1, 0.1)
+    assert config.hparams['merge'] == 'sum' and not config.hparams['side_in_score']
+    assert config.hparams['clusters'] == ours.hparams['clusters'] == {'image': 6, 'text': 11}
+    assert ours.hparams['merge'] == 'softmax' and ours.hparams['rebuild_k'] == 5
+    assert parse_train_arguments([*argv, '--trainer.lr', '0.01']).config.trainer['lr'] == 0.01
+    path = tmp_path / 'mine.yaml'
+    path.write_text('dataset: baby\nhparams: {variant: released}\n')
+    assert parse_train_arguments(['--config', str(path)]).config.hparams == config.hparams
+
+
+def test_printed_configuration_reads_back(tmp_path):
+    config = parse('--dataset', 'tiktok', '--hparams.specific', '[audio]', '--trainer.ks', '[5, 20]', '--references', 'false')
+    (tmp_path / 'config.yaml').write_text(config.to_yaml())
+    assert parse('--config', str(tmp_path / 'config.yaml')).to_dict() == config.to_dict()
+    assert yaml.safe_load(config.to_yaml())['trainer']['ks'] == [5, 20]
+
+
+def test_how_processes_share_the_model_is_no_part_of_the_configuration():
+    call = parse_train_arguments(['--distributed', 'sharded'])
+    assert call.distributed == 'sharded' and 'distributed' not in call.config.to_yaml()
+    assert parse_train_arguments([]).distributed is None
+
+
+def test_root_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv('GENREC_DATA', '/somewhere')
+    assert parse().root == '/somewhere' and parse('--root', 'here').root == 'here'
+
+
+def test_resume_takes_the_configuration_of_the_run(tmp_path):
+    (tmp_path / 'config.yaml').write_text(parse('--epochs', '3', '--seed', '9', '--output', 'old').to_yaml())
+    call = parse_train_arguments(['--resume', str(tmp_path), '--epochs', '5'])
+    assert call.resume == str(tmp_path) == call.config.output and (call.config.epochs, call.config.seed) == (5, 9)
+    with pytest.raises(ConfigError, match="--model: got 'EASE' with --resume, accepted is 'GenRec'"):
+        parse_train_arguments(['--resume', str(tmp_path), '--model', 'EASE'])
+
+
+@pytest.mark.parametrize('flag,value', [('--seed', '8'), ('--protocol', 'published'), ('--hparams.num_layers', '3'),
+                                        ('--modalities', 'image'), ('--trainer.lr', '0.5'), ('--output', 'elsewhere')])
+def test_resume_refuses_another_experiment(tmp_path, flag, value):
+    (tmp_path / 'config.yaml').write_text(parse('--seed', '9').to_yaml())
+    with pytest.raises(ConfigError, match=f'{flag}: got .*{value}.* with --resume, accepted is .* of the run'):
+        parse('--resume', str(tmp_path), flag, value)
+
+
+def test_unknown_flags_list_what_is_accepted():
+    with pytest.raises(ConfigError, match=r'--datset.* accepted are .*--dataset, .*--hparams\.\*'):
+        parse('--datset', 'demo')
+    with pytest.raises(ConfigError, match=r'accepted are --hparams\.l2, --hparams\.max_items$'):
+        parse('--model', 'EASE', '--hparams.depth', '3')
+
+
+def test_a_new_model_needs_no_configuration_code(tmp_path, monkeypatch):
+    class Model:
+        def __init__(self, data, modalities=None, width: int = 4, kind: str = 'plain'):
+            pass
+
+    monkeypatch.setattr('genrec_pyg.config.parser.get_model', lambda name: Model)
+    config = parse('--model', 'Other', '--hparams.width', '8')
+    assert config.hparams == {'width': 8, 'kind': 'plain'}
+    with pytest.raises(ConfigError, match=r'--hparams\.width: .*wide'):
+        parse('--model', 'Other', '--hparams.width', 'wide')
+
+
+def test_a_model_without_settings_reads_back(tmp_path):
+    config = parse('--model', 'Popularity')
+    assert config.hparams == {} or 'l2' not in config.hparams
+    (tmp_path / 'config.yaml').write_text(config.to_yaml())
+    assert parse('--config', str(tmp_path / 'config.yaml')).to_dict() == config.to_dict()
+
+
+def test_numbers_of_yaml_become_the_type_of_the_setting(tmp_path):
+    (tmp_path / 'my.yaml').write_text('trainer: {lr: 1, ks: [5, 20]}\nhparams: {dropout: 0, clusters: auto}\n')
+    config = parse('--config', str(tmp_path / 'my.yaml'))
+    assert isinstance(config.trainer['lr'], float) and isinstance(config.hparams['dropout'], float)
+    assert config.trainer['ks'] == [5, 20] and config.hparams['clusters'] == 'auto'
+
+
+@pytest.mark.parametrize('argv,message', [
+    (['--model', 'LightFM'], "model: got 'LightFM', accepted are GenRec"),
+    (['--epoch', '3'], '--epoch'), (['--hparams.num_lay', '3'], 'num_lay'), (['--trainer.momentum', '1'], 'momentum'),
+    (['--epochs', 'many'], 'epochs.*many'), (['--trainer.lr', 'fast'], r'trainer\.lr.*fast'),
+    (['--hparams.num_layers', '1.5'], r'hparams\.num_layers'), (['--config', 'nowhere.yaml'], 'nowhere.yaml: cannot be read'),
+    (['--resume', 'nowhere'], 'nowhere.config.yaml: cannot be read'), (['--model'], 'expected one argument'),
+])
+def test_unknown_and_mistyped_flags_are_named(argv, message):
+    with pytest.raises(ConfigError, match=message):
+        parse(*argv)
+
+
+@pytest.mark.parametrize('text,message', [
+    ('datset: tiktok', "my.yaml: unknown key 'datset', accepted are dataset, root"),
+    ('hparams: {depth: 3}', r"my.yaml: unknown key 'hparams\.depth', accepted are variant, hidden_channels"),
+    ('trainer: {speed: 3}', r"my.yaml: unknown key 'trainer\.speed', accepted are batch_size"),
+    ('epochs: many', 'my.yaml: epochs: .*many'), ('hparams: {lambda2: much}', r'my.yaml: hparams\.lambda2: .*much'),
+    ('hparams: 3', 'my.yaml: hparams: got 3, accepted is a mapping'), ('config: other.yaml', "unknown key 'config'"),
+    ('modalities: image', "my.yaml: modalities: got 'image', accepted is a list"), ('model: X', "model: got 'X'"),
+    ('- a\n- b', 'my.yaml: holds list, accepted is a mapping'), ('{', 'my.yaml: not a YAML file'),
+])
+def test_bad_files_are_named(tmp_path, text, message):
+    (tmp_path / 'my.yaml').write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        parse('--config', str(tmp_path / 'my.yaml'))
+
+
+def test_yaml_executes_nothing(tmp_path):
+    (tmp_path / 'my.yaml').write_text("dataset: !!python/object/apply:os.system ['touch executed']")
+    with pytest.raises(ConfigError, match='not a YAML file'):
+        parse('--config', str(tmp_path / 'my.yaml'))

@@ -1,0 +1,188 @@
+import copy
+
+import pytest
+import torch
+from toy_graphs import loss_of, toy_data, train_steps
+
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.loader import Triples
+from genrec_pyg.nn.models import GenRec, get_model
+from genrec_pyg.nn.models.multimodal.genrec import unit_scores
+
+#: Small and quick settings for every denoiser.
+SMALL = dict(hidden_channels=8, denoiser_layers=1, denoiser_rank=6, clusters=2, gen_topk=3, rebuild_k=2)
+
+
+#: Triples of which no node is the positive twice.
+BATCH = Triples(torch.tensor([0, 1, 4, 6]), torch.tensor([0, 2, 2, 5]), torch.tensor([3, 4, 5, 6]))
+
+
+@pytest.mark.parametrize('denoiser', ['linear', 'transformer', 'tied'])
+@pytest.mark.parametrize('num_modalities', [0, 1, 2, 3])
+def test_trains_with_every_denoiser_and_number_of_modalities(denoiser, num_modalities):
+    model = train_steps(GenRec(toy_data(num_modalities), denoiser=denoiser, **SMALL))
+    score = model.score(torch.arange(8))
+    assert score.shape == (8, 7) and bool(torch.isfinite(score).all())
+    assert torch.equal(score, model.score(torch.arange(8)))
+    with model.cached_embeddings():
+        assert torch.equal(score, model.score(torch.arange(8)))
+
+
+@pytest.mark.parametrize('arguments', [
+    dict(generation=False), dict(debias=False), dict(contrast=False), dict(denoiser='transformer', denoiser_layers=0),
+    dict(modalities=['text']), dict(interest_weight=0.0), dict(interest_weight=1.0), dict(rebuild_k=0),
+    dict(side_in_score=False), dict(clusters='spectral'), dict(clusters='eigengap'), dict(clusters='auto'),
+    dict(merge='sum'), dict(start='diffused'), dict(final='sample', candidates='all', edge_weight='binary', keep=0.5),
+    dict(objective='focal', denoiser='tied', variational_weight=0.1), dict(svt=0.2), dict(variant='released'),
+    dict(variant='released', debias=True), dict(clusters={'image': 2, 'text': 3})])
+def test_every_switch_trains(arguments):
+    model = train_steps(GenRec(toy_data(), **{**SMALL, **arguments}))
+    assert bool(torch.isfinite(model.score(torch.arange(8))).all())
+
+
+@pytest.mark.parametrize('arguments', [
+    dict(denoiser='linear'), dict(denoiser='perceptron', start='diffused'), dict(denoiser='tied', variational_weight=0.1),
+    dict(denoiser='transformer', objective='squared', start='clean')])
+def test_gaussian_noise_takes_the_place_of_the_flips(arguments):
+    model = train_steps(GenRec(toy_data(), process='gaussian', **{**SMALL, **arguments}))
+    assert not model.generator.process.binary
+    assert bool(torch.isfinite(model.score(torch.arange(8))).all())
+
+
+def test_the_released_variant_has_flips_only():
+    with pytest.raises(ConfigError, match="process: got 'gaussian', accepted are 'flip'"):
+        GenRec(toy_data(), process='gaussian', variant='released', **SMALL)
+
+
+def test_loss_terms():
+    model = GenRec(toy_data(), **SMALL)
+    assert set(model.loss(BATCH)) == {'bpr', 'l2', 'contrast_views', 'contrast_pairs'}
+    assert set(GenRec(toy_data(), contrast=False, **SMALL).loss(BATCH)) == {'bpr', 'l2'}
+    assert set(GenRec(toy_data(), modalities=[], **SMALL).loss(BATCH)) == {'bpr', 'l2'}
+    model.l2 = 2.0
+    tables = model.encoder.user_embedding, model.encoder.item_embedding
+    assert float(model.loss(BATCH)['l2']) == pytest.approx(2 * float(sum(x.square().sum() for x in tables)), rel=1e-5)
+
+
+def test_a_loss_in_parts_is_the_loss_of_the_whole_batch():
+    model = GenRec(toy_data(), contrast_rows=2, dropout=0.0, **SMALL).double().train()
+    model.start_epoch(0)
+    whole = model.loss(BATCH)
+    sum(whole.values()).backward()
+    expected = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    model.zero_grad()
+    model.loss_rows = 2
+    parts = model.loss(BATCH)
+    sum(parts.values()).backward()
+    found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert expected.keys() == found.keys() and parts.keys() == whole.keys()
+    for name, value in whole.items():
+        assert float(parts[name]) == pytest.approx(float(value), rel=1e-10)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, msg=name)
+
+
+def test_held_out_edges_change_no_embedding():
+    torch.manual_seed(0)
+    first = train_steps(GenRec(toy_data(), **SMALL)).embed()
+    torch.manual_seed(0)
+    second = train_steps(GenRec(toy_data(held_out=torch.tensor([[7, 3, 5], [6, 0, 1]])), **SMALL)).embed()
+    assert all(torch.equal(a, b) for a, b in zip(first, second))
+
+
+def test_without_generation_nothing_is_generated():
+    model = GenRec(toy_data(), generation=False, **SMALL)
+    assert model.generator is None and model.start_epoch(0) == {}
+    users, items = model.embed()
+    assert users.size(1) == items.size(1) == 8
+
+
+def test_score_mixes_standardised_parts():
+    torch.manual_seed(0)
+    model = train_steps(GenRec(toy_data(), interest_weight=0.3, **SMALL))
+    users, items = model.views().embedding.split([8, 7])
+    content = users @ items.t()
+    query, keys = model.generator.predict(model.item_views())
+    interest = query @ keys.t()
+
+    def unit(x):
+        deviation = x.std(dim=1, correction=0, keepdim=True)
+        return torch.where(deviation > 1e-7, x / deviation.clamp(min=1e-7), torch.zeros_like(x))
+
+    assert torch.allclose(model.score(torch.arange(8)), 0.7 * unit(content) + 0.3 * unit(interest), atol=1e-4)
+
+
+def test_unit_scores_of_constant_or_zero_queries():
+    keys = torch.randn(20, 3)
+    out = unit_scores(torch.tensor([[0.0, 0, 0], [1.0, 2, 3]]), keys)
+    assert not out[0].any()
+    assert float((out[1] @ keys.t()).std(correction=0)) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_generated_edges_are_new_and_reach_the_encoder():
+    model = GenRec(toy_data(), **SMALL)
+    before = model.eval().views().content
+    model.start_epoch(0)
+    seen = set(map(tuple, model.graph.edge_index.t().tolist()))
+    assert not seen & set(map(tuple, model.generator.edges.edge_index.t().tolist()))
+    assert not torch.allclose(before, model.eval().views().content)
+
+
+@pytest.mark.parametrize('denoiser', ['linear', 'transformer', 'tied'])
+def test_state_round_trip_gives_the_same_scores(denoiser):
+    model = train_steps(GenRec(toy_data(), denoiser=denoiser, **SMALL))
+    other = GenRec(toy_data(), denoiser=denoiser, **SMALL)
+    other.load_state_dict(copy.deepcopy(model.state_dict()))
+    assert torch.equal(model.score(torch.arange(8)), other.eval().score(torch.arange(8)))
+
+
+@pytest.mark.parametrize('variant', ['principled', 'released'])
+def test_only_the_released_variant_has_batch_statistics_of_each_modality_by_itself(variant):
+    encoder = GenRec(toy_data(), variant=variant, dropout=0.0, **SMALL).train().encoder
+    views = encoder.modality_views(encoder.encode_modalities())
+    attention = encoder.attention
+    alone = torch.stack([torch.tanh(attention.norm(attention.key(view))) @ attention.query.weight[0] for view in views])
+    assert torch.allclose(attention(views).weight, alone.softmax(dim=0), atol=1e-5) == (variant == 'released')
+
+
+def test_the_released_variant_evaluates_with_active_dropout():
+    model = train_steps(GenRec(toy_data(), variant='released', dropout=0.5, **SMALL))
+    user = torch.arange(8)
+    assert not torch.equal(model.score(user), model.score(user))
+    assert model.generator.drop == 'entries' and not model.generator.training and model.encoder.training
+
+
+def test_trainer_owns_the_encoder_only():
+    model = GenRec(toy_data(), denoiser='tied', **SMALL)
+    owned = {id(p) for p in model.trained_parameters()}
+    assert owned == {id(p) for p in model.encoder.parameters()}
+    assert not owned & {id(p) for p in model.generator.parameters()}
+
+
+def test_gradients_in_double_precision():
+    torch.manual_seed(0)
+    model = GenRec(toy_data(), dropout=0.0, **SMALL).double()
+    model.start_epoch(0)
+    model.eval()
+    names = ['encoder.user_embedding', 'encoder.item_embedding', 'encoder.view_logits', 'encoder.rho',
+             'encoder.attention.key.weight', 'encoder.gates.image.linear.weight', 'encoder.encoders.text.input.linear.weight']
+    state = dict(model.named_parameters())
+
+    def loss(*values):
+        return loss_of(model, names, values)
+
+    assert torch.autograd.gradcheck(loss, tuple(state[n].detach().clone().requires_grad_() for n in names), atol=1e-6)
+
+
+@pytest.mark.parametrize('arguments', [dict(variant='paper'), dict(denoiser='unet'), dict(interest_weight=1.5),
+                                       dict(rebuild_k=9), dict(objective='mse'), dict(merge='max'), dict(clusters='all'),
+                                       dict(process='noise')])
+def test_bad_arguments_are_named(arguments):
+    with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
+        GenRec(toy_data(), **{**SMALL, **arguments})
+
+
+def test_registry_names_what_it_has():
+    assert get_model('GenRec') is GenRec
+    with pytest.raises(ConfigError, match="model: got 'LightFM', accepted are GenRec"):
+        get_model('LightFM')

@@ -1,0 +1,65 @@
+import pickle
+
+import pytest
+import torch
+
+from genrec_pyg.exceptions import CheckpointError, OutputError
+from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, save_checkpoint
+
+STATE = {'model': {'weight': torch.arange(3.0)}, 'model_name': 'GenRec', 'graph': 'abc', 'epoch': 2}
+
+
+def test_round_trip(tmp_path):
+    save_checkpoint(tmp_path / 'deep' / 'last.pt', STATE)
+    assert torch.equal(load_checkpoint(tmp_path / 'deep' / 'last.pt')['model']['weight'], torch.arange(3.0))
+
+
+def test_missing_truncated_and_foreign_files(tmp_path):
+    with pytest.raises(CheckpointError, match='no such checkpoint'):
+        load_checkpoint(tmp_path / 'none.pt')
+    path = tmp_path / 'last.pt'
+    save_checkpoint(path, STATE)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(CheckpointError, match='last.pt: not a readable checkpoint'):
+        load_checkpoint(path)
+    torch.save({'something': 1}, path)
+    with pytest.raises(CheckpointError, match="no entry 'model'"):
+        load_checkpoint(path)
+
+
+class Payload:
+    def __reduce__(self):
+        return print, ('executed',)
+
+
+def test_code_in_a_checkpoint_is_not_executed(tmp_path, capsys):
+    path = tmp_path / 'evil.pt'
+    for write in (lambda: path.write_bytes(pickle.dumps({'model': Payload()})),
+                  lambda: torch.save({'model': Payload()}, path)):
+        write()
+        with pytest.raises(CheckpointError, match='not a readable checkpoint'):
+            load_checkpoint(path)
+    assert 'executed' not in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / 'last.pt'
+    save_checkpoint(path, STATE)
+    before = path.read_bytes()
+
+    def fail(state, file):
+        file.write(b'half')
+        raise RuntimeError('PytorchStreamWriter failed writing file: No space left on device')
+
+    monkeypatch.setattr(torch, 'save', fail)
+    with pytest.raises(OutputError, match='last.pt: cannot be written .*No space left'):
+        save_checkpoint(path, STATE)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_identity():
+    check_identity(STATE, 'x.pt', 'GenRec', 'abc')
+    with pytest.raises(CheckpointError, match="expected 'BM3'"):
+        check_identity(STATE, 'x.pt', 'BM3', 'abc')
+    with pytest.raises(CheckpointError, match='another training graph'):
+        check_identity(STATE, 'x.pt', 'GenRec', 'abd')
