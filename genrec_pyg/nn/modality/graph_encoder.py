@@ -9,6 +9,7 @@ from torch.nn import Parameter
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.conv import ItemGraphConv, LightConv, ModalityConv
 from genrec_pyg.nn.graph_module import GraphModule
 from genrec_pyg.nn.modality.attention import ModalityAttention
@@ -114,15 +115,15 @@ class MultimodalGraphEncoder(GraphModule):
         self.item_embedding = Parameter(torch.empty(graph.num_items, hidden_channels))
         self.view_logits = None if merge is None else Parameter(torch.empty(2))
         self.rho = Parameter(torch.empty(())) if residual else None
-        self.encoders = torch.nn.ModuleDict({
+        self.encoders = ModuleDict({
             name: ModalityEncoder(x.size(1), hidden_channels, dropout, negative_slope) if residual else
             ProjectionBlock(x.size(1), hidden_channels, dropout=0.0, negative_slope=1.0, batch_norm=batch_norm)
             for name, x in features.items()
         })
-        self.gates = torch.nn.ModuleDict({name: Gate(hidden_channels, batch_norm) for name in names})
-        self.specific_gates: Optional[torch.nn.ModuleDict] = None
+        self.gates = ModuleDict({name: Gate(hidden_channels, batch_norm) for name in names})
+        self.specific_gates: Optional[ModuleDict] = None
         if not shared_gates:
-            self.specific_gates = torch.nn.ModuleDict({name: Gate(hidden_channels, batch_norm) for name in names})
+            self.specific_gates = ModuleDict({name: Gate(hidden_channels, batch_norm) for name in names})
         self.attention = ModalityAttention(hidden_channels, batch_norm, joint_norm)
         self.reset_parameters()
 

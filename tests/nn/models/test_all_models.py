@@ -230,6 +230,28 @@ def test_renamed_types_change_no_embedding(name):
     assert all(torch.equal(a, b) for a, b in zip(first, second))
 
 
+@pytest.mark.parametrize('names', [('type', 'clip.v1'), ('training', 'keys'), ('users', 'items'), ('a b', 'c/#1')])
+@pytest.mark.parametrize('name', [*NAMES, 'GenRec'])
+def test_names_of_modalities_decide_nothing(name, names, tmp_path):
+    """A training gives with any names what it gives with image and text, and can be resumed."""
+    data, renamed = toy_data(partial=True), toy_data(0)
+    for old, new in zip(('image', 'text'), names):
+        renamed[new].x = data[old].x
+        renamed['item', 'has', new].edge_index = data['item', 'has', old].edge_index
+    scores = []
+    for graph in (data, renamed):
+        model = get_model(name)(graph, hidden_channels=8, **SMALL.get(name, {}))
+        trainer = Trainer(epochs=2, lr=0.01, batch_size=4, ks=(5,), monitor='recall@5', device='cpu', progress=False,
+                          output=tmp_path / str(len(scores)))
+        result = trainer.fit(model, graph)
+        with torch.no_grad():
+            scores.append((model.score(torch.arange(8)), len(result.history[0]['loss'])))
+        torch.manual_seed(5)
+        trainer.epochs = 3
+        trainer.fit(get_model(name)(graph, hidden_channels=8, **SMALL.get(name, {})), graph, resume=True)
+    assert torch.equal(scores[0][0], scores[1][0]) and scores[0][1] == scores[1][1]
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_beats_popularity_on_the_demo_data(name, demo_data):
     torch.manual_seed(0)

@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.bootstrap import Predictor
+from genrec_pyg.nn.containers import ModuleDict, ParameterDict
 from genrec_pyg.nn.losses import ROW_PENALTIES, cosine_distance, row_penalty
 from genrec_pyg.nn.modality.features import FeatureProjection, ItemFeatures, item_features
 from genrec_pyg.nn.models.collaborative.light_gcn import LightGCN
@@ -66,10 +67,10 @@ class BM3(LightGCN):
         self.reg, self.content_weight = reg, content_weight
         self.predictor = Predictor(hidden_channels, dropout)
         self.features = item_features(self.graph, normalize=False)
-        self.projections = torch.nn.ModuleDict({
+        self.projections = ModuleDict({
             name: FeatureProjection(features.x.size(1), hidden_channels, init='xavier_normal', zero_bias=False)
             for name, features in self.features.items()})
-        self.trained_features = torch.nn.ParameterDict({
+        self.trained_features = ParameterDict({
             name: Parameter(features.x.clone()) for name, features in self.features.items() if variant == 'released'})
 
     def reset_parameters(self) -> None:
@@ -112,6 +113,6 @@ class BM3(LightGCN):
             for name, features in self.features.items():
                 rows, present = self.content(name, nodes)[index], features.present[batch.pos, 0]
                 online, target = self.predictor(rows), self.predictor.target(rows)
-                terms[f'align_{name}'] = self.content_weight * (cosine_distance(online, item_target, present) +
+                terms[f'content_{name}'] = self.content_weight * (cosine_distance(online, item_target, present) +
                                                                 cosine_distance(online, target, present))
         return terms

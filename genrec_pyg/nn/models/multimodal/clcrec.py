@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
+from genrec_pyg.nn.containers import ParameterDict
 from genrec_pyg.nn.losses import first_of_list
 from genrec_pyg.nn.modality.features import item_features, require_modalities
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
@@ -85,7 +86,7 @@ class CLCRec(PairwiseRecommender):
         self.content_weight, self.replace, self.content_only = content_weight, replace, score == 'content'
         self.features = item_features(self.graph)
         widths = {name: features.x.size(1) for name, features in self.features.items()}
-        self.missing = torch.nn.ParameterDict({
+        self.missing = ParameterDict({
             name: Parameter(torch.zeros(width)) for name, width in widths.items()
             if not bool(self.features[name].present.all())})
         self.encoder = Sequential(Linear(sum(widths.values()), encoder_channels), LeakyReLU(0.01),

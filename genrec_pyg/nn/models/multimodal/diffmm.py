@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
+from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.conv import LightConv
 from genrec_pyg.nn.diffusion import DENOISERS, InterestGenerator, ItemViews, make_denoiser, make_process
 from genrec_pyg.nn.losses import bank_contrast
@@ -131,11 +132,11 @@ class DiffMM(PairwiseRecommender):
         self.conv = LightConv(num_layers)
         self.log_degree = torch.log1p(self.graph.item_degree().float())
         self.modal_logits = Parameter(torch.empty(len(self.graph.modalities)))
-        self.encoders = torch.nn.ModuleDict({
+        self.encoders = ModuleDict({
             name: feature_transform(transform, name, modality.x.size(1), hidden_channels)
             for name, modality in self.graph.modalities.items()})
         diffusion = make_process(process, num_steps, noise_scale, weighting=weighting, sample_noise=sample_noise)
-        self.generators = torch.nn.ModuleDict()
+        self.generators = ModuleDict()
         for name, modality in self.graph.modalities.items():
             graph = TrainingGraph(self.num_users, self.num_items, self.graph.edge_index, {name: modality})
             self.generators[name] = InterestGenerator(

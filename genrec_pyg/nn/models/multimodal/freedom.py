@@ -10,6 +10,7 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
+from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.conv import ItemGraphConv, LightConv
 from genrec_pyg.nn.interaction_graph import PrunedGraph
 from genrec_pyg.nn.losses import bpr_loss
@@ -76,7 +77,7 @@ class FREEDOM(PairwiseRecommender):
         self.item_graph = mixed_item_graph(self.graph, num_neighbors, modality_weights, binary=True)
         self.conv, self.item_conv = LightConv(num_layers), ItemGraphConv(num_item_layers)
         self.features = item_features(self.graph, normalize=False)
-        self.projections = torch.nn.ModuleDict({
+        self.projections = ModuleDict({
             name: FeatureProjection(features.x.size(1), hidden_channels) for name, features in self.features.items()})
 
     def reset_parameters(self) -> None:

@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
+from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.conv import LightConv
 from genrec_pyg.nn.conv.functional import half_mean, propagate_once
 from genrec_pyg.nn.embedding import init_table
@@ -110,7 +111,7 @@ class MMGCL(PairwiseRecommender):
             for name, (x, present) in self.features.items():
                 items, users = propagate_once(self.block, x, present, num_layers)
                 self.factors[name] = {'items': items, 'users': users}
-        self.projections = torch.nn.ModuleDict({
+        self.projections = ModuleDict({
             name: FeatureProjection(features.x.size(1), hidden_channels) for name, features in self.features.items()})
         width = (len(self.names) + 1) * hidden_channels
         self.user_readout, self.item_readout = Linear(width, hidden_channels), Linear(width, hidden_channels)

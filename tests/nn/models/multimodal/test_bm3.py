@@ -50,7 +50,7 @@ def test_identity_without_dropout_aligns_content_with_itself():
     item = model.encode()[1][BATCH.pos]
     for name in ('image', 'text', 'audio'):
         expected = 3 * cosine_distance(model.content(name, BATCH.pos), item)  # of its two terms one is zero
-        assert torch.allclose(terms[f'align_{name}'], expected)
+        assert torch.allclose(terms[f'content_{name}'], expected)
     total = sum(value for name, value in terms.items() if name != 'l2')
     assert 0 <= total.item() <= 4 + 4 * 3 * 3
 
@@ -60,7 +60,7 @@ def test_projecting_the_batch_alone_changes_nothing():
     rows = model.content('image', torch.arange(7))[BATCH.pos]
     item = model.encode()[1][BATCH.pos]
     expected = 2 * (cosine_distance(model.predictor(rows), item) + cosine_distance(model.predictor(rows), rows))
-    found = model.loss(BATCH)['align_image']
+    found = model.loss(BATCH)['content_image']
     assert torch.allclose(found, expected, atol=1e-12)
     parameters = [*model.projections.parameters(), *model.predictor.parameters()]
     gradients = (torch.autograd.grad(loss, parameters) for loss in (found, expected))
@@ -70,7 +70,7 @@ def test_projecting_the_batch_alone_changes_nothing():
 def test_content_moves_no_table():
     model = BM3(toy_data(2), hidden_channels=4).double()
     terms = model.loss(BATCH)
-    (terms['align_image'] + terms['align_text']).backward()
+    (terms['content_image'] + terms['content_text']).backward()
     assert model.embedding.user.grad is None and model.embedding.item.grad is None
     assert all(bool(p.grad.any()) for p in [*model.projections.parameters(), *model.predictor.parameters()])
 
@@ -80,8 +80,8 @@ def test_items_without_a_modality_leave_its_mean():
     both = type(BATCH)(torch.tensor([0, 0]), torch.tensor([1, 6]), torch.tensor([3, 3]))
     alone = type(BATCH)(*(column[:1] for column in both))
     lacking = type(BATCH)(*(column[1:] for column in both))
-    assert torch.allclose(model.loss(both)['align_image'], model.loss(alone)['align_image'])
-    assert model.loss(lacking)['align_image'].item() == 0
+    assert torch.allclose(model.loss(both)['content_image'], model.loss(alone)['content_image'])
+    assert model.loss(lacking)['content_image'].item() == 0
 
 
 def test_modalities_in_another_order_have_the_same_loss():
