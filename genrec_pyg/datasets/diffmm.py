@@ -13,8 +13,10 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.datasets.base import LayoutDataset, Modalities, feature_key
 from genrec_pyg.datasets.builder import build_graph
+from genrec_pyg.datasets.io.arrays import load_features
 from genrec_pyg.datasets.io.download import download_file
-from genrec_pyg.datasets.io.readers import file_sha256, load_features, load_scipy_pickle
+from genrec_pyg.datasets.io.pickles import load_scipy_pickle
+from genrec_pyg.datasets.io.regular import file_sha256
 from genrec_pyg.exceptions import DataError
 from genrec_pyg.utils.files import replacing
 

@@ -9,7 +9,7 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.datasets.base import LayoutDataset, Modalities
 from genrec_pyg.datasets.builder import build_graph
-from genrec_pyg.datasets.io.readers import load_features
+from genrec_pyg.datasets.io.arrays import load_features
 from genrec_pyg.exceptions import DataError
 
 #: Further columns of the interaction file and their names in the graph.
