@@ -19,11 +19,12 @@ _PLAUSIBLE_SIZE = 10 ** 6
 
 def build_graph(user: np.ndarray, item: np.ndarray, split: np.ndarray, num_users: int, num_items: int,
                 features: dict[str, np.ndarray], source: str,
-                attributes: Optional[dict[str, np.ndarray]] = None) -> HeteroData:
+                attributes: Optional[dict[str, np.ndarray]] = None, ordered: bool = True) -> HeteroData:
     r"""Builds the canonical graph.
 
     A pair that occurs several times becomes one interaction of its earliest split (train before validation before test): a
-    known positive can then never be asked for again. How many were merged is logged.
+    known positive can then never be asked for again. Within that split the earliest ``time`` is kept, and among equal times
+    the first line. How many were merged is logged. Interactions stay in the order they are given in.
 
     Args:
         user: Users ``[E]``.
@@ -34,6 +35,8 @@ def build_graph(user: np.ndarray, item: np.ndarray, split: np.ndarray, num_users
         features: Modality to features ``[I, d_m]``, row = item.
         source: Name of the data set for messages.
         attributes: Further columns of the interactions, such as ``time`` or ``rating``.
+        ordered: Whether interactions are given in the order in which they happened. Where they are not, as in a matrix, edges
+            are sorted by user and item and the graph says ``ordered = False``.
 
     Raises:
         DataError: If the training split is empty, an id is out of range or feature rows do not match the items.
@@ -46,20 +49,24 @@ def build_graph(user: np.ndarray, item: np.ndarray, split: np.ndarray, num_users
                             'large gaps')
     if not (split == 0).any():
         raise DataError(f'{source}: the training split has no interaction')
-    order = np.lexsort((split, item, user))
-    user, item, split = user[order], item[order], split[order]
+    attributes = attributes or {}
+    keys = (split, item, user) if 'time' not in attributes else (attributes['time'], split, item, user)
+    kept = np.lexsort(keys)  # stable: what is equal in all keys stays in the order of lines
     first = np.ones(len(user), dtype=bool)
-    first[1:] = (user[1:] != user[:-1]) | (item[1:] != item[:-1])
+    first[1:] = (user[kept[1:]] != user[kept[:-1]]) | (item[kept[1:]] != item[kept[:-1]])
     if not first.all():
         logger.warning('%s: %d repeated interactions were merged into the earliest split', source, int((~first).sum()))
+    kept = np.sort(kept[first]) if ordered else kept[first]
     data = HeteroData()
     data[USER].num_nodes, data[ITEM].num_nodes = int(num_users), int(num_items)
     store = data[INTERACTS]
-    store.edge_index = torch.from_numpy(np.stack([user[first], item[first]]).astype(np.int64))
+    store.edge_index = torch.from_numpy(np.stack([user[kept], item[kept]]).astype(np.int64))
     for number, name in enumerate(SPLITS):
-        store[f'{name}_mask'] = torch.from_numpy(split[first] == number)
-    for name, column in (attributes or {}).items():
-        store[name] = torch.from_numpy(np.ascontiguousarray(column[order][first]))
+        store[f'{name}_mask'] = torch.from_numpy(split[kept] == number)
+    for name, column in attributes.items():
+        store[name] = torch.from_numpy(np.ascontiguousarray(column[kept]))
+    if not ordered:
+        store.ordered = False
     for name, x in features.items():
         if x.shape[0] != num_items:
             raise DataError(f'{source}: features of modality {name!r} have {x.shape[0]} rows, accepted are {num_items}, one '

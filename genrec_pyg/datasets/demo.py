@@ -85,7 +85,7 @@ def demo_graph(num_users: int = 600, num_items: int = 400, num_clusters: int = 1
     for name, width, blur in (('image', 48, 0.9), ('text', 32, 0.7), ('audio', 24, 0.9)):
         centre = rng.standard_normal((num_clusters, width))
         features[name] = centre[cluster] + blur * rng.standard_normal((num_items, width))
-    data = build_graph(user, item, split, num_users, num_items, features, source='demo')
+    data = build_graph(user, item, split, num_users, num_items, features, source='demo', ordered=False)
     order = dict(zip(zip(user.tolist(), item.tolist()), noisy.tolist()))
     edge_index = data[INTERACTS].edge_index
     data[INTERACTS].noise = torch.tensor([bool(order[pair]) for pair in zip(*edge_index.tolist())])

@@ -158,7 +158,7 @@ class DiffMMDataset(LayoutDataset):
             if published is not None and file_sha256(path) != published:
                 logger.warning('%s: is not the public file of that name (checksum %s)', path, published)
         features = {name: load_features(path) for name, path in files.items()}
-        return build_graph(user, item, split, num_users, num_items, features, source=str(folder))
+        return build_graph(user, item, split, num_users, num_items, features, source=str(folder), ordered=False)
 
 
 def _check_shape(path: Path, shape: tuple[int, int]) -> None:

@@ -4,7 +4,7 @@ The canonical graph is a :class:`~torch_geometric.data.HeteroData` with
 
 * ``data['user']``, ``data['item']``: ``num_nodes``, optional ``raw_id``;
 * ``data['user', 'interacts', 'item']``: ``edge_index`` and edge-aligned boolean ``train_mask``, ``val_mask``, ``test_mask``,
-  optional ``time``, ``rating``;
+  optional ``time``, ``rating``, and ``ordered = False`` where the order of edges is not that in which they happened;
 * per modality ``m`` a node type ``data[m].x`` (float32) and ``data['item', 'has', m].edge_index``.
 
 Graphs with other type names become canonical through :class:`genrec_pyg.transforms.MapTypes`; graphs without masks through a

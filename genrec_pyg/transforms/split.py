@@ -6,6 +6,7 @@ set anew.
 """
 from __future__ import annotations
 
+import logging
 from typing import NamedTuple, Optional
 
 import torch
@@ -16,6 +17,8 @@ from torch_geometric.transforms import BaseTransform
 
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import INTERACTS, ITEM, SPLITS, USER, check_graph
+
+logger = logging.getLogger(__name__)
 
 TRAIN, VAL, TEST = range(3)
 
@@ -77,15 +80,17 @@ class RandomSplit(BaseTransform):
 class LeaveOneOut(BaseTransform):
     r"""Holds out the last item of every user for the test and the last but one for validation.
 
-    The order is that of ``time`` (ties by the order of edges), without ``time`` that of the edges. A repeated pair counts
-    where it occurs first. Users with fewer than three distinct items keep all of them in training, as in SASRec (Kang and
-    McAuley, ICDM 2018).
+    The order is that of ``time`` (ties by the order of edges), without ``time`` that of the edges. A graph whose edges have no
+    order either, such as one read from matrices (``ordered = False``), is refused: give a ``seed`` there. Edges of your own
+    that are sorted by item within every user are taken with a warning. A repeated pair counts where it occurs first. Users
+    with fewer than three distinct items keep all of them in training, as in SASRec (Kang and McAuley, ICDM 2018).
 
     Args:
         seed: If given, a random order with this seed takes the place of time.
 
     Raises:
-        DataError: If the graph is not canonical or ``time`` is not one finite number per edge.
+        DataError: If the graph is not canonical, has neither ``time`` nor an order of edges, or ``time`` is not one finite
+            number per edge.
     """
 
     def __init__(self, seed: Optional[int] = None):
@@ -97,7 +102,10 @@ class LeaveOneOut(BaseTransform):
             generator = torch.Generator().manual_seed(self.seed)
             position = torch.randperm(pairs.user.numel(), generator=generator).to(pairs.user.device)
         else:
-            position = _first_position(data, pairs, _time(data, required=False))
+            time = _time(data, required=False)
+            position = _first_position(data, pairs, time)
+            if time is None:
+                _check_order(data, pairs, position)
         degree = torch.bincount(pairs.user, minlength=pairs.num_users)
         from_last = _rank_in_user(pairs.user, degree, -position)
         split = torch.where(from_last == 0, TEST, torch.where(from_last == 1, VAL, TRAIN))
@@ -203,6 +211,19 @@ def _first_position(data: HeteroData, pairs: _Pairs, time: Optional[Tensor]) -> 
         position = torch.empty_like(position).scatter_(0, order, position)
     first = torch.full_like(pairs.user, num_edges)
     return first.scatter_reduce_(0, pairs.of_edge, position, reduce='amin')
+
+
+def _check_order(data: HeteroData, pairs: _Pairs, position: Tensor) -> None:
+    r"""Refuses edges without an order, and warns where their order is that of item ids."""
+    if data[INTERACTS].get('ordered') is False:
+        raise DataError(f"graph: {INTERACTS} has no 'time' and its edges have no order, so no item is the last one; accepted "
+                        "are LeaveOneOut(seed=0), which holds out a random item, RandomSplit, or one number 'time' per edge")
+    order = position.argsort()
+    order = order[pairs.user[order].argsort(stable=True)]
+    same_user = pairs.user[2:] == pairs.user[:-2]
+    if bool(same_user.any()) and torch.equal(order, torch.arange(order.numel(), device=order.device)):
+        logger.warning("%s has no 'time' and its edges are sorted by item within every user: the item of the highest number "
+                       'is held out; if that is not the order in which they happened, use LeaveOneOut(seed=0)', INTERACTS)
 
 
 def _set_masks(data: HeteroData, pairs: _Pairs, split: Tensor) -> HeteroData:

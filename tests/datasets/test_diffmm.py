@@ -14,6 +14,7 @@ import torch
 from genrec_pyg.datasets import DiffMMDataset, diffmm, load_dataset
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import INTERACTS, modality_names, split_edges, training_graph
+from genrec_pyg.transforms import KCore, LeaveOneOut
 
 U, I = 5, 6
 SPLITS = {'trnMat.pkl': ([0, 0, 1, 2, 3], [0, 1, 1, 2, 5]), 'valMat.pkl': ([0], [3]), 'tstMat.pkl': ([1, 2], [4, 0])}
@@ -47,6 +48,15 @@ def test_graph_from_files_put_there_by_hand(tmp_path, nested):
         assert split_edges(data, split).tolist() == [user, item]
     assert modality_names(data) == ['image', 'text'] and data['text'].x.dtype == torch.float32
     assert training_graph(data).modalities['image'].edge_index is None
+
+
+def test_a_matrix_has_no_order_of_interactions(tmp_path):
+    write_files(tmp_path / 'mine')
+    for _ in range(2):  # read from the files, then from the processed graph
+        data = KCore(1)(load_dataset('mine', tmp_path))
+        with pytest.raises(DataError, match=r'no order, so no item is the last one; accepted are LeaveOneOut\(seed=0\)'):
+            LeaveOneOut()(data)
+        assert bool(LeaveOneOut(seed=0)(data)[INTERACTS].test_mask.any())
 
 
 def test_any_subset_of_modalities(tmp_path):

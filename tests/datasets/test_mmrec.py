@@ -5,6 +5,7 @@ import torch
 from genrec_pyg.datasets import MMRecDataset, load_dataset
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import INTERACTS, modality_names, split_edges
+from genrec_pyg.transforms import LeaveOneOut
 
 HEADER = 'userID\titemID\trating\ttimestamp\tx_label'
 ROWS = ['0\t0\t5.0\t100\t0', '0\t2\t3.5\t101\t1', '1\t1\t1\t90\t0', '1\t0\t4\t95\t2']
@@ -57,6 +58,33 @@ def test_bad_lines_are_named(tmp_path, lines, message):
     write(tmp_path / 'mine', lines)
     with pytest.raises(DataError, match=f'(mine.inter: )?{message}'):
         load_dataset('mine', tmp_path)
+
+
+def last_items(data):
+    """User to the item that leave-one-out tests."""
+    store = LeaveOneOut()(data)[INTERACTS]
+    return dict(store.edge_index[:, store.test_mask].t().tolist())
+
+
+@pytest.mark.parametrize('times', [None, 'equal', 'by pairs'])
+def test_the_order_of_lines_is_the_order_of_interactions(tmp_path, times):
+    rng, last = np.random.default_rng(0), {}
+    lines = ['userID\titemID\ttimestamp\tx_label' if times else 'userID\titemID\tx_label']
+    for user in range(200):
+        items = rng.choice(500, 6, replace=False)
+        last[user] = int(items[-1])
+        for place, item in enumerate(items):
+            time = {None: '', 'equal': '7\t', 'by pairs': f'{place // 2}\t'}[times]
+            lines.append(f'{user}\t{item}\t{time}0')
+    write(tmp_path / 'sequences', lines, features=())
+    data = load_dataset('sequences', tmp_path)
+    raw = data['item'].get('raw_id', torch.arange(500))
+    assert {user: int(raw[item]) for user, item in last_items(data).items()} == last
+
+
+def test_the_first_moment_of_a_repeated_pair_counts(tmp_path):
+    write(tmp_path / 'mine', [HEADER, '0\t0\t1\t100\t0', '0\t1\t1\t50\t0', '0\t2\t1\t60\t0', '0\t0\t1\t5\t0'], features=())
+    assert last_items(load_dataset('mine', tmp_path)) == {0: 2}
 
 
 def test_missing_file(tmp_path):

@@ -123,6 +123,25 @@ def test_leave_one_out_by_time():
     assert out[INTERACTS].val_mask.nonzero().view(-1).tolist() == [2, 7]
 
 
+def test_leave_one_out_needs_an_order(caplog):
+    edge_index = torch.tensor([[0, 0, 0, 1, 1, 1], [2, 0, 1, 0, 1, 2]])
+    LeaveOneOut()(make_graph(edge_index))
+    assert not caplog.records
+    by_item = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2]])
+    LeaveOneOut()(make_graph(by_item))
+    assert 'sorted by item within every user' in caplog.text and 'LeaveOneOut(seed=0)' in caplog.text
+    caplog.clear()
+    LeaveOneOut(seed=0)(make_graph(by_item))
+    LeaveOneOut()(make_graph(torch.tensor([[0, 0, 1], [0, 1, 2]])))  # nobody has three items: nothing is held out
+    assert not caplog.records
+    data = make_graph(edge_index)
+    data[INTERACTS].ordered = False
+    with pytest.raises(DataError, match=r"no 'time' and its edges have no order, .* LeaveOneOut\(seed=0\)"):
+        LeaveOneOut()(data)
+    data[INTERACTS].time = torch.arange(6)
+    assert LeaveOneOut()(data)[INTERACTS].test_mask.nonzero().view(-1).tolist() == [2, 5]
+
+
 def test_leave_one_out_ties_follow_the_edges():
     edge_index = torch.tensor([[0, 0, 0, 0], [3, 1, 0, 2]])
     out = LeaveOneOut()(make_graph(edge_index, time=torch.zeros(4)))
