@@ -20,7 +20,7 @@ from genrec_pyg.utils.files import replacing
 logger = logging.getLogger(__name__)
 
 #: Part of the key of processed files; a change of what is stored changes it.
-_FORMAT = '2'
+_FORMAT = '3'
 _MODALITY = re.compile(r'[A-Za-z0-9_-]+')
 
 #: Modality names, or a mapping from modality to the file that holds it (:obj:`None` for the file of the modality's name).

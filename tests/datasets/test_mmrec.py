@@ -5,6 +5,8 @@ import torch
 from genrec_pyg.datasets import MMRecDataset, load_dataset
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import INTERACTS, modality_names, split_edges
+from genrec_pyg.nn.models import EASE
+from genrec_pyg.recommend import top_items
 from genrec_pyg.transforms import LeaveOneOut
 
 HEADER = 'userID\titemID\trating\ttimestamp\tx_label'
@@ -47,7 +49,20 @@ def test_files_named_after_encoders_are_mapped(tmp_path):
     ([HEADER, '0\t0\t1\t1'], 'line 2 has 4 fields, accepted are 5'),
     ([HEADER, ROWS[0], 'x\t0\t1\t1\t0'], "line 3 has userID 'x', accepted are integers from 0"),
     ([HEADER, '0\t-3\t1\t1\t0'], "line 2 has itemID '-3', accepted are integers from 0"),
-    ([HEADER, '0\t99999999999\t1\t1\t0'], 'line 2 has itemID'),
+    ([HEADER, f'0\t{2 ** 63}\t1\t1\t0'], f"line 2 has itemID '{2 ** 63}', accepted are integers from 0 to {2 ** 63 - 1}"),
+    ([HEADER, '0\t1.0\t1\t1\t0'], "line 2 has itemID '1.0', accepted are integers from 0"),
+    ([HEADER, '0\t1_0\t1\t1\t0'], "line 2 has itemID '1_0', accepted are integers from 0"),
+    ([HEADER, '0\t٣\t1\t1\t0'], "line 2 has itemID '٣', accepted are integers from 0"),
+    ([HEADER, '0\t\t1\t1\t0'], "line 2 has itemID '', accepted are integers from 0"),
+    ([HEADER, '0\t' + '9' * 5000 + '\t1\t1\t0'], "line 2 has itemID '9{100}', accepted are integers from 0"),
+    ([HEADER, '0\t99999999999\t1\t1\t0'], "features of modality 'image' have 4 rows, accepted are 100000000000"),
+    ([HEADER, '0\t0\t1_0\t1\t0'], "line 2 has rating '1_0', accepted are numbers"),
+    ([HEADER, '0\t0\t1\tinf\t0'], "line 2 has timestamp 'inf', accepted are numbers"),
+    ([HEADER, HEADER], "line 2 has userID 'userID', accepted are integers from 0"),
+    ([HEADER.replace('rating', 'userID'), ROWS[0]], 'the header names userID 2 times, accepted is once'),
+    ([HEADER.replace('rating', 'timestamp'), ROWS[0]], 'the header names timestamp 2 times, accepted is once'),
+    ([HEADER, ROWS[0], '', ROWS[1]], 'line 3 has 1 fields, accepted are 5'),
+    ([''], r"the header is \[''\], accepted is tab separated with userID, itemID, x_label"),
     ([HEADER, '0\t0\t1\t1\t3'], "line 2 has x_label '3', accepted are 0, 1 and 2"),
     ([HEADER, '0\t0\tgood\t1\t0'], "line 2 has rating 'good', accepted are numbers"),
     ([HEADER, '0\t0\tnan\t1\t0'], "line 2 has rating 'nan'"),
@@ -58,6 +73,67 @@ def test_bad_lines_are_named(tmp_path, lines, message):
     write(tmp_path / 'mine', lines)
     with pytest.raises(DataError, match=f'(mine.inter: )?{message}'):
         load_dataset('mine', tmp_path)
+
+
+@pytest.mark.parametrize('ending', ['\n', '\r\n', '\n\n', '\r\n  \r\n\n'])
+@pytest.mark.parametrize('mark', ['', '\ufeff'])
+def test_endings_of_lines_and_empty_lines_at_the_end(tmp_path, ending, mark):
+    folder = write(tmp_path / 'mine', features=())
+    lines = ('\r\n' if '\r' in ending else '\n').join([HEADER, *ROWS])
+    for text in (mark + lines + ending, mark + lines):
+        (folder / 'mine.inter').write_bytes(text.encode())
+        assert load_dataset('mine', tmp_path)[INTERACTS].time.tolist() == [100, 101, 90, 95]
+
+
+@pytest.mark.parametrize('content', [b'', b'\x1f\x8b\x08\x00', HEADER.encode('utf-16'),
+                                     HEADER.encode() + b'\n\xff\t0\t1\t1\t0'])
+def test_what_is_no_text_is_named(tmp_path, content):
+    write(tmp_path / 'mine')
+    (tmp_path / 'mine' / 'mine.inter').write_bytes(content)
+    with pytest.raises(DataError, match='mine.inter: (is not UTF-8 text|the header is)'):
+        load_dataset('mine', tmp_path)
+
+
+def test_times_are_exact(tmp_path):
+    """Nanoseconds since 1970 do not fit into the 53 bits of a float."""
+    times = [1_600_000_000_000_000_001, 1_600_000_000_000_000_000, 2 ** 62 + 1]
+    write(tmp_path / 'mine', [HEADER, *(f'0\t{item}\t1\t{time}\t0' for item, time in enumerate(times))], features=())
+    assert load_dataset('mine', tmp_path)[INTERACTS].time.tolist() == times
+    write(tmp_path / 'halves', [HEADER, '0\t0\t1\t0.5\t0', '0\t1\t1\t2\t0'], features=())
+    assert load_dataset('halves', tmp_path)[INTERACTS].time.tolist() == [0.5, 2.0]
+    write(tmp_path / 'whole', [HEADER, '0\t0\t1\t5e2\t0', '0\t1\t1\t2.0\t0'], features=())
+    assert load_dataset('whole', tmp_path)[INTERACTS].time.dtype == torch.int64
+
+
+@pytest.mark.parametrize('first,step', [(1, 1), (100, 100), (2 ** 40, 10 ** 9)])
+def test_ids_with_gaps_make_no_users_and_items(tmp_path, first, step):
+    rng = np.random.default_rng(0)
+    pairs = {(int(u), int(i)) for u, i in zip(rng.integers(40, size=300), rng.integers(30, size=300))}
+    lines = [f'{first + step * u}\t{first + 10 * step * i}\t0' for u, i in sorted(pairs, reverse=True)]
+    write(tmp_path / 'mine', ['userID\titemID\tx_label', *lines], features=())
+    data = load_dataset('mine', tmp_path)
+    users, items = (sorted({pair[side] for pair in pairs}) for side in (0, 1))
+    assert data['user'].raw_id.tolist() == [first + step * u for u in users]
+    assert data['item'].raw_id.tolist() == [first + 10 * step * i for i in items]
+    assert (data['user'].num_nodes, data['item'].num_nodes) == (len(users), len(items))
+    user, item = data[INTERACTS].edge_index
+    written = [f'{u}\t{i}\t0' for u, i in zip(data['user'].raw_id[user].tolist(), data['item'].raw_id[item].tolist())]
+    assert written == lines
+    columns = top_items(EASE(data), data, torch.arange(len(users)), k=30)
+    assert set(columns['user']) <= set(data['user'].raw_id.tolist())
+    assert set(columns['item']) <= set(data['item'].raw_id.tolist())
+
+
+def test_features_belong_to_the_written_id(tmp_path):
+    folder = write(tmp_path / 'mine', [HEADER, '7\t5\t1\t1\t0', '9\t1\t1\t2\t0'], features=())
+    np.save(folder / 'image_feat.npy', np.arange(8.0).reshape(8, 1))
+    data = load_dataset('mine', tmp_path)
+    assert data['user'].raw_id.tolist() == [7, 9] and data['item'].raw_id.tolist() == list(range(8))
+    node = dict(data['item', 'has', 'image'].edge_index.t().tolist())
+    shown = {int(data['item'].raw_id[item]): float(data['image'].x[node[item]]) for item in node}
+    assert shown == {item: float(item) for item in range(8)}
+    edges = data[INTERACTS].edge_index
+    assert data['item'].raw_id[edges[1]].tolist() == [5, 1] and data['user'].raw_id[edges[0]].tolist() == [7, 9]
 
 
 def last_items(data):
@@ -78,7 +154,7 @@ def test_the_order_of_lines_is_the_order_of_interactions(tmp_path, times):
             lines.append(f'{user}\t{item}\t{time}0')
     write(tmp_path / 'sequences', lines, features=())
     data = load_dataset('sequences', tmp_path)
-    raw = data['item'].get('raw_id', torch.arange(500))
+    raw = data['item'].raw_id
     assert {user: int(raw[item]) for user, item in last_items(data).items()} == last
 
 
