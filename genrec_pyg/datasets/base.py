@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 #: Part of the key of processed files; a change of what is stored changes it.
 _FORMAT = '3'
 _MODALITY = re.compile(r'[A-Za-z0-9_-]+')
+_SUFFIXES = ('_feat.npy', '.npy', '_feat.npy.zip', '.npy.zip')
 
 #: Modality names, or a mapping from modality to the file that holds it (:obj:`None` for the file of the modality's name).
 Modalities = Union[None, Iterable[str], Mapping[str, Optional[str]]]
@@ -49,7 +50,8 @@ class LayoutDataset(InMemoryDataset):
                  pre_transform: Optional[Callable] = None, force_reload: bool = False):
         self.name = name
         self.folder = Path(root) / name
-        self.choice = modalities if modalities is None or isinstance(modalities, Mapping) else dict.fromkeys(modalities)
+        named = [modalities] if isinstance(modalities, str) else modalities
+        self.choice = named if named is None or isinstance(named, Mapping) else dict.fromkeys(named)
         self._graph: Optional[HeteroData] = None
         super().__init__(str(self.folder), transform, pre_transform, force_reload=force_reload)
         self.data, self.slices = self.collate([self._graph])
@@ -62,7 +64,16 @@ class LayoutDataset(InMemoryDataset):
 
     def feature_files(self) -> dict[str, Path]:
         r"""Modality to its feature file, for the chosen modalities."""
-        raise TypeError(f'{type(self).__name__} does not implement feature_files()')
+        return {name: Path(self.raw_dir) / file for name, file in self.choose(self.feature_names()).items()}
+
+    def feature_names(self) -> list[str]:
+        r"""Names of all feature files in the folder, whatever the choice."""
+        return sorted(path.name for path in Path(self.raw_dir).glob('*')
+                      if path.name.endswith(_SUFFIXES) and not path.name.startswith('.'))
+
+    def default_features(self, files: Iterable[str]) -> list[str]:
+        r"""Those of the feature files that are read where no choice is made."""
+        return [file for file in files if feature_key(file) != file.removesuffix('.zip').removesuffix('.npy')]
 
     def read(self) -> HeteroData:
         r"""Reads and checks the raw files."""
@@ -119,30 +130,52 @@ class LayoutDataset(InMemoryDataset):
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             logger.warning('%s: processed graph cannot be stored (%s), it will be made again next time', path, error)
 
-    def choose(self, available: Mapping[str, Path]) -> dict[str, Path]:
-        r"""The chosen ones of the available modalities.
+    def choose(self, *files: Sequence[str]) -> dict[str, str]:
+        r"""Finds the file of each chosen modality.
+
+        Args:
+            *files: Names of feature files; the first sequence with a match counts.
 
         Raises:
-            ConfigError: If one is not there or cannot name a node type.
+            ConfigError: If a modality has no file or several, or cannot name a node type.
         """
-        found = dict(available)
-        if self.choice is not None:
-            keys = {name: feature_key(name, file) for name, file in self.choice.items()}
-            for name, key in keys.items():
-                if key not in available:
-                    raise ConfigError(f'modalities: {self.folder} has no features for {self.choice[name] or name!r}, accepted '
-                                      f"are {', '.join(available) or 'none'}")
-            found = {name: available[key] for name, key in keys.items()}
+        if self.choice is None:
+            found = {feature_key(file): file for file in _unpacked(self.default_features(files[0]))}
+        else:
+            found = {name: self._find(name, str(file or name), files) for name, file in self.choice.items()}
         for name in found:
             if name in (USER, ITEM) or not _MODALITY.fullmatch(name):
                 raise ConfigError(f"modalities: {name!r} cannot name a modality, accepted are letters, digits, '_' and '-', "
                                   f"not {USER!r} or {ITEM!r}; give the file another name with NAME=FILE")
         return found
 
+    def _find(self, name: str, asked: str, files: Sequence[Sequence[str]]) -> str:
+        matches = next((found for found in (matching_files(asked, some) for some in files) if found), [])
+        if not matches:
+            there = dict.fromkeys(feature_key(file) for some in files for file in some)
+            raise ConfigError(f'modalities: {self.folder} has no features for {asked!r}, accepted are '
+                              f"{', '.join(there) or 'none'}")
+        if len(matches) > 1:
+            raise ConfigError(f"modalities: {self.folder} has {len(matches)} files for {asked!r} ({', '.join(matches)}), "
+                              f'accepted is one; say which with {name}={matches[0]}')
+        return matches[0]
 
-def feature_key(name: str, file: Optional[str] = None) -> str:
-    r"""What a feature file is looked up by: its name without ``.zip``, ``.npy`` and ``_feat``."""
-    return name if file is None else Path(file).name.removesuffix('.zip').removesuffix('.npy').removesuffix('_feat')
+
+def matching_files(asked: str, files: Sequence[str]) -> list[str]:
+    r"""The feature files that ``asked`` may mean: the one of exactly that name, else those of the modality ``asked``."""
+    if asked in files:
+        return [asked]
+    return _unpacked([file for file in files if file in {f'{asked}{suffix}' for suffix in _SUFFIXES}])
+
+
+def feature_key(file: str) -> str:
+    r"""The modality that a feature file holds by its name: that without ``.zip``, ``.npy`` and ``_feat``."""
+    return file.removesuffix('.zip').removesuffix('.npy').removesuffix('_feat')
+
+
+def _unpacked(files: Sequence[str]) -> list[str]:
+    r"""The same files without archives of which the unpacked file is there too."""
+    return [file for file in files if file.removesuffix('.zip') not in files or not file.endswith('.zip')]
 
 
 def parse_modalities(names: Optional[Iterable[str]]) -> Optional[dict[str, Optional[str]]]:
@@ -154,7 +187,7 @@ def parse_modalities(names: Optional[Iterable[str]]) -> Optional[dict[str, Optio
     if names is None:
         return None
     found: dict[str, Optional[str]] = {}
-    for entry in names:
+    for entry in [names] if isinstance(names, str) else names:
         name, separator, file = entry.partition('=')
         if not name or (separator and not file) or name in found:
             raise ConfigError(f'modalities: got {entry!r}, accepted are NAME and NAME=FILE, each name once')

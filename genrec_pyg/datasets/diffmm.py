@@ -11,7 +11,7 @@ from typing import Any, Optional
 import numpy as np
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.datasets.base import LayoutDataset, Modalities, feature_key
+from genrec_pyg.datasets.base import LayoutDataset, Modalities, feature_key, matching_files
 from genrec_pyg.datasets.builder import build_graph
 from genrec_pyg.datasets.io.arrays import load_features
 from genrec_pyg.datasets.io.download import download_file
@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 #: Public location of the files (repository HKUDS/DiffMM, branch main).
 BASE_URL = 'https://raw.githubusercontent.com/HKUDS/DiffMM/main/Datasets'
 MATRICES = ('trnMat.pkl', 'valMat.pkl', 'tstMat.pkl')
-FEATURE_SUFFIXES = ('_feat.npy', '_feat.npy.zip')
 #: Feature files of the sets that can be downloaded, with their shapes.
 DOWNLOADABLE = {
     'tiktok': {'image_feat.npy': (6710, 128), 'text_feat.npy': (6710, 768), 'audio_feat.npy': (6710, 128)},
@@ -54,15 +53,16 @@ class DiffMMDataset(LayoutDataset):
     folder of the same kind.
 
     Files: ``trnMat.pkl``, ``valMat.pkl``, ``tstMat.pkl`` (pickled SciPy matrices ``U x I``, read without executing anything)
-    and per modality ``NAME_feat.npy`` or ``NAME_feat.npy.zip`` (row = item). Missing files of ``tiktok`` and ``baby`` are
-    downloaded; files put there by hand are used as they are. The sizes are those of the training matrix. Any stored entry
-    other than zero is one interaction, whatever its value; a pair in several matrices belongs to the earliest split.
+    and per modality ``NAME_feat.npy`` or ``NAME_feat.npy.zip`` (row = item; an unpacked file goes before its archive). Missing
+    files of ``tiktok`` and ``baby`` are downloaded; files put there by hand are used as they are. The sizes are those of the
+    training matrix. Any stored entry other than zero is one interaction, whatever its value; a pair in several matrices
+    belongs to the earliest split. Matrices have no order of interactions: ``LeaveOneOut`` asks for a seed.
 
     Args:
         root: Folder of the data sets.
         name: Name of the folder under it.
-        modalities: Modalities to read; :obj:`None` reads every feature file that is there (all of the public set where
-            nothing is there yet).
+        modalities: Modalities to read, or a mapping from modality to the name of a file (any ``.npy`` or ``.npy.zip``);
+            :obj:`None` reads every ``NAME_feat`` file that is there (all of the public set where nothing is there yet).
         mirror: Base address in place of the public one, also from the environment variable ``GENREC_MIRROR``; files are
             asked for at ``MIRROR/NAME/FILE``.
         **kwargs: Arguments of :class:`~genrec_pyg.datasets.base.LayoutDataset`.
@@ -82,27 +82,18 @@ class DiffMMDataset(LayoutDataset):
     def raw_file_names(self) -> list[str]:
         return [*MATRICES, *self._missing_features()]
 
-    def feature_files(self) -> dict[str, Path]:
-        return self.choose(self._available())
-
-    def _available(self) -> dict[str, Path]:
-        available = {}
-        for suffix in reversed(FEATURE_SUFFIXES):  # an unpacked file goes before its archive
-            for path in sorted(Path(self.raw_dir).glob(f'*{suffix}')):
-                available[path.name.removesuffix(suffix)] = path
-        return dict(sorted(available.items()))
-
     def _missing_features(self) -> list[str]:
         r"""Public feature files that the choice needs and the folder lacks."""
-        present = self._available()
-        wanted = None if self.choice is None else {feature_key(name, file) for name, file in self.choice.items()}
-        missing = []
-        for file in DOWNLOADABLE.get(self.name, {}):
-            key = feature_key(file, file)
-            asked = not present or (Path(self.raw_dir) / STAGING / file).exists() if wanted is None else key in wanted
-            if asked and key not in present:
-                missing.append(file)
-        return missing
+        public, present = list(DOWNLOADABLE.get(self.name, {})), self.feature_names()
+        if self.choice is None:
+            present = self.default_features(present)
+            keys = {feature_key(file) for file in present}
+            staging = Path(self.raw_dir) / STAGING
+            return [file for file in public
+                    if feature_key(file) not in keys and (not present or (staging / file).exists())]
+        asked = [str(file or name) for name, file in self.choice.items()]
+        wanted = {file for name in asked if not matching_files(name, present) for file in matching_files(name, public)}
+        return [file for file in public if file in wanted]
 
     def download(self) -> None:
         r"""Fetches what is missing.
@@ -118,7 +109,7 @@ class DiffMMDataset(LayoutDataset):
             raise DataError(f'{where}; download {BY_HAND[self.name]} by hand and put its files there')
         if self.name not in DOWNLOADABLE:
             raise DataError(f'{where}; put the files there')
-        self.choose({**{feature_key(file, file): folder / file for file in DOWNLOADABLE[self.name]}, **self._available()})
+        self.choose(self.feature_names(), list(DOWNLOADABLE[self.name]))
         try:
             for name in missing:
                 if not (folder / STAGING / name).exists():

@@ -1,6 +1,7 @@
 r"""The file layout of the MMRec toolbox."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,16 @@ class MMRecDataset(LayoutDataset):
     ``NAME.inter`` is tab separated with the header ``userID itemID ... x_label``, label 0 train, 1 validation, 2 test;
     columns ``rating`` and ``timestamp`` become ``rating`` and ``time`` of the interactions, which keep the order of the lines.
     Features are ``MODALITY_feat.npy`` or any other ``.npy`` (row = itemID), which a mapping gives a modality:
-    ``{'text': 'all-MiniLM-L6-v2'}``. Ids may have gaps: users are those that occur, items those that have a row of features,
-    without features those that occur; ``raw_id`` keeps the ids of the file. A pair that occurs several times is one
-    interaction of its earliest split, there of its earliest time.
+    ``{'text': 'all-MiniLM-L6-v2'}``; either may be zipped, and an unpacked file goes before its archive. Ids may have gaps:
+    users are those that occur, items those that have a row of features, without features those that occur; ``raw_id`` keeps
+    the ids of the file. A pair that occurs several times is one interaction of its earliest split, there of its earliest time.
 
     Args:
         root: Folder of the data sets.
         name: Name of the folder under it.
-        modalities: Names (``image`` stands for ``image_feat.npy`` or ``image.npy``) or a mapping from modality to file;
-            :obj:`None` reads every ``*_feat.npy``, or every ``.npy`` where there is none of these.
+        modalities: Names (``image`` stands for ``image_feat.npy`` or ``image.npy``; where both are there it is refused) or a
+            mapping from modality to the name of a file; :obj:`None` reads every ``*_feat.npy``, or every ``.npy`` where there
+            is none of these.
         **kwargs: Arguments of :class:`~genrec_pyg.datasets.base.LayoutDataset`.
 
     Raises:
@@ -55,12 +57,8 @@ class MMRecDataset(LayoutDataset):
         r"""There is no public location: says where to put the file."""
         raise DataError(f'data set {self.name!r}: {self.name}.inter missing in {self.raw_dir}; put the file there')
 
-    def feature_files(self) -> dict[str, Path]:
-        files = sorted(Path(self.raw_dir).glob('*.npy'))
-        named = [path for path in files if path.stem.endswith('_feat')]
-        if self.choice is None and named:
-            files = named
-        return self.choose({path.stem.removesuffix('_feat'): path for path in files})
+    def default_features(self, files: Sequence[str]) -> list[str]:
+        return super().default_features(files) or list(files)
 
     def read(self) -> HeteroData:
         path = Path(self.raw_dir) / self.raw_file_names[0]
