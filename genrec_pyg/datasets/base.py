@@ -12,7 +12,9 @@ from typing import Any, Optional, Union
 
 import torch
 from torch_geometric.data import HeteroData, InMemoryDataset
+from torch_geometric.transforms import BaseTransform, Compose
 
+from genrec_pyg.datasets.io.regular import file_sha256
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import ITEM, USER, check_graph
 from genrec_pyg.utils.files import replacing
@@ -32,9 +34,10 @@ class LayoutDataset(InMemoryDataset):
     r"""A folder ``root/name`` of files in a known layout, as one canonical graph.
 
     Raw files may lie in ``root/name`` itself or in ``root/name/raw``. The processed graph lies in ``root/name/processed`` or,
-    where that cannot be written, in the user's cache folder. Its name contains a digest of the raw files' names, sizes and
-    times and of the choice of modalities, so a stale graph is never read; a damaged one is made again, and where none can be
-    stored the graph lives in memory alone.
+    where that cannot be written, in the user's cache folder. Its name contains digests of the choice of modalities and of the
+    content of the raw files, so a stale graph is never read; storing one removes those of the same choice and other content.
+    A damaged one is made again. Where none can be stored, or ``pre_transform`` does not say what it does (a function, or a
+    transform with arguments and without a ``repr`` of its own), the graph lives in memory alone.
 
     Args:
         root: Folder of the data sets.
@@ -86,21 +89,26 @@ class LayoutDataset(InMemoryDataset):
 
     @property
     def processed_dir(self) -> str:
+        return str(self._storage() or self.folder / 'processed')
+
+    def _storage(self) -> Optional[Path]:
+        r"""The folder of processed graphs, or :obj:`None` where none can be kept."""
         beside = self.folder / 'processed'
+        if not _is_described(self.pre_transform):
+            return None
         if _is_writable(self.folder) and (not beside.exists() or _is_writable(beside)):
-            return str(beside)
-        cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'genrec_pyg'
-        return str(cache / f'{self.name}-{hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:12]}')
+            return beside
+        cache = _cache_folder()
+        return cache and cache / f'{self.name}-{hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:12]}'
 
     @property
     def processed_file_names(self) -> list[str]:
         features = self.feature_files()
-        digest = hashlib.sha256(_FORMAT.encode())
-        for path in sorted({Path(self.raw_dir) / name for name in self.raw_file_names} | set(features.values())):
-            status = path.stat()
-            digest.update(f'{path.name} {status.st_size} {status.st_mtime_ns}\n'.encode())
-        digest.update(repr(([(name, path.name) for name, path in features.items()], self.pre_transform)).encode())
-        return [f'graph-{digest.hexdigest()[:16]}.pt']
+        raw = [Path(self.raw_dir) / name for name in self.raw_file_names]
+        choice = [_FORMAT, type(self).__name__, *(path.name for path in raw)]
+        choice += [f'{name}={path.name}' for name, path in features.items()]
+        content = [file_sha256(path) for path in [*raw, *features.values()]]
+        return [f'graph-{_digest(*choice, repr(self.pre_transform))}-{_digest(*content)}.pt']
 
     def _download(self) -> None:
         # The base class makes the folder first, with an error of its own where it may not.
@@ -110,23 +118,32 @@ class LayoutDataset(InMemoryDataset):
     def _process(self) -> None:
         # In place of the base class, which unpickles a file of the folder freely (weights_only=False).
         path = Path(self.processed_paths[0])
-        if path.exists() and not self.force_reload:
+        if path.exists() and not self.force_reload and _is_described(self.pre_transform):
             try:
                 self._graph = HeteroData.from_dict(torch.load(path, weights_only=True))
                 check_graph(self._graph)
                 return
             except Exception as error:  # whatever a damaged file leads the reader into
                 logger.warning('%s: processed graph cannot be read (%s), it is made again', path, error)
-        self.process()
+        self._make(path)
 
     def process(self) -> None:
         r"""Reads the raw files and stores the graph, whole or not at all."""
-        path = Path(self.processed_paths[0])  # before reading: a file that changes meanwhile changes the key
+        self._make(Path(self.processed_paths[0]))
+
+    def _make(self, path: Path) -> None:
+        # The path was made before reading: a file that changes meanwhile changes the digest.
         data = self.read()
         self._graph = data if self.pre_transform is None else self.pre_transform(data)
+        if self._storage() is None:
+            logger.info('%s: the processed graph is not stored and lives in memory', self.folder)
+            return
         try:
             with replacing(path) as temporary:
                 torch.save(_plain(self._graph.to_dict()), temporary)
+            for stale in path.parent.glob(f"{path.name.rpartition('-')[0]}-*.pt"):
+                if stale != path:
+                    stale.unlink(missing_ok=True)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             logger.warning('%s: processed graph cannot be stored (%s), it will be made again next time', path, error)
 
@@ -193,6 +210,28 @@ def parse_modalities(names: Optional[Iterable[str]]) -> Optional[dict[str, Optio
             raise ConfigError(f'modalities: got {entry!r}, accepted are NAME and NAME=FILE, each name once')
         found[name] = file or None
     return found
+
+
+def _cache_folder() -> Optional[Path]:
+    r"""The user's cache folder, or :obj:`None` for a user without a home, as containers have."""
+    try:
+        return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'genrec_pyg'
+    except RuntimeError:
+        return None
+
+
+def _is_described(transform: Optional[Callable]) -> bool:
+    r"""Whether the ``repr`` of a transform tells it from others."""
+    if isinstance(transform, Compose):
+        return all(map(_is_described, transform.transforms))
+    if isinstance(transform, BaseTransform) and type(transform).__repr__ is BaseTransform.__repr__:
+        return not vars(transform)
+    return '<' not in repr(transform)  # as functions, methods and objects without a repr have
+
+
+def _digest(*parts: str) -> str:
+    r"""Short digest of texts, told apart by where they end."""
+    return hashlib.sha256('\0'.join(parts).encode()).hexdigest()[:16]
 
 
 def _is_writable(folder: Path) -> bool:

@@ -1,12 +1,19 @@
+import os
 import pickle
+import pwd
 import zipfile
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from torch_geometric.transforms import BaseTransform, Compose
 
-from genrec_pyg.datasets import load_dataset, parse_modalities
+from genrec_pyg import recommend, train
+from genrec_pyg.datasets import MMRecDataset, load_dataset, parse_modalities
 from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.transforms import KCore
 
 
 def test_modalities_of_the_command_line():
@@ -71,3 +78,79 @@ def test_an_archive_is_read_where_it_is_named_or_alone(tmp_path, layout):
     (folder / 'image_feat.npy').unlink()
     assert float(load_dataset('mine', tmp_path)['image'].x.mean()) == 5
     assert float(load_dataset('mine', tmp_path, ['image'])['image'].x.mean()) == 5
+
+
+def mean(root, name='mine', **options):
+    dataset = MMRecDataset(str(root), name, **options)
+    return float(dataset[0]['image'].x.mean())
+
+
+def test_changed_content_is_seen_whatever_size_and_time_say(tmp_path):
+    file = write_layout(tmp_path / 'mine', 'mmrec', image_feat=1) / 'image_feat.npy'
+    for value in (1, 2, 1):
+        np.save(file, np.full((2, 3), float(value)))
+        os.utime(file, ns=(10 ** 18, 10 ** 18))
+        assert mean(tmp_path) == value
+
+
+def test_one_graph_is_kept_per_choice(tmp_path):
+    folder = write_layout(tmp_path / 'mine', 'mmrec', image_feat=1, text_feat=1)
+    load_dataset('mine', tmp_path, ['text'])
+    for value in range(4):
+        np.save(folder / 'image_feat.npy', np.full((2, 3), float(value)))
+        os.utime(folder / 'mine.inter', (value, value))
+        assert mean(tmp_path) == mean(tmp_path, modalities=['image']) == value
+    kept = {path.name for path in (folder / 'processed').iterdir()}
+    assert len(kept) == 3  # all, image and text
+    load_dataset('mine', tmp_path, ['text'])
+    os.utime(folder / 'mine.inter', (9, 9))
+    mean(tmp_path)
+    assert {path.name for path in (folder / 'processed').iterdir()} == kept  # a new time alone changes nothing
+
+
+class Scale(BaseTransform):
+    """A transform with an argument that its ``repr`` leaves out."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def forward(self, data):
+        data['image'].x = data['image'].x * self.factor
+        return data
+
+
+def test_a_transform_that_does_not_say_what_it_does_leaves_no_graph(tmp_path):
+    folder = write_layout(tmp_path / 'mine', 'mmrec', image_feat=1)
+    for factor in (2, 3):
+        scale = Scale(factor)
+        for transform in (scale, Compose([scale]), partial(Scale.forward, scale), scale.forward):
+            assert mean(tmp_path, pre_transform=transform) == factor
+    assert not (folder / 'processed').exists()
+    assert mean(tmp_path, pre_transform=KCore(1)) == 1 and len(list((folder / 'processed').iterdir())) == 1
+
+
+@pytest.fixture
+def nobody(monkeypatch):
+    """A user id that the system does not know, without a home, as containers have."""
+    def unknown(uid):
+        raise KeyError(f'getpwuid(): uid not found: {uid}')
+
+    monkeypatch.delenv('HOME')
+    monkeypatch.delenv('XDG_CACHE_HOME')
+    monkeypatch.setattr(pwd, 'getpwuid', unknown)
+    with pytest.raises(RuntimeError):
+        Path.home()
+
+
+def test_without_a_home_the_graph_lives_in_memory(tmp_path, nobody, caplog):
+    folder = write_layout(tmp_path / 'mine', 'mmrec', image_feat=1)
+    folder.chmod(0o555)
+    try:
+        assert mean(tmp_path) == 1 and mean(tmp_path) == 1
+        assert train.main(['--root', str(tmp_path), '--dataset', 'mine', '--model', 'LightGCN', '--epochs', '1',
+                           '--references', 'false', '--output', str(tmp_path / 'run')]) == 0
+        assert recommend.main([str(tmp_path / 'run'), '--users', 'all', '--output', str(tmp_path / 'lists.csv')]) == 0
+    finally:
+        folder.chmod(0o755)
+    assert {path.name for path in folder.iterdir()} == {'mine.inter', 'image_feat.npy'}
+    assert not [record for record in caplog.records if 'cannot be stored' in record.message]
