@@ -1,6 +1,7 @@
 r"""Data sets as canonical graphs."""
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,20 +9,22 @@ from typing import Optional, Union
 
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.datasets.base import Modalities, parse_modalities
+from genrec_pyg.datasets.base import LayoutDataset, Modalities, check_name, parse_modalities
 from genrec_pyg.datasets.demo import Demo, demo_graph
 from genrec_pyg.datasets.diffmm import BY_HAND, DOWNLOADABLE, DiffMMDataset
 from genrec_pyg.datasets.mmrec import MMRecDataset
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import ITEM, modality_names, select_modalities
 
+logger = logging.getLogger(__name__)
+
 
 def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Union[Iterable[str], Modalities] = None,
                  mirror: Optional[str] = None) -> HeteroData:
     r"""The canonical graph of a data set.
 
-    ``'demo'`` is generated. Any other name is a folder under ``root``, whose layout is recognised from its content; where
-    there is no such folder, ``tiktok`` and ``baby`` are downloaded into it.
+    ``'demo'`` is generated, with a warning where a folder of that name holds files. Any other name is a folder under ``root``,
+    whose layout is recognised from its content; where there is no such folder, ``tiktok`` and ``baby`` are downloaded into it.
 
     Args:
         name: Name of the data set.
@@ -34,21 +37,28 @@ def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Uni
         DataError: If files are missing or damaged.
     """
     choice = modalities if modalities is None or isinstance(modalities, Mapping) else parse_modalities(modalities)
-    if name == 'demo':
-        return _keep(Demo()[0], choice)
     root = Path(root if root is not None else os.environ.get('GENREC_DATA', 'data'))
-    if not name or Path(name).name != name:
-        raise ConfigError(f'dataset: got {name!r}, accepted is the name of a folder under {root}')
+    check_name(name, root)
+    if name == 'demo':
+        if _recognise(root / name) is not None:
+            logger.warning('%s is not read: the data set demo is the generated one; give the folder another name', root / name)
+        return _keep(Demo()[0], choice)
     folder = root / name
-    if MMRecDataset.recognises(folder):
+    layout = _recognise(folder)
+    if layout is MMRecDataset:
         return MMRecDataset(str(root), name, choice)[0]
-    if DiffMMDataset.recognises(folder) or name in DOWNLOADABLE or name in BY_HAND:
+    if layout is DiffMMDataset or name in DOWNLOADABLE or name in BY_HAND:
         return DiffMMDataset(str(root), name, choice, mirror)[0]
     here = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
     patterns = f'{MMRecDataset.pattern} and no {DiffMMDataset.pattern}'
     found = f'{folder} has no {patterns}' if folder.is_dir() else f'there is no folder {folder}'
     raise ConfigError(f"dataset: got {name!r}, but {found}; accepted are demo, {', '.join([*DOWNLOADABLE, *BY_HAND])} and the "
                       f"folders under {root} ({', '.join(here) or 'none'})")
+
+
+def _recognise(folder: Path) -> Optional[type[LayoutDataset]]:
+    r"""The layout of the files in ``folder``, if they have one."""
+    return next((layout for layout in (MMRecDataset, DiffMMDataset) if layout.recognises(folder)), None)
 
 
 def _keep(data: HeteroData, choice: Optional[Mapping[str, Optional[str]]]) -> HeteroData:

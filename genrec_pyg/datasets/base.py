@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 #: Part of the key of processed files; a change of what is stored changes it.
 _FORMAT = '3'
 _MODALITY = re.compile(r'[A-Za-z0-9_-]+')
+#: Bytes in the name of a file or folder.
+_LONGEST_NAME = 255
 _SUFFIXES = ('_feat.npy', '.npy', '_feat.npy.zip', '.npy.zip')
 
 #: Modality names, or a mapping from modality to the file that holds it (:obj:`None` for the file of the modality's name).
@@ -51,6 +53,7 @@ class LayoutDataset(InMemoryDataset):
 
     def __init__(self, root: Union[str, Path], name: str, modalities: Modalities = None, transform: Optional[Callable] = None,
                  pre_transform: Optional[Callable] = None, force_reload: bool = False):
+        check_name(name, root)
         self.name = name
         self.folder = Path(root) / name
         named = [modalities] if isinstance(modalities, str) else modalities
@@ -176,6 +179,16 @@ class LayoutDataset(InMemoryDataset):
             raise ConfigError(f"modalities: {self.folder} has {len(matches)} files for {asked!r} ({', '.join(matches)}), "
                               f'accepted is one; say which with {name}={matches[0]}')
         return matches[0]
+
+
+def check_name(name: str, root: Union[str, Path]) -> None:
+    r"""Checks that ``name`` names a folder directly under ``root`` and nothing else.
+
+    Raises:
+        ConfigError: If it is empty, has a separator or a zero byte, is ``.`` or ``..``, or is longer than file systems take.
+    """
+    if not name or name in ('.', '..') or Path(name).name != name or '\0' in name or len(os.fsencode(name)) > _LONGEST_NAME:
+        raise ConfigError(f'dataset: got {name[:_LONGEST_NAME]!r}, accepted is the name of a folder under {root}')
 
 
 def matching_files(asked: str, files: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from torch_geometric.transforms import BaseTransform, Compose
 
 from genrec_pyg import recommend, train
-from genrec_pyg.datasets import MMRecDataset, load_dataset, parse_modalities
+from genrec_pyg.datasets import DiffMMDataset, MMRecDataset, load_dataset, parse_modalities
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.transforms import KCore
 
@@ -154,3 +154,20 @@ def test_without_a_home_the_graph_lives_in_memory(tmp_path, nobody, caplog):
         folder.chmod(0o755)
     assert {path.name for path in folder.iterdir()} == {'mine.inter', 'image_feat.npy'}
     assert not [record for record in caplog.records if 'cannot be stored' in record.message]
+
+
+@pytest.mark.parametrize('name', ['', '.', '..', '../mine', 'mine/..', '/mine', 'mine/', 'a/b', 'a\0b', 'x' * 300, 'ü' * 200])
+def test_a_name_is_that_of_a_folder_under_the_root(tmp_path, name):
+    write_layout(tmp_path / 'mine', 'mmrec')
+    write_layout(tmp_path, 'mmrec')  # what '..' would find
+    (tmp_path / 'root').mkdir()
+    for load in (load_dataset, lambda name, root: MMRecDataset(root, name), lambda name, root: DiffMMDataset(root, name)):
+        with pytest.raises(ConfigError, match='dataset: got .*, accepted is the name of a folder under .*root'):
+            load(name, tmp_path / 'root')
+
+
+def test_a_folder_called_demo_is_reported(tmp_path, caplog):
+    assert load_dataset('demo', tmp_path)['user'].num_nodes == 600 and not caplog.records
+    write_layout(tmp_path / 'demo', 'mmrec')
+    assert load_dataset('demo', tmp_path)['user'].num_nodes == 600
+    assert 'demo is not read: the data set demo is the generated one' in caplog.text
