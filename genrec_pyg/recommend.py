@@ -15,8 +15,9 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.config.build import load_run, run_command
+from genrec_pyg.evaluation import check_scores
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.graph import ITEM, USER, split_edges
+from genrec_pyg.graph import ITEM, USER, check_held_out, read_mask, split_edges
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency
 from genrec_pyg.retrieval import INDEXES, make_search, retrieve
@@ -48,9 +49,13 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
 
     Raises:
         ConfigError: On an unknown index, or one that the model or this environment does not have.
+        DataError: If the model was made from another split, so that pairs it was trained on would be listed.
+        GenRecError: If a listed score is NaN or infinite.
     """
     known = split_edges(data, 'train')
-    if exclude == 'seen' and data['user', 'interacts', 'item'].get('val_mask') is not None:
+    seen = exclude == 'seen' and read_mask(data, 'val') is not None
+    check_held_out(model.graph, data, ('test',) if seen else ('val', 'test'))
+    if seen:
         known = torch.cat([known, split_edges(data, 'val')], dim=1)
     device = model.graph.edge_index.device
     matrix = Adjacency.from_edge_index(known, size=(model.num_users, model.num_items)).to(device)
@@ -59,6 +64,7 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
     with model.cached_embeddings():
         search = make_search(model, index, num_cells, num_probes)
         for block, score, item in retrieve(search, user.to(device), k, matrix, batch_size):
+            check_scores(score, block)
             row, rank = (item < model.num_items).nonzero(as_tuple=True)
             columns['user'] += [user_ids[u] for u in block[row].tolist()]
             columns['item'] += [item_ids[i] for i in item[row, rank].tolist()]

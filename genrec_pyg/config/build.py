@@ -15,8 +15,9 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.config import RunConfig, parse_train_arguments
 from genrec_pyg.datasets import load_dataset
 from genrec_pyg.exceptions import CheckpointError, ConfigError, GenRecError
+from genrec_pyg.graph import held_out_digests
 from genrec_pyg.nn.models import Recommender, get_model
-from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint
+from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, warn_of_held_out
 from genrec_pyg.training.trainer import resolve_device
 from genrec_pyg.utils.memory import keep_freed_memory
 
@@ -54,7 +55,8 @@ def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> R
 
     Raises:
         ConfigError: If the folder is no run.
-        CheckpointError: If the checkpoint is damaged or the data have changed.
+        CheckpointError: If the checkpoint is damaged, or interactions, features or links of the training have changed. Changed
+            held-out interactions are named in a warning.
     """
     path = Path(folder)
     if not (path / 'config.yaml').is_file():
@@ -65,6 +67,7 @@ def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> R
     data = make_data(config)
     model = make_model(config, data)
     check_identity(state, checkpoint, type(model).__name__, model.graph.fingerprint())
+    warn_of_held_out(state, checkpoint, held_out_digests(data))
     try:
         model.load_state_dict(state['model'])
     except (RuntimeError, KeyError) as error:

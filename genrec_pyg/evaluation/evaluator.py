@@ -2,6 +2,7 @@ r"""Ranks all items for all users with held-out items and measures the lists."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Optional
 
 import torch
 from torch import Tensor
@@ -15,8 +16,8 @@ from torch_geometric.metrics import (
     LinkPredPrecision,
 )
 
-from genrec_pyg.exceptions import ConfigError, DataError
-from genrec_pyg.graph import ITEM, USER, split_edges
+from genrec_pyg.exceptions import ConfigError, DataError, GenRecError
+from genrec_pyg.graph import ITEM, USER, TrainingGraph, check_graph, check_held_out, read_mask, split_edges
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency, rows_per_block
 from genrec_pyg.utils.collectives import ALONE, Processes
@@ -48,7 +49,7 @@ class Evaluator:
 
     Raises:
         ConfigError: On unknown arguments.
-        DataError: If the split is empty.
+        DataError: If the graph is not canonical or the split is empty.
     """
 
     def __init__(self, data: HeteroData, split: str = 'test', ks: Sequence[int] = (10, 20), protocol: str = 'validation',
@@ -59,6 +60,7 @@ class Evaluator:
             raise ConfigError(f'ks: got {list(ks)}, accepted are integers from 1')
         if batch_size < 1:
             raise ConfigError(f'batch_size: got {batch_size}, accepted are integers from 1')
+        check_graph(data, finite=False)
         self.split = split
         self.ks = sorted({int(k) for k in ks})
         self.num_items = int(data[ITEM].num_nodes)
@@ -68,7 +70,7 @@ class Evaluator:
             raise DataError(f'graph: the {split} split has no interaction to evaluate on')
         train = split_edges(data, 'train')
         known = train
-        if split == 'test' and protocol == 'validation' and data['user', 'interacts', 'item'].get('val_mask') is not None:
+        if split == 'test' and protocol == 'validation' and read_mask(data, 'val') is not None:
             known = torch.cat([train, split_edges(data, 'val')], dim=1)
         self.known = Adjacency.from_edge_index(known, size=(int(data[USER].num_nodes), self.num_items))
         self.processes = processes
@@ -78,17 +80,36 @@ class Evaluator:
         self.user = user[part]
         self.label = torch.stack([row[mine] - part.start, held_out[1, mine]])
         self.popularity = torch.bincount(train[1], minlength=self.num_items)
+        self._data = data
+        self._checked: Optional[TrainingGraph] = None
+
+    def check(self, model: Recommender) -> None:
+        r"""Refuses a model of another split, which was trained on what it is asked for.
+
+        Raises:
+            DataError: If the model has other users or items, or held-out pairs of this split are training pairs of it.
+        """
+        if self._checked is not model.graph:  # once, not every epoch
+            check_held_out(model.graph, self._data, (self.split,))
+            self._checked = model.graph
 
     @torch.no_grad()
     def top_k(self, model: Recommender) -> tuple[Tensor, Tensor]:
-        r"""Scores and items ``[n, max(ks)]`` of the ``n`` users with held-out items (of this process), padded as
-        :func:`genrec_pyg.ops.topk_excluding` does."""
+        r"""Scores and items ``[n, min(max(ks), I)]`` of the ``n`` users with held-out items (of this process), padded as
+        :func:`genrec_pyg.ops.topk_excluding` does.
+
+        Raises:
+            DataError: If the model was made from another split.
+            GenRecError: If a listed score is NaN or infinite.
+        """
+        self.check(model)
         self._to(model.graph.edge_index.device)
         parts = []
         with model.cached_embeddings():
             for user in self.user.split(self.batch_size):
-                parts.append(model.top_k(user, self.ks[-1], *self.known.select_rows(user)))
+                parts.append(model.top_k(user, min(self.ks[-1], self.num_items), *self.known.select_rows(user)))
         score, item = (torch.cat(column) for column in zip(*parts))
+        check_scores(score, self.user)
         return score, item
 
     def per_user_recall(self, item: Tensor, k: int, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,7 +148,7 @@ class Evaluator:
         ``num_users``.
 
         Args:
-            item: Lists from :meth:`top_k`, ``[n, max(ks)]``.
+            item: Lists from :meth:`top_k`, ``[n, min(max(ks), I)]``.
         """
         means = self._sums(item)
         listed = torch.stack([torch.bincount(item[:, :k].reshape(-1), minlength=self.num_items + 1)[:-1] for k in self.ks])
@@ -159,6 +180,22 @@ class Evaluator:
         if self.user.device != device:
             self.known = self.known.to(device)
             self.user, self.label, self.popularity = (x.to(device) for x in (self.user, self.label, self.popularity))
+
+
+def check_scores(score: Tensor, user: Tensor) -> None:
+    r"""Refuses lists that rank by what is no number.
+
+    Args:
+        score: Scores of lists ``[n, k]``, padded with :math:`-\infty`.
+        user: Users of the lists ``[n]``.
+
+    Raises:
+        GenRecError: If a score is NaN or :math:`+\infty`.
+    """
+    bad = (torch.isnan(score) | (score == torch.inf)).any(dim=1)
+    if bool(bad.any()):
+        raise GenRecError(f'the scores of {int(bad.sum())} users are NaN or infinite, the first is user {int(user[bad][0])}: '
+                          'the model has diverged. Train it with a lower learning rate or a gradient clip')
 
 
 def evaluate(model: Recommender, data: HeteroData, split: str = 'test', ks: Sequence[int] = (10, 20),

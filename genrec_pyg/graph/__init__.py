@@ -1,20 +1,23 @@
 r"""The canonical graph: schema, checks and the training graph."""
+from genrec_pyg.graph.modality import Modality, item_modality
 from genrec_pyg.graph.schema import (
     HAS,
     INTERACTS,
     ITEM,
     SPLITS,
     USER,
-    Modality,
-    TrainingGraph,
     check_graph,
     has_split,
-    item_modality,
     modality_names,
+    name_list,
+    pair_keys,
+    read_edges,
+    read_interactions,
+    read_mask,
     select_modalities,
     split_edges,
-    training_graph,
 )
+from genrec_pyg.graph.training_graph import TrainingGraph, check_held_out, held_out_digests, training_graph
 
 __all__ = [
     'HAS',
@@ -25,9 +28,16 @@ __all__ = [
     'TrainingGraph',
     'USER',
     'check_graph',
+    'check_held_out',
     'has_split',
+    'held_out_digests',
     'item_modality',
     'modality_names',
+    'name_list',
+    'pair_keys',
+    'read_edges',
+    'read_interactions',
+    'read_mask',
     'select_modalities',
     'split_edges',
     'training_graph',

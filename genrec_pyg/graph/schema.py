@@ -1,28 +1,28 @@
-r"""The user-item-modality graph: names, checks, and the one place where a training graph is made.
+r"""The user-item-modality graph: names and checks.
 
 The canonical graph is a :class:`~torch_geometric.data.HeteroData` with
 
 * ``data['user']``, ``data['item']``: ``num_nodes``, optional ``raw_id``;
 * ``data['user', 'interacts', 'item']``: ``edge_index`` and edge-aligned boolean ``train_mask``, ``val_mask``, ``test_mask``,
   optional ``time``, ``rating``, and ``ordered = False`` where the order of edges is not that in which they happened;
-* per modality ``m`` a node type ``data[m].x`` (float32) and ``data['item', 'has', m].edge_index``.
+* per modality ``m`` a node type ``data[m].x`` and ``data['item', 'has', m].edge_index``.
 
-Graphs with other type names become canonical through :class:`genrec_pyg.transforms.MapTypes`; graphs without masks through a
-split of :mod:`genrec_pyg.transforms`. Everything a model sees comes from :func:`training_graph`, so a held-out edge has no
-way into an embedding.
+Edges may also lie in an :class:`~torch_geometric.EdgeIndex` or in a sparse matrix ``adj_t`` or ``adj``, see
+:func:`~genrec_pyg.graph.containers.read_edge_index`. Graphs with other type names become canonical through
+:class:`genrec_pyg.transforms.MapTypes`; graphs without masks through a split of :mod:`genrec_pyg.transforms`. Everything a
+model sees comes from :func:`~genrec_pyg.graph.training_graph.training_graph`, so a held-out edge has no way into an embedding.
 """
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
-from typing import Iterable, Optional
+from typing import Iterable, Optional, Union
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
-from torch_geometric.utils import coalesce, scatter
+from torch_geometric.utils import coalesce
 
 from genrec_pyg.exceptions import ConfigError, DataError
+from genrec_pyg.graph.containers import as_dense, num_rows, read_edge_index
 
 USER = 'user'
 ITEM = 'item'
@@ -30,87 +30,8 @@ INTERACTS = (USER, 'interacts', ITEM)
 HAS = 'has'
 SPLITS = ('train', 'val', 'test')
 
-
-@dataclass(frozen=True)
-class Modality:
-    r"""Features of one modality and the items that carry them.
-
-    Args:
-        name: Node type of the modality.
-        x: Node features ``[num_nodes, d_m]``, float32.
-        num_items: Number of items ``I``.
-        edge_index: Item to node edges ``[2, num_links]``, or :obj:`None` where node ``i`` belongs to item ``i`` (the fast
-            path). Items may have no node (missing modality) or several (many images).
-    """
-    name: str
-    x: Tensor
-    num_items: int
-    edge_index: Optional[Tensor] = None
-
-    def pool(self, z: Tensor) -> Tensor:
-        r"""Averages node rows ``[num_nodes, d]`` to item rows ``[I, d]``; an item without a node gets a zero row."""
-        if self.edge_index is None:
-            return z
-        item, node = self.edge_index
-        return scatter(z[node], item, dim=0, dim_size=self.num_items, reduce='mean')
-
-    def item_features(self) -> Tensor:
-        r"""Raw features per item ``[I, d_m]``: mean over its nodes, zero where the modality is missing."""
-        return self.pool(self.x)
-
-    def present(self) -> Tensor:
-        r"""Boolean ``[I]``: the item has at least one node of this modality."""
-        if self.edge_index is None:
-            return torch.ones(self.num_items, dtype=torch.bool, device=self.x.device)
-        mask = torch.zeros(self.num_items, dtype=torch.bool, device=self.x.device)
-        mask[self.edge_index[0]] = True
-        return mask
-
-    def to(self, device: torch.device) -> Modality:
-        r"""The same modality on another device."""
-        edge_index = None if self.edge_index is None else self.edge_index.to(device)
-        return Modality(self.name, self.x.to(device), self.num_items, edge_index)
-
-
-@dataclass(frozen=True)
-class TrainingGraph:
-    r"""What a model may learn from: training edges and modality features, nothing held out.
-
-    Args:
-        num_users: Number of users ``U``.
-        num_items: Number of items ``I``.
-        edge_index: Distinct training interactions ``[2, E]``, sorted by user, then item.
-        modalities: Modality name to :class:`Modality`, in graph order.
-    """
-    num_users: int
-    num_items: int
-    edge_index: Tensor
-    modalities: dict[str, Modality] = field(default_factory=dict)
-
-    @property
-    def num_edges(self) -> int:
-        return self.edge_index.size(1)
-
-    def user_degree(self) -> Tensor:
-        r"""Training items per user ``[U]``, int64."""
-        return torch.bincount(self.edge_index[0], minlength=self.num_users)
-
-    def item_degree(self) -> Tensor:
-        r"""Training users per item ``[I]``, int64 (the popularity)."""
-        return torch.bincount(self.edge_index[1], minlength=self.num_items)
-
-    def to(self, device: torch.device) -> TrainingGraph:
-        r"""The same graph on another device."""
-        modalities = {name: modality.to(device) for name, modality in self.modalities.items()}
-        return TrainingGraph(self.num_users, self.num_items, self.edge_index.to(device), modalities)
-
-    def fingerprint(self) -> str:
-        r"""Hex digest of sizes, training edges and feature shapes: a checkpoint names the graph that it belongs to by it."""
-        digest = hashlib.sha256(f'{self.num_users} {self.num_items}'.encode())
-        digest.update(self.edge_index.cpu().numpy().tobytes())
-        for name, modality in self.modalities.items():
-            digest.update(f'{name} {tuple(modality.x.shape)}'.encode())
-        return digest.hexdigest()
+#: Rows of features that are cast at a time.
+ROWS_PER_BLOCK = 4096
 
 
 def modality_names(data: HeteroData) -> list[str]:
@@ -118,14 +39,21 @@ def modality_names(data: HeteroData) -> list[str]:
     return [dst for src, rel, dst in data.edge_types if src == ITEM and rel == HAS]
 
 
-def select_modalities(data: HeteroData, modalities: Optional[Iterable[str]] = None) -> list[str]:
-    r"""The modalities asked for, in that order, or all of them for :obj:`None`.
+def name_list(names: Union[str, Iterable[str], None]) -> Optional[list[str]]:
+    r"""Names as a list, each once; a text is one name, and :obj:`None` stays :obj:`None`."""
+    if names is None:
+        return None
+    return [names] if isinstance(names, str) else list(dict.fromkeys(names))
+
+
+def select_modalities(data: HeteroData, modalities: Union[str, Iterable[str], None] = None) -> list[str]:
+    r"""The modalities asked for, in that order and each once, or all of them for :obj:`None`; a text is one modality.
 
     Raises:
         ConfigError: If a modality is not in the graph.
     """
     available = modality_names(data)
-    names = available if modalities is None else list(modalities)
+    names = available if modalities is None else name_list(modalities)
     for name in names:
         if name not in available:
             raise ConfigError(f"modalities: the graph has no modality {name!r}, accepted are {', '.join(available) or 'none'}")
@@ -141,103 +69,150 @@ def split_edges(data: HeteroData, split: str) -> Tensor:
     """
     if split not in SPLITS:
         raise ConfigError(f"split: got {split!r}, accepted are {', '.join(SPLITS)}")
-    store = _interactions(data)
-    mask = store.get(f'{split}_mask')
+    edge_index = read_interactions(data)
+    mask = read_mask(data, split)
     if mask is None:
         raise DataError(f"graph: {INTERACTS} has no '{split}_mask'; split it first, for example with "
                         "genrec_pyg.transforms.RandomSplit()")
     num_nodes = max(int(data[USER].num_nodes), int(data[ITEM].num_nodes))
-    return coalesce(store.edge_index[:, mask], num_nodes=num_nodes)
+    return coalesce(edge_index[:, mask.to(edge_index.device)], num_nodes=num_nodes)
 
 
 def has_split(data: HeteroData, split: str) -> bool:
     r"""Whether any interaction of ``data`` belongs to ``split``; a missing mask has none."""
-    mask = _interactions(data).get(f'{split}_mask')
+    mask = read_mask(data, split)
     return mask is not None and bool(mask.any())
 
 
-def training_graph(data: HeteroData, modalities: Optional[Iterable[str]] = None) -> TrainingGraph:
-    r"""The training graph of a canonical graph: the only road from data to a model.
-
-    Args:
-        data: Canonical graph with splits.
-        modalities: Modalities to use, in this order; :obj:`None` uses all, an empty list none.
+def read_interactions(data: HeteroData) -> Tensor:
+    r"""Users and items of the interactions ``[2, E]``, int64, in the order of their attributes.
 
     Raises:
-        ConfigError: If a modality is not in the graph.
-        DataError: If the graph is not canonical, has ids out of range, non-finite features or no training edge.
+        DataError: If there are none, or they are no edges.
     """
-    check_graph(data)
-    names = select_modalities(data, modalities)
-    edge_index = split_edges(data, 'train')
-    if edge_index.size(1) == 0:
-        raise DataError(f"graph: the training split of {INTERACTS} is empty")
-    found = {name: item_modality(data, name) for name in names}
-    return TrainingGraph(int(data[USER].num_nodes), int(data[ITEM].num_nodes), edge_index, found)
+    if not isinstance(data, HeteroData):
+        raise DataError(f'graph: got {type(data).__name__}, accepted is a torch_geometric.data.HeteroData (of a data set its '
+                        'first entry, dataset[0])')
+    found = read_edge_index(data[INTERACTS]) if INTERACTS in data.edge_types else None
+    if found is None:
+        raise DataError(f"graph: edge type {INTERACTS} is missing, found {data.edge_types}; map other names with "
+                        "genrec_pyg.transforms.MapTypes")
+    return read_edges(data, INTERACTS)
 
 
-def item_modality(data: HeteroData, name: str) -> Modality:
-    r"""The modality ``name`` of a canonical graph, features as float32, with the identity fast path where it applies."""
-    x, num_items = data[name].x.float(), int(data[ITEM].num_nodes)
-    links = coalesce(data[ITEM, HAS, name].edge_index, num_nodes=max(num_items, x.size(0)))
-    return Modality(name, x, num_items, None if _is_identity(links, num_items, x.size(0)) else links)
+def read_mask(data: HeteroData, split: str) -> Optional[Tensor]:
+    r"""The boolean mask ``[E]`` of a split over the interactions, or :obj:`None`.
+
+    Raises:
+        DataError: If it is of another type or length.
+    """
+    num_edges = read_interactions(data).size(1)
+    value = data[INTERACTS].get(f'{split}_mask')
+    mask = as_dense(value)
+    if mask is None:
+        return None
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (num_edges,):
+        found = f'{mask.dtype} of shape {tuple(mask.shape)}' if isinstance(mask, Tensor) else type(value).__name__
+        raise DataError(f"graph: {INTERACTS}.{split}_mask is {found}, accepted is torch.bool of shape {(num_edges,)}")
+    return mask
 
 
-def check_graph(data: HeteroData, finite: bool = True) -> None:
+def pair_keys(edge_index: Tensor, num_items: int) -> Tensor:
+    r"""One integer for each pair of user and item ``[E]``, rising by user, then item."""
+    return edge_index[0] * max(num_items, 1) + edge_index[1]
+
+
+def check_graph(data: HeteroData, finite: bool = True, disjoint: bool = True) -> None:
     r"""Checks a canonical graph once, with errors that name the store, the value and what is accepted.
 
     Args:
         data: Canonical graph, with or without splits.
-        finite: Whether features must be finite; transforms that may run before
+        finite: Whether features must be finite, in torch's default precision too; transforms that may run before
             :class:`~genrec_pyg.transforms.CleanFeatures` do not ask for it.
+        disjoint: Whether no pair of user and item may be in two splits; transforms that may run before a split do not ask
+            for it.
 
     Raises:
-        DataError: On missing stores, ids out of range, masks of wrong length or type, overlapping splits, or features that
-            are not finite.
+        DataError: On missing stores, ids out of range, masks of wrong length or type, overlapping splits, raw ids of wrong
+            length, or features that are not finite.
     """
+    if not isinstance(data, HeteroData):
+        read_interactions(data)  # refuses it by name
     for node_type in (USER, ITEM):
         if node_type not in data.node_types or data[node_type].num_nodes is None:
             raise DataError(f"graph: node type {node_type!r} with num_nodes is missing, found {data.node_types}; map other "
                             "names with genrec_pyg.transforms.MapTypes")
-    store = _interactions(data)
-    _check_ids(store.edge_index, INTERACTS, int(data[USER].num_nodes), int(data[ITEM].num_nodes))
-    used = torch.zeros(store.edge_index.size(1), dtype=torch.bool, device=store.edge_index.device)
-    for split in SPLITS:
-        mask = store.get(f'{split}_mask')
+        raw_id = data[node_type].get('raw_id')
+        if raw_id is not None and num_rows(raw_id) != int(data[node_type].num_nodes):
+            raise DataError(f"graph: data[{node_type!r}].raw_id has {num_rows(raw_id)} entries, accepted is one per node "
+                            f"({int(data[node_type].num_nodes)})")
+    edge_index = read_interactions(data)
+    _check_ids(edge_index, INTERACTS, int(data[USER].num_nodes), int(data[ITEM].num_nodes))
+    _check_splits(data, edge_index, disjoint)
+    for name in modality_names(data):
+        x = as_dense(data[name].get('x')) if name in data.node_types else None
+        if not isinstance(x, Tensor) or x.dim() != 2 or not torch.is_floating_point(x):
+            found = (x.dtype, tuple(x.shape)) if isinstance(x, Tensor) else None if x is None else type(x).__name__
+            raise DataError(f"graph: data[{name!r}].x is {found}, accepted is a floating-point matrix [num_nodes, d]")
+        if finite:
+            _check_finite(x, name)
+        _check_ids(read_edges(data, (ITEM, HAS, name)), (ITEM, HAS, name), int(data[ITEM].num_nodes), x.size(0))
+
+
+def _check_splits(data: HeteroData, edge_index: Tensor, disjoint: bool) -> None:
+    of_edge = torch.full_like(edge_index[0], -1)
+    for code, split in enumerate(SPLITS):
+        mask = read_mask(data, split)
         if mask is None:
             continue
-        if mask.dtype != torch.bool or mask.shape != used.shape:
-            raise DataError(f"graph: {INTERACTS}.{split}_mask is {mask.dtype} of shape {tuple(mask.shape)}, accepted is "
-                            f"torch.bool of shape {tuple(used.shape)}")
-        if bool((used & mask).any()):
-            raise DataError(f"graph: {int((used & mask).sum())} edges of {INTERACTS} are in '{split}_mask' and in another "
-                            "split, accepted are disjoint splits")
-        used |= mask
-    for name in modality_names(data):
-        x = data[name].get('x') if name in data.node_types else None
-        if x is None or x.dim() != 2 or not torch.is_floating_point(x):
-            found = None if x is None else (x.dtype, tuple(x.shape))
-            raise DataError(f"graph: data[{name!r}].x is {found}, accepted is a floating-point matrix [num_nodes, d]")
-        rows = (~torch.isfinite(x).all(dim=1)).nonzero().view(-1) if finite else ()
-        if len(rows) > 0:
-            raise DataError(f"graph: data[{name!r}].x has {len(rows)} rows with NaN or infinity, the first is row "
-                            f"{int(rows[0])}; mend them with genrec_pyg.transforms.CleanFeatures or in the source file")
-        _check_ids(data[ITEM, HAS, name].get('edge_index'), (ITEM, HAS, name), int(data[ITEM].num_nodes), x.size(0))
+        mask = mask.to(of_edge.device)
+        twice = int((mask & (of_edge >= 0)).sum()) if disjoint else 0
+        if twice > 0:
+            raise DataError(f"graph: {twice} edges of {INTERACTS} are in '{split}_mask' and in another split, accepted "
+                            "are disjoint splits")
+        of_edge[mask] = code
+    if not disjoint:
+        return
+    num_items = int(data[ITEM].num_nodes)
+    used = of_edge >= 0
+    pair, number = pair_keys(edge_index[:, used], num_items).unique(return_inverse=True)
+    if pair.numel() == number.numel():
+        return
+    of_edge = of_edge[used]
+    first = torch.full_like(pair, len(SPLITS)).scatter_reduce(0, number, of_edge, 'amin')
+    last = torch.full_like(pair, -1).scatter_reduce(0, number, of_edge, 'amax')
+    shared = (first != last).nonzero().view(-1)
+    if shared.numel() > 0:
+        user, item = divmod(int(pair[shared[0]]), max(num_items, 1))
+        splits = ' and '.join(f"'{SPLITS[code[shared[0]]]}_mask'" for code in (first, last))
+        raise DataError(f'graph: {shared.numel()} pairs of user and item are in two splits (the first is user {user} with '
+                        f'item {item}, in {splits}), accepted are disjoint splits: known items are masked, so a repeated '
+                        'interaction could never be hit. Take it out of the later mask, or split anew with '
+                        'genrec_pyg.transforms.RandomSplit')
 
 
-def _interactions(data: HeteroData):
-    if INTERACTS not in data.edge_types or data[INTERACTS].get('edge_index') is None:
-        raise DataError(f"graph: edge type {INTERACTS} is missing, found {data.edge_types}; map other names with "
-                        "genrec_pyg.transforms.MapTypes")
-    return data[INTERACTS]
+def _check_finite(x: Tensor, name: str) -> None:
+    dtype = torch.get_default_dtype()  # that of the models
+    bad = [~torch.isfinite(block.to(dtype)).all(dim=1) for block in x.split(ROWS_PER_BLOCK)]
+    rows = torch.cat(bad).nonzero().view(-1)
+    if rows.numel() > 0:
+        raise DataError(f"graph: data[{name!r}].x has {rows.numel()} rows with NaN or infinity, the first is row "
+                        f"{int(rows[0])} (as {dtype}); mend them with genrec_pyg.transforms.CleanFeatures or in the source "
+                        "file")
 
 
-def _check_ids(edge_index: Optional[Tensor], edge_type: tuple, num_src: int, num_dst: int) -> None:
-    if edge_index is None:
+def read_edges(data: HeteroData, edge_type: tuple) -> Tensor:
+    r"""The edges of a type, checked to be a tensor ``[2, E]`` of type int64."""
+    found = read_edge_index(data[edge_type])
+    if found is None:
         raise DataError(f"graph: {edge_type} has no edge_index, accepted is torch.int64 [2, E]")
-    if edge_index.dim() != 2 or edge_index.size(0) != 2 or edge_index.dtype != torch.long:
-        raise DataError(f"graph: {edge_type}.edge_index has type {edge_index.dtype} and shape {tuple(edge_index.shape)}, "
-                        "accepted is torch.int64 [2, E]")
+    if not isinstance(found, Tensor) or found.dim() != 2 or found.size(0) != 2 or found.dtype != torch.long:
+        kind = f'type {found.dtype} and shape {tuple(found.shape)}' if isinstance(found, Tensor) else type(found).__name__
+        raise DataError(f"graph: {edge_type}.edge_index has {kind}, accepted is torch.int64 [2, E]")
+    return found
+
+
+def _check_ids(edge_index: Tensor, edge_type: tuple, num_src: int, num_dst: int) -> None:
     if edge_index.size(1) == 0:
         return
     for row, node_type, size in ((edge_index[0], edge_type[0], num_src), (edge_index[1], edge_type[2], num_dst)):
@@ -245,10 +220,3 @@ def _check_ids(edge_index: Optional[Tensor], edge_type: tuple, num_src: int, num
         if low < 0 or high >= size:
             raise DataError(f"graph: {edge_type}.edge_index has {node_type} ids from {low} to {high}, accepted are 0 to "
                             f"{size - 1}")
-
-
-def _is_identity(edge_index: Tensor, num_items: int, num_nodes: int) -> bool:
-    if num_items != num_nodes or edge_index.size(1) != num_items:
-        return False
-    ids = torch.arange(num_items, device=edge_index.device)
-    return bool((edge_index[0] == ids).all() and (edge_index[1] == ids).all())

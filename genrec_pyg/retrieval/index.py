@@ -218,7 +218,7 @@ def retrieve(search: Search, user: Tensor, k: int, known: Adjacency,
         batch_size: Users per block.
 
     Yields:
-        Users ``[B]``, scores and items ``[B, k]``, padded as :func:`~genrec_pyg.ops.topk_excluding` does.
+        Users ``[B]``, scores and items ``[B, min(k, I)]``, padded as :func:`~genrec_pyg.ops.topk_excluding` does.
 
     Raises:
         ConfigError: If ``batch_size`` is below 1.
@@ -226,7 +226,7 @@ def retrieve(search: Search, user: Tensor, k: int, known: Adjacency,
     if batch_size < 1:
         raise ConfigError(f'batch_size: got {batch_size}, accepted are integers from 1')
     for block in user.split(batch_size):
-        score, item = search(block, k, _rows(known, block))
+        score, item = search(block, min(k, known.size[1]), _rows(known, block))
         yield block, score, item
 
 

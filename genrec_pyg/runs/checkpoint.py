@@ -1,6 +1,7 @@
 r"""Checkpoints that are whole or absent and never execute anything when read."""
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Union
 
@@ -8,6 +9,8 @@ import torch
 
 from genrec_pyg.exceptions import CheckpointError
 from genrec_pyg.utils.files import write_atomically
+
+logger = logging.getLogger(__name__)
 
 
 def save_checkpoint(path: Union[str, Path], state: dict[str, Any]) -> None:
@@ -48,4 +51,20 @@ def check_identity(state: dict[str, Any], path: Union[str, Path], model_name: st
         raise CheckpointError(f"{path}: checkpoint of model {state.get('model_name')!r}, expected {model_name!r}")
     if state.get('graph') != fingerprint:
         raise CheckpointError(f'{path}: checkpoint of another training graph (its fingerprint is '
-                              f"{str(state.get('graph'))[:12]}, this graph's is {fingerprint[:12]})")
+                              f"{str(state.get('graph'))[:12]}, this graph's is {fingerprint[:12]}): other interactions, "
+                              'features or links of items, or a checkpoint from before features were compared')
+
+
+def warn_of_held_out(state: dict[str, Any], path: Union[str, Path], held_out: dict[str, str]) -> None:
+    r"""Warns of held-out pairs that are not those of the training: the model is the same, its figures are other ones.
+
+    Args:
+        state: Checkpoint.
+        path: What to name in the warning.
+        held_out: Digests of the held-out pairs now, see :func:`genrec_pyg.graph.held_out_digests`.
+    """
+    before = state.get('held_out', held_out)
+    changed = [split for split in ('val', 'test') if before.get(split) != held_out.get(split)]
+    if changed:
+        logger.warning('%s: the pairs of the %s split are not those of the training, so figures differ', path,
+                       ' and the '.join(changed))

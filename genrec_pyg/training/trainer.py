@@ -22,11 +22,11 @@ from tqdm import tqdm
 import genrec_pyg
 from genrec_pyg.evaluation import PROTOCOLS, Evaluator
 from genrec_pyg.exceptions import ConfigError, GenRecError
-from genrec_pyg.graph import has_split
+from genrec_pyg.graph import check_held_out, has_split, held_out_digests
 from genrec_pyg.loader import InteractionLoader
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.optim import MirrorGradient, check_coefficients
-from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, save_checkpoint
+from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, save_checkpoint, warn_of_held_out
 from genrec_pyg.runs.history import History, environment
 from genrec_pyg.training.cuda_graph import RecordedStep, Recorder
 from genrec_pyg.training.distributed import Distributed
@@ -77,16 +77,18 @@ class _Session:
         seconds: Seconds of training and validation so far.
         record: Figures of the last finished epoch.
         evaluated: Whether that epoch was due for an evaluation.
+        held_out: Digests of the held-out pairs on which it is evaluated.
     """
     stopper: EarlyStopping
     epoch: int = 0
     seconds: float = 0.0
     record: Optional[dict[str, Any]] = None
     evaluated: bool = True
+    held_out: dict[str, str] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         return {'stopper': self.stopper.state_dict(), 'epoch': self.epoch - 1, 'seconds': self.seconds,
-                'record': self.record, 'evaluated': self.evaluated}
+                'record': self.record, 'evaluated': self.evaluated, 'held_out': self.held_out}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.stopper.load_state_dict(state['stopper'])
@@ -191,12 +193,14 @@ class Trainer:
 
         Raises:
             ConfigError: If the epoch is to be chosen on a test split without interactions.
-            GenRecError: If a loss term becomes NaN or infinite.
+            DataError: If ``model`` was made from another split than that of ``data``.
+            GenRecError: If a loss term or a score becomes NaN or infinite.
             CheckpointError: If ``resume`` meets a checkpoint of another model or graph.
             OutputError: If a file of the run cannot be written.
         """
         if self.mirror_gradient and not model.trainable:
             raise ConfigError(f'mirror_gradient: got True for {type(model).__name__}, accepted are models trained by gradient')
+        check_held_out(model.graph, data)
         evaluators = {split: self._evaluator(data, split) for split in ('val', 'test') if has_split(data, split)}
         monitor = self._choose_monitor(evaluators, model.trainable)
         resume = resume and model.trainable
@@ -206,7 +210,7 @@ class Trainer:
                 model.reset_parameters()
         model.to(self.device)
         is_main = self.distributed.processes.is_main
-        session = _Session(EarlyStopping(self.patience))
+        session = _Session(EarlyStopping(self.patience), held_out=held_out_digests(data))
         optimizer = self.make_optimizer(model) if model.trainable else None
         if resume:
             self._restore(session, model, optimizer)
@@ -411,6 +415,7 @@ class Trainer:
         r"""Makes session, model, optimizer and random state those of the last finished epoch."""
         distributed = self.distributed
         state = self._load(model, 'last')
+        warn_of_held_out(state, self._checkpoint('last'), session.held_out)
         distributed.load_model_state(model, state['model'])
         distributed.load_optimizer_state(optimizer, state['optimizer'])
         session.load_state_dict(state)

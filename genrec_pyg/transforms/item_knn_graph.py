@@ -40,7 +40,7 @@ class ItemKNNGraph(BaseTransform):
         self.block_size = block_size
 
     def forward(self, data: HeteroData) -> HeteroData:
-        check_graph(data)
+        check_graph(data, disjoint=False)
         num_items = int(data[ITEM].num_nodes)
         for name in select_modalities(data, self.modalities):
             features = item_modality(data, name).item_features()

@@ -37,7 +37,7 @@ class KCore(BaseTransform):
         self.k_user, self.k_item = bounds
 
     def forward(self, data: HeteroData) -> HeteroData:
-        check_graph(data, finite=False)
+        check_graph(data, finite=False, disjoint=False)
         num_users, num_items = int(data[USER].num_nodes), int(data[ITEM].num_nodes)
         user, item = coalesce(data[INTERACTS].edge_index, num_nodes=max(num_users, num_items))
         # Each round removes what the round before left short; at most as many rounds as nodes, in practice a few.

@@ -101,7 +101,7 @@ class MapTypes(BaseTransform):
         self._move_item_features(out)
         for name in links:
             _check_features(out, name)
-        check_graph(out, finite=False)
+        check_graph(out, finite=False, disjoint=False)
         return out
 
     def _interactions(self, data: HeteroData) -> EdgeType:

@@ -47,7 +47,7 @@ class AddFeatureNoise(BaseTransform):
         self.seed = seed
 
     def forward(self, data: HeteroData) -> HeteroData:
-        check_graph(data)
+        check_graph(data, disjoint=False)
         generator = torch.Generator().manual_seed(self.seed)
         for name in select_modalities(data, self.modalities):
             x = data[name].x.float()
@@ -68,7 +68,7 @@ class _PerturbShare(BaseTransform):
         self.seed = seed
 
     def forward(self, data: HeteroData) -> HeteroData:
-        check_graph(data, finite=False)
+        check_graph(data, finite=False, disjoint=False)
         generator = torch.Generator().manual_seed(self.seed)
         for name in select_modalities(data, self.modalities):
             self._perturb(data, name, generator)
@@ -151,7 +151,7 @@ class AddNoiseInteractions(BaseTransform):
         self.seed = seed
 
     def forward(self, data: HeteroData) -> HeteroData:
-        check_graph(data, finite=False)
+        check_graph(data, finite=False, disjoint=False)
         store = data[INTERACTS]
         if store.get('train_mask') is None:
             raise DataError(f"graph: {INTERACTS} has no 'train_mask'; split it first, for example with "

@@ -40,7 +40,7 @@ class ReorderNodes(BaseTransform):
         self.method = method
 
     def forward(self, data: HeteroData) -> HeteroData:
-        check_graph(data, finite=False)
+        check_graph(data, finite=False, disjoint=False)
         sizes = {node_type: int(data[node_type].num_nodes) for node_type in (USER, ITEM)}
         user, item = split_edges(data, 'train').cpu()
         if self.method == 'degree':

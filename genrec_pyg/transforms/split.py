@@ -161,7 +161,7 @@ def _check_shares(val: float, test: Optional[float]) -> None:
 
 
 def _distinct_pairs(data: HeteroData) -> _Pairs:
-    check_graph(data, finite=False)
+    check_graph(data, finite=False, disjoint=False)
     num_items = max(int(data[ITEM].num_nodes), 1)
     user, item = data[INTERACTS].edge_index
     pair, of_edge = torch.unique(user * num_items + item, return_inverse=True)

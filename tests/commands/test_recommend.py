@@ -1,3 +1,4 @@
+import copy
 import csv
 import io
 import json
@@ -10,12 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from genrec_pyg import retrieval
 from genrec_pyg.datasets import demo_graph
-from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.exceptions import ConfigError, DataError, GenRecError
 from genrec_pyg.graph import split_edges
 from genrec_pyg.nn.models import EASE
 from genrec_pyg.recommend import find_users, main, top_items, write_table
 from genrec_pyg.train import main as train
+from genrec_pyg.transforms import RandomSplit
 
 
 @pytest.fixture
@@ -126,3 +129,41 @@ def test_a_reader_that_leaves_is_an_error(run):
     command = f'set -o pipefail; {sys.executable} -m genrec_pyg.recommend {run} --users all | head -n 1'
     done = subprocess.run(['bash', '-c', command], env={**os.environ, 'PYTHONUNBUFFERED': '1'}, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == 'user,item,rank,score\n' and 'Broken pipe' in done.stderr
+
+
+def test_a_model_of_another_split_is_refused():
+    data, other = (RandomSplit(seed=seed)(demo_graph(100, 80, 6)) for seed in (0, 1))
+    with pytest.raises(DataError, match='pairs of its val split are training pairs of the model'):
+        top_items(EASE(data), other, torch.arange(5))
+    with pytest.raises(DataError, match='it has 90 users and 80 items, the model was made from a graph with 100 and 80'):
+        top_items(EASE(data), demo_graph(90, 80, 6), torch.arange(5))
+
+
+def test_validation_pairs_in_the_training_are_no_harm_where_they_are_left_out():
+    data = demo_graph(100, 80, 6)
+    both = copy.deepcopy(data)
+    store = both['user', 'interacts', 'item']
+    store.train_mask, store.val_mask = store.train_mask | store.val_mask, torch.zeros_like(store.val_mask)
+    top_items(EASE(both), data, torch.arange(5), exclude='seen')
+    with pytest.raises(DataError, match='its val split'):
+        top_items(EASE(both), data, torch.arange(5))
+
+
+def test_more_items_than_there_are_give_the_rows_of_all(monkeypatch):
+    data = demo_graph(100, 80, 6)
+    model = EASE(data)
+    expected = top_items(model, data, torch.arange(100), k=80)
+    widths = []
+    search = retrieval.index.topk_excluding
+    monkeypatch.setattr(retrieval.index, 'topk_excluding',
+                        lambda scores, k, *args: widths.append(k) or search(scores, k, *args))
+    assert top_items(model, data, torch.arange(100), k=10 ** 9) == expected
+    assert set(widths) == {80}
+
+
+def test_scores_that_are_no_numbers_are_not_listed():
+    data = demo_graph(100, 80, 6)
+    model = EASE(data)
+    model.weight.fill_(float('nan'))
+    with pytest.raises(GenRecError, match='scores of 5 users are NaN or infinite'):
+        top_items(model, data, torch.arange(5))

@@ -1,8 +1,14 @@
 import os
 import signal
+from pathlib import Path
 
+import pytest
+
+from genrec_pyg.config import build, parse_train_arguments
 from genrec_pyg.config.build import run_command
+from genrec_pyg.datasets import demo_graph
 from genrec_pyg.exceptions import CheckpointError, ConfigError
+from genrec_pyg.training import Trainer
 
 
 def raising(error):
@@ -26,3 +32,21 @@ def test_termination_counts_as_interruption():
     before = signal.getsignal(signal.SIGTERM)
     assert run_command(lambda argv: os.kill(os.getpid(), signal.SIGTERM), []) == 130
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_run_notices_changed_features_and_names_changed_held_out_pairs(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    data = demo_graph(60, 48, 4)
+    monkeypatch.setattr(build, 'load_dataset', lambda *arguments: data)
+    config = parse_train_arguments(['--model', 'VBPR', '--dataset', 'demo', '--modalities', 'image']).config
+    model = build.make_model(config, data)
+    Trainer(epochs=1, output='run', progress=False, device='cpu').fit(model, data)
+    Path('run/config.yaml').write_text('model: VBPR\ndataset: demo\nmodalities: [image]\n')
+    build.load_run('run')
+    assert 'not those of the training' not in caplog.text
+    data['user', 'interacts', 'item'].test_mask[:] = False
+    build.load_run('run')
+    assert 'the pairs of the test split are not those of the training' in caplog.text
+    data['image'].x = data['image'].x * 2
+    with pytest.raises(CheckpointError, match='another training graph'):
+        build.load_run('run')

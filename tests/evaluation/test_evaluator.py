@@ -5,7 +5,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.evaluation import Evaluator, evaluate
-from genrec_pyg.exceptions import ConfigError, DataError
+from genrec_pyg.exceptions import ConfigError, DataError, GenRecError
 from genrec_pyg.nn.models import Recommender
 
 
@@ -132,3 +132,46 @@ def test_bad_arguments_and_empty_split():
             Evaluator(data, **arguments)
     with pytest.raises(DataError, match='the val split has no interaction'):
         Evaluator(data, 'val')
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_scores_that_are_no_numbers_are_refused(value):
+    data = make_data([(0, 0), (1, 1)], [], [(0, 1), (1, 2)], 2, 4)
+    scores = torch.rand(2, 4)
+    scores[1, 3] = value
+    with pytest.raises(GenRecError, match='scores of 1 users are NaN or infinite, the first is user 1'):
+        evaluate(Fixed(data, scores), data, ks=(2,))
+    scores[1, 3] = -1
+    scores[1, 1] = value  # of a known item, which is masked
+    evaluate(Fixed(data, scores), data, ks=(2,))
+
+
+def test_lists_longer_than_the_items_cost_no_more_and_give_the_same_figures():
+    data, _, scores = random_case(0, 5)
+    model = Fixed(data, scores)
+    evaluator = Evaluator(data, ks=(12, 10 ** 5))
+    score, item = evaluator.top_k(model)
+    assert score.shape == item.shape == (evaluator.user.numel(), 12)
+    figures = evaluator(model)
+    for name in ('recall', 'ndcg', 'map', 'hit', 'mrr', 'coverage', 'popularity'):
+        assert figures[f'{name}@12'] == figures[f'{name}@{10 ** 5}'], name
+    assert figures['precision@100000'] == pytest.approx(figures['precision@12'] * 12 / 10 ** 5)
+
+
+def test_a_model_of_another_split_is_refused():
+    data = make_data([(0, 0), (1, 1)], [(0, 1)], [(0, 2), (1, 2)], 2, 4)
+    other = make_data([(0, 2), (1, 1)], [(0, 1)], [(0, 0), (1, 2)], 2, 4)
+    model = Fixed(data, torch.rand(2, 4))
+    evaluate(model, data, ks=(2,))
+    evaluate(model, other, 'val', ks=(2,))
+    with pytest.raises(DataError, match='1 of 2 pairs of its test split are training pairs of the model'):
+        evaluate(model, other, ks=(2,))
+    larger = make_data([(0, 0), (1, 1)], [], [(2, 2)], 3, 4)
+    with pytest.raises(DataError, match='it has 3 users and 4 items'):
+        evaluate(model, larger, ks=(2,))
+
+
+def test_a_test_pair_that_is_also_a_training_pair_is_no_miss():
+    data = make_data([(0, 0), (0, 1)], [], [(0, 1)], 1, 4)
+    with pytest.raises(DataError, match='1 pairs of user and item are in two splits'):
+        Evaluator(data)

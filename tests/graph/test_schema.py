@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch_geometric.data import HeteroData
+from torch_geometric.data import Data, HeteroData
 
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import (
@@ -13,6 +13,7 @@ from genrec_pyg.graph import (
     split_edges,
     training_graph,
 )
+from genrec_pyg.transforms import RandomSplit
 
 
 def make_graph():
@@ -215,3 +216,51 @@ def test_check_graph_without_finite_features():
     check_graph(data, finite=False)
     with pytest.raises(DataError, match='4 rows'):
         check_graph(data)
+
+
+def test_the_same_pair_in_two_splits_is_refused_though_the_edges_differ():
+    data = make_graph()
+    data[INTERACTS].edge_index[:, 5] = torch.tensor([0, 1])  # the test edge repeats a training pair
+    with pytest.raises(DataError, match=r"1 pairs .* user 0 with item 1, in 'train_mask' and 'test_mask'"):
+        training_graph(data)
+    check_graph(data, disjoint=False)
+    split = RandomSplit(val=0.2, test=0.2)(data)  # and can be split anew
+    training_graph(split)
+
+
+def test_a_pair_may_be_repeated_within_a_split_and_outside_all():
+    data = make_graph()
+    store = data[INTERACTS]
+    store.edge_index = torch.cat([store.edge_index, torch.tensor([[2, 2, 0], [0, 0, 1]])], dim=1)
+    for split in ('train', 'val', 'test'):
+        more = torch.tensor([split == 'test', False, False])
+        store[f'{split}_mask'] = torch.cat([store[f'{split}_mask'], more])
+    assert training_graph(data).num_edges == 3
+
+
+def test_a_data_set_or_a_homogeneous_graph_is_refused_by_name():
+    for other in (Data(), [make_graph()], None):
+        with pytest.raises(DataError, match=f'got {type(other).__name__}, accepted is a .*HeteroData'):
+            training_graph(other)
+
+
+@pytest.mark.parametrize('store', ['user', 'item'])
+def test_raw_ids_of_another_number_than_the_nodes_are_refused(store):
+    data = broken(set_store(store, 'raw_id', list(range(9))))
+    with pytest.raises(DataError, match=rf"data\['{store}'\].raw_id has 9 entries, accepted is one per node"):
+        training_graph(data)
+
+
+def test_features_that_overflow_the_models_precision_are_refused():
+    data = make_graph()
+    data['image'].x = data['image'].x.double() * 1e39
+    with pytest.raises(DataError, match='has 4 rows with NaN or infinity.*float32'):
+        training_graph(data)
+    data['image'].x = data['image'].x * 1e-39
+    assert bool(training_graph(data).modalities['image'].x.isfinite().all())
+
+
+def test_one_name_is_a_list_of_one_and_a_repeated_name_counts_once():
+    data = make_graph()
+    assert list(training_graph(data, 'text').modalities) == ['text']
+    assert select_modalities(data, ['text', 'image', 'text']) == ['text', 'image']

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from genrec_pyg.exceptions import CheckpointError, OutputError
-from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, save_checkpoint
+from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, save_checkpoint, warn_of_held_out
 
 STATE = {'model': {'weight': torch.arange(3.0)}, 'model_name': 'GenRec', 'graph': 'abc', 'epoch': 2}
 
@@ -63,3 +63,14 @@ def test_identity():
         check_identity(STATE, 'x.pt', 'BM3', 'abc')
     with pytest.raises(CheckpointError, match='another training graph'):
         check_identity(STATE, 'x.pt', 'GenRec', 'abd')
+
+
+def test_other_held_out_pairs_are_named_in_a_warning(caplog):
+    before = {'val': 'a', 'test': 'b'}
+    warn_of_held_out({'held_out': before}, 'run', before)
+    warn_of_held_out({}, 'run', before)  # a checkpoint that notes none
+    assert not caplog.records
+    warn_of_held_out({'held_out': before}, 'run', {'val': 'a', 'test': 'c'})
+    warn_of_held_out({'held_out': before}, 'run', {'test': 'c'})
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith('run: the pairs of the test split') and 'the val and the test split' in second

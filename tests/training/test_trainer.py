@@ -12,11 +12,12 @@ import torch
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.evaluation import Evaluator, evaluate
-from genrec_pyg.exceptions import CheckpointError, ConfigError, GenRecError, OutputError
+from genrec_pyg.exceptions import CheckpointError, ConfigError, DataError, GenRecError, OutputError
 from genrec_pyg.nn.models import GenRec, Popularity, Recommender
 from genrec_pyg.runs.history import History
 from genrec_pyg.training import Trainer, load_checkpoint
 from genrec_pyg.training import trainer as trainer_module
+from genrec_pyg.transforms import RandomSplit
 
 SMALL = dict(hidden_channels=8, denoiser_layers=1, denoiser_rank=6, clusters=2, gen_topk=3, rebuild_k=2)
 QUIET = dict(progress=False, device='cpu', batch_size=32)
@@ -495,3 +496,30 @@ def test_bf16_trains(data):
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}.*: got'):
         Trainer(**arguments)
+
+
+def test_a_model_of_another_split_is_not_fitted(data):
+    first, second = (RandomSplit(0.2, 0.2, seed)(data) for seed in (0, 1))
+    with pytest.raises(DataError, match='pairs of its val split are training pairs of the model'):
+        Trainer(epochs=1, **QUIET).fit(build('factors', first), second)
+
+
+def test_a_score_that_becomes_nan_stops_the_training(data):
+    model = build('factors', data)
+    with torch.no_grad():
+        model.items[3] = float('nan')
+    model.loss = lambda batch: {'zero': 0 * model.users.sum()}
+    with pytest.raises(GenRecError, match='users are NaN or infinite'):
+        Trainer(epochs=1, **QUIET).fit(model, data)
+
+
+def test_resume_warns_of_other_held_out_pairs_and_refuses_other_features(data, tmp_path, caplog):
+    Trainer(epochs=1, output=tmp_path, **QUIET).fit(build('linear', data), data)
+    store = data['user', 'interacts', 'item']
+    data = copy.deepcopy(data)
+    data['user', 'interacts', 'item'].test_mask = store.test_mask & (torch.arange(store.test_mask.numel()) % 2 == 0)
+    Trainer(epochs=2, output=tmp_path, **QUIET).fit(build('linear', data), data, resume=True)
+    assert 'the pairs of the test split are not those of the training' in caplog.text
+    data['image'].x = data['image'].x + 1
+    with pytest.raises(CheckpointError, match='another training graph .* features'):
+        Trainer(epochs=3, output=tmp_path, **QUIET).fit(build('linear', data), data, resume=True)
