@@ -189,8 +189,9 @@ class Adjacency:
             return self._transposed
         pattern, order = self._pattern.t()
         out = Adjacency._make(pattern, None if self.value is None else self.value[order])
-        # Entries that take part in differentiation are gathered anew for every graph of operations; only positions are kept.
-        if out.value is None or not out.value.requires_grad:
+        # Entries that take part in differentiation are gathered anew for every graph of operations, also where none is
+        # recorded just now; only positions are kept.
+        if self.value is None or not self.value.requires_grad:
             self._transposed, out._transposed = out, self
         return out
 

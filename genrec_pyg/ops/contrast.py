@@ -16,11 +16,21 @@ _PLAIN_SCALE = 60
 
 
 def unit_rows(x: Tensor, eps: float = 1e-12) -> Tensor:
-    r"""l2-normalised rows of ``x`` ``[n, d]``, in float32 at least. A zero row stays zero and gets no gradient, where that of
-    :func:`torch.nn.functional.normalize` would be :math:`1 / \epsilon` times the incoming one."""
+    r"""l2-normalised rows of ``x`` ``[n, d]``, in float32 at least, whatever their scale.
+
+    A row is divided by its largest magnitude first, so that squares neither overflow nor vanish. A zero row stays zero. It
+    gets no gradient, and neither does a row whose entries are all within ``eps`` of zero, since the gradient grows as one
+    over the norm.
+    """
     x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    return x * ((norm > eps) / norm.clamp(min=eps))
+    if x.size(1) == 0:
+        return x
+    largest = torch.linalg.vector_norm(x.detach(), torch.inf, dim=1, keepdim=True)
+    scaled = x / largest.clamp(min=torch.finfo(x.dtype).tiny)
+    if torch.is_grad_enabled() and x.requires_grad:
+        scaled = torch.where(largest > eps, scaled, scaled.detach())
+    norm = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+    return scaled * ((norm > 0) / norm.clamp(min=torch.finfo(x.dtype).eps))
 
 
 def info_nce(x: Tensor, y: Optional[Tensor], temperature: float, bank: Optional[Tensor] = None,

@@ -15,11 +15,11 @@ def cooccurrence(interactions: Adjacency, item: Tensor) -> Tensor:
         item: Items ``[b]`` of this block.
 
     Returns:
-        Counts ``[b, I]``, float32.
+        Counts ``[b, I]``, in torch's default precision.
     """
     num_items = interactions.size[1]
     rowptr, user = interactions.t().select_rows(item)
     row = torch.repeat_interleave(rowptr.diff())
     pointer, other = interactions.select_rows(user)
     key = row[torch.repeat_interleave(pointer.diff())] * num_items + other
-    return torch.bincount(key, minlength=item.numel() * num_items).view(item.numel(), num_items).float()
+    return torch.bincount(key, minlength=item.numel() * num_items).view(item.numel(), num_items).to(torch.get_default_dtype())

@@ -3,7 +3,7 @@ import scipy.sparse as sp
 import torch
 
 from genrec_pyg.exceptions import DataError
-from genrec_pyg.ops import Adjacency, spmm
+from genrec_pyg.ops import Adjacency, normalized_layer_mean, spmm
 
 
 def random_matrix(rows=6, cols=9, seed=0):
@@ -136,3 +136,14 @@ def test_no_transpose_is_built_for_a_symmetric_matrix_or_without_gradient(monkey
     spmm(plain, torch.rand(9, 2))
     with torch.no_grad():
         spmm(plain, torch.rand(9, 2, requires_grad=True))
+
+
+def test_the_transpose_follows_entries_that_are_trained():
+    value = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+    adj = Adjacency.from_edge_index(torch.tensor([[0, 1], [1, 0]]), value, (2, 2))
+    x = torch.rand(2, 3)
+    with torch.no_grad():
+        normalized_layer_mean(adj, x, 1)  # asks for the transpose while nothing is recorded
+        value.mul_(10)
+    spmm(adj, x.requires_grad_()).sum().backward()
+    assert x.grad[:, 0].tolist() == [20, 10]

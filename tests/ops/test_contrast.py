@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.ops import info_nce
+from genrec_pyg.ops import info_nce, unit_rows
 
 
 def plain(x, y, temperature, bank=None, positive=None):
@@ -110,3 +110,22 @@ def test_compiled_function_gives_the_same_numbers():
 def test_arguments_are_checked(arguments):
     with pytest.raises(ConfigError, match='accepted'):
         info_nce(torch.ones(2, 3), **{'y': torch.ones(2, 3), 'temperature': 0.5, **arguments})
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('scale', [1e30, 1e20, 1.0, 1e-14, 1e-30])
+def test_unit_rows_of_any_scale(scale, dtype):
+    x = torch.randn(6, 4, dtype=torch.float64)
+    expected = x / x.norm(dim=1, keepdim=True)
+    assert torch.allclose(unit_rows((x * scale).to(dtype)).double(), expected, atol=1e-6)
+    assert torch.equal(unit_rows(torch.zeros(2, 3, dtype=dtype)), torch.zeros(2, 3, dtype=dtype))
+    assert unit_rows(torch.zeros(2, 0, dtype=dtype)).shape == (2, 0)
+
+
+def test_unit_rows_have_the_gradient_of_the_direction_and_none_near_zero():
+    x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(unit_rows, x)
+    assert torch.autograd.gradcheck(unit_rows, (x.detach() * 1e5).requires_grad_(), eps=1e-2)
+    tiny = torch.tensor([[0.0, 0.0], [1e-20, 2e-20], [3.0, 4.0]], requires_grad=True)
+    unit_rows(tiny).sum().backward()
+    assert tiny.grad[:2].eq(0).all() and tiny.grad[2].ne(0).all()

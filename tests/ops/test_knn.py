@@ -58,3 +58,26 @@ def test_arguments_are_checked(arguments):
 def test_no_rows_and_one_neighbour():
     assert knn_graph(torch.empty(0, 3), 5)[0].shape == (2, 0)
     assert knn_graph(torch.randn(3, 2), 1)[0].tolist() == [[0, 1, 2], [0, 1, 2]]
+
+
+@pytest.mark.parametrize('scale', [1e20, 1e-14, 1e-30])
+def test_neighbors_do_not_hang_on_the_scale(scale):
+    x = torch.randn(50, 8)
+    expected, got = knn_graph(x, 5), knn_graph(x * scale, 5)
+    assert torch.equal(expected[0], got[0]) and torch.allclose(expected[1], got[1])
+
+
+@pytest.mark.parametrize('offset', [0, 100, 1000, 10_000])
+def test_neighbors_of_rows_far_from_the_origin_are_those_of_float64(offset):
+    x = (torch.randn(200, 16, dtype=torch.float64) + offset).float()
+    edge_index, similarity = knn_graph(x, 8)
+    assert edge_index.t().tolist() == [list(edge) for edge in plain(x, 8)]
+    assert similarity.dtype == torch.float32 and knn_graph(x.double(), 8)[1].dtype == torch.float64
+
+
+def test_columns_of_features_pass_in_blocks(monkeypatch):
+    x = torch.randn(40, 6)
+    expected = knn_graph(x, 5)
+    monkeypatch.setattr('genrec_pyg.ops.topk.MAX_BLOCK', 50)
+    got = knn_graph(x, 5)
+    assert torch.equal(expected[0], got[0]) and torch.allclose(expected[1], got[1])

@@ -7,13 +7,12 @@ from typing import Union
 import numpy as np
 import scipy.sparse as sp
 import torch
-import torch.nn.functional as F
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh, lobpcg
 from torch import Tensor
 
 from genrec_pyg.nn.cluster.sklearn_kmeans import check_count, fit_kmeans
-from genrec_pyg.ops import knn_graph
+from genrec_pyg.ops import knn_graph, unit_rows
 
 #: Eigenvalues among which the eigengap is searched.
 MAX_EIGENGAP = 20
@@ -49,7 +48,7 @@ def spectral_labels(features: Union[Tensor, Sequence[Tensor]], num_clusters: Uni
     """
     check_count('num_clusters', num_clusters, 'eigengap')
     features = [features] if isinstance(features, Tensor) else features
-    fused = torch.cat([F.normalize(x.detach().float(), dim=1) for x in features], dim=1)
+    fused = torch.cat([unit_rows(x.detach()).float() for x in features], dim=1)
     affinity = cosine_affinity(fused, num_neighbors)
     labels = torch.full((affinity.shape[0],), -1, dtype=torch.long)
     linked = affinity.getnnz(axis=1) > 0
@@ -61,7 +60,7 @@ def spectral_labels(features: Union[Tensor, Sequence[Tensor]], num_clusters: Uni
     rest = torch.from_numpy(np.flatnonzero(linked & ~core))
     fused, device = fused.cpu(), fused.device
     centres = fused.new_zeros(int(labels.max()) + 1, fused.size(1)).index_add(0, labels[rows], fused[rows])
-    labels[rest] = (fused[rest] @ F.normalize(centres, dim=1).t()).argmax(dim=1)
+    labels[rest] = (fused[rest] @ unit_rows(centres).t()).argmax(dim=1)
     return labels.to(device)
 
 

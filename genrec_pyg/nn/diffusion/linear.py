@@ -2,14 +2,13 @@ r"""The optimal linear denoiser, in closed form."""
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.diffusion.denoiser import Denoiser
 from genrec_pyg.nn.diffusion.process import DiffusionProcess
 from genrec_pyg.nn.diffusion.states import ItemViews, RowState, SparseRows, row_product
-from genrec_pyg.ops import Adjacency, spmm
+from genrec_pyg.ops import Adjacency, spmm, unit_rows
 
 
 class LinearDenoiser(Denoiser):
@@ -137,4 +136,4 @@ def leading_eigenpairs(product, size: int, rank: int, num_iterations: int, like:
 def _unit_features(x: Tensor) -> Tensor:
     present = x.abs().sum(dim=1, keepdim=True) > 0
     centred = torch.where(present, x - x.sum(dim=0) / present.sum().clamp(min=1), x)
-    return F.normalize(centred, dim=1)
+    return unit_rows(centred)
