@@ -1,5 +1,5 @@
 r"""The canonical graph: schema, checks and the training graph."""
-from genrec_pyg.graph.modality import Modality, item_modality
+from genrec_pyg.graph.modality import Modality, item_modality, linked_nodes
 from genrec_pyg.graph.schema import (
     HAS,
     INTERACTS,
@@ -32,6 +32,7 @@ __all__ = [
     'has_split',
     'held_out_digests',
     'item_modality',
+    'linked_nodes',
     'modality_names',
     'name_list',
     'pair_keys',

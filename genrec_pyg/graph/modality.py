@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.utils import coalesce, scatter
 
-from genrec_pyg.graph.containers import as_dense
+from genrec_pyg.graph.containers import as_dense, num_rows
 from genrec_pyg.graph.schema import HAS, ITEM, read_edges
 
 
@@ -34,7 +34,8 @@ class Modality:
         if self.edge_index is None:
             return z
         item, node = self.edge_index
-        return scatter(z[node], item, dim=0, dim_size=self.num_items, reduce='mean')
+        share = torch.bincount(item, minlength=self.num_items).to(z.dtype).reciprocal()  # before the sum, which may overflow
+        return scatter(z[node] * share[item].unsqueeze(1), item, dim=0, dim_size=self.num_items, reduce='sum')
 
     def item_features(self) -> Tensor:
         r"""Raw features per item ``[I, d_m]``: mean over its nodes, zero where the modality is missing."""
@@ -64,6 +65,12 @@ def item_modality(data: HeteroData, name: str) -> Modality:
         x, links = x[node.to(x.device)], torch.stack([links[0], number])
     x = x.to(torch.get_default_dtype())
     return Modality(name, x, num_items, None if _is_identity(links, num_items, x.size(0)) else links)
+
+
+def linked_nodes(data: HeteroData, name: str) -> Tensor:
+    r"""Nodes of the modality ``name`` that some item links to, ascending, or all where there is none."""
+    node = read_edges(data, (ITEM, HAS, name))[1].unique()
+    return node if node.numel() > 0 else torch.arange(num_rows(data[name].x), device=node.device)
 
 
 def _is_identity(edge_index: Tensor, num_items: int, num_nodes: int) -> bool:

@@ -10,7 +10,9 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from genrec_pyg.exceptions import ConfigError, DataError
-from genrec_pyg.graph import check_graph, select_modalities
+from genrec_pyg.graph import check_graph, linked_nodes, select_modalities
+from genrec_pyg.graph.containers import as_dense
+from genrec_pyg.ops import rows_per_block
 
 NAN_POLICIES = ('error', 'zero', 'mean')
 
@@ -44,6 +46,9 @@ def singular_value_threshold(x: Tensor, fraction: float) -> Tensor:
 class CleanFeatures(BaseTransform):
     r"""Makes modality features finite float32 and, on request, standardised and denoised, in this order.
 
+    Means, deviations and singular values are those of the nodes that some item links to; other nodes are treated alike and
+    have no part in them. Means and deviations are taken in float64.
+
     Args:
         nan: Treatment of NaN and infinite entries: ``'error'`` refuses them, ``'zero'`` sets them to zero, ``'mean'`` to the
             mean of the finite entries of their column (zero where there is none).
@@ -70,16 +75,16 @@ class CleanFeatures(BaseTransform):
     def forward(self, data: HeteroData) -> HeteroData:
         check_graph(data, finite=False, disjoint=False)
         for name in select_modalities(data, self.modalities):
-            # Half precision first: its column sums overflow.
-            x = self._mend(data[name].x.float(), name)
-            if self.standardize:
-                x = _standardize(x)
+            x, linked = as_dense(data[name].x).detach(), linked_nodes(data, name)
+            if self.standardize:  # what float32 cannot hold may be large only before it
+                x = _standardize(self._mend(x, linked, name), linked)
+            x = self._mend(x.float(), linked, name)
             if self.svt is not None:
-                x = singular_value_threshold(x, self.svt)
+                x = x.index_copy(0, linked, singular_value_threshold(x[linked], self.svt))
             data[name].x = x
         return data
 
-    def _mend(self, x: Tensor, name: str) -> Tensor:
+    def _mend(self, x: Tensor, linked: Tensor, name: str) -> Tensor:
         finite = torch.isfinite(x)
         if bool(finite.all()):
             return x
@@ -90,18 +95,31 @@ class CleanFeatures(BaseTransform):
         zeroed = x.masked_fill(~finite, 0)
         if self.nan == 'zero':
             return zeroed
-        mean = zeroed.sum(dim=0) / finite.sum(dim=0).clamp(min=1)
-        return torch.where(finite, x, mean)
+        count = finite[linked].sum(dim=0).clamp(min=1)
+        mean = torch.cat([column.double().sum(dim=0) for column in zeroed[linked].split(_columns(x), dim=1)]) / count
+        return torch.where(finite, x, mean.to(x.dtype))
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}(nan={self.nan!r}, standardize={self.standardize}, svt={self.svt})'
 
 
-def _standardize(x: Tensor) -> Tensor:
-    if x.size(0) == 0:
-        return x
-    centered = x - x.mean(dim=0)
-    deviation = centered.square().mean(dim=0).sqrt()
-    # The mean of a constant column is rounded, so its deviation is tiny instead of zero.
-    constant = deviation <= 8 * torch.finfo(x.dtype).eps * x.abs().amax(dim=0)
-    return (centered / deviation.masked_fill(constant, 1)).masked_fill(constant, 0)
+def _columns(x: Tensor) -> int:
+    r"""Columns of ``x`` that are cast to float64 at a time."""
+    return rows_per_block(x.size(0), x.size(1))
+
+
+def _standardize(x: Tensor, linked: Tensor) -> Tensor:
+    out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
+    if x.numel() == 0:
+        return out
+    for place, column in zip(out.split(_columns(x), dim=1), x.split(_columns(x), dim=1)):
+        column = column.double()
+        known = column[linked]
+        largest = known.abs().amax(dim=0)
+        scale = largest.masked_fill(largest == 0, 1)  # a square of what is left neither overflows nor vanishes
+        mean = (known / scale).mean(dim=0)
+        deviation = (known / scale - mean).square().mean(dim=0).sqrt()
+        # The mean of a constant column is rounded, so its deviation is tiny instead of zero.
+        constant = deviation <= 8 * torch.finfo(torch.float64).eps
+        place.copy_(((column / scale - mean) / deviation.masked_fill(constant, 1)).masked_fill(constant, 0))
+    return out

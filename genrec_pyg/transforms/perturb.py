@@ -16,7 +16,8 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from genrec_pyg.exceptions import ConfigError, DataError
-from genrec_pyg.graph import HAS, INTERACTS, ITEM, SPLITS, USER, check_graph, select_modalities
+from genrec_pyg.graph import HAS, INTERACTS, ITEM, SPLITS, USER, check_graph, linked_nodes, select_modalities
+from genrec_pyg.graph.containers import as_dense
 
 
 @functional_transform('add_feature_noise')
@@ -26,8 +27,8 @@ class AddFeatureNoise(BaseTransform):
     .. math::
         x_{nj} \mapsto x_{nj} + \sigma \, s_j \, \epsilon_{nj}, \quad \epsilon_{nj} \sim \mathcal{N}(0, 1)
 
-    with :math:`s_j` the standard deviation of column :math:`j` over the nodes: :math:`\sigma` is a noise-to-signal ratio,
-    whatever the units of the features.
+    with :math:`s_j` the standard deviation of column :math:`j` over the nodes that some item links to: :math:`\sigma` is a
+    noise-to-signal ratio, whatever the units of the features.
 
     Args:
         sigma: Ratio :math:`\sigma` of standard deviations, from 0.
@@ -50,9 +51,11 @@ class AddFeatureNoise(BaseTransform):
         check_graph(data, disjoint=False)
         generator = torch.Generator().manual_seed(self.seed)
         for name in select_modalities(data, self.modalities):
-            x = data[name].x.float()
-            noise = torch.randn(x.shape, generator=generator).to(x.device)
-            data[name].x = x + self.sigma * x.std(dim=0, correction=0) * noise
+            x = as_dense(data[name].x).detach().float()
+            noise = torch.randn(x.shape, generator=generator, dtype=torch.float32).to(x.device)
+            # In float64, in which the squares of large features do not overflow.
+            deviation = x[linked_nodes(data, name)].double().std(dim=0, correction=0).float()
+            data[name].x = x + self.sigma * deviation * noise
         return data
 
     def __repr__(self) -> str:

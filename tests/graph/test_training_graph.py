@@ -94,3 +94,10 @@ def test_a_plain_graph_says_nothing(tiny_graph, caplog):
     with caplog.at_level(logging.INFO):
         training_graph(tiny_graph)
     assert not caplog.records
+
+
+def test_the_mean_of_large_features_does_not_overflow(tiny_graph):
+    tiny_graph['image'].x = torch.full((7, 4), 3e38)
+    tiny_graph['item', 'has', 'image'].edge_index = torch.stack([torch.arange(7) // 2, torch.arange(7)])
+    features = training_graph(tiny_graph).modalities['image'].item_features()
+    assert bool((features[:4] == 3e38).all()) and bool((features[4:] == 0).all())

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch_geometric.data import HeteroData
@@ -54,6 +55,39 @@ def test_standardize():
     assert torch.allclose(out.mean(dim=0), torch.zeros(4), atol=1e-5)
     assert torch.allclose(out.square().mean(dim=0), torch.tensor([1., 1., 1., 0.]), atol=1e-4)
     assert bool((out[:, 3] == 0).all())
+
+
+@pytest.mark.parametrize('center, spread', [(1e6, 1), (0, 1e25), (0, 1e-30), (1e38, 1e36), (1900, 30), (0, 1e-44)])
+def test_standardized_columns_of_any_scale_equal_numpy_in_float64(center, spread):
+    x = (center + spread * torch.randn(200, 2, dtype=torch.float64)).float()
+    exact = x.double().numpy()
+    expected = (exact - exact.mean(axis=0)) / exact.std(axis=0)
+    out = CleanFeatures(standardize=True)(make_graph(x))['image'].x
+    assert np.abs(out.numpy() - expected).max() < 1e-5
+
+
+def test_float64_beyond_float32_can_be_standardized():
+    x = torch.randn(50, 2, dtype=torch.float64) * 1e200
+    out = CleanFeatures(standardize=True)(make_graph(x))['image'].x
+    assert torch.allclose(out.std(dim=0, correction=0), torch.ones(2))
+
+
+def test_means_of_large_columns_do_not_overflow():
+    x = torch.full((4, 1), 3e38)
+    x[0] = nan
+    assert bool((CleanFeatures(nan='mean')(make_graph(x))['image'].x == 3e38).all())
+
+
+@pytest.mark.parametrize('options', [dict(standardize=True), dict(nan='mean'), dict(svt=0.4)])
+def test_nodes_that_no_item_links_to_have_no_part_in_the_statistics(options):
+    x = torch.randn(12, 3)
+    if 'nan' in options:
+        x[0, 0] = nan
+    expected = CleanFeatures(**options)(make_graph(x))['image'].x
+    data = make_graph(x)
+    data['image'].x = torch.cat([x, torch.full((3, 3), 100.)])
+    out = CleanFeatures(**options)(data)['image'].x
+    assert torch.allclose(out[:12], expected) and out.size(0) == 15
 
 
 def test_only_named_modalities():

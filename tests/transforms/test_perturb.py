@@ -171,3 +171,12 @@ def test_unknown_modality(transform, data):
 def test_repr():
     assert repr(DropModality(0.5, ['text'])) == "DropModality(share=0.5, modalities=['text'], seed=0)"
     assert repr(AddNoiseInteractions(0.1, 3)) == 'AddNoiseInteractions(share=0.1, seed=3)'
+
+
+def test_noise_scales_with_large_features_and_not_with_nodes_of_no_item(data):
+    data['image'].x = torch.cat([data['image'].x, torch.full((5, 6), 1e6)])
+    exact = data['image'].x[:40].double().std(dim=0, correction=0)
+    noise = (AddFeatureNoise(1.0)(data)['image'].x - data['image'].x)[:40]
+    assert torch.allclose(noise.double().std(dim=0), exact, rtol=0.5) and bool((noise[:, 5] == 0).all())
+    data['image'].x = data['image'].x * 1e20  # squares overflow float32
+    assert bool(AddFeatureNoise(1.0)(data)['image'].x.isfinite().all())
