@@ -1,6 +1,7 @@
 r"""What the command lines share: error handling, making a model, and loading a finished run."""
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import sys
@@ -18,7 +19,7 @@ from genrec_pyg.exceptions import CheckpointError, ConfigError, GenRecError
 from genrec_pyg.graph import held_out_digests
 from genrec_pyg.nn.models import Recommender, get_model
 from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, warn_of_held_out
-from genrec_pyg.training.trainer import resolve_device
+from genrec_pyg.training.trainer import SELECTION, resolve_device
 from genrec_pyg.utils.memory import keep_freed_memory
 
 
@@ -29,10 +30,12 @@ class Run(NamedTuple):
         config: Its configuration.
         data: Its graph.
         model: Its model in the best state, in evaluation mode.
+        selection: How its epoch was chosen, such as ``'chosen on validation'``.
     """
     config: RunConfig
     data: HeteroData
     model: Recommender
+    selection: str
 
 
 def make_data(config: RunConfig) -> HeteroData:
@@ -55,7 +58,7 @@ def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> R
 
     Raises:
         ConfigError: If the folder is no run.
-        CheckpointError: If the checkpoint is damaged, or interactions, features or links of the training have changed. Changed
+        CheckpointError: If the checkpoint is damaged or of another run, or interactions, features or links of the training have changed. Changed
             held-out interactions are named in a warning.
     """
     path = Path(folder)
@@ -66,14 +69,27 @@ def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> R
     state = load_checkpoint(checkpoint)
     data = make_data(config)
     model = make_model(config, data)
-    check_identity(state, checkpoint, type(model).__name__, model.graph.fingerprint())
+    check_identity(state, checkpoint, type(model).__name__, model.graph.fingerprint(), _run_of(path / 'metrics.json'))
     warn_of_held_out(state, checkpoint, held_out_digests(data))
+    selected_by = state.get('protocol') or (state.get('config') or {}).get('protocol')
+    if selected_by not in (None, config.protocol):  # its figures would be given as what they are not
+        raise CheckpointError(f'{checkpoint}: its epoch was chosen under protocol {selected_by!r}, but config.yaml says '
+                              f'{config.protocol!r}')
     try:
         model.load_state_dict(state['model'])
     except (RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise CheckpointError(f'{checkpoint}: does not fit the model of config.yaml ({reason})') from error
-    return Run(config, data, model.to(resolve_device(device)).eval())  # for use: no dropout, stored batch statistics
+    model.to(resolve_device(device)).eval()  # for use: no dropout, stored batch statistics
+    return Run(config, data, model, state.get('selection') or SELECTION[config.protocol])
+
+
+def _run_of(metrics: Path) -> Optional[str]:
+    r"""Identifier of the run that wrote ``metrics.json``, if it was finished."""
+    try:
+        return json.loads(metrics.read_text(encoding='utf-8')).get('run')
+    except (OSError, ValueError, AttributeError):  # of a run that goes on, or edited by hand
+        return None
 
 
 def run_command(command: Callable[[Sequence[str]], Any], argv: Optional[Sequence[str]] = None) -> int:

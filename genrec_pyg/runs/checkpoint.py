@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import torch
 
@@ -41,8 +41,16 @@ def load_checkpoint(path: Union[str, Path], map_location: Union[str, torch.devic
     return state
 
 
-def check_identity(state: dict[str, Any], path: Union[str, Path], model_name: str, fingerprint: str) -> None:
-    r"""Refuses a checkpoint of another model or another training graph.
+def check_identity(state: dict[str, Any], path: Union[str, Path], model_name: str, fingerprint: str,
+                   run: Optional[str] = None) -> None:
+    r"""Refuses a checkpoint of another model, another training graph or another run.
+
+    Args:
+        state: Content of the checkpoint.
+        path: Its file.
+        model_name: Name of the model's class.
+        fingerprint: That of the training graph.
+        run: Identifier of the run; :obj:`None` accepts every one.
 
     Raises:
         CheckpointError: Naming what differs.
@@ -53,6 +61,9 @@ def check_identity(state: dict[str, Any], path: Union[str, Path], model_name: st
         raise CheckpointError(f'{path}: checkpoint of another training graph (its fingerprint is '
                               f"{str(state.get('graph'))[:12]}, this graph's is {fingerprint[:12]}): other interactions, "
                               'features or links of items, or a checkpoint from before features were compared')
+    if run is not None and state.get('run') != run:
+        raise CheckpointError(f"{path}: checkpoint of another run ({str(state.get('run'))[:12]}, this one is {run[:12]}); did "
+                              'two trainings write to this folder?')
 
 
 def warn_of_held_out(state: dict[str, Any], path: Union[str, Path], held_out: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ import torch
 import torch_geometric
 
 import genrec_pyg
+from genrec_pyg.exceptions import OutputError
 from genrec_pyg.utils.files import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class History:
         if self.path is None:
             return
         if self.path.exists():
-            lines = self.path.read_text().splitlines()
+            lines = self.path.read_text(encoding='utf-8', errors='replace').splitlines()
             self.records = [record for record in map(_parse, lines) if record and record['epoch'] < epochs_done]
             text = ''.join(json.dumps(record) + '\n' for record in self.records)
             write_atomically(self.path, lambda file: file.write(text.encode()))
@@ -47,13 +48,18 @@ class History:
         self.records.append(record)
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open('a') as file:
-            file.write(json.dumps(record) + '\n')
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open('a', encoding='utf-8') as file:
+                file.write(json.dumps(record) + '\n')
+        except OSError as error:
+            raise OutputError(f'{self.path}: cannot be written ({error.strerror})') from error
         if self._writer is not None:
             for name, value in record.items():
                 values = value if isinstance(value, dict) else {'': value}
                 for key, number in values.items():
+                    if isinstance(number, str):  # how the epoch is chosen: the same in all records
+                        continue
                     self._writer.add_scalar(f'{name}/{key}' if key else name, number, record['epoch'])
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import functools
 import logging
 import math
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Sequence
@@ -73,6 +74,8 @@ class _Session:
 
     Args:
         stopper: Best epoch so far and evaluations without a better one.
+        selection: How the epoch is chosen.
+        run: Random identifier of the training, the same in all its sessions; :obj:`None` in checkpoints of older versions.
         epoch: Next epoch.
         seconds: Seconds of training and validation so far.
         record: Figures of the last finished epoch.
@@ -80,6 +83,8 @@ class _Session:
         held_out: Digests of the held-out pairs on which it is evaluated.
     """
     stopper: EarlyStopping
+    selection: str
+    run: Optional[str]
     epoch: int = 0
     seconds: float = 0.0
     record: Optional[dict[str, Any]] = None
@@ -88,12 +93,14 @@ class _Session:
 
     def state_dict(self) -> dict[str, Any]:
         return {'stopper': self.stopper.state_dict(), 'epoch': self.epoch - 1, 'seconds': self.seconds,
-                'record': self.record, 'evaluated': self.evaluated, 'held_out': self.held_out}
+                'record': self.record, 'evaluated': self.evaluated, 'held_out': self.held_out,
+                'selection': self.selection, 'run': self.run}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.stopper.load_state_dict(state['stopper'])
         self.epoch, self.seconds = state['epoch'] + 1, state['seconds']
         self.record, self.evaluated = state.get('record'), state.get('evaluated', True)
+        self.run = state.get('run')
 
 
 class Trainer:
@@ -170,7 +177,7 @@ class Trainer:
         self.mirror_gradient = mirror_gradient
         self.mg_alpha1, self.mg_alpha2, self.mg_interval = mg_alpha1, mg_alpha2, mg_interval
         self.cuda_graph = cuda_graph
-        self.output = None if output is None else Path(output)
+        self.output = None if output is None else Path(output).absolute()  # whatever the current folder becomes
         self.progress = progress and self.distributed.processes.is_main
         if precision == 'bf16' and self.device.type == 'cuda' and not torch.cuda.is_bf16_supported():
             raise ConfigError("precision: got 'bf16', which this GPU does not support; accepted here is 'float32'")
@@ -210,7 +217,9 @@ class Trainer:
                 model.reset_parameters()
         model.to(self.device)
         is_main = self.distributed.processes.is_main
-        session = _Session(EarlyStopping(self.patience), held_out=held_out_digests(data))
+        selection = NOT_CHOSEN[model.trainable] if monitor is None else SELECTION[self.protocol]
+        session = _Session(EarlyStopping(self.patience), selection,
+                           self.distributed.processes.on_main(lambda: secrets.token_hex(16)), held_out=held_out_digests(data))
         optimizer = self.make_optimizer(model) if model.trainable else None
         if resume:
             self._restore(session, model, optimizer)
@@ -227,7 +236,6 @@ class Trainer:
         model.eval()  # scores from here on are those of the evaluation: without dropout, batch statistics those of training
         figures = {split: evaluators[split](model) if split in evaluators else {} for split in ('val', 'test')}
         chosen = session.epoch - 1 if monitor is None else session.stopper.best_epoch
-        selection = NOT_CHOSEN[model.trainable] if monitor is None else SELECTION[self.protocol]
         result = FitResult(figures['val'], figures['test'], chosen, session.seconds, selection, history.records, stopped,
                            [name for split, name in (('val', 'validation'), ('test', 'test')) if split not in evaluators])
         history.close()
@@ -235,7 +243,7 @@ class Trainer:
             write_json(self.output / 'metrics.json', {
                 'validation': result.validation, 'test': result.test, 'epoch': result.epoch, 'seconds': result.seconds,
                 'stopped': result.stopped, 'model': type(model).__name__, 'seed': self.seed, 'protocol': self.protocol,
-                'selection': result.selection, 'not_measured': result.not_measured})
+                'selection': result.selection, 'not_measured': result.not_measured, 'run': session.run})
         return result
 
     def _choose_monitor(self, evaluators: dict[str, Evaluator], trainable: bool) -> Optional[Evaluator]:
@@ -265,7 +273,8 @@ class Trainer:
             history.append(session.record)
         while stopped is None:
             begin = time.perf_counter()
-            record = {'epoch': session.epoch, **self._epoch(model, loader, optimizer, session.epoch)}
+            record = {'epoch': session.epoch, 'selection': session.selection,
+                      **self._epoch(model, loader, optimizer, session.epoch)}
             session.epoch += 1
             session.evaluated = session.epoch % self.eval_every == 0
             improved = monitor is None  # then the last epoch is the one to keep
@@ -297,7 +306,7 @@ class Trainer:
             history.append(session.record)
             logger.info('epoch %d: %s', session.epoch - 1, _line(session.record))
         if not keeps_last:
-            best_state = best_state if best_state is not None else self._load(model, 'best')['model']
+            best_state = best_state if best_state is not None else self._load(model, 'best', session.run)['model']
         self.distributed.detach()
         if not keeps_last:
             model.load_state_dict(best_state)
@@ -430,14 +439,15 @@ class Trainer:
         return {'model': distributed.model_state(model), 'model_name': type(model).__name__,
                 'graph': model.graph.fingerprint(),
                 'optimizer': None if optimizer is None else distributed.optimizer_state(optimizer),
-                **session.state_dict(), 'rng': rng_state(), 'config': config, 'version': genrec_pyg.__version__}
+                **session.state_dict(), 'rng': rng_state(), 'config': config, 'version': genrec_pyg.__version__,
+                'protocol': self.protocol}
 
-    def _load(self, model: Recommender, name: str) -> dict[str, Any]:
+    def _load(self, model: Recommender, name: str, run: Optional[str] = None) -> dict[str, Any]:
         if self.output is None:
             raise ConfigError('resume: got True without an output folder, accepted is the folder of the interrupted run')
         path = self._checkpoint(name)
         state = self.distributed.processes.on_main(lambda: load_checkpoint(path))
-        check_identity(state, path, type(model).__name__, model.graph.fingerprint())
+        check_identity(state, path, type(model).__name__, model.graph.fingerprint(), run)
         return state
 
     def _checkpoint(self, name: str) -> Path:

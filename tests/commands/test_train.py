@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -106,7 +107,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(folder, capsys):
     assert main(['--model', 'Popularity', '--references', 'false', '--output', 'run']) == 2
     assert '--resume run' in capsys.readouterr().err
     (folder / 'file').touch()
-    assert main(['--model', 'Popularity', '--output', 'file/run']) == 2 and 'is a file' in capsys.readouterr().err
+    assert main(['--model', 'Popularity', '--output', 'file/run']) == 2 and 'is no folder' in capsys.readouterr().err
 
 
 def test_configuration_of_a_run_starts_a_new_one(folder):
@@ -154,3 +155,93 @@ def test_a_model_without_training_names_no_epoch(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(['--model', 'Popularity', '--output', 'run', '--references', 'false']) == 0
     assert 'demo, not trained by gradient' in capsys.readouterr().out
+
+
+def test_the_folder_is_taken_before_the_data_are_loaded(folder, monkeypatch, capsys):
+    import genrec_pyg.train
+    seen, plain = [], genrec_pyg.train.make_data
+
+    def make_data(config):
+        seen.append(sorted(p.name for p in (folder / 'runs').iterdir()))
+        if len(seen) == 1:  # a second run while the first one loads its data
+            assert main(['--model', 'Popularity', '--references', 'false', '--seed', '0']) == 0
+            assert main(['--model', 'Popularity', '--output', 'runs/Popularity-demo-seed0']) == 2
+            assert 'is training there' in capsys.readouterr().err
+        return plain(config)
+
+    monkeypatch.setattr(genrec_pyg.train, 'make_data', make_data)
+    assert main(['--model', 'Popularity', '--references', 'false']) == 0
+    assert seen[0] == ['Popularity-demo-seed0'] and seen[1] == ['Popularity-demo-seed0', 'Popularity-demo-seed0-2']
+    assert all((folder / 'runs' / name / 'metrics.json').exists() for name in seen[1])
+
+
+def test_a_run_in_progress_is_not_resumed_by_another_process(folder, capsys):
+    from genrec_pyg.runs.folder import RunFolder
+    assert main(['--output', 'run', *FAST]) == 0
+    with RunFolder.open(folder / 'run'):
+        assert main(['--resume', 'run', '--epochs', '3']) == 2
+    assert 'is training there' in capsys.readouterr().err and len((folder / 'run' / 'metrics.jsonl').open().readlines()) == 2
+
+
+def test_the_best_checkpoint_of_another_run_is_not_reported(folder, monkeypatch, capsys):
+    from genrec_pyg.training import Trainer
+    arguments = ['--model', 'MFBPR', '--epochs', '2', '--references', 'false', '--trainer.lr', '0.01']
+    assert main(['--output', 'other', *arguments]) == 0
+    plain = Trainer._load
+
+    def swapped(self, model, name, *rest):  # what a second process does that does not know of the lock
+        (folder / 'run' / 'checkpoints' / 'best.pt').write_bytes((folder / 'other' / 'checkpoints' / 'best.pt').read_bytes())
+        return plain(self, model, name, *rest)
+
+    monkeypatch.setattr(Trainer, '_load', swapped)
+    assert main(['--output', 'run', *arguments, '--seed', '1']) == 1
+    assert 'best.pt: checkpoint of another run' in capsys.readouterr().err
+    assert not (folder / 'run' / 'metrics.json').exists()
+
+
+def test_selection_stands_in_every_file_of_a_run(folder, capsys):
+    for protocol, selection in (('published', 'chosen on test'), ('validation', 'chosen on validation')):
+        assert main(['--model', 'MFBPR', '--protocol', protocol, '--output', protocol, '--epochs', '2',
+                     '--references', 'false']) == 0
+        assert selection in capsys.readouterr().out
+        run = folder / protocol
+        assert json.loads((run / 'metrics.json').read_text())['selection'] == selection
+        assert [json.loads(line)['selection'] for line in (run / 'metrics.jsonl').open()] == [selection] * 2
+        assert selection in (run / 'train.log').read_text()
+
+
+def test_an_interruption_between_record_and_checkpoint_loses_no_epoch(folder, monkeypatch):
+    from genrec_pyg.training import Trainer
+    arguments = ['--model', 'MFBPR', '--epochs', '3', '--references', 'false', '--trainer.lr', '0.01']
+    assert main(['--output', 'straight', *arguments]) == 0
+    plain = Trainer._save
+
+    def save(self, session, *rest):
+        if session.epoch == 2:
+            raise KeyboardInterrupt
+        plain(self, session, *rest)
+
+    monkeypatch.setattr(Trainer, '_save', save)
+    assert main(['--output', 'run', *arguments]) == 130
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    assert main(['--resume', 'run']) == 0
+    records = [[(record['epoch'], record['val']) for record in map(json.loads, (folder / name / 'metrics.jsonl').open())]
+               for name in ('run', 'straight')]
+    assert records[0] == records[1] and len(records[0]) == 3
+
+
+def test_a_full_disk_is_named_and_the_run_can_go_on(folder, monkeypatch, capsys):
+    from genrec_pyg.runs.history import History
+    plain = History.append
+
+    def append(self, record):
+        if record['epoch'] == 1:
+            self.path = Path('/dev/full')
+        plain(self, record)
+
+    monkeypatch.setattr(History, 'append', append)
+    arguments = ['--model', 'MFBPR', '--epochs', '3', '--references', 'false', '--output', 'run']
+    assert main(arguments) == 1 and 'cannot be written (No space left on device)' in capsys.readouterr().err
+    monkeypatch.setattr(History, 'append', plain)
+    assert main(['--resume', 'run']) == 0 and len((folder / 'run' / 'metrics.jsonl').open().readlines()) == 3
