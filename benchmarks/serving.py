@@ -69,7 +69,7 @@ def embeddings_of_run(folder: str, root: Optional[str], num_users: int) -> tuple
     Raises:
         ConfigError: If its model has no embeddings.
     """
-    config, data, model = load_run(folder, root, 'cpu')
+    config, data, model, _ = load_run(folder, root, 'cpu')
     if not model.has_embeddings:
         raise ConfigError(f'--run: {config.model} has no embeddings, accepted is a run of a model that has')
     users, items = model.embed()

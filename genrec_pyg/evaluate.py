@@ -11,7 +11,7 @@ from typing import Any, Optional
 from genrec_pyg.config.build import load_run, run_command
 from genrec_pyg.evaluation import PROTOCOLS
 from genrec_pyg.evaluation import evaluate as evaluate_model
-from genrec_pyg.exceptions import OutputError
+from genrec_pyg.exceptions import ConfigError, OutputError
 from genrec_pyg.training import Distributed, launch
 from genrec_pyg.training.trainer import resolve_device
 from genrec_pyg.utils.files import check_stdout, write_json, write_stdout
@@ -27,7 +27,8 @@ def evaluate(argv: Sequence[str]) -> dict[str, float]:
     parser.add_argument('run', help='folder written by python -m genrec_pyg.train')
     parser.add_argument('--split', default='test', choices=('val', 'test'))
     parser.add_argument('--ks', type=int, nargs='+', default=[10, 20, 50], help='lengths of the lists')
-    parser.add_argument('--protocol', choices=PROTOCOLS, help="the run's own by default")
+    parser.add_argument('--protocol', choices=PROTOCOLS, help="which items are masked: by default as in the run; a run "
+                        "whose epoch was chosen on test takes 'published' only")
     parser.add_argument('--root', help='folder of the data sets, where it has moved since')
     parser.add_argument('--device', default='auto')
     parser.add_argument('--batch_size', type=int, default=1024, help='users per block')
@@ -41,20 +42,23 @@ def evaluate(argv: Sequence[str]) -> dict[str, float]:
 def _evaluate(arguments: argparse.Namespace, distributed: Distributed) -> dict[str, float]:
     processes = distributed.processes
     with processes.one_per_machine_first():
-        config, data, model = load_run(arguments.run, arguments.root, 'cpu')
+        config, data, model, selection = load_run(arguments.run, arguments.root, 'cpu')
     model.to(distributed.device(resolve_device(arguments.device)))
     protocol = arguments.protocol or config.protocol
+    if config.protocol == 'published' and protocol != 'published':
+        raise ConfigError(f'--protocol: got {protocol!r} for a run whose epoch was {selection}, accepted is '
+                          f'{config.protocol!r}')
     figures = evaluate_model(model, data, arguments.split, arguments.ks, protocol, arguments.batch_size, processes)
     if not processes.is_main:
         return figures
-    lines = [f'{config.model} on {config.dataset}, {arguments.split} split, protocol {protocol}']
+    lines = [f'{config.model} on {config.dataset}, {arguments.split} split, protocol {protocol}, {selection}']
     width = max(map(len, figures)) + 2
     lines += [f'{name:<{width}}{value:.4f}' for name, value in figures.items()]
     try:
         write_stdout('\n'.join(lines) + '\n')
     finally:  # whatever becomes of one of the two, the other is there
         _keep(Path(arguments.run) / f'evaluation-{arguments.split}.json',
-              {'split': arguments.split, 'protocol': protocol, **figures})
+              {'split': arguments.split, 'protocol': protocol, 'selection': selection, **figures})
     return figures
 
 

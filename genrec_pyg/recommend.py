@@ -175,7 +175,7 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
         check_stdout()
     else:
         check_writable(arguments.output)
-    _, data, model = load_run(arguments.run, arguments.root, arguments.device)
+    _, data, model, _ = load_run(arguments.run, arguments.root, arguments.device)
     user = find_users(arguments.users, data)
     columns = top_items(model, data, user, arguments.k, arguments.exclude, arguments.batch_size, arguments.index,
                         arguments.num_cells, arguments.num_probes)

@@ -69,3 +69,41 @@ def test_names_and_figures_stand_apart(run, capsys):
     lines = capsys.readouterr().out.splitlines()[1:]
     written = json.loads((run / 'evaluation-test.json').read_text())
     assert all(f'{written[name]:.4f}' == value for name, value in map(str.split, lines)) and len(lines) == 10
+
+
+@pytest.fixture(scope='module')
+def published(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('published') / 'run'
+    assert train(['--output', str(folder), '--model', 'MFBPR', '--epochs', '2', '--references', 'false', '--protocol',
+                  'published', '--trainer.lr', '0.01']) == 0
+    return folder
+
+
+def test_a_run_chosen_on_test_is_called_that_everywhere(published, capsys):
+    assert main([str(published)]) == 0
+    assert 'protocol published, chosen on test' in capsys.readouterr().out.splitlines()[0]
+    assert json.loads((published / 'evaluation-test.json').read_text())['selection'] == 'chosen on test'
+    assert main([str(published), '--protocol', 'validation']) == 2
+    assert "--protocol: got 'validation' for a run whose epoch was chosen on test" in capsys.readouterr().err
+    assert json.loads((published / 'evaluation-test.json').read_text())['protocol'] == 'published'
+
+
+def test_the_masks_of_the_published_protocol_do_not_change_how_the_epoch_was_chosen(run, capsys):
+    assert main([str(run), '--protocol', 'published']) == 0
+    assert 'protocol published, chosen on validation' in capsys.readouterr().out
+    assert json.loads((run / 'evaluation-test.json').read_text())['selection'] == 'chosen on validation'
+
+
+def test_a_configuration_that_claims_another_protocol_is_refused(published, tmp_path, capsys):
+    copy = shutil.copytree(published, tmp_path / 'run')
+    replace(copy, 'protocol: published', 'protocol: validation')
+    assert main([str(copy)]) == 1
+    assert "chosen under protocol 'published', but config.yaml says 'validation'" in capsys.readouterr().err
+
+
+def test_the_checkpoint_of_another_run_is_refused(published, tmp_path, capsys):
+    copy, other = shutil.copytree(published, tmp_path / 'run'), tmp_path / 'other'
+    assert train(['--config', str(published / 'config.yaml'), '--seed', '1', '--output', str(other)]) == 0
+    shutil.copy(other / 'checkpoints' / 'best.pt', copy / 'checkpoints' / 'best.pt')
+    assert main([str(copy)]) == 1
+    assert 'checkpoint of another run' in capsys.readouterr().err
