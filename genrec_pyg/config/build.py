@@ -58,8 +58,8 @@ def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> R
 
     Raises:
         ConfigError: If the folder is no run.
-        CheckpointError: If the checkpoint is damaged or of another run, or interactions, features or links of the training have changed. Changed
-            held-out interactions are named in a warning.
+        CheckpointError: If the checkpoint is damaged or of another run, or interactions, features or links of the training
+            have changed. Changed held-out interactions are named in a warning.
     """
     path = Path(folder)
     if not (path / 'config.yaml').is_file():
