@@ -103,9 +103,22 @@ class Gate(torch.nn.Module):
         return torch.sigmoid(self.norm(self.linear(z)))
 
 
+class BatchNorm(BatchNorm1d):
+    r"""Batch normalization over rows ``[n, channels]`` that takes any number of them.
+
+    One row has no variance: it is normalized by the running statistics, as in evaluation mode, and does not change them.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        r"""Maps ``[n, channels]`` to ``[n, channels]``."""
+        if x.size(0) > 1 or not self.training:
+            return super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
 def make_norm(channels: int, batch_norm: bool) -> torch.nn.Module:
     r"""Batch normalisation of ``channels`` columns, or the identity."""
-    return BatchNorm1d(channels) if batch_norm else Identity()
+    return BatchNorm(channels) if batch_norm else Identity()
 
 
 def reset_linear(linear: Linear, norm: torch.nn.Module) -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from genrec_pyg.nn.modality.encoder import Gate, ModalityEncoder, ProjectionBlock
+from genrec_pyg.nn.modality.encoder import BatchNorm, Gate, ModalityEncoder, ProjectionBlock
 
 
 def test_encoder_equals_plain_formula_in_evaluation_mode():
@@ -66,3 +66,25 @@ def test_weights_start_xavier_uniform(module):
     bound = (6 / (linear.in_features + linear.out_features)) ** 0.5
     largest = float(linear.weight.abs().max())
     assert 0.8 * bound < largest <= bound
+
+
+@pytest.mark.parametrize('num_rows', [0, 1])
+def test_batch_norm_takes_a_row_by_its_running_statistics(num_rows):
+    """(3 - 1) / sqrt(4) = 1, times the weight 5, plus the bias 2."""
+    norm = BatchNorm(3)
+    with torch.no_grad():
+        norm.running_mean.fill_(1.0)
+        norm.running_var.fill_(4.0)
+        norm.weight.fill_(5.0)
+        norm.bias.fill_(2.0)
+    out = norm.train()(torch.full((num_rows, 3), 3.0))
+    assert torch.allclose(out, torch.full((num_rows, 3), 7.0), atol=1e-4)
+    assert bool((norm.running_mean == 1).all()) and bool((norm.running_var == 4).all())
+    out.sum().backward()
+    assert bool((norm.bias.grad == num_rows).all())
+
+
+def test_batch_norm_of_several_rows_is_that_of_torch():
+    x, norm, plain = torch.randn(5, 3), BatchNorm(3), torch.nn.BatchNorm1d(3)
+    assert torch.equal(norm(x), plain(x)) and torch.equal(norm.running_var, plain.running_var)
+    assert torch.equal(norm.eval()(x), plain.eval()(x))

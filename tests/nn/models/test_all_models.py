@@ -230,6 +230,21 @@ def test_renamed_types_change_no_embedding(name):
     assert all(torch.equal(a, b) for a, b in zip(first, second))
 
 
+@pytest.mark.parametrize('links', [[[3, 0]], [[item, 0] for item in range(7)], [[3, 1]], []])
+@pytest.mark.parametrize('alone', [True, False])
+@pytest.mark.parametrize('name', [*NAMES, 'GenRec'])
+def test_a_modality_may_have_one_node_or_none(name, alone, links):
+    """One item has the node, all items share it, it is one of three, or there is none."""
+    data = toy_data(0 if alone else 2)
+    data['audio'].x = torch.randn(len(links) and max(node for _, node in links) * 2 + 1, 5)
+    data['item', 'has', 'audio'].edge_index = torch.tensor(links, dtype=torch.long).view(-1, 2).t().contiguous()
+    model = get_model(name)(data, hidden_channels=8, **SMALL.get(name, {}))
+    train_steps(model)
+    assert bool(torch.isfinite(model.score(torch.arange(8))).all())
+    assert all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()
+               if torch.is_tensor(value) and value.is_floating_point())
+
+
 @pytest.mark.parametrize('names', [('type', 'clip.v1'), ('training', 'keys'), ('users', 'items'), ('a b', 'c/#1')])
 @pytest.mark.parametrize('name', [*NAMES, 'GenRec'])
 def test_names_of_modalities_decide_nothing(name, names, tmp_path):
