@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -25,6 +26,8 @@ from jsonargparse import ArgumentParser
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import MODELS, get_model
 from genrec_pyg.training import Trainer
+
+logger = logging.getLogger(__name__)
 
 #: Arguments of the trainer that have a flag of their own or are no setting.
 _TRAINER_SKIP = {'epochs', 'seed', 'device', 'protocol', 'mirror_gradient', 'output', 'progress', 'distributed'}
@@ -127,8 +130,14 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     for source, layer in [(f'configs/{model}.yaml', shipped_defaults(model, dataset, variant)), *layers]:
         _set_defaults(parser, layer, source)
         if first.resume is not None and not interrupted and layer.get('output') == first.resume:
-            interrupted = flatten(parser.get_defaults().as_dict())
+            defaults = _plain(parser.get_defaults().as_dict())
+            if defaults.get('hparams'):
+                defaults['hparams'] = _settle(model, defaults['hparams'])
+            interrupted = flatten(defaults)
     values = _parse(parser, argv)
+    flags = {argument.partition('=')[0] for argument in argv if argument.startswith('--hparams.')}
+    if values.get('hparams'):  # a model may have no settings
+        values['hparams'] = _settle(model, values['hparams'], [layer for _, layer in layers], flags)
     call = {key: values.pop(key) for key in _CALL_KEYS}
     if first.resume is not None:
         _check_resumed(interrupted, flatten(values))
@@ -291,6 +300,22 @@ def _check_resumed(before: dict[str, Any], after: dict[str, Any]) -> None:
         if key not in _RESUME_MAY_CHANGE and value != before.get(key):
             raise ConfigError(f'--{key}: got {value!r} with --resume, accepted is {before.get(key)!r} of the run; '
                               f"what may change is {', '.join(_RESUME_MAY_CHANGE)}")
+
+
+def _settle(model: str, hparams: dict[str, Any], layers: Sequence[dict[str, Any]] = (),
+            flags: Collection[str] = ()) -> dict[str, Any]:
+    r"""Gives options that others take the place of the values that count, so that a configuration says what is trained.
+
+    Defaults of this package do so silently, files of the user's with a warning; flags are left for the model to refuse.
+    """
+    hparams = dict(hparams)
+    for name, (value, by) in get_model(model).ineffective_options(hparams).items():
+        if f'--hparams.{name}' in flags:
+            continue
+        if any(name in (layer.get('hparams') or {}) for layer in layers):
+            logger.warning('hparams.%s: %r has no effect with %s and is taken as %r', name, hparams[name], by, value)
+        hparams[name] = value
+    return hparams
 
 
 def flatten(values: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@ import yaml
 
 from genrec_pyg.config import parse_train_arguments, shipped_defaults
 from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.nn.models import GenRec, Recommender, get_model
 
 
 def parse(*argv):
@@ -86,7 +87,7 @@ def test_unknown_flags_list_what_is_accepted():
 
 
 def test_a_new_model_needs_no_configuration_code(tmp_path, monkeypatch):
-    class Model:
+    class Model(Recommender):
         def __init__(self, data, modalities=None, width: int = 4, kind: str = 'plain'):
             pass
 
@@ -142,3 +143,28 @@ def test_yaml_executes_nothing(tmp_path):
     (tmp_path / 'my.yaml').write_text("dataset: !!python/object/apply:os.system ['touch executed']")
     with pytest.raises(ConfigError, match='not a YAML file'):
         parse('--config', str(tmp_path / 'my.yaml'))
+
+
+@pytest.mark.parametrize('flags, name, value', [
+    (['--hparams.variant', 'released'], 'interest_weight', 0.0), (['--hparams.generation', 'false'], 'interest_weight', 0.0),
+    (['--model', 'MMGCL', '--dataset', 'tiktok', '--hparams.variant', 'released'], 'mask_probability', None)])
+def test_shipped_defaults_give_way_to_what_takes_their_place(flags, name, value, caplog, demo_data):
+    config = parse_train_arguments(flags).config
+    assert config.hparams[name] == value and not caplog.messages
+    get_model(config.model)(demo_data, **config.hparams)
+
+
+def test_a_flag_without_effect_is_refused_by_the_model(demo_data):
+    flags = ['--hparams.variant', 'released', '--hparams.interest_weight', '0.7']
+    with pytest.raises(ConfigError, match="interest_weight: got 0.7 with variant='released', accepted is 0.0"):
+        GenRec(demo_data, **parse_train_arguments(flags).config.hparams)
+
+
+def test_the_file_of_an_earlier_run_is_taken_with_a_warning(tmp_path, caplog):
+    path = tmp_path / 'config.yaml'
+    path.write_text('hparams: {variant: released, interest_weight: 0.4}\n')
+    config = parse_train_arguments(['--config', str(path)]).config
+    assert config.hparams['interest_weight'] == 0.0
+    assert caplog.messages == ["hparams.interest_weight: 0.4 has no effect with variant='released' and is taken as 0.0"]
+    (tmp_path / 'config.yaml').write_text(parse_train_arguments(['--config', str(path)]).config.to_yaml())
+    assert parse_train_arguments(['--resume', str(tmp_path), '--epochs', '99']).config.epochs == 99

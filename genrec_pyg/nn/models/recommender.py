@@ -2,19 +2,32 @@ r"""The interface that every model of this package implements."""
 from __future__ import annotations
 
 import functools
+import inspect
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph, training_graph
 from genrec_pyg.nn.graph_module import GraphModule
 from genrec_pyg.ops import masked_topk, topk_excluding
 from genrec_pyg.optim import MirrorGradient
+
+
+class Replaced(NamedTuple):
+    r"""What counts in the place of an option.
+
+    Args:
+        value: Value that counts.
+        by: Option that takes its place, for messages, such as ``"variant='released'"``.
+    """
+    value: Any
+    by: str
 
 
 class _DrawnParameters(type):
@@ -84,6 +97,29 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
     def has_embeddings(self) -> bool:
         r"""Whether scores are inner products of embeddings."""
         return type(self).embed is not Recommender.embed and type(self).score is Recommender.score
+
+    @classmethod
+    def replaced_options(cls, options: Mapping[str, Any]) -> dict[str, Replaced]:
+        r"""The options of the constructor that others of ``options`` take the place of, for :meth:`ineffective_options`."""
+        return {}
+
+    @classmethod
+    def ineffective_options(cls, options: Mapping[str, Any]) -> dict[str, Replaced]:
+        r"""Those of ``options`` that are set, that is neither left at their defaults nor set to what counts anyway, and that
+        others take the place of."""
+        parameters = inspect.signature(cls.__init__).parameters
+        return {name: replaced for name, replaced in cls.replaced_options(options).items()
+                if name in options and options[name] not in (parameters[name].default, replaced.value)}
+
+    @classmethod
+    def check_options(cls, options: Mapping[str, Any]) -> None:
+        r"""Refuses an option that would have no effect; the constructor calls it with its arguments.
+
+        Raises:
+            ConfigError: Naming the option, its value, and the option that takes its place.
+        """
+        for name, (value, by) in cls.ineffective_options(options).items():
+            raise ConfigError(f'{name}: got {options[name]!r} with {by}, accepted is {value!r}')
 
     def reset_parameters(self) -> None:
         r"""Draws all learnable parameters anew."""

@@ -1,9 +1,9 @@
 r"""DiffMM: a diffusion per modality generates the graphs that contrastive views are made of."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from genrec_pyg.nn.diffusion import DENOISERS, InterestGenerator, ItemViews, mak
 from genrec_pyg.nn.losses import bank_contrast
 from genrec_pyg.nn.modality.encoder import ProjectionBlock
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
+from genrec_pyg.nn.models.recommender import Replaced
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, rows_per_block, spmm, unit_rows
 
 #: Accepted maps from features to embeddings.
@@ -108,6 +109,7 @@ class DiffMM(PairwiseRecommender):
                  keep: float = 0.5, generated_weight: float = 0.2, residual_weight: float = 0.5,
                  contrast_method: str = 'pairs', contrast_weight: float = 0.01, temperature: float = 0.5):
         super().__init__(data, modalities, hidden_channels, l2, reg='table')
+        DiffMM.check_options(locals())
         if not self.graph.modalities:
             raise ConfigError('modalities: got none, accepted is at least one: each has a diffusion of its own')
         for name, value, low in (('num_layers', num_layers, 0), ('signal_weight', signal_weight, 0),
@@ -146,6 +148,11 @@ class DiffMM(PairwiseRecommender):
                 edge_weight='binary', keep=keep, start=start, lr=denoiser_lr,
                 batch_size=rows_per_block(self.num_items, denoiser_batch_size), signal_weight=signal_weight)
         self._reset_weights()
+
+    @classmethod
+    def replaced_options(cls, options: Mapping[str, Any]) -> dict[str, Replaced]:
+        r"""The linear denoiser is solved for the squared error."""
+        return {'objective': Replaced('squared', "denoiser='linear'")} if options['denoiser'] == 'linear' else {}
 
     def reset_parameters(self) -> None:
         r"""Draws tables, transforms and denoisers anew and forgets the generated edges."""

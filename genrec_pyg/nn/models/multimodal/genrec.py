@@ -1,8 +1,8 @@
 r"""GenRec-V1: flip interest diffusion for multimodal recommendation."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Optional, Union
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from genrec_pyg.nn.diffusion import DENOISERS, PROCESSES, InterestGenerator, Ite
 from genrec_pyg.nn.losses import bpr_loss, grouped_info_nce, loss_in_parts, squared_norm
 from genrec_pyg.nn.modality.graph_encoder import GraphViews, MultimodalGraphEncoder
 from genrec_pyg.nn.models.pairwise import check_choice
-from genrec_pyg.nn.models.recommender import Recommender
+from genrec_pyg.nn.models.recommender import Recommender, Replaced
 from genrec_pyg.ops import rows_per_block
 
 
@@ -113,7 +113,9 @@ class GenRec(Recommender):
         process: ``'flip'`` (the paper's) or ``'gaussian'``, the noise of DiffMM.
 
     Raises:
-        ConfigError: On an option outside its accepted values.
+        ConfigError: On an option outside its accepted values, or one that another takes the place of: the released variant
+            fixes what the table says, ``generation=False`` leaves no prediction to weigh, no clusters and no process, and
+            the linear denoiser has an objective of its own.
     """
     splits_batch = True
 
@@ -132,10 +134,11 @@ class GenRec(Recommender):
                  sample_ratio: float = 0.1, debias_decision: str = 'largest',
                  clusters: Union[int, str, dict[str, Union[int, str]]] = 20, process: str = 'flip'):
         super().__init__(data, modalities)
+        GenRec.check_options(locals())
         if variant not in ('principled', 'released'):
             raise ConfigError(f"variant: got {variant!r}, accepted are 'principled' and 'released'")
         check_choice('denoiser', denoiser, DENOISERS)
-        check_choice('process', process, PROCESSES if variant == 'principled' else ('flip',))
+        check_choice('process', process, PROCESSES)
         if not 0 <= interest_weight <= 1:
             raise ConfigError(f'interest_weight: got {interest_weight}, accepted are numbers in [0, 1]')
         if not 0 <= rebuild_k <= gen_topk:
@@ -152,7 +155,10 @@ class GenRec(Recommender):
         released = variant == 'released'
         if released:
             denoiser, candidates, final, edge_weight, start = 'transformer', 'all', 'sample', 'binary', 'diffused'
-            specific = ['audio'] if 'audio' in self.graph.modalities else specific
+            if 'audio' in self.graph.modalities:
+                if specific not in (None, ['audio']):
+                    raise ConfigError(f"specific: got {list(specific)} with variant='released', accepted is ['audio']")
+                specific = ['audio']
         self.interest_weight = 0.0 if released or not generation else interest_weight
         self.encoder = MultimodalGraphEncoder(
             self.graph, hidden_channels, num_layers, num_item_layers, num_neighbors, dropout, side_in_score=side_in_score,
@@ -175,6 +181,26 @@ class GenRec(Recommender):
                 gen_topk=gen_topk, rebuild_k=max(rebuild_k, 1), candidates=candidates, final=final, edge_weight=edge_weight,
                 keep=keep, drop='entries' if released else 'pairs', start=start, lr=denoiser_lr,
                 batch_size=denoiser_batch_size, num_negatives=denoiser_negatives, debias=interests)
+
+    @classmethod
+    def replaced_options(cls, options: Mapping[str, Any]) -> dict[str, Replaced]:
+        r"""What the released variant, the linear denoiser and the absence of generation fix."""
+        values: dict[str, Replaced] = {}
+
+        def fix(by: str, **fixed: Any) -> None:
+            values.update({name: Replaced(value, by) for name, value in fixed.items()})
+
+        if options['variant'] == 'released':
+            fix("variant='released'", denoiser='transformer', candidates='all', final='sample', edge_weight='binary',
+                start='diffused', interest_weight=0.0, objective='focal', variational_weight=0.0, modality_contrast=0.0,
+                denoiser_negatives=0, process='flip')
+        else:
+            fix("variant='principled'", flip_temp=1.0)
+            if options['denoiser'] == 'linear':
+                fix("denoiser='linear'", objective='squared', variational_weight=0.0, denoiser_negatives=0)
+        if not options['generation']:
+            fix('generation=False', interest_weight=0.0, debias=False, process='flip')
+        return values
 
     def train(self, mode: bool = True) -> GenRec:
         r"""Sets training or evaluation mode; the released encoder is always in training mode."""

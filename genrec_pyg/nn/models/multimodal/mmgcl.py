@@ -1,8 +1,8 @@
 r"""MMGCL: contrast of two multimodal views, one with a masked modality, one with dropped edges."""
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple, Optional, Union
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from genrec_pyg.nn.interaction_graph import InteractionGraph
 from genrec_pyg.nn.losses import bpr_loss, challenged_contrast
 from genrec_pyg.nn.modality.features import FeatureProjection, item_features, modality_shares, require_modalities
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
+from genrec_pyg.nn.models.recommender import Replaced
 from genrec_pyg.ops import Adjacency, bipartite_block, info_nce
 
 
@@ -86,6 +87,7 @@ class MMGCL(PairwiseRecommender):
                  temperature: float = 0.2, contrast_weight: float = 0.4, challenge: str = 'tuple',
                  mask_probability: Optional[dict[str, float]] = None, precompute: bool = False):
         super().__init__(data, modalities, hidden_channels, l2, init)
+        MMGCL.check_options(locals())
         require_modalities(self.graph, 'MMGCL')
         check_choice('variant', variant, ('principled', 'released'))
         check_choice('resample', resample, ('epoch', 'batch'))
@@ -116,6 +118,14 @@ class MMGCL(PairwiseRecommender):
         width = (len(self.names) + 1) * hidden_channels
         self.user_readout, self.item_readout = Linear(width, hidden_channels), Linear(width, hidden_channels)
         self.reset_parameters()
+
+    @classmethod
+    def replaced_options(cls, options: Mapping[str, Any]) -> dict[str, Replaced]:
+        r"""The released variant has no challenging negatives and masks nothing."""
+        if options['variant'] != 'released':
+            return {}
+        return {name: Replaced(value, "variant='released'")
+                for name, value in (('challenge', 'none'), ('mask_probability', None))}
 
     def reset_parameters(self) -> None:
         r"""Weights and tables Xavier, biases zero."""

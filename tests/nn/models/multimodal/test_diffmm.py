@@ -222,3 +222,8 @@ def test_shipped_defaults_are_those_of_the_specification():
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         DiffMM(toy_data(), **{**SMALL, **arguments})
+
+
+def test_the_linear_denoiser_refuses_another_objective():
+    with pytest.raises(ConfigError, match="objective: got 'bce' with denoiser='linear', accepted is 'squared'"):
+        DiffMM(toy_data(), denoiser='linear', objective='bce', hidden_channels=8)

@@ -1,4 +1,5 @@
 import copy
+import re
 
 import pytest
 import torch
@@ -49,9 +50,36 @@ def test_gaussian_noise_takes_the_place_of_the_flips(arguments):
     assert bool(torch.isfinite(model.score(torch.arange(8))).all())
 
 
-def test_the_released_variant_has_flips_only():
-    with pytest.raises(ConfigError, match="process: got 'gaussian', accepted are 'flip'"):
-        GenRec(toy_data(), process='gaussian', variant='released', **SMALL)
+RELEASED, PRINCIPLED, LINEAR = dict(variant='released'), dict(variant='principled'), dict(denoiser='linear')
+WITHOUT = dict(generation=False)
+
+
+@pytest.mark.parametrize('by, option, accepted', [
+    (RELEASED, dict(process='gaussian'), 'flip'), (RELEASED, dict(denoiser='tied'), 'transformer'),
+    (RELEASED, dict(final='other'), 'sample'), (RELEASED, dict(candidates='some'), 'all'),
+    (RELEASED, dict(edge_weight='other'), 'binary'), (RELEASED, dict(start='clean'), 'diffused'),
+    (RELEASED, dict(interest_weight=0.5), 0.0), (RELEASED, dict(objective='bce'), 'focal'),
+    (RELEASED, dict(variational_weight=0.1), 0.0), (RELEASED, dict(modality_contrast=0.1), 0.0),
+    (RELEASED, dict(denoiser_negatives=3), 0), (PRINCIPLED, dict(flip_temp=2.0), 1.0),
+    (WITHOUT, dict(interest_weight=0.5), 0.0), (WITHOUT, dict(debias=True), False),
+    (WITHOUT, dict(process='gaussian'), 'flip'), (LINEAR, dict(objective='bce'), 'squared'),
+    (LINEAR, dict(variational_weight=0.1), 0.0), (LINEAR, dict(denoiser_negatives=3), 0)])
+def test_an_option_without_effect_is_refused(by, option, accepted):
+    (name, value), = option.items()
+    (key, cause), = by.items()
+    message = f'{name}: got {value!r} with {key}={cause!r}, accepted is {accepted!r}'
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        GenRec(toy_data(), **{**SMALL, **by, **option})
+    GenRec(toy_data(), **{**SMALL, **by, name: accepted})
+
+
+def test_the_released_variant_has_the_specific_part_of_audio_alone():
+    released = dict(variant='released', **SMALL)
+    with pytest.raises(ConfigError, match=r"specific: got \['text'\] with variant='released', accepted is \['audio'\]"):
+        GenRec(toy_data(3), specific=['text'], **released)
+    for specific in (None, ['audio']):
+        assert GenRec(toy_data(3), specific=specific, **released).encoder.specific == [2]
+    assert GenRec(toy_data(2), specific=['text'], **released).encoder.specific == [1]
 
 
 def test_loss_terms():

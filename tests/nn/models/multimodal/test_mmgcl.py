@@ -148,3 +148,9 @@ def test_no_row_stays_in_place(size):
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         MMGCL(toy_data(), **arguments)
+
+
+@pytest.mark.parametrize('option', [dict(challenge='own'), dict(mask_probability={'image': 0.3})])
+def test_the_released_variant_refuses_what_it_does_not_have(option):
+    with pytest.raises(ConfigError, match=f"{next(iter(option))}: got .* with variant='released', accepted is"):
+        MMGCL(toy_data(), variant='released', **option)
