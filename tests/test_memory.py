@@ -12,6 +12,7 @@ from genrec_pyg.datasets import demo_graph
 from genrec_pyg.evaluation import Evaluator
 from genrec_pyg.loader import InteractionLoader
 from genrec_pyg.nn.models import get_model
+from genrec_pyg.ops import Adjacency, sampled_product
 
 #: Small blocks, so that a block of rows is no longer than a table of embeddings even on these small graphs.
 BLOCK = 64
@@ -88,3 +89,14 @@ def test_the_trace_sees_a_square_matrix():
         y = x @ x.t()
         del y
     assert trace.largest == 40_000
+
+
+def test_no_row_is_copied_per_entry():
+    """Many entries on few rows of many channels: one row per entry would be 64 times the rows."""
+    num_rows, channels = 64, 256
+    edge_index = torch.cartesian_prod(torch.arange(num_rows), torch.arange(num_rows)).t().contiguous()
+    adj = Adjacency.from_edge_index(edge_index, size=(num_rows, num_rows))
+    x = torch.randn(num_rows, channels, requires_grad=True)
+    with PeakAllocation() as trace:
+        sampled_product(adj, x, x).sum().backward()
+    assert trace.largest <= 4 * num_rows * channels

@@ -195,6 +195,12 @@ class Adjacency:
             self._transposed, out._transposed = out, self
         return out
 
+    def transposition(self) -> tuple[Adjacency, Tensor]:
+        r"""Positions of the transpose, without values, and for each of its entries the position of that entry here
+        ``[nnz]``; both are built once."""
+        pattern, order = self._pattern.t()
+        return Adjacency._make(pattern, None), order
+
     def with_value(self, value: Optional[Tensor], symmetric: bool = False) -> Adjacency:
         r"""The same positions, and their cached transpose, with other entries ``[nnz]``.
 

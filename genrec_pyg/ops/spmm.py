@@ -14,14 +14,44 @@ from genrec_pyg.ops.backends import backend_name, find_backend, triton_kernels
 from genrec_pyg.ops.normalize import symmetric_scale
 from genrec_pyg.utils.precision import full_precision
 
-#: Edges per block of the gradient with respect to the entries.
-_EDGE_BLOCK = 1 << 18
-
 
 def _widen(value: Optional[Tensor], x: Tensor) -> tuple[Optional[Tensor], Tensor]:
     # The vendors' CSR kernels take float32 and float64 only, and sums over neighbours want the wider type anyway.
     x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
     return None if value is None else value.to(x.dtype), x.contiguous()
+
+
+@torch.library.custom_op('genrec_pyg::sampled_product', mutates_args=())
+def _sampled_product(rowptr: Tensor, col: Tensor, rowptr_t: Tensor, col_t: Tensor, order: Optional[Tensor], x: Tensor,
+                     y: Tensor) -> Tensor:
+    (_, x), (_, y) = _widen(None, x), _widen(None, y)
+    positions = torch.sparse_csr_tensor(rowptr, col, x.new_zeros(col.numel()), (x.size(0), y.size(0)),
+                                        check_invariants=False)
+    with full_precision(x):
+        return torch.sparse.sampled_addmm(positions, x, y.t(), beta=0.0).values()
+
+
+@_sampled_product.register_fake
+def _(rowptr, col, rowptr_t, col_t, order, x, y):
+    return x.new_empty(col.size(0), dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+def _sampled_product_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _sampled_product_backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+    rowptr, col, rowptr_t, col_t, order, x, y = ctx.saved_tensors
+    grad_x = grad_y = None
+    grad_t = grad[torch.argsort(col, stable=True) if order is None else order]
+    if ctx.needs_input_grad[5]:
+        grad_x = torch.ops.genrec_pyg.spmm(rowptr, col, grad, rowptr_t, col_t, grad_t, x.size(0), y.size(0), y, 'auto')
+    if ctx.needs_input_grad[6]:
+        grad_y = torch.ops.genrec_pyg.spmm(rowptr_t, col_t, grad_t, rowptr, col, grad, y.size(0), x.size(0), x, 'auto')
+    return None, None, None, None, None, grad_x, grad_y
+
+
+_sampled_product.register_autograd(_sampled_product_backward, setup_context=_sampled_product_setup)
 
 
 @torch.library.custom_op('genrec_pyg::spmm', mutates_args=())
@@ -53,9 +83,7 @@ def _spmm_backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         grad_x = torch.ops.genrec_pyg.spmm(rowptr_t, col_t, value_t, rowptr, col, value, num_cols, num_rows, grad,
                                            ctx.backend)
     if ctx.needs_value:
-        row = torch.repeat_interleave(rowptr.diff(), output_size=col.numel())
-        blocks = zip(row.split(_EDGE_BLOCK), col.split(_EDGE_BLOCK), strict=True)
-        grad_value = torch.cat([(grad[r] * x[c]).sum(dim=1) for r, c in blocks]).to(value.dtype)
+        grad_value = torch.ops.genrec_pyg.sampled_product(rowptr, col, rowptr_t, col_t, None, grad, x).to(value.dtype)
     return None, None, grad_value, None, None, None, None, None, grad_x, None
 
 
@@ -159,6 +187,28 @@ def spmm(adj: Adjacency, x: Tensor, backend: str = 'auto') -> Tensor:
         columns = x.transpose(0, 1).reshape(num_nodes, num_views * channels)
         return spmm(adj, columns, backend).view(adj.size[0], num_views, channels).transpose(0, 1)
     return torch.ops.genrec_pyg.spmm(adj.rowptr, adj.col, adj.value, *_transpose(adj, x), *adj.size, x, backend)
+
+
+def sampled_product(adj: Adjacency, x: Tensor, y: Tensor) -> Tensor:
+    r"""Entries of :math:`\mathbf{x} \mathbf{y}^{\top}` at the positions of a matrix (sampled dense-dense product),
+    differentiable in both; neither a row per entry nor the whole product is ever held.
+
+    Args:
+        adj: Positions ``[R, N]``; values are not read.
+        x: Dense ``[R, d]``; bfloat16 and float16 are multiplied in float32.
+        y: Dense ``[N, d]``.
+
+    Returns:
+        Entries ``[nnz]``, at least float32.
+
+    Raises:
+        ConfigError: If shapes do not fit.
+    """
+    if x.dim() != 2 or y.dim() != 2 or x.size(1) != y.size(1) or (x.size(0), y.size(0)) != adj.size:
+        raise ConfigError(f'sampled_product: rows of shape {tuple(x.shape)} and {tuple(y.shape)}, accepted are '
+                          f'[{adj.size[0]}, d] and [{adj.size[1]}, d]')
+    transposed, order = adj.transposition()
+    return torch.ops.genrec_pyg.sampled_product(adj.rowptr, adj.col, transposed.rowptr, transposed.col, order, x, y)
 
 
 def layer_mean(adj: Adjacency, x: Tensor, num_layers: int, backend: str = 'auto') -> Tensor:

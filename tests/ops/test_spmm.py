@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.ops import Adjacency, layer_mean, spmm
+from genrec_pyg.ops import Adjacency, layer_mean, sampled_product, spmm
 
 
 def make(rows, cols, symmetric=False, seed=0):
@@ -208,3 +208,35 @@ def test_operators_without_entries_are_registered_properly():
     layouts = (adj.rowptr, adj.col, None, t.rowptr, t.col, None)
     torch.library.opcheck(torch.ops.genrec_pyg.spmm.default, (*layouts, 3, 3, x, 'scatter'))
     torch.library.opcheck(torch.ops.genrec_pyg.layer_mean.default, (*layouts, x, 0, 'scatter'))
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16])
+def test_sampled_product_equals_the_dense_one(dtype):
+    _, adj = make(5, 7)
+    x, y = torch.randn(5, 3).to(dtype), torch.randn(7, 3).to(dtype)
+    (row, col), _ = adj.to_edge_index()
+    found = sampled_product(adj, x, y)
+    assert found.dtype == torch.promote_types(dtype, torch.float32)
+    assert torch.allclose(found, (x.to(found.dtype) @ y.to(found.dtype).t())[row, col])
+
+
+def test_first_and_second_derivatives_of_a_sampled_product():
+    _, adj = make(5, 7)
+    x, y = (torch.randn(n, 3, dtype=torch.float64, requires_grad=True) for n in (5, 7))
+    assert torch.autograd.gradcheck(lambda a, b: sampled_product(adj, a, b), (x, y))
+    assert torch.autograd.gradgradcheck(lambda a, b: sampled_product(adj, a, b), (x, y))
+
+
+def test_sampled_product_is_registered_properly():
+    _, adj = make(5, 7)
+    transposed, order = adj.transposition()
+    layouts = adj.rowptr, adj.col, transposed.rowptr, transposed.col
+    x, y = (torch.randn(n, 3, dtype=torch.float64, requires_grad=True) for n in (5, 7))
+    for known in (order, None):
+        torch.library.opcheck(torch.ops.genrec_pyg.sampled_product.default, (*layouts, known, x, y))
+
+
+def test_rows_that_do_not_fit_a_sampled_product_are_named():
+    _, adj = make(5, 7)
+    with pytest.raises(ConfigError, match=r'sampled_product: rows of shape \(5, 2\) and \(7, 4\), accepted are \[5, d\]'):
+        sampled_product(adj, torch.randn(5, 2), torch.randn(7, 4))

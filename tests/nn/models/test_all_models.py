@@ -13,11 +13,8 @@ from genrec_pyg.nn.models import MODELS, get_model
 from genrec_pyg.training import Trainer
 from genrec_pyg.transforms import MapTypes
 
-#: Models fitted in the constructor and GenRec, which has tests of its own.
-OTHERS = {'GenRec', 'Popularity', 'ItemKNN', 'EASE'}
-NAMES = [name for name in MODELS if name not in OTHERS]
-#: Models that need at least one modality.
-CONTENT = {'CLCRec', 'DiffMM', 'FREEDOM', 'MMGCL', 'VBPR'}
+#: Trained models but GenRec, which has tests of its own.
+NAMES = [name for name, entry in MODELS.items() if entry.trained and name != 'GenRec']
 #: Small settings.
 SMALL: dict[str, dict] = {
     'CLCRec': dict(num_negatives=4),
@@ -44,7 +41,7 @@ def make(name, data=None, **arguments):
 @pytest.mark.parametrize('num_modalities', [0, 1, 2, 3])
 @pytest.mark.parametrize('name', NAMES)
 def test_trains_with_any_number_of_modalities(name, num_modalities):
-    if name in CONTENT and num_modalities == 0:
+    if MODELS[name].needs_modality and num_modalities == 0:
         with pytest.raises(ConfigError, match='modalities: got none, accepted'):
             make(name, toy_data(0))
         return
