@@ -2,8 +2,10 @@ r"""The canonical graph: schema, checks and the training graph."""
 from genrec_pyg.graph.modality import Modality, item_modality, linked_nodes
 from genrec_pyg.graph.schema import (
     HAS,
+    HISTORY,
     INTERACTS,
     ITEM,
+    MASKS,
     SPLITS,
     USER,
     check_graph,
@@ -17,12 +19,15 @@ from genrec_pyg.graph.schema import (
     select_modalities,
     split_edges,
 )
+from genrec_pyg.graph.time_order import known_masks, read_time, timed_edges
 from genrec_pyg.graph.training_graph import TrainingGraph, check_held_out, held_out_digests, training_graph
 
 __all__ = [
     'HAS',
+    'HISTORY',
     'INTERACTS',
     'ITEM',
+    'MASKS',
     'Modality',
     'SPLITS',
     'TrainingGraph',
@@ -32,6 +37,7 @@ __all__ = [
     'has_split',
     'held_out_digests',
     'item_modality',
+    'known_masks',
     'linked_nodes',
     'modality_names',
     'name_list',
@@ -39,7 +45,9 @@ __all__ = [
     'read_edges',
     'read_interactions',
     'read_mask',
+    'read_time',
     'select_modalities',
     'split_edges',
+    'timed_edges',
     'training_graph',
 ]

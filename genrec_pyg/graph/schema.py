@@ -4,7 +4,9 @@ The canonical graph is a :class:`~torch_geometric.data.HeteroData` with
 
 * ``data['user']``, ``data['item']``: ``num_nodes``, optional ``raw_id``;
 * ``data['user', 'interacts', 'item']``: ``edge_index`` and edge-aligned boolean ``train_mask``, ``val_mask``, ``test_mask``,
-  optional ``time``, ``rating``, and ``ordered = False`` where the order of edges is not that in which they happened;
+  optional ``history_mask`` (interactions that are known of users outside the training, see
+  :class:`~genrec_pyg.transforms.UserSplit`), ``time``, ``rating``, and ``ordered = False`` where the order of edges is not
+  that in which they happened;
 * per modality ``m`` a node type ``data[m].x`` and ``data['item', 'has', m].edge_index``.
 
 Edges may also lie in an :class:`~torch_geometric.EdgeIndex` or in a sparse matrix ``adj_t`` or ``adj``, see
@@ -29,6 +31,10 @@ ITEM = 'item'
 INTERACTS = (USER, 'interacts', ITEM)
 HAS = 'has'
 SPLITS = ('train', 'val', 'test')
+#: Interactions of users outside the training: no target, but input of models that read histories.
+HISTORY = 'history'
+#: What an interaction can be marked as, in a mask each.
+MASKS = (*SPLITS, HISTORY)
 
 #: Rows of features that are cast at a time.
 ROWS_PER_BLOCK = 4096
@@ -161,7 +167,7 @@ def check_graph(data: HeteroData, finite: bool = True, disjoint: bool = True) ->
 
 def _check_splits(data: HeteroData, edge_index: Tensor, disjoint: bool) -> None:
     of_edge = torch.full_like(edge_index[0], -1)
-    for code, split in enumerate(SPLITS):
+    for code, split in enumerate(MASKS):
         mask = read_mask(data, split)
         if mask is None:
             continue
@@ -179,12 +185,12 @@ def _check_splits(data: HeteroData, edge_index: Tensor, disjoint: bool) -> None:
     if pair.numel() == number.numel():
         return
     of_edge = of_edge[used]
-    first = torch.full_like(pair, len(SPLITS)).scatter_reduce(0, number, of_edge, 'amin')
+    first = torch.full_like(pair, len(MASKS)).scatter_reduce(0, number, of_edge, 'amin')
     last = torch.full_like(pair, -1).scatter_reduce(0, number, of_edge, 'amax')
     shared = (first != last).nonzero().view(-1)
     if shared.numel() > 0:
         user, item = divmod(int(pair[shared[0]]), max(num_items, 1))
-        splits = ' and '.join(f"'{SPLITS[code[shared[0]]]}_mask'" for code in (first, last))
+        splits = ' and '.join(f"'{MASKS[code[shared[0]]]}_mask'" for code in (first, last))
         raise DataError(f'graph: {shared.numel()} pairs of user and item are in two splits (the first is user {user} with '
                         f'item {item}, in {splits}), accepted are disjoint splits: known items are masked, so a repeated '
                         'interaction could never be hit. Take it out of the later mask, or split anew with '

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Union
+from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -19,8 +19,8 @@ from genrec_pyg.graph.schema import (
     HAS,
     INTERACTS,
     ITEM,
+    MASKS,
     ROWS_PER_BLOCK,
-    SPLITS,
     USER,
     check_graph,
     modality_names,
@@ -30,11 +30,12 @@ from genrec_pyg.graph.schema import (
     select_modalities,
     split_edges,
 )
+from genrec_pyg.graph.time_order import timed_edges
 
 logger = logging.getLogger(__name__)
 
 #: What stores carry for people and for splits, not for models.
-_BOOKKEEPING = {'num_nodes', 'raw_id', 'time', 'ordered', 'noise', *EDGE_KEYS, *(f'{split}_mask' for split in SPLITS)}
+_BOOKKEEPING = {'num_nodes', 'raw_id', 'time', 'ordered', 'noise', *EDGE_KEYS, *(f'{name}_mask' for name in MASKS)}
 #: What many models of other libraries read.
 _EXPECTED = ('x', 'edge_attr', 'edge_weight', 'rating')
 
@@ -48,11 +49,13 @@ class TrainingGraph:
         num_items: Number of items ``I``.
         edge_index: Distinct training interactions ``[2, E]``, sorted by user, then item.
         modalities: Modality name to :class:`Modality`, in graph order.
+        sequence: Training interactions ``[2, S]`` sorted by user, then time, for models that read their order.
     """
     num_users: int
     num_items: int
     edge_index: Tensor
     modalities: dict[str, Modality] = field(default_factory=dict)
+    sequence: Optional[Tensor] = None
 
     @property
     def num_edges(self) -> int:
@@ -69,20 +72,23 @@ class TrainingGraph:
     def to(self, device: torch.device) -> TrainingGraph:
         r"""The same graph on another device."""
         modalities = {name: modality.to(device) for name, modality in self.modalities.items()}
-        out = TrainingGraph(self.num_users, self.num_items, self.edge_index.to(device), modalities)
+        sequence = None if self.sequence is None else self.sequence.to(device)
+        out = TrainingGraph(self.num_users, self.num_items, self.edge_index.to(device), modalities, sequence)
         if '_fingerprint' in self.__dict__:  # every epoch's checkpoint asks for it
             out.__dict__['_fingerprint'] = self._fingerprint
         return out
 
     def fingerprint(self) -> str:
-        r"""Hex digest of sizes, training edges, and features (as float32) and links of the modalities, computed once: a
-        checkpoint names the graph that it belongs to by it."""
+        r"""Hex digest of sizes, training edges, the sequence where there is one, and features (as float32) and links of
+        the modalities, computed once: a checkpoint names the graph that it belongs to by it."""
         return self._fingerprint
 
     @functools.cached_property
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(f'{self.num_users} {self.num_items}'.encode())
         digest.update(_bytes(self.edge_index))
+        if self.sequence is not None:
+            digest.update(_bytes(self.sequence))
         for name, modality in self.modalities.items():
             links = modality.edge_index
             digest.update(f'{name!r} {tuple(modality.x.shape)} {None if links is None else links.size(1)}'.encode())
@@ -93,17 +99,21 @@ class TrainingGraph:
         return digest.hexdigest()
 
 
-def training_graph(data: HeteroData, modalities: Union[str, Iterable[str], None] = None) -> TrainingGraph:
+def training_graph(data: HeteroData, modalities: Union[str, Iterable[str], None] = None, timed: bool = False,
+                   repeats: bool = False) -> TrainingGraph:
     r"""The training graph of a canonical graph: the only road from data to a model. What the graph holds beside it is named in
     the log, once.
 
     Args:
         data: Canonical graph with splits.
         modalities: Modalities to use, in this order; :obj:`None` uses all, an empty list none.
+        timed: Whether the order of the interactions is kept too, see :func:`~genrec_pyg.graph.time_order.timed_edges`.
+        repeats: Whether it keeps repeated pairs.
 
     Raises:
         ConfigError: If a modality is not in the graph.
-        DataError: If the graph is not canonical, has ids out of range, non-finite features or no training edge.
+        DataError: If the graph is not canonical, has ids out of range, non-finite features or no training edge, or if
+            ``timed`` is asked for and the graph has no ``time``.
     """
     check_graph(data)
     names = select_modalities(data, modalities)
@@ -112,7 +122,8 @@ def training_graph(data: HeteroData, modalities: Union[str, Iterable[str], None]
         raise DataError(f"graph: the training split of {INTERACTS} is empty")
     found = {name: item_modality(data, name) for name in names}
     _log_unread(data)
-    return TrainingGraph(int(data[USER].num_nodes), int(data[ITEM].num_nodes), edge_index, found)
+    sequence = timed_edges(data, ('train',), repeats) if timed else None
+    return TrainingGraph(int(data[USER].num_nodes), int(data[ITEM].num_nodes), edge_index, found, sequence)
 
 
 def check_held_out(graph: TrainingGraph, data: HeteroData, splits: Sequence[str] = ('val', 'test')) -> None:

@@ -1,5 +1,7 @@
-r"""Loaders: training interactions with negatives, and user rows."""
+r"""Loaders: training interactions with negatives, user rows, and sequences."""
+from genrec_pyg.loader.sequences import SequenceBatch, SequenceLoader, Sequences, WindowBatch, WindowLoader
 from genrec_pyg.loader.triples import InteractionLoader, Triples
 from genrec_pyg.loader.user_rows import UserRowLoader, UserRows
 
-__all__ = ['InteractionLoader', 'Triples', 'UserRowLoader', 'UserRows']
+__all__ = ['InteractionLoader', 'SequenceBatch', 'SequenceLoader', 'Sequences', 'Triples', 'UserRowLoader', 'UserRows',
+           'WindowBatch', 'WindowLoader']

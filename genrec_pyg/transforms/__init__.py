@@ -5,7 +5,7 @@ from genrec_pyg.transforms.k_core import KCore
 from genrec_pyg.transforms.map_types import MapTypes
 from genrec_pyg.transforms.perturb import AddFeatureNoise, AddNoiseInteractions, DropModality, ShuffleFeatures
 from genrec_pyg.transforms.reorder_nodes import ReorderNodes
-from genrec_pyg.transforms.split import LeaveOneOut, RandomSplit, TemporalSplit
+from genrec_pyg.transforms.split import LeaveOneOut, RandomSplit, TemporalSplit, UserSplit
 
 __all__ = [
     'AddFeatureNoise',
@@ -20,5 +20,6 @@ __all__ = [
     'ReorderNodes',
     'ShuffleFeatures',
     'TemporalSplit',
+    'UserSplit',
     'singular_value_threshold',
 ]

@@ -16,11 +16,11 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from genrec_pyg.exceptions import ConfigError, DataError
-from genrec_pyg.graph import INTERACTS, ITEM, SPLITS, USER, check_graph
+from genrec_pyg.graph import HISTORY, INTERACTS, ITEM, MASKS, SPLITS, USER, check_graph, read_time
 
 logger = logging.getLogger(__name__)
 
-TRAIN, VAL, TEST = range(3)
+TRAIN, VAL, TEST, KNOWN = range(4)  # as in MASKS
 
 
 class _Pairs(NamedTuple):
@@ -152,6 +152,55 @@ class TemporalSplit(BaseTransform):
         return f'{self.__class__.__name__}(val={self.val}, test={self.test})'
 
 
+@functional_transform('user_split')
+class UserSplit(BaseTransform):
+    r"""Trains on some users and asks for others, whose first items are known: the inductive protocol of ComiRec (Cen et
+    al., KDD 2020) and REMI (Xie et al., RecSys 2023).
+
+    Of the users outside the training, the first :math:`\lfloor s n \rfloor` of :math:`n` distinct items are their history
+    (``history_mask``), which only models that read histories can use, and the others are held out. The order is that of
+    ``time`` (ties by the order of edges); a repeated pair counts where it occurs first.
+
+    Args:
+        val: Share of users for validation.
+        test: Share of users for the test.
+        input_share: Share :math:`s` of items that are history.
+        seed: Seed of the choice of users; the global random state is neither read nor changed.
+
+    Raises:
+        ConfigError: If a share is negative, the sum of both is not below 1, or ``input_share`` is not between 0 and 1.
+        DataError: If the graph is not canonical, has no ``time`` or ``time`` is not one finite number per edge.
+    """
+
+    def __init__(self, val: float = 0.1, test: float = 0.1, input_share: float = 0.8, seed: int = 0):
+        _check_shares(val, test)
+        if not 0 < input_share < 1:
+            raise ConfigError(f'input_share: got {input_share!r}, accepted is a share between 0 and 1')
+        self.val = val
+        self.test = test
+        self.input_share = input_share
+        self.seed = seed
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        pairs = _distinct_pairs(data)
+        position = _first_position(data, pairs, _time(data, required=True))
+        degree = torch.bincount(pairs.user, minlength=pairs.num_users)
+        active = (degree > 0).nonzero().view(-1)
+        order = torch.randperm(active.numel(), generator=torch.Generator().manual_seed(self.seed)).to(active.device)
+        num_test, num_val = round(self.test * active.numel()), round(self.val * active.numel())
+        of_user = torch.full_like(degree, TRAIN)
+        of_user[active[order[:num_test]]] = TEST
+        of_user[active[order[num_test:num_test + num_val]]] = VAL
+        split = of_user[pairs.user]
+        num_known = (self.input_share * degree.double() + 1e-9).floor().long()  # 0.7 x 10 is 7, as it is meant
+        known = _rank_in_user(pairs.user, degree, position) < num_known[pairs.user]
+        return _set_masks(data, pairs, split.masked_fill(known & (split != TRAIN), KNOWN))
+
+    def __repr__(self) -> str:
+        return (f'{self.__class__.__name__}(val={self.val}, test={self.test}, input_share={self.input_share}, '
+                f'seed={self.seed})')
+
+
 def _check_shares(val: float, test: Optional[float]) -> None:
     for name, share in (('val', val), ('test', test or 0)):
         if not 0 <= share < 1:
@@ -187,19 +236,11 @@ def _rank_in_user(user: Tensor, degree: Tensor, key: Tensor) -> Tensor:
 
 
 def _time(data: HeteroData, required: bool) -> Optional[Tensor]:
-    store = data[INTERACTS]
-    time = store.get('time')
-    if time is None:
-        if required:
-            raise DataError(f"graph: {INTERACTS} has no 'time', found {list(store.keys())}; accepted is one number per edge, "
-                            "or RandomSplit and LeaveOneOut, which need none")
-        return None
-    num_edges = store.edge_index.size(1)
-    if not isinstance(time, Tensor) or time.numel() != num_edges or not bool(torch.isfinite(time).all()):
-        found = tuple(time.shape) if isinstance(time, Tensor) else type(time).__name__
-        raise DataError(f"graph: {INTERACTS}.time is {found} or has NaN or infinity, accepted is one finite number per edge, "
-                        f"({num_edges},)")
-    return time.reshape(-1)
+    time = read_time(data)
+    if time is None and required:
+        raise DataError(f"graph: {INTERACTS} has no 'time', found {list(data[INTERACTS].keys())}; accepted is one number per "
+                        "edge, or RandomSplit and LeaveOneOut, which need none")
+    return time
 
 
 def _first_position(data: HeteroData, pairs: _Pairs, time: Optional[Tensor]) -> Tensor:
@@ -228,6 +269,9 @@ def _check_order(data: HeteroData, pairs: _Pairs, position: Tensor) -> None:
 
 def _set_masks(data: HeteroData, pairs: _Pairs, split: Tensor) -> HeteroData:
     of_edge = split[pairs.of_edge]
-    for code, name in enumerate(SPLITS):
-        data[INTERACTS][f'{name}_mask'] = of_edge == code
+    if f'{HISTORY}_mask' in data[INTERACTS]:  # of another split
+        del data[INTERACTS][f'{HISTORY}_mask']
+    for code, name in enumerate(MASKS):
+        if name in SPLITS or bool((of_edge == code).any()):
+            data[INTERACTS][f'{name}_mask'] = of_edge == code
     return data

@@ -6,7 +6,7 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import INTERACTS, SPLITS
-from genrec_pyg.transforms import LeaveOneOut, RandomSplit, TemporalSplit
+from genrec_pyg.transforms import LeaveOneOut, RandomSplit, TemporalSplit, UserSplit
 
 
 def make_graph(edge_index, num_users=None, num_items=None, time=None):
@@ -218,3 +218,36 @@ def test_repr():
     assert repr(LeaveOneOut()) == 'LeaveOneOut()'
     assert repr(LeaveOneOut(seed=2)) == 'LeaveOneOut(seed=2)'
     assert repr(TemporalSplit()) == 'TemporalSplit(val=0.1, test=0.1)'
+
+
+def test_users_outside_the_training_have_a_history():
+    torch.manual_seed(0)
+    data = HeteroData()
+    data['user'].num_nodes, data['item'].num_nodes = 100, 40
+    user = torch.arange(100).repeat_interleave(10)
+    item = torch.cat([torch.randperm(40)[:10] for _ in range(100)])
+    order = torch.randperm(1000)
+    store = data['user', 'interacts', 'item']
+    store.edge_index, store.time = torch.stack([user, item])[:, order], torch.arange(10).repeat(100)[order]
+    split = UserSplit(0.2, 0.1, 0.75, seed=3)(data)
+    store = split['user', 'interacts', 'item']
+    masks = torch.stack([store[f'{name}_mask'] for name in ('train', 'val', 'test', 'history')])
+    assert bool((masks.sum(dim=0) == 1).all())
+    users = [set(store.edge_index[0, mask].tolist()) for mask in masks]
+    assert [len(found) for found in users] == [70, 20, 10, 30]
+    assert users[0].isdisjoint(users[3]) and users[1] | users[2] == users[3]
+    assert bool((store.time[store.history_mask] < 7).all())
+    assert bool((store.time[store.val_mask | store.test_mask] >= 7).all())
+    assert repr(UserSplit(seed=2)) == 'UserSplit(val=0.1, test=0.1, input_share=0.8, seed=2)'
+    again = UserSplit(0.2, 0.1, 0.75, seed=3)(data)['user', 'interacts', 'item']
+    assert torch.equal(again.val_mask, store.val_mask)
+    assert not torch.equal(UserSplit(0.2, 0.1, seed=4)(data)['user', 'interacts', 'item'].val_mask, store.val_mask)
+    assert 'history_mask' not in LeaveOneOut()(split)['user', 'interacts', 'item']
+
+
+def test_a_split_by_users_needs_times_and_shares(tiny_graph):
+    with pytest.raises(DataError, match="has no 'time'"):
+        UserSplit()(tiny_graph)
+    for arguments in (dict(val=-0.1), dict(val=0.6, test=0.4), dict(input_share=1.0)):
+        with pytest.raises(ConfigError, match='accepted'):
+            UserSplit(**arguments)
