@@ -67,6 +67,8 @@ MODELS: dict[str, Entry] = {
     'FREEDOM': Entry('multimodal.freedom', 'Freezing and Denoising Graph Structures, ACM MM 2023',
                      'https://arxiv.org/abs/2211.06924', needs_modality=True),
     'MGCN': Entry('multimodal.mgcn', 'Multi-View GCN, ACM MM 2023', 'https://arxiv.org/abs/2308.03588'),
+    'DualGNN': Entry('multimodal.dualgnn', 'Dual Graph Neural Network, TMM 2021',
+                     'https://doi.org/10.1109/TMM.2021.3138298', needs_modality=True),
     'DiffMM': Entry('multimodal.diffmm', 'Multi-Modal Diffusion Model, ACM MM 2024', 'https://arxiv.org/abs/2406.11781',
                     needs_modality=True),
 }
