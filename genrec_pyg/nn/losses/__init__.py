@@ -13,8 +13,17 @@ from genrec_pyg.nn.losses.ranking import (
     row_penalty,
     squared_norm,
 )
+from genrec_pyg.nn.losses.sampled import (
+    NO_CANDIDATE,
+    in_batch_softmax,
+    in_row_blocks,
+    logistic_loss,
+    sampled_softmax,
+    softmax_over_items,
+)
 
 __all__ = [
+    'NO_CANDIDATE',
     'ROW_PENALTIES',
     'bank_contrast',
     'batch_l2',
@@ -24,7 +33,12 @@ __all__ = [
     'first_of_list',
     'grouped_info_nce',
     'hinge_loss',
+    'in_batch_softmax',
+    'in_row_blocks',
+    'logistic_loss',
     'loss_in_parts',
     'row_penalty',
+    'sampled_softmax',
+    'softmax_over_items',
     'squared_norm',
 ]
