@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.datasets.base import LayoutDataset, Modalities, check_name, parse_modalities
 from genrec_pyg.datasets.demo import Demo, demo_graph
 from genrec_pyg.datasets.diffmm import BY_HAND, DOWNLOADABLE, DiffMMDataset
+from genrec_pyg.datasets.io.regular import list_folder
 from genrec_pyg.datasets.mmrec import MMRecDataset
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import ITEM, modality_names, select_modalities
@@ -49,16 +50,19 @@ def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Uni
         return MMRecDataset(str(root), name, choice)[0]
     if layout is DiffMMDataset or name in DOWNLOADABLE or name in BY_HAND:
         return DiffMMDataset(str(root), name, choice, mirror)[0]
-    here = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    here = [entry for entry in list_folder(root) if os.path.isdir(root / entry)]
     patterns = f'{MMRecDataset.pattern} and no {DiffMMDataset.pattern}'
-    found = f'{folder} has no {patterns}' if folder.is_dir() else f'there is no folder {folder}'
+    found = f'{folder} has no {patterns}' if os.path.isdir(folder) else f'there is no folder {folder}'
     raise ConfigError(f"dataset: got {name!r}, but {found}; accepted are demo, {', '.join([*DOWNLOADABLE, *BY_HAND])} and the "
                       f"folders under {root} ({', '.join(here) or 'none'})")
 
 
 def _recognise(folder: Path) -> Optional[type[LayoutDataset]]:
     r"""The layout of the files in ``folder``, if they have one."""
-    return next((layout for layout in (MMRecDataset, DiffMMDataset) if layout.recognises(folder)), None)
+    found = [layout for layout in (MMRecDataset, DiffMMDataset) if layout.recognises(folder)]
+    if len(found) > 1:
+        logger.warning('%s has files of two layouts; %s are read and %s are not', folder, *(one.pattern for one in found))
+    return found[0] if found else None
 
 
 def _keep(data: HeteroData, choice: Optional[Mapping[str, Optional[str]]]) -> HeteroData:

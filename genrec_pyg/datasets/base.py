@@ -14,7 +14,7 @@ import torch
 from torch_geometric.data import HeteroData, InMemoryDataset
 from torch_geometric.transforms import BaseTransform, Compose
 
-from genrec_pyg.datasets.io.regular import file_sha256
+from genrec_pyg.datasets.io.regular import file_sha256, list_folder
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import ITEM, USER, check_graph
 from genrec_pyg.utils.files import replacing
@@ -66,7 +66,7 @@ class LayoutDataset(InMemoryDataset):
     @classmethod
     def recognises(cls, folder: Path) -> bool:
         r"""Whether ``folder`` holds files of this layout."""
-        return any(folder.glob(cls.pattern)) or any((folder / 'raw').glob(cls.pattern))
+        return bool(list_folder(folder, cls.pattern) or list_folder(folder / 'raw', cls.pattern))
 
     def feature_files(self) -> dict[str, Path]:
         r"""Modality to its feature file, for the chosen modalities."""
@@ -74,8 +74,7 @@ class LayoutDataset(InMemoryDataset):
 
     def feature_names(self) -> list[str]:
         r"""Names of all feature files in the folder, whatever the choice."""
-        return sorted(path.name for path in Path(self.raw_dir).glob('*')
-                      if path.name.endswith(_SUFFIXES) and not path.name.startswith('.'))
+        return [name for name in list_folder(Path(self.raw_dir)) if name.endswith(_SUFFIXES)]
 
     def default_features(self, files: Iterable[str]) -> list[str]:
         r"""Those of the feature files that are read where no choice is made."""
@@ -88,7 +87,7 @@ class LayoutDataset(InMemoryDataset):
     @property
     def raw_dir(self) -> str:
         nested = self.folder / 'raw'
-        return str(nested if nested.is_dir() and not any(self.folder.glob(self.pattern)) else self.folder)
+        return str(nested if os.path.isdir(nested) and not list_folder(self.folder, self.pattern) else self.folder)
 
     @property
     def processed_dir(self) -> str:
@@ -99,7 +98,7 @@ class LayoutDataset(InMemoryDataset):
         beside = self.folder / 'processed'
         if not _is_described(self.pre_transform):
             return None
-        if _is_writable(self.folder) and (not beside.exists() or _is_writable(beside)):
+        if _is_writable(self.folder) and (not os.path.exists(beside) or _is_writable(beside)):
             return beside
         cache = _cache_folder()
         return cache and cache / f'{self.name}-{hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:12]}'
@@ -115,13 +114,13 @@ class LayoutDataset(InMemoryDataset):
 
     def _download(self) -> None:
         # The base class makes the folder first, with an error of its own where it may not.
-        if not all(Path(path).exists() for path in self.raw_paths):
+        if not all(os.path.exists(path) for path in self.raw_paths):
             self.download()
 
     def _process(self) -> None:
         # In place of the base class, which unpickles a file of the folder freely (weights_only=False).
         path = Path(self.processed_paths[0])
-        if path.exists() and not self.force_reload and _is_described(self.pre_transform):
+        if os.path.isfile(path) and not self.force_reload and _is_described(self.pre_transform):
             try:
                 self._graph = HeteroData.from_dict(torch.load(path, weights_only=True))
                 check_graph(self._graph)
@@ -140,6 +139,9 @@ class LayoutDataset(InMemoryDataset):
         self._graph = data if self.pre_transform is None else self.pre_transform(data)
         if self._storage() is None:
             logger.info('%s: the processed graph is not stored and lives in memory', self.folder)
+            return
+        if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):  # never written through a planted link
+            logger.warning('%s: is no plain file, the processed graph is not stored', path)
             return
         try:
             with replacing(path) as temporary:

@@ -16,7 +16,7 @@ from genrec_pyg.datasets.builder import build_graph
 from genrec_pyg.datasets.io.arrays import load_features
 from genrec_pyg.datasets.io.download import download_file
 from genrec_pyg.datasets.io.pickles import load_scipy_pickle
-from genrec_pyg.datasets.io.regular import file_sha256
+from genrec_pyg.datasets.io.regular import file_sha256, open_regular
 from genrec_pyg.exceptions import DataError
 from genrec_pyg.utils.files import replacing
 
@@ -90,7 +90,7 @@ class DiffMMDataset(LayoutDataset):
             keys = {feature_key(file) for file in present}
             staging = Path(self.raw_dir) / STAGING
             return [file for file in public
-                    if feature_key(file) not in keys and (not present or (staging / file).exists())]
+                    if feature_key(file) not in keys and (not present or os.path.exists(staging / file))]
         asked = [str(file or name) for name, file in self.choice.items()]
         wanted = {file for name in asked if not matching_files(name, present) for file in matching_files(name, public)}
         return [file for file in public if file in wanted]
@@ -103,7 +103,7 @@ class DiffMMDataset(LayoutDataset):
             DataError: Naming the missing files and where to put them.
         """
         folder = Path(self.raw_dir)
-        missing = [name for name in self.raw_file_names if not (folder / name).exists()]
+        missing = [name for name in self.raw_file_names if not os.path.exists(folder / name)]
         where = f'data set {self.name!r}: {", ".join(missing)} missing in {folder}'
         if self.name in BY_HAND:
             raise DataError(f'{where}; download {BY_HAND[self.name]} by hand and put its files there')
@@ -158,12 +158,13 @@ def _check_shape(path: Path, shape: tuple[int, int]) -> None:
 
 
 def _read_record(path: Path) -> dict[str, str]:
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
     try:
-        record = json.loads(path.read_text(encoding='utf-8'))
+        with open_regular(path) as file:
+            record = json.load(file)
         if not isinstance(record, dict):
             raise ValueError(f'holds {type(record).__name__}, accepted is a mapping')
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f'{path}: not readable ({error}); delete it to record the checksums anew') from error
     return record

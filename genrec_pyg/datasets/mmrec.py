@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.datasets.base import LayoutDataset, Modalities
 from genrec_pyg.datasets.builder import build_graph
 from genrec_pyg.datasets.io.arrays import load_features
+from genrec_pyg.datasets.io.regular import list_folder
 from genrec_pyg.datasets.io.tables import read_interactions
 from genrec_pyg.exceptions import DataError
 from genrec_pyg.graph import ITEM, USER
@@ -50,7 +51,7 @@ class MMRecDataset(LayoutDataset):
 
     @property
     def raw_file_names(self) -> list[str]:
-        found = [path.name for path in Path(self.raw_dir).glob(self.pattern)]
+        found = list_folder(Path(self.raw_dir), self.pattern)
         return found if len(found) == 1 else [f'{self.name}.inter']  # a renamed folder keeps its only file
 
     def download(self) -> None:

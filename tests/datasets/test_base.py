@@ -1,7 +1,10 @@
 import os
 import pickle
 import pwd
+import stat
+import tempfile
 import zipfile
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from torch_geometric.transforms import BaseTransform, Compose
 
 from genrec_pyg import recommend, train
 from genrec_pyg.datasets import DiffMMDataset, MMRecDataset, load_dataset, parse_modalities
-from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.transforms import KCore
 
 
@@ -171,3 +174,60 @@ def test_a_folder_called_demo_is_reported(tmp_path, caplog):
     write_layout(tmp_path / 'demo', 'mmrec')
     assert load_dataset('demo', tmp_path)['user'].num_nodes == 600
     assert 'demo is not read: the data set demo is the generated one' in caplog.text
+
+
+def test_a_folder_of_two_layouts_is_reported(tmp_path, caplog):
+    write_layout(write_layout(tmp_path / 'mine', 'diffmm'), 'mmrec')
+    load_dataset('mine', tmp_path)
+    assert r"mine has files of two layouts; *.inter are read and *Mat.pkl are not" in caplog.text
+
+
+@contextmanager
+def as_another_user():
+    """Without the rights of the superuser, which the tests may have."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.setegid(54321)
+    os.seteuid(54321)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@pytest.mark.parametrize('path,mode,works', [
+    ('mine/mine.inter', 0, False), ('mine/image_feat.npy', 0, False), ('mine', 0, False), ('mine', 0o311, False),
+    ('mine', 0o444, False), ('.', 0, False), ('mine/processed', 0, True), ('mine/processed/graph', 0, True)])
+def test_what_may_not_be_read_is_named(path, mode, works):
+    with tempfile.TemporaryDirectory() as root:  # pytest's own folders are closed to others
+        os.chmod(root, 0o755)
+        write_layout(Path(root) / 'mine', 'mmrec', image_feat=1)
+        load_dataset('mine', root)
+        target = Path(root) / path if path[-5:] != 'graph' else next((Path(root) / 'mine' / 'processed').iterdir())
+        before = target.stat().st_mode
+        target.chmod(mode)
+        try:
+            with as_another_user():
+                if works:
+                    assert load_dataset('mine', root)['user'].num_nodes == 2
+                else:
+                    with pytest.raises(DataError, match='cannot be read .Permission denied'):
+                        load_dataset('mine', root)
+        finally:
+            target.chmod(before)
+
+
+@pytest.mark.parametrize('make', [os.mkfifo, os.mkdir, lambda path: os.symlink(path.parents[1] / 'target', path),
+                                  lambda path: os.symlink(path.parents[1] / 'nothing', path)])
+def test_what_lies_in_place_of_the_processed_graph_stays(tmp_path, caplog, make):
+    folder = write_layout(tmp_path / 'mine', 'mmrec', image_feat=1)
+    load_dataset('mine', tmp_path)
+    graph = next((folder / 'processed').iterdir())
+    graph.unlink()
+    (folder / 'target').write_text('not a graph')
+    make(graph)
+    assert mean(tmp_path) == 1
+    assert (folder / 'target').read_text() == 'not a graph' and not (folder / 'nothing').exists()
+    assert 'is no plain file, the processed graph is not stored' in caplog.text and not stat.S_ISREG(graph.lstat().st_mode)

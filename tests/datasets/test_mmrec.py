@@ -1,3 +1,5 @@
+import gzip
+
 import numpy as np
 import pytest
 import torch
@@ -62,7 +64,7 @@ def test_files_named_after_encoders_are_mapped(tmp_path):
     ([HEADER.replace('rating', 'userID'), ROWS[0]], 'the header names userID 2 times, accepted is once'),
     ([HEADER.replace('rating', 'timestamp'), ROWS[0]], 'the header names timestamp 2 times, accepted is once'),
     ([HEADER, ROWS[0], '', ROWS[1]], 'line 3 has 1 fields, accepted are 5'),
-    ([''], r"the header is \[''\], accepted is tab separated with userID, itemID, x_label"),
+    ([''], 'has no header, accepted is tab separated with userID, itemID, x_label'),
     ([HEADER, '0\t0\t1\t1\t3'], "line 2 has x_label '3', accepted are 0, 1 and 2"),
     ([HEADER, '0\t0\tgood\t1\t0'], "line 2 has rating 'good', accepted are numbers"),
     ([HEADER, '0\t0\tnan\t1\t0'], "line 2 has rating 'nan'"),
@@ -85,12 +87,13 @@ def test_endings_of_lines_and_empty_lines_at_the_end(tmp_path, ending, mark):
         assert load_dataset('mine', tmp_path)[INTERACTS].time.tolist() == [100, 101, 90, 95]
 
 
-@pytest.mark.parametrize('content', [b'', b'\x1f\x8b\x08\x00', HEADER.encode('utf-16'),
-                                     HEADER.encode() + b'\n\xff\t0\t1\t1\t0'])
-def test_what_is_no_text_is_named(tmp_path, content):
+@pytest.mark.parametrize('content,message', [
+    (b'', 'has no header'), (gzip.compress(HEADER.encode()), 'is compressed, unpack it first'),
+    (HEADER.encode('utf-16'), 'is not UTF-8 text'), (HEADER.encode() + b'\n\xff\t0\t1\t1\t0', 'is not UTF-8 text')])
+def test_what_is_no_text_is_named(tmp_path, content, message):
     write(tmp_path / 'mine')
     (tmp_path / 'mine' / 'mine.inter').write_bytes(content)
-    with pytest.raises(DataError, match='mine.inter: (is not UTF-8 text|the header is)'):
+    with pytest.raises(DataError, match=f'mine.inter: {message}'):
         load_dataset('mine', tmp_path)
 
 

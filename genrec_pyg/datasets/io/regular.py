@@ -1,12 +1,17 @@
-r"""Opening of files that may be anything."""
+r"""Files and folders that may be anything: opened, listed and hashed with errors that name them."""
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import stat
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
 
 from genrec_pyg.exceptions import DataError
+
+_NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -22,6 +27,20 @@ def open_regular(path: Path) -> BinaryIO:
             raise DataError(f'{path}: cannot be read (is {kind}, accepted is a file)')
         return path.open('rb')
     except OSError as error:
+        raise DataError(f'{path}: cannot be read ({error.strerror or error})') from error
+
+
+def list_folder(path: Path, pattern: str = '*') -> list[str]:
+    r"""Sorted names in a folder that match ``pattern``, none where there is no folder. Hidden ones are left out.
+
+    Raises:
+        DataError: If the folder may not be read.
+    """
+    try:
+        return sorted(name for name in os.listdir(path) if fnmatchcase(name, pattern) and not name.startswith('.'))
+    except OSError as error:
+        if error.errno in _NO_FOLDER:
+            return []
         raise DataError(f'{path}: cannot be read ({error.strerror or error})') from error
 
 

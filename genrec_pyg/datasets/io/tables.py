@@ -15,6 +15,8 @@ REQUIRED = ('userID', 'itemID', 'x_label')
 #: Further columns that are read.
 OPTIONAL = ('rating', 'timestamp')
 
+#: First bytes of gzip, zip, bzip2, xz and zstd.
+_PACKED = (b'\x1f\x8b', b'PK', b'BZh', b'\xfd7zX', b'\x28\xb5\x2f\xfd')
 _ACCEPTED = {'x_label': '0, 1 and 2', 'rating': 'numbers', 'timestamp': 'numbers'}
 _MAX_ID = 2 ** 63 - 1
 #: Whole numbers up to here are exact as float64.
@@ -33,6 +35,8 @@ def read_interactions(path: Path) -> dict[str, np.ndarray]:
     """
     lines = _lines(path)
     header = next(lines, (1, ''))[1].split('\t')
+    if header == ['']:
+        raise DataError(f"{path}: has no header, accepted is tab separated with {', '.join(REQUIRED)}")
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         shown = str(header)[:200]
@@ -67,7 +71,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 empty.clear()
                 yield number, line.rstrip('\n')
     except UnicodeDecodeError as error:
-        raise DataError(f'{path}: is not UTF-8 text ({error}), accepted is a tab separated text file') from error
+        with open_regular(path) as file:
+            packed = file.read(4).startswith(_PACKED)
+        reason = 'is compressed, unpack it first' if packed else f'is not UTF-8 text ({error})'
+        raise DataError(f'{path}: {reason}; accepted is a tab separated text file') from error
     except OSError as error:
         raise DataError(f'{path}: cannot be read ({error.strerror or error})') from error
 
