@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from genrec_pyg.config.build import load_run, run_command
+from genrec_pyg.config.build import load_run, path_argument, run_command
 from genrec_pyg.evaluation import PROTOCOLS
 from genrec_pyg.evaluation import evaluate as evaluate_model
 from genrec_pyg.exceptions import ConfigError, OutputError
@@ -24,12 +24,12 @@ def evaluate(argv: Sequence[str]) -> dict[str, float]:
     the users are split over the processes."""
     parser = argparse.ArgumentParser(prog='python -m genrec_pyg.evaluate', allow_abbrev=False,
                                      description='Evaluates the best checkpoint of a run.')
-    parser.add_argument('run', help='folder written by python -m genrec_pyg.train')
+    parser.add_argument('run', type=path_argument, help='folder written by python -m genrec_pyg.train')
     parser.add_argument('--split', default='test', choices=('val', 'test'))
-    parser.add_argument('--ks', type=int, nargs='+', default=[10, 20, 50], help='lengths of the lists')
+    parser.add_argument('--ks', type=int, nargs='+', action='extend', help='lengths of the lists (default: 10 20 50)')
     parser.add_argument('--protocol', choices=PROTOCOLS, help="which items are masked: by default as in the run; a run "
                         "whose epoch was chosen on test takes 'published' only")
-    parser.add_argument('--root', help='folder of the data sets, where it has moved since')
+    parser.add_argument('--root', type=path_argument, help='folder of the data sets, where it has moved since')
     parser.add_argument('--device', default='auto')
     parser.add_argument('--batch_size', type=int, default=1024, help='users per block')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
@@ -48,7 +48,8 @@ def _evaluate(arguments: argparse.Namespace, distributed: Distributed) -> dict[s
     if config.protocol == 'published' and protocol != 'published':
         raise ConfigError(f'--protocol: got {protocol!r} for a run whose epoch was {selection}, accepted is '
                           f'{config.protocol!r}')
-    figures = evaluate_model(model, data, arguments.split, arguments.ks, protocol, arguments.batch_size, processes)
+    figures = evaluate_model(model, data, arguments.split, arguments.ks or [10, 20, 50], protocol, arguments.batch_size,
+                             processes)
     if not processes.is_main:
         return figures
     lines = [f'{config.model} on {config.dataset}, {arguments.split} split, protocol {protocol}, {selection}']

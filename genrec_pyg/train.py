@@ -54,7 +54,8 @@ def _train(call: Call, distributed: Distributed) -> FitResult:
         resume = can_resume and model.trainable
         if not processes.is_main:
             return trainer.fit(model, data, resume=resume)
-        settings = replace(config, output=None).to_yaml()  # fed back, it starts a run of its own
+        # Fed back it starts a run of its own, and it is used from other folders.
+        settings = replace(config, output=None, root=os.path.abspath(config.root)).to_yaml()
         write_atomically(path / 'config.yaml', lambda file: file.write(settings.encode()))
         held[0].keep()
         stack.enter_context(_log_file(path / 'train.log'))

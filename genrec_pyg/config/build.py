@@ -1,6 +1,7 @@
 r"""What the command lines share: error handling, making a model, and loading a finished run."""
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import signal
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple, Optional
 
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.config import RunConfig, parse_train_arguments
+from genrec_pyg.config import RunConfig, find_root, parse_train_arguments
 from genrec_pyg.datasets import load_dataset
 from genrec_pyg.exceptions import CheckpointError, ConfigError, GenRecError
 from genrec_pyg.graph import held_out_digests
@@ -53,7 +54,7 @@ def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> R
 
     Args:
         folder: Folder that ``python -m genrec_pyg.train`` wrote.
-        root: Folder of the data sets, where it has moved since.
+        root: Folder of the data sets; :obj:`None` takes that of the training and then ``$GENREC_DATA``.
         device: Device of the model.
 
     Raises:
@@ -64,7 +65,8 @@ def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> R
     path = Path(folder)
     if not (path / 'config.yaml').is_file():
         raise ConfigError(f'{folder}: holds no config.yaml, accepted is a folder written by python -m genrec_pyg.train')
-    config = parse_train_arguments(['--config', str(path / 'config.yaml'), *(['--root', root] if root else [])]).config
+    config = parse_train_arguments(['--config', str(path / 'config.yaml')]).config
+    config.root = find_root(config.dataset, config.root) if root is None else root
     checkpoint = path / 'checkpoints' / 'best.pt'
     state = load_checkpoint(checkpoint)
     data = make_data(config)
@@ -82,6 +84,13 @@ def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> R
         raise CheckpointError(f'{checkpoint}: does not fit the model of config.yaml ({reason})') from error
     model.to(resolve_device(device)).eval()  # for use: no dropout, stored batch statistics
     return Run(config, data, model, state.get('selection') or SELECTION[config.protocol])
+
+
+def path_argument(value: str) -> str:
+    r"""Type of the flags that take a file or folder: an empty one would name the current folder."""
+    if not value:
+        raise argparse.ArgumentTypeError('got an empty name, accepted is that of a file or folder')
+    return value
 
 
 def _run_of(metrics: Path) -> Optional[str]:

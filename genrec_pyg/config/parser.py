@@ -106,7 +106,14 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     Raises:
         ConfigError: On an unknown flag, key, model or a value of the wrong type; the message names it.
     """
+    for flag in ('--config', '--resume', '--modalities'):  # of others the last one counts, these would be dropped unseen
+        times = sum(argument == flag or argument.startswith(f'{flag}=') for argument in argv)
+        if times > 1:
+            raise ConfigError(f'{flag}: given {times} times, accepted is once')
     first = _first_look(argv)
+    for flag in ('config', 'resume'):
+        if getattr(first, flag) == '':
+            raise ConfigError(f"--{flag}: got '', accepted is the name of a file or folder")
     layers = []
     if first.resume is not None:
         path = Path(first.resume) / 'config.yaml'
@@ -115,7 +122,10 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
             asked = getattr(first, key)
             if asked not in (None, run.get(key)):
                 raise ConfigError(f'--{key}: got {asked!r} with --resume, accepted is {run.get(key)!r} of the run')
-        layers.append((str(path), {**run, 'output': first.resume}))
+        run = {**run, 'output': first.resume}
+        if isinstance(run.get('root'), str) and isinstance(run.get('dataset'), str):
+            run['root'] = find_root(run['dataset'], run['root'])
+        layers.append((str(path), run))
     if first.config is not None:
         layers.append((first.config, read_yaml(Path(first.config))))
     named = {key: value for _, layer in layers for key, value in layer.items() if key in ('model', 'dataset')}
@@ -139,6 +149,9 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     if values.get('hparams'):  # a model may have no settings
         values['hparams'] = _settle(model, values['hparams'], [layer for _, layer in layers], flags)
     call = {key: values.pop(key) for key in _CALL_KEYS}
+    for flag in ('output', 'root'):
+        if values[flag] == '':
+            raise ConfigError(f"--{flag}: got '', accepted is the name of a folder")
     if first.resume is not None:
         _check_resumed(interrupted, flatten(values))
     return Call(RunConfig(**values), call['resume'], call['debug'], call['print_config'], call['distributed'])
@@ -152,12 +165,12 @@ def build_parser(model: str) -> ArgumentParser:
     """
     parser = _Parser(prog='python -m genrec_pyg.train', description='Trains and evaluates a recommendation model.',
                      exit_on_error=False, allow_abbrev=False, print_config=None)  # the built-in one misses our layers
-    root = os.environ.get('GENREC_DATA', RunConfig.root)
-    parser.add_argument('--config', type=Optional[str], help='YAML file with any of these keys, for example of a run')
+    root = os.environ.get('GENREC_DATA') or RunConfig.root
+    parser.add_argument('--config', type=str, help='YAML file with any of these keys, for example of a run')
     parser.add_argument('--print_config', action='store_true', help='print the resolved configuration and leave')
-    parser.add_argument('--resume', type=Optional[str], help='folder of a run to continue')
+    parser.add_argument('--resume', type=str, help='folder of a run to continue')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
-    parser.add_argument('--distributed', type=Optional[str], help='under torchrun: ddp (its default) or sharded, which splits '
+    parser.add_argument('--distributed', type=str, help='under torchrun: ddp (its default) or sharded, which splits '
                         'the tables too')
     parser.add_argument('--dataset', type=str, default=RunConfig.dataset, help='folder under --root, or demo')
     parser.add_argument('--root', type=str, default=root, help='folder of the data sets (default: $GENREC_DATA, else data)')
@@ -170,10 +183,18 @@ def build_parser(model: str) -> ArgumentParser:
     parser.add_argument('--mirror-gradient', action='store_true',
                         help='Mirror Gradient; its coefficients are --trainer.mg_alpha1, mg_alpha2 and mg_interval')
     parser.add_argument('--references', type=bool, default=RunConfig.references, help='evaluate the reference models too')
-    parser.add_argument('--output', type=Optional[str], help='folder of the run (default: runs/MODEL-DATASET-seedN)')
+    parser.add_argument('--output', type=str, help='folder of the run (default: runs/MODEL-DATASET-seedN)')
     parser.add_class_arguments(Trainer, 'trainer', skip=_TRAINER_SKIP)
     parser.add_class_arguments(get_model(model), 'hparams', skip={'data', 'modalities'})
     return parser
+
+
+def find_root(dataset: str, root: str) -> str:
+    r"""The folder in which the data set of a run lies now: ``root``, that of the training, or ``$GENREC_DATA``."""
+    for candidate in (root, os.environ.get('GENREC_DATA')):
+        if candidate and (Path(candidate) / dataset).is_dir():
+            return candidate
+    return root
 
 
 def shipped_defaults(model: str, dataset: str, variant: Optional[str] = None) -> dict[str, Any]:
@@ -194,7 +215,7 @@ def shipped_file(model: str) -> dict[str, Any]:
     if entry is None:
         return {}
     source = resources.files('genrec_pyg.config') / 'defaults' / entry.family / f'{model}.yaml'
-    return (yaml.safe_load(source.read_text()) or {}) if source.is_file() else {}
+    return (yaml.safe_load(source.read_text('utf-8')) or {}) if source.is_file() else {}
 
 
 def check_settings(model: str, settings: dict[str, Any], source: str) -> dict[str, Any]:
@@ -220,7 +241,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: If it is missing or no mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text('utf-8'))
     except OSError as error:
         raise ConfigError(f'{path}: cannot be read ({error.strerror}); accepted is a YAML file such as the config.yaml of a '
                           'run') from error

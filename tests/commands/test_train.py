@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -245,3 +246,67 @@ def test_a_full_disk_is_named_and_the_run_can_go_on(folder, monkeypatch, capsys)
     assert main(arguments) == 1 and 'cannot be written (No space left on device)' in capsys.readouterr().err
     monkeypatch.setattr(History, 'append', plain)
     assert main(['--resume', 'run']) == 0 and len((folder / 'run' / 'metrics.jsonl').open().readlines()) == 3
+
+
+@pytest.mark.parametrize('name', ['#1', 'null', '~', '&x', '[a]', 'a: b', 'two\nlines', "it's"])
+def test_a_run_may_have_any_name(folder, name):
+    arguments = ['--model', 'MFBPR', '--references', 'false']
+    assert main([*arguments, '--epochs', '1', '--output', name]) == 0
+    assert main(['--resume', name, '--epochs', '2']) == 0
+    assert [path.name for path in folder.iterdir()] == [name]
+    assert len((folder / name / 'metrics.jsonl').open().readlines()) == 2
+    (folder / name / 'config.yaml').rename(folder / f'{name}.yaml')
+    assert main(['--config', f'{name}.yaml', '--output', 'copy', '--epochs', '1']) == 0 and (folder / 'copy').is_dir()
+
+
+@pytest.mark.parametrize('argv', [['--output', ''], ['--resume', ''], ['--config', ''], ['--root', '']])
+def test_empty_names_are_refused(folder, argv, capsys):
+    assert main([*argv, '--model', 'Popularity', '--references', 'false']) == 2
+    assert f"{argv[0]}: got '', accepted is the name" in capsys.readouterr().err and not list(folder.iterdir())
+
+
+def test_flags_that_would_drop_something_are_given_once(folder, capsys):
+    for argv in (['--modalities', 'image', '--modalities', 'text'], ['--config', 'a', '--config=b']):
+        assert main(argv) == 2 and f'{argv[0]}: given 2 times' in capsys.readouterr().err
+    assert not list(folder.iterdir())
+
+
+def make_dataset(folder):
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    lines = [f'{user}\t{item}\t{label}' for user in range(30)
+             for item, label in zip(rng.choice(20, 8, replace=False), [0] * 6 + [1, 2])]
+    (folder / f'{folder.name}.inter').write_text('\n'.join(['userID\titemID\tx_label', *lines]) + '\n')
+
+
+def test_a_run_finds_its_data_from_everywhere(folder, monkeypatch, capsys):
+    from genrec_pyg.evaluate import main as evaluate
+    from genrec_pyg.recommend import main as recommend
+    make_dataset(folder / 'data' / 'mine')
+    assert main(['--dataset', 'mine', '--model', 'MFBPR', '--epochs', '1', '--references', 'false', '--output', 'run']) == 0
+    (folder / 'elsewhere').mkdir()
+    monkeypatch.chdir(folder / 'elsewhere')
+
+    def all_commands():
+        assert evaluate(['../run']) == 0 and recommend(['../run', '--users', '3']) == 0
+        assert main(['--resume', '../run']) == 0
+
+    all_commands()
+    (folder / 'data').rename(folder / 'moved')
+    assert evaluate(['../run']) == 2
+    assert evaluate(['../run', '--root', '../moved']) == 0
+    monkeypatch.setenv('GENREC_DATA', str(folder / 'moved'))
+    all_commands()
+    assert evaluate(['../run', '--root', 'nowhere']) == 2  # what is asked for is not replaced
+
+
+def test_an_empty_variable_is_no_root(folder, monkeypatch):
+    monkeypatch.setenv('GENREC_DATA', '')
+    make_dataset(folder / 'data' / 'mine')
+    assert main(['--dataset', 'mine', '--model', 'Popularity', '--references', 'false', '--output', 'run']) == 0
+
+
+def test_the_configuration_is_read_in_utf_8(folder, monkeypatch):
+    (folder / 'settings.yaml').write_bytes('output: "über"\nmodel: Popularity\nreferences: false\n'.encode())
+    monkeypatch.setattr('locale.getpreferredencoding', lambda *_: 'ascii')
+    assert main(['--config', 'settings.yaml']) == 0 and (folder / 'über' / 'metrics.json').exists()
