@@ -14,21 +14,24 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.config.build import load_run, run_command
+from genrec_pyg.config.build import load_run, path_argument, run_command
 from genrec_pyg.evaluation import check_scores
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.graph import ITEM, USER, check_held_out, read_mask, split_edges
+from genrec_pyg.graph import ITEM, USER, check_held_out, has_split, split_edges
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency
 from genrec_pyg.retrieval import INDEXES, make_search, retrieve
+from genrec_pyg.runs.folder import CONTENT
 from genrec_pyg.utils.files import check_stdout, check_writable, write_atomically, write_stdout
 
 FORMATS = ('csv', 'json', 'parquet')
 COLUMNS = ('user', 'item', 'rank', 'score')
+#: Splits whose interactions are left out.
+EXCLUDE = {'known': ('train', 'val', 'test'), 'seen': ('train', 'val'), 'train': ('train',), 'none': ()}
 
 
 @torch.no_grad()
-def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, exclude: str = 'train',
+def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, exclude: str = 'known',
               batch_size: int = 1024, index: str = 'exact', num_cells: Optional[int] = None,
               num_probes: int = 16) -> dict[str, list]:
     r"""Best items of users, known ones left out.
@@ -38,7 +41,9 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
         data: Its graph.
         user: Users ``[n]``.
         k: Items per user; a user with fewer candidates gets fewer rows.
-        exclude: ``'train'`` leaves out training items, ``'seen'`` validation items too.
+        exclude: Which interactions of a user are not offered again: ``'known'`` all of them, ``'seen'`` those of training
+            and validation, ``'train'`` those of training, ``'none'`` none. To measure lists on the test split take ``'seen'``,
+            on the validation split ``'train'``.
         batch_size: Users per block.
         index: ``'exact'``, or ``'approximate'`` with faiss, see :class:`~genrec_pyg.retrieval.ApproximateIndex`.
         num_cells: Cells of the approximate index.
@@ -48,15 +53,18 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
         Columns ``user``, ``item`` (raw ids where the graph has ``raw_id``), ``rank`` (from 1) and ``score``.
 
     Raises:
-        ConfigError: On an unknown index, or one that the model or this environment does not have.
+        ConfigError: On a ``k`` below 1, an unknown ``exclude`` or index, or an index that the model or this environment does
+            not have.
         DataError: If the model was made from another split, so that pairs it was trained on would be listed.
         GenRecError: If a listed score is NaN or infinite.
     """
-    known = split_edges(data, 'train')
-    seen = exclude == 'seen' and read_mask(data, 'val') is not None
-    check_held_out(model.graph, data, ('test',) if seen else ('val', 'test'))
-    if seen:
-        known = torch.cat([known, split_edges(data, 'val')], dim=1)
+    if exclude not in EXCLUDE:
+        raise ConfigError(f"exclude: got {exclude!r}, accepted are {', '.join(map(repr, EXCLUDE))}")
+    if k < 1:
+        raise ConfigError(f'k: got {k}, accepted are integers from 1')
+    left_out = [split for split in EXCLUDE[exclude] if has_split(data, split)]
+    check_held_out(model.graph, data, [split for split in ('val', 'test') if left_out and split not in left_out])
+    known = torch.cat([torch.empty(2, 0, dtype=torch.long), *(split_edges(data, split) for split in left_out)], dim=1)
     device = model.graph.edge_index.device
     matrix = Adjacency.from_edge_index(known, size=(model.num_users, model.num_items)).to(device)
     user_ids, item_ids = raw_ids(data, USER), raw_ids(data, ITEM)
@@ -82,7 +90,9 @@ def raw_ids(data: HeteroData, node_type: str) -> Sequence[Any]:
 
 
 def find_users(names: Sequence[str], data: HeteroData) -> Tensor:
-    r"""Users by raw id, each once; ``all`` means every user and ``@FILE`` one id per line.
+    r"""Users by raw id, each once; ``all`` means every user and ``@FILE`` one id per line (UTF-8).
+
+    An id that begins with ``@`` is a user where there is such a user.
 
     Raises:
         ConfigError: If a file cannot be read or a user is unknown.
@@ -90,16 +100,16 @@ def find_users(names: Sequence[str], data: HeteroData) -> Tensor:
     ids = raw_ids(data, USER)
     if list(names) == ['all']:
         return torch.arange(len(ids))
+    number = {str(raw): index for index, raw in enumerate(ids)}
     wanted: list[str] = []
     for name in names:
-        if not name.startswith('@'):
+        if name in number or not name.startswith('@'):
             wanted.append(name)
             continue
         try:
-            wanted += [line.strip() for line in Path(name[1:]).read_text().splitlines() if line.strip()]
+            wanted += [line.strip() for line in Path(name[1:]).read_text('utf-8-sig').splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f'--users: {name[1:]} cannot be read ({error})') from error
-    number = {str(raw): index for index, raw in enumerate(ids)}
     for name in wanted:
         if name not in number:
             raise ConfigError(f'--users: no user {name!r}, accepted are {len(ids)} ids such as {ids[0]} and {ids[-1]}')
@@ -151,13 +161,15 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
     r"""Writes recommendations as the command line asks."""
     parser = argparse.ArgumentParser(prog='python -m genrec_pyg.recommend', description='Recommends items to users.',
                                      allow_abbrev=False)
-    parser.add_argument('run', help='folder written by python -m genrec_pyg.train')
-    parser.add_argument('--users', nargs='+', required=True, help='raw ids, @FILE with one per line, or all')
+    parser.add_argument('run', type=path_argument, help='folder written by python -m genrec_pyg.train')
+    parser.add_argument('--users', nargs='+', action='extend', required=True, help='raw ids, @FILE with one per line, or all')
     parser.add_argument('--k', type=int, default=20, help='items per user')
-    parser.add_argument('--exclude', choices=('train', 'seen'), default='train', help='seen: validation items too')
+    parser.add_argument('--exclude', choices=EXCLUDE, default='known',
+                        help='interactions of a user that are not offered again: known (the default) is all of them, seen '
+                        'those of training and validation, train those of training')
     parser.add_argument('--format', choices=FORMATS, help="by the suffix of --output, else csv")
-    parser.add_argument('--output', help='file; standard output by default')
-    parser.add_argument('--root', help='folder of the data sets, where it has moved since')
+    parser.add_argument('--output', type=path_argument, help='file; standard output by default')
+    parser.add_argument('--root', type=path_argument, help='folder of the data sets, where it has moved since')
     parser.add_argument('--device', default='auto')
     parser.add_argument('--batch_size', type=int, default=1024, help='users per block')
     parser.add_argument('--index', choices=INDEXES, default='exact', help='approximate: visits few of the items; needs faiss')
@@ -168,6 +180,8 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
     if arguments.k < 1 or arguments.batch_size < 1:
         raise ConfigError(f'--k, --batch_size: got {arguments.k}, {arguments.batch_size}, accepted are integers from 1')
     output = None if arguments.output is None else Path(arguments.output)
+    if output is not None:
+        _check_no_input(output, arguments)
     form = arguments.format or _format_of(output)
     if form == 'parquet':
         _require_pyarrow()
@@ -181,6 +195,16 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
                         arguments.num_cells, arguments.num_probes)
     write_table(columns, form, output)
     return columns
+
+
+def _check_no_input(output: Path, arguments: argparse.Namespace) -> None:
+    r"""Refuses an output that is a file of the run, of its data or of ``--users``."""
+    run = Path(arguments.run)
+    inputs = [run / name for name in CONTENT] + [path for name in ('checkpoints', 'tensorboard')
+                                                 for path in (run / name).rglob('*')]
+    inputs += [Path(name[1:]) for name in arguments.users if name.startswith('@')]
+    if output.is_file() and any(path.is_file() and path.samefile(output) for path in inputs):
+        raise ConfigError(f'--output: {output} is read or kept by this run, accepted is another file')
 
 
 def _format_of(output: Optional[Path]) -> str:

@@ -200,7 +200,7 @@ def make_search(model: Recommender, index: str = 'exact', num_cells: Optional[in
             raise ConfigError(f"index: got {index!r} for {type(model).__name__}, whose scores are no inner products of "
                               "embeddings; accepted is 'exact'")
         return lambda user, k, known: topk_excluding(model.score(user), k, known.rowptr, known.col)
-    users, items = model.embed()
+    users, items = model.embeddings()
     found: Index = ExactIndex(items) if index == 'exact' else ApproximateIndex(items, num_cells, num_probes)
     return lambda user, k, known: found.search(users[user], k, known)
 

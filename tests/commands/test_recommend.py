@@ -15,7 +15,7 @@ from genrec_pyg import retrieval
 from genrec_pyg.datasets import demo_graph
 from genrec_pyg.exceptions import ConfigError, DataError, GenRecError
 from genrec_pyg.graph import split_edges
-from genrec_pyg.nn.models import EASE
+from genrec_pyg.nn.models import EASE, get_model
 from genrec_pyg.recommend import find_users, main, top_items, write_table
 from genrec_pyg.train import main as train
 from genrec_pyg.transforms import RandomSplit
@@ -42,7 +42,8 @@ def test_formats_agree(run, capfdbinary):
     assert len(list(csv.reader(io.StringIO(capfdbinary.readouterr().out.decode())))) == 3
 
 
-@pytest.mark.parametrize('exclude,splits', [('train', ['train']), ('seen', ['train', 'val'])])
+@pytest.mark.parametrize('exclude,splits', [
+    ('train', ['train']), ('seen', ['train', 'val']), ('known', ['train', 'val', 'test']), ('none', [])])
 def test_known_items_are_left_out_and_the_order_is_that_of_the_scores(exclude, splits):
     data = demo_graph()
     model = EASE(data)
@@ -134,7 +135,7 @@ def test_a_reader_that_leaves_is_an_error(run):
 def test_a_model_of_another_split_is_refused():
     data, other = (RandomSplit(seed=seed)(demo_graph(100, 80, 6)) for seed in (0, 1))
     with pytest.raises(DataError, match='pairs of its val split are training pairs of the model'):
-        top_items(EASE(data), other, torch.arange(5))
+        top_items(EASE(data), other, torch.arange(5), exclude='train')
     with pytest.raises(DataError, match='it has 90 users and 80 items, the model was made from a graph with 100 and 80'):
         top_items(EASE(data), demo_graph(90, 80, 6), torch.arange(5))
 
@@ -146,7 +147,7 @@ def test_validation_pairs_in_the_training_are_no_harm_where_they_are_left_out():
     store.train_mask, store.val_mask = store.train_mask | store.val_mask, torch.zeros_like(store.val_mask)
     top_items(EASE(both), data, torch.arange(5), exclude='seen')
     with pytest.raises(DataError, match='its val split'):
-        top_items(EASE(both), data, torch.arange(5))
+        top_items(EASE(both), data, torch.arange(5), exclude='train')
 
 
 def test_more_items_than_there_are_give_the_rows_of_all(monkeypatch):
@@ -167,3 +168,63 @@ def test_scores_that_are_no_numbers_are_not_listed():
     model.weight.fill_(float('nan'))
     with pytest.raises(GenRecError, match='scores of 5 users are NaN or infinite'):
         top_items(model, data, torch.arange(5))
+
+
+def test_no_item_that_the_user_has_is_offered_unless_asked_for(run):
+    known = set(map(tuple, demo_graph()['user', 'interacts', 'item'].edge_index.t().tolist()))
+    assert main([str(run), '--users', 'all', '--output', 'known.csv']) == 0
+    offered = {(int(row['user']), int(row['item'])) for row in csv.DictReader(open('known.csv'))}
+    assert len(offered) == 12_000 and not offered & known
+    assert main([str(run), '--users', 'all', '--exclude', 'none', '--output', 'none.csv']) == 0
+    offered = {(int(row['user']), int(row['item'])) for row in csv.DictReader(open('none.csv'))}
+    assert len(offered & known) > 1_000
+    data = demo_graph(60, 60, 6)
+    for wrong in ({'exclude': 'all'}, {'k': 0}):
+        with pytest.raises(ConfigError, match=f'{next(iter(wrong))}: got'):
+            top_items(EASE(data), data, torch.arange(5), **wrong)
+
+
+@pytest.mark.parametrize('index', ['exact', 'approximate'])
+def test_embeddings_are_computed_once_per_call(monkeypatch, index):
+    if index == 'approximate':
+        pytest.importorskip('faiss')
+    data, calls = demo_graph(60, 60, 6), []
+    model = get_model('LightGCN')(data).eval()
+    plain = type(model).embed
+    monkeypatch.setattr(type(model), 'embed', lambda self: calls.append(0) or plain(self))
+    for _ in range(3):
+        top_items(model, data, torch.arange(10), batch_size=2, index=index)
+    assert len(calls) == 3
+
+
+def test_what_the_call_reads_is_not_written_over(run, capsys):
+    Path('users').write_text('3\n')
+    Path('link').symlink_to('users')
+    for output in ('users', 'link', 'run/config.yaml', 'run/checkpoints/best.pt', 'run/../run/metrics.json'):
+        before = Path(output).read_bytes()
+        assert main(['run', '--users', '@users', '--output', output]) == 2
+        assert 'accepted is another file' in capsys.readouterr().err and Path(output).read_bytes() == before
+    assert main(['run', '--users', '@users', '--output', 'run/lists.csv']) == 0
+
+
+def test_users_of_repeated_flags_add_up(run):
+    assert main(['run', '--users', '3', '--users', '17', '3', '--k', '1', '--output', 'lists.csv']) == 0
+    assert [row['user'] for row in csv.DictReader(open('lists.csv'))] == ['3', '17']
+
+
+def test_names_of_users_in_files_are_utf_8_and_may_begin_with_an_at(tmp_path, monkeypatch):
+    data = demo_graph(60, 60, 6)
+    data['user'].raw_id = ['@home', 'ü', *(f'u{i}' for i in range(58))]
+    (tmp_path / 'users').write_bytes('\ufeffü\r\n@home\r\n'.encode())
+    monkeypatch.setattr('locale.getpreferredencoding', lambda *_: 'ascii')
+    assert find_users([f'@{tmp_path}/users'], data).tolist() == [1, 0]
+    assert find_users(['@home'], data).tolist() == [0]
+    (tmp_path / 'users').write_text('')
+    assert top_items(EASE(data), data, find_users([f'@{tmp_path}/users'], data)) == {
+        'user': [], 'item': [], 'rank': [], 'score': []}
+
+
+@pytest.mark.parametrize('argv', [['', '--users', '1'], ['run', '--users', '1', '--output', ''],
+                                  ['run', '--users', '1', '--root', '']])
+def test_empty_names_are_refused(run, argv, capsys):
+    assert main(argv) == 2 and 'empty name' in capsys.readouterr().err

@@ -152,9 +152,13 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
             if hasattr(module, 'wrap_optimizer'):
                 module.wrap_optimizer(wrap)
 
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        r"""As :meth:`embed`, computed once within :meth:`cached_embeddings`."""
+        return self._cached if self._cached is not None else self.embed()
+
     def score(self, user: Tensor) -> Tensor:
         r"""Scores ``[B, I]`` of all items for users ``user`` ``[B]``: inner product, best interest if there are several."""
-        users, items = self._cached if self._cached is not None else self.embed()
+        users, items = self.embeddings()
         rows = users[user]
         if rows.dim() == 3:
             return (rows @ items.t()).amax(dim=1)
