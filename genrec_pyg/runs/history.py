@@ -42,6 +42,8 @@ class History:
             self._writer = SummaryWriter(str(folder / 'tensorboard'), purge_step=epochs_done)
         except ImportError:
             logger.info('TensorBoard is not installed: figures go to metrics.jsonl only')
+        except Exception as error:  # packages that do not fit together fail in any way
+            self._drop_writer(error)
 
     def append(self, record: dict[str, Any]) -> None:
         r"""Adds the record of one epoch; it must have the key ``epoch``."""
@@ -55,17 +57,31 @@ class History:
         except OSError as error:
             raise OutputError(f'{self.path}: cannot be written ({error.strerror})') from error
         if self._writer is not None:
-            for name, value in record.items():
-                values = value if isinstance(value, dict) else {'': value}
-                for key, number in values.items():
-                    if isinstance(number, str):  # how the epoch is chosen: the same in all records
-                        continue
+            try:
+                self._write_events(record)
+            except Exception as error:
+                self._drop_writer(error)
+
+    def _write_events(self, record: dict[str, Any]) -> None:
+        for name, value in record.items():
+            values = value if isinstance(value, dict) else {'': value}
+            for key, number in values.items():
+                if not isinstance(number, str):  # how the epoch is chosen: the same in all records
                     self._writer.add_scalar(f'{name}/{key}' if key else name, number, record['epoch'])
+
+    def _drop_writer(self, error: Exception) -> None:
+        r"""Goes on without TensorBoard, which no training depends on."""
+        self._writer = None
+        reason = str(error).splitlines()[0] if str(error) else 'no message'
+        logger.warning('TensorBoard does not work (%s: %s): figures go to metrics.jsonl only', type(error).__name__, reason)
 
     def close(self) -> None:
         r"""Flushes TensorBoard."""
         if self._writer is not None:
-            self._writer.close()
+            try:
+                self._writer.close()
+            except Exception as error:
+                self._drop_writer(error)
 
 
 def environment() -> dict[str, Any]:
