@@ -32,10 +32,12 @@ def evaluate(argv: Sequence[str]) -> dict[str, float]:
     parser.add_argument('--root', type=path_argument, help='folder of the data sets, where it has moved since')
     parser.add_argument('--device', default='auto')
     parser.add_argument('--batch_size', type=int, default=1024, help='users per block')
+    parser.add_argument('--distributed_timeout', type=float, help='under torchrun: seconds to wait for the other processes '
+                        'to start (default: half an hour)')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     arguments = parser.parse_args(argv)
     check_stdout()
-    with launch() as distributed:
+    with launch(timeout=arguments.distributed_timeout) as distributed:
         return _evaluate(arguments, distributed)
 
 

@@ -35,7 +35,7 @@ def train(argv: Sequence[str]) -> Optional[FitResult]:
     if call.print_config:
         write_stdout(config.to_yaml())
         return None
-    with launch(call.distributed) as distributed:
+    with launch(call.distributed, call.distributed_timeout) as distributed:
         return _train(call, distributed)
 
 

@@ -34,7 +34,7 @@ _TRAINER_SKIP = {'epochs', 'seed', 'device', 'protocol', 'mirror_gradient', 'out
 #: Keys that hold settings of one part each.
 _GROUPS = ('trainer', 'hparams')
 #: Keys of a configuration that name this call rather than the run.
-_CALL_KEYS = ('config', 'print_config', 'resume', 'debug', 'distributed')
+_CALL_KEYS = ('config', 'print_config', 'resume', 'debug', 'distributed', 'distributed_timeout')
 #: What may differ from the interrupted run under ``--resume``; anything else would not continue the same experiment.
 _RESUME_MAY_CHANGE = ('root', 'epochs', 'device', 'references', 'trainer.patience', 'trainer.max_seconds',
                       'trainer.eval_every', 'trainer.precision', 'trainer.cuda_graph')
@@ -92,12 +92,14 @@ class Call:
         debug: Whether errors come with a traceback.
         print_config: Whether to print the configuration and leave.
         distributed: How processes share the model; no part of the configuration, since it does not change the result.
+        distributed_timeout: Seconds that a process waits for the others to start, if not as long as torch does.
     """
     config: RunConfig
     resume: Optional[str] = None
     debug: bool = False
     print_config: bool = False
     distributed: Optional[str] = None
+    distributed_timeout: Optional[float] = None
 
 
 def parse_train_arguments(argv: Sequence[str]) -> Call:
@@ -154,7 +156,8 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
             raise ConfigError(f"--{flag}: got '', accepted is the name of a folder")
     if first.resume is not None:
         _check_resumed(interrupted, flatten(values))
-    return Call(RunConfig(**values), call['resume'], call['debug'], call['print_config'], call['distributed'])
+    return Call(RunConfig(**values), call['resume'], call['debug'], call['print_config'], call['distributed'],
+                call['distributed_timeout'])
 
 
 def build_parser(model: str) -> ArgumentParser:
@@ -172,6 +175,8 @@ def build_parser(model: str) -> ArgumentParser:
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     parser.add_argument('--distributed', type=str, help='under torchrun: ddp (its default) or sharded, which splits '
                         'the tables too')
+    parser.add_argument('--distributed_timeout', type=Optional[float], help='under torchrun: seconds to wait for the other '
+                        'processes to start (default: half an hour)')
     parser.add_argument('--dataset', type=str, default=RunConfig.dataset, help='folder under --root, or demo')
     parser.add_argument('--root', type=str, default=root, help='folder of the data sets (default: $GENREC_DATA, else data)')
     parser.add_argument('--modalities', type=str, nargs='*', help='NAME or NAME=FILE; all by default')

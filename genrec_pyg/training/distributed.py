@@ -11,11 +11,13 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, Optional, Union
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.constants import default_pg_timeout
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Shard, distribute_tensor
 from torch.nn import Parameter
@@ -26,12 +28,18 @@ from genrec_pyg.nn.models import Recommender
 from genrec_pyg.optim import MirrorGradient
 from genrec_pyg.training.seed import rng_state, set_rng_state
 from genrec_pyg.utils.collectives import ALONE, Processes, shared_batch
+from genrec_pyg.utils.signals import system_signals
+
+logger = logging.getLogger(__name__)
 
 #: ``ddp``: every process holds the whole model. ``sharded``: user and item tables are split by rows.
 MODES = ('ddp', 'sharded')
 
 #: What a launcher tells each of its processes.
 _LAUNCHER_VARIABLES = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+
+#: Most seconds that a process waits for others to start.
+_LONGEST_WAIT = 7 * 86_400
 
 
 class _Table:
@@ -310,18 +318,22 @@ class Distributed:
 
 
 @contextmanager
-def launch(mode: Optional[str] = None) -> Iterator[Distributed]:
+def launch(mode: Optional[str] = None, timeout: Optional[float] = None) -> Iterator[Distributed]:
     r"""Joins the other processes where a launcher such as ``torchrun`` started this one, and leaves them at the end.
 
-    Only the main process logs below a warning. A process that fails leaves the group, so that the others fail as well.
+    Only the main process logs below a warning. A process that fails leaves the group, so that the others fail as well. While
+    a process waits for the others to start, SIGINT and SIGTERM end it at once.
 
     Args:
         mode: ``'ddp'`` or ``'sharded'``; :obj:`None` takes ``'ddp'`` under a launcher and one process otherwise.
+        timeout: Seconds to wait for the other processes to start; :obj:`None` leaves it at those of torch, half an hour.
 
     Raises:
-        ConfigError: On an unknown mode, or one without a launcher.
-        GenRecError: If another process fails.
+        ConfigError: On an unknown mode, one without a launcher, or a timeout that is not positive.
+        GenRecError: If another process does not start in time, or fails.
     """
+    if timeout is not None and not 0 < timeout <= _LONGEST_WAIT:
+        raise ConfigError(f'--distributed_timeout: got {timeout}, accepted are seconds above 0, up to {_LONGEST_WAIT}')
     if mode is not None and mode not in MODES:
         raise ConfigError(f"--distributed: got {mode!r}, accepted are {', '.join(map(repr, MODES))}")
     if not all(name in os.environ for name in _LAUNCHER_VARIABLES):
@@ -331,7 +343,8 @@ def launch(mode: Optional[str] = None) -> Iterator[Distributed]:
         yield Distributed()
         return
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
-    dist.init_process_group('cpu:gloo,cuda:nccl' if gpus else 'gloo')
+    with system_signals():
+        _join('cpu:gloo,cuda:nccl' if gpus else 'gloo', timeout)
     processes = Processes(dist.get_rank(), dist.get_world_size(), int(os.environ.get('LOCAL_RANK', dist.get_rank())))
     if gpus and processes.local_rank < torch.cuda.device_count():
         torch.cuda.set_device(processes.local_rank)  # before anything is put on the first GPU, which all processes see
@@ -349,6 +362,26 @@ def launch(mode: Optional[str] = None) -> Iterator[Distributed]:
     finally:
         package.setLevel(level)
         dist.destroy_process_group()
+
+
+def _join(backend: str, timeout: Optional[float]) -> None:
+    r"""Waits for all processes and makes the group; ``timeout`` is for this wait, not for what the group does later."""
+    rank, size, address, port = (os.environ[name] for name in _LAUNCHER_VARIABLES)
+    for name, value in (('RANK', rank), ('WORLD_SIZE', size), ('MASTER_PORT', port)):
+        if not value.isdecimal():
+            raise ConfigError(f'{name}: got {value!r} in the environment, accepted is a number; without {name} this process '
+                              'runs alone')
+    logger.info('process %s: waiting for %s processes at %s:%s', rank, size, address, port)
+    wait = default_pg_timeout if timeout is None else timedelta(seconds=timeout)
+    try:
+        store, number, count = next(dist.rendezvous('env://', timeout=wait))
+        store.set(f'started/{number}', b'')
+        store.wait([f'started/{other}' for other in range(count)], wait)
+        store.set_timeout(default_pg_timeout)
+        dist.init_process_group(backend, store=store, rank=number, world_size=count)
+    except (RuntimeError, ValueError) as error:
+        raise GenRecError(f'process {rank} of {size}: the others did not meet it at {address}:{port} '
+                          f'({str(error).splitlines()[0]}); to run alone, unset {", ".join(_LAUNCHER_VARIABLES)}') from error
 
 
 def _has_extra_state(module: torch.nn.Module) -> bool:

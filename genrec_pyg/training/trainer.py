@@ -224,6 +224,7 @@ class Trainer:
         if resume:
             self._restore(session, model, optimizer)
         history = History(self.output if is_main else None, session.epoch - (session.record is not None))
+        history.records = self.distributed.processes.on_main(lambda: history.records)  # which the file of the run holds
         if self.output is not None and is_main:
             write_json(self.output / 'environment.json', environment())
             if not resume:

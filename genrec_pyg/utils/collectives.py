@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from genrec_pyg.utils.signals import system_signals
+
 T = TypeVar('T')
 
 
@@ -79,7 +81,8 @@ class Processes:
         r"""The block runs in one process of every machine, then in the others, which find the files that it made."""
         meet = torch.zeros(())  # a sum on the CPU: a barrier would want to know the GPU of every process
         if self.local_rank > 0:
-            self.sum(meet)
+            with system_signals():  # it has begun nothing yet, and the first process may take long
+                self.sum(meet)
         yield
         if self.local_rank == 0:
             self.sum(meet)

@@ -2,6 +2,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from genrec_pyg.evaluate import main as evaluate
-from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.exceptions import ConfigError, GenRecError
 from genrec_pyg.recommend import main as recommend
 from genrec_pyg.train import main as train
 from genrec_pyg.training import Distributed, Trainer, launch, load_checkpoint
@@ -116,10 +117,9 @@ def test_any_number_of_processes_continues_a_checkpoint(scenarios, two, tmp_path
         shutil.copytree(tmp_path / 'one' / 'ddp', tmp_path / 'later_epochs' / mode)
     expected = dict(scenarios.later_epochs(alone, tmp_path / 'one'))
     main_process, other = in_two(tmp_path, 'later_epochs')['later_epochs']
-    without_first = {'ddp': {**expected['ddp'], 'history': expected['ddp']['history'][1:]}}
     for mode in ('ddp', 'sharded'):
-        assert_equal(expected, in_mode(main_process, mode))
-        assert_equal(without_first, in_mode(other, mode))  # the file that holds the first epoch is the main process's
+        for process in (main_process, other):
+            assert_equal(expected, in_mode(process, mode))
         shutil.copytree(two('first_epoch')[0] / mode, tmp_path / mode / 'ddp')
         assert_equal(expected, dict(scenarios.later_epochs(alone, tmp_path / mode)))
 
@@ -169,6 +169,57 @@ def test_failure_of_one_process_ends_all(tmp_path):
     assert time.perf_counter() - begin < 60 and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('module, rank, number', [('train', 0, signal.SIGTERM), ('train', 1, signal.SIGTERM),
+                                                  ('evaluate', 0, signal.SIGINT)])
+def test_a_process_that_waits_for_others_ends_on_a_signal(tmp_path, module, rank, number):
+    """One of two processes, of which the other never starts."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    arguments = ['--model', 'MFBPR'] if module == 'train' else [str(tmp_path)]
+    process = subprocess.Popen([sys.executable, '-m', f'genrec_pyg.{module}', *arguments], stderr=subprocess.PIPE, text=True,
+                               cwd=tmp_path, env={**environment(), 'RANK': str(rank), 'WORLD_SIZE': '2',
+                                                  'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)})
+    try:
+        lines = iter(process.stderr.readline, '')
+        assert any(f'process {rank}: waiting for 2 processes at 127.0.0.1:{port}' in line for line in lines)
+        time.sleep(1)  # now it waits inside torch
+        process.send_signal(number)
+        assert process.wait(timeout=10) == -number
+    finally:
+        process.kill()
+        process.communicate()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_a_process_waits_as_long_as_it_may(monkeypatch, rank):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    for name, value in (('RANK', rank), ('WORLD_SIZE', 2), ('MASTER_ADDR', '127.0.0.1'), ('MASTER_PORT', port)):
+        monkeypatch.setenv(name, str(value))
+    begin = time.monotonic()
+    with pytest.raises(GenRecError, match=f'process {rank} of 2: the others did not meet it at 127.0.0.1:{port} .*unset RANK'):
+        launch(timeout=1).__enter__()
+    assert 0.9 < time.monotonic() - begin < 20
+
+
+def test_a_process_alone_with_the_variables_of_a_launcher_does_not_wait(monkeypatch):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    for name, value in (('RANK', 0), ('WORLD_SIZE', 1), ('MASTER_ADDR', '127.0.0.1'), ('MASTER_PORT', port)):
+        monkeypatch.setenv(name, str(value))
+    with launch(timeout=60) as distributed:
+        assert distributed.processes.size == 1
+        assert float(distributed.processes.sum(torch.ones(()))) == 1
+    monkeypatch.setenv('WORLD_SIZE', 'two')
+    with pytest.raises(ConfigError, match="WORLD_SIZE: got 'two' in the environment, accepted is a number"):
+        launch().__enter__()
+
+
 def test_without_a_launcher_there_is_one_process():
     with launch() as distributed:
         assert distributed.processes.size == 1 and distributed.mode == 'ddp'
@@ -177,6 +228,7 @@ def test_without_a_launcher_there_is_one_process():
 
 @pytest.mark.parametrize('call,message', [
     (lambda: Distributed('fsdp'), "distributed: got 'fsdp', accepted are 'ddp', 'sharded'"),
+    (lambda: launch(timeout=0).__enter__(), '--distributed_timeout: got 0, accepted are seconds above 0'),
     (lambda: launch('fsdp').__enter__(), "--distributed: got 'fsdp'"),
     (lambda: launch('sharded').__enter__(), "--distributed: got 'sharded' in a single process, accepted is .*torchrun"),
     (lambda: Distributed('ddp', Processes(1, 2, 1)).device(torch.device('cuda', 0)), "device: got 'cuda:0' for process 1"),
