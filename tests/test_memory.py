@@ -26,6 +26,7 @@ MODELS = {
     'ItemKNN': ('ItemKNN', dict(k=10, block_size=BLOCK)),
     'MMGCL': ('MMGCL', dict(hidden_channels=16)),
     'FREEDOM': ('FREEDOM', dict(hidden_channels=16)),
+    'LGCNM': ('LGCNM', dict(hidden_channels=16)),
     'DualGNN': ('DualGNN', dict(hidden_channels=16)),
 }
 
