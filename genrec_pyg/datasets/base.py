@@ -12,11 +12,11 @@ from typing import Any, Optional, Union
 
 import torch
 from torch_geometric.data import HeteroData, InMemoryDataset
-from torch_geometric.transforms import BaseTransform, Compose
 
 from genrec_pyg.datasets.io.regular import file_sha256, list_folder
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import ITEM, USER, check_graph
+from genrec_pyg.utils.description import describe
 from genrec_pyg.utils.files import replacing
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,8 @@ class LayoutDataset(InMemoryDataset):
     where that cannot be written, in the user's cache folder. Its name contains digests of the choice of modalities and of the
     content of the raw files, so a stale graph is never read; storing one removes those of the same choice and other content.
     A damaged one is made again. Where none can be stored, or ``pre_transform`` does not say what it does (a function, or a
-    transform with arguments and without a ``repr`` of its own), the graph lives in memory alone.
+    transform with arguments and without a ``repr`` of its own, see :func:`~genrec_pyg.utils.description.describe`), the graph
+    lives in memory alone.
 
     Args:
         root: Folder of the data sets.
@@ -96,7 +97,7 @@ class LayoutDataset(InMemoryDataset):
     def _storage(self) -> Optional[Path]:
         r"""The folder of processed graphs, or :obj:`None` where none can be kept."""
         beside = self.folder / 'processed'
-        if not _is_described(self.pre_transform):
+        if describe(self.pre_transform) is None:
             return None
         if _is_writable(self.folder) and (not os.path.exists(beside) or _is_writable(beside)):
             return beside
@@ -110,7 +111,7 @@ class LayoutDataset(InMemoryDataset):
         choice = [_FORMAT, type(self).__name__, *(path.name for path in raw)]
         choice += [f'{name}={path.name}' for name, path in features.items()]
         content = [file_sha256(path) for path in [*raw, *features.values()]]
-        return [f'graph-{_digest(*choice, repr(self.pre_transform))}-{_digest(*content)}.pt']
+        return [f'graph-{_digest(*choice, str(describe(self.pre_transform)))}-{_digest(*content)}.pt']
 
     def _download(self) -> None:
         # The base class makes the folder first, with an error of its own where it may not.
@@ -120,7 +121,7 @@ class LayoutDataset(InMemoryDataset):
     def _process(self) -> None:
         # In place of the base class, which unpickles a file of the folder freely (weights_only=False).
         path = Path(self.processed_paths[0])
-        if os.path.isfile(path) and not self.force_reload and _is_described(self.pre_transform):
+        if os.path.isfile(path) and not self.force_reload and describe(self.pre_transform) is not None:
             try:
                 self._graph = HeteroData.from_dict(torch.load(path, weights_only=True))
                 check_graph(self._graph)
@@ -233,15 +234,6 @@ def _cache_folder() -> Optional[Path]:
         return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'genrec_pyg'
     except RuntimeError:
         return None
-
-
-def _is_described(transform: Optional[Callable]) -> bool:
-    r"""Whether the ``repr`` of a transform tells it from others."""
-    if isinstance(transform, Compose):
-        return all(map(_is_described, transform.transforms))
-    if isinstance(transform, BaseTransform) and type(transform).__repr__ is BaseTransform.__repr__:
-        return not vars(transform)
-    return '<' not in repr(transform)  # as functions, methods and objects without a repr have
 
 
 def _digest(*parts: str) -> str:

@@ -1,18 +1,18 @@
 r"""Cleaning of modality features."""
 from __future__ import annotations
 
-from typing import Iterable, Optional
+from typing import Iterable, Optional, Union
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
-from torch_geometric.transforms import BaseTransform
 
 from genrec_pyg.exceptions import ConfigError, DataError
-from genrec_pyg.graph import check_graph, linked_nodes, select_modalities
+from genrec_pyg.graph import check_graph, linked_nodes, name_list, select_modalities
 from genrec_pyg.graph.containers import as_dense
 from genrec_pyg.ops import rows_per_block
+from genrec_pyg.transforms.base import GraphTransform
 
 NAN_POLICIES = ('error', 'zero', 'mean')
 
@@ -43,7 +43,7 @@ def singular_value_threshold(x: Tensor, fraction: float) -> Tensor:
 
 
 @functional_transform('clean_features')
-class CleanFeatures(BaseTransform):
+class CleanFeatures(GraphTransform):
     r"""Makes modality features finite float32 and, on request, standardised and denoised, in this order.
 
     Means, deviations and singular values are those of the nodes that some item links to; other nodes are treated alike and
@@ -62,7 +62,7 @@ class CleanFeatures(BaseTransform):
     """
 
     def __init__(self, nan: str = 'error', standardize: bool = False, svt: Optional[float] = None,
-                 modalities: Optional[Iterable[str]] = None):
+                 modalities: Union[str, Iterable[str], None] = None):
         if nan not in NAN_POLICIES:
             raise ConfigError(f"nan: got {nan!r}, accepted are {', '.join(map(repr, NAN_POLICIES))}")
         if svt is not None and not 0 <= svt <= 1:
@@ -70,7 +70,7 @@ class CleanFeatures(BaseTransform):
         self.nan = nan
         self.standardize = standardize
         self.svt = svt
-        self.modalities = None if modalities is None else list(modalities)
+        self.modalities = name_list(modalities)
 
     def forward(self, data: HeteroData) -> HeteroData:
         check_graph(data, finite=False, disjoint=False)
@@ -98,9 +98,6 @@ class CleanFeatures(BaseTransform):
         count = finite[linked].sum(dim=0).clamp(min=1)
         mean = torch.cat([column.double().sum(dim=0) for column in zeroed[linked].split(_columns(x), dim=1)]) / count
         return torch.where(finite, x, mean.to(x.dtype))
-
-    def __repr__(self) -> str:
-        return f'{self.__class__.__name__}(nan={self.nan!r}, standardize={self.standardize}, svt={self.svt})'
 
 
 def _columns(x: Tensor) -> int:

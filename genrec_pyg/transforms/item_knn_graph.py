@@ -1,19 +1,19 @@
 r"""Item-item similarity graphs."""
 from __future__ import annotations
 
-from typing import Iterable, Optional
+from typing import Iterable, Union
 
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
-from torch_geometric.transforms import BaseTransform
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.graph import ITEM, check_graph, item_modality, select_modalities
+from genrec_pyg.graph import ITEM, check_graph, item_modality, name_list, select_modalities
 from genrec_pyg.ops import knn_graph, knn_weights
+from genrec_pyg.transforms.base import GraphTransform
 
 
 @functional_transform('item_knn_graph')
-class ItemKNNGraph(BaseTransform):
+class ItemKNNGraph(GraphTransform):
     r"""Adds a frozen item-item graph per modality (GenRec specification section 1) as edge type
     ``('item', f'{m}_knn', 'item')`` with ``edge_index`` and ``edge_weight``.
 
@@ -31,12 +31,12 @@ class ItemKNNGraph(BaseTransform):
         DataError: If the graph is not canonical or features are not finite.
     """
 
-    def __init__(self, k: int = 5, modalities: Optional[Iterable[str]] = None, block_size: int = 1024):
+    def __init__(self, k: int = 5, modalities: Union[str, Iterable[str], None] = None, block_size: int = 1024):
         for name, value in (('k', k), ('block_size', block_size)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f'{name}: got {value!r}, accepted is a positive integer')
         self.k = k
-        self.modalities = None if modalities is None else list(modalities)
+        self.modalities = name_list(modalities)
         self.block_size = block_size
 
     def forward(self, data: HeteroData) -> HeteroData:
@@ -50,5 +50,3 @@ class ItemKNNGraph(BaseTransform):
             store.edge_weight = knn_weights(edge_index, similarity, num_items)
         return data
 
-    def __repr__(self) -> str:
-        return f'{self.__class__.__name__}(k={self.k})'

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
-from torch_geometric.transforms import BaseTransform
 from torch_geometric.utils import coalesce
 
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import HAS, INTERACTS, ITEM, USER, check_graph, modality_names
+from genrec_pyg.transforms.base import GraphTransform
 
 
 @functional_transform('k_core')
-class KCore(BaseTransform):
+class KCore(GraphTransform):
     r"""Keeps the largest subgraph in which every user has ``k_user`` distinct items and every item ``k_item`` distinct users.
 
     Users and items below the bound are dropped until none is left. Ids are made consecutive in their old order, in all edge
@@ -34,7 +34,7 @@ class KCore(BaseTransform):
         bounds = tuple(k) if isinstance(k, (tuple, list)) else (k, k)
         if len(bounds) != 2 or any(not isinstance(bound, int) or isinstance(bound, bool) or bound < 0 for bound in bounds):
             raise ConfigError(f'k: got {k!r}, accepted is an integer from 0 or a pair of them for users and items')
-        self.k_user, self.k_item = bounds
+        self.k = bounds
 
     def forward(self, data: HeteroData) -> HeteroData:
         check_graph(data, finite=False, disjoint=False)
@@ -42,14 +42,14 @@ class KCore(BaseTransform):
         user, item = coalesce(data[INTERACTS].edge_index, num_nodes=max(num_users, num_items))
         # Each round removes what the round before left short; at most as many rounds as nodes, in practice a few.
         while True:
-            user_kept = torch.bincount(user, minlength=num_users) >= self.k_user
-            item_kept = torch.bincount(item, minlength=num_items) >= self.k_item
+            user_kept = torch.bincount(user, minlength=num_users) >= self.k[0]
+            item_kept = torch.bincount(item, minlength=num_items) >= self.k[1]
             edge_kept = user_kept[user] & item_kept[item]
             if bool(edge_kept.all()):
                 break
             user, item = user[edge_kept], item[edge_kept]
         if user.numel() == 0:
-            raise DataError(f'graph: no interaction is left by KCore({self.k_user}, {self.k_item}), accepted are smaller')
+            raise DataError(f'graph: no interaction is left by {self}, accepted are smaller')
 
         subset = {USER: user_kept, ITEM: item_kept}
         for name in modality_names(data):
@@ -57,9 +57,6 @@ class KCore(BaseTransform):
             subset[name] = torch.zeros(data[name].x.size(0), dtype=torch.bool, device=node.device)
             subset[name][node[item_kept[source]]] = True
         return _induced_subgraph(data, subset)
-
-    def __repr__(self) -> str:
-        return f'{self.__class__.__name__}(k_user={self.k_user}, k_item={self.k_item})'
 
 
 def _induced_subgraph(data: HeteroData, subset: dict[str, Tensor]) -> HeteroData:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
-from torch_geometric.transforms import BaseTransform
 from torch_geometric.typing import EdgeType
 
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import HAS, INTERACTS, ITEM, SPLITS, USER, check_graph
+from genrec_pyg.transforms.base import GraphTransform
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ LABEL_KEYS = ('edge_label', 'edge_label_index')
 
 
 @functional_transform('map_types')
-class MapTypes(BaseTransform):
+class MapTypes(GraphTransform):
     r"""Maps a :class:`~torch_geometric.data.HeteroData` with any type names to the canonical graph of
     :mod:`genrec_pyg.graph`.
 
@@ -67,7 +67,8 @@ class MapTypes(BaseTransform):
         self.item = item
         self.rel = rel
         self.item_x = item_x
-        self.modalities = modalities
+        self.modalities = dict(modalities) if isinstance(modalities, Mapping) else None if modalities is None else \
+            list(modalities)
         self.label_split = label_split
 
     def forward(self, data: HeteroData) -> HeteroData:
@@ -188,9 +189,6 @@ class MapTypes(BaseTransform):
         if x.size(0) != num_items:
             raise DataError(f'graph: data[{self.item!r}].x has {x.size(0)} rows, accepted is one per item ({num_items})')
         out[ITEM, HAS, self.item_x].edge_index = torch.arange(num_items, device=x.device).repeat(2, 1)
-
-    def __repr__(self) -> str:
-        return f'{self.__class__.__name__}(user={self.user!r}, item={self.item!r}, rel={self.rel!r})'
 
 
 def _copy_store(source: Any, out: HeteroData, target: Union[str, EdgeType], skip: Sequence[str] = ()) -> None:

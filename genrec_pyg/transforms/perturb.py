@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Optional
+from typing import Union
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
-from torch_geometric.transforms import BaseTransform
 
 from genrec_pyg.exceptions import ConfigError, DataError
-from genrec_pyg.graph import HAS, INTERACTS, ITEM, SPLITS, USER, check_graph, linked_nodes, select_modalities
+from genrec_pyg.graph import HAS, INTERACTS, ITEM, SPLITS, USER, check_graph, linked_nodes, name_list, select_modalities
 from genrec_pyg.graph.containers import as_dense
+from genrec_pyg.transforms.base import GraphTransform
 
 
 @functional_transform('add_feature_noise')
-class AddFeatureNoise(BaseTransform):
+class AddFeatureNoise(GraphTransform):
     r"""Adds Gaussian noise to modality features.
 
     .. math::
@@ -40,11 +40,11 @@ class AddFeatureNoise(BaseTransform):
         DataError: If the graph is not canonical or features are not finite.
     """
 
-    def __init__(self, sigma: float, modalities: Optional[Iterable[str]] = None, seed: int = 0):
+    def __init__(self, sigma: float, modalities: Union[str, Iterable[str], None] = None, seed: int = 0):
         if not 0 <= sigma < float('inf'):
             raise ConfigError(f'sigma: got {sigma!r}, accepted are finite numbers from 0')
         self.sigma = sigma
-        self.modalities = None if modalities is None else list(modalities)
+        self.modalities = name_list(modalities)
         self.seed = seed
 
     def forward(self, data: HeteroData) -> HeteroData:
@@ -58,16 +58,13 @@ class AddFeatureNoise(BaseTransform):
             data[name].x = x + self.sigma * deviation * noise
         return data
 
-    def __repr__(self) -> str:
-        return f'{self.__class__.__name__}(sigma={self.sigma}, modalities={self.modalities}, seed={self.seed})'
 
-
-class _PerturbShare(BaseTransform):
+class _PerturbShare(GraphTransform):
     r"""Perturbs a share of every modality, one after another with one generator."""
 
-    def __init__(self, share: float, modalities: Optional[Iterable[str]] = None, seed: int = 0):
+    def __init__(self, share: float, modalities: Union[str, Iterable[str], None] = None, seed: int = 0):
         self.share = _check_share(share)
-        self.modalities = None if modalities is None else list(modalities)
+        self.modalities = name_list(modalities)
         self.seed = seed
 
     def forward(self, data: HeteroData) -> HeteroData:
@@ -76,9 +73,6 @@ class _PerturbShare(BaseTransform):
         for name in select_modalities(data, self.modalities):
             self._perturb(data, name, generator)
         return data
-
-    def __repr__(self) -> str:
-        return f'{self.__class__.__name__}(share={self.share}, modalities={self.modalities}, seed={self.seed})'
 
     @abstractmethod
     def _perturb(self, data: HeteroData, name: str, generator: torch.Generator) -> None:
@@ -131,7 +125,7 @@ class DropModality(_PerturbShare):
 
 
 @functional_transform('add_noise_interactions')
-class AddNoiseInteractions(BaseTransform):
+class AddNoiseInteractions(GraphTransform):
     r"""Adds training interactions that nobody made: distinct pairs, uniform over all pairs of user and item that occur in no
     split, appended to the interactions.
 
@@ -192,9 +186,6 @@ class AddNoiseInteractions(BaseTransform):
                 store[f'{split}_mask'][num_edges:] = split == 'train'
         store.noise = torch.cat([noise, noise.new_ones(added.size(1))])
         store.edge_index = torch.cat([store.edge_index, added], dim=1)
-
-    def __repr__(self) -> str:
-        return f'{self.__class__.__name__}(share={self.share}, seed={self.seed})'
 
 
 def _check_share(share: float) -> float:

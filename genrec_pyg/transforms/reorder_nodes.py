@@ -7,16 +7,16 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
-from torch_geometric.transforms import BaseTransform
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import ITEM, USER, check_graph, split_edges
+from genrec_pyg.transforms.base import GraphTransform
 
 METHODS = ('degree', 'rcm')
 
 
 @functional_transform('reorder_nodes')
-class ReorderNodes(BaseTransform):
+class ReorderNodes(GraphTransform):
     r"""Gives users and items new numbers, so that rows that are read together lie together; nothing else changes.
 
     ``'degree'`` numbers by falling number of training interactions, so that the rows of popular nodes share cache lines;
@@ -51,9 +51,6 @@ class ReorderNodes(BaseTransform):
         for node_type, order in orders.items():
             _renumber(data, node_type, order)
         return data
-
-    def __repr__(self) -> str:
-        return f'{self.__class__.__name__}({self.method!r})'
 
 
 def _cuthill_mckee(user: Tensor, item: Tensor, num_users: int, num_items: int) -> dict[str, Tensor]:

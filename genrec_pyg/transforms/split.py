@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
-from torch_geometric.transforms import BaseTransform
 
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import HISTORY, INTERACTS, ITEM, MASKS, SPLITS, USER, check_graph, read_time
+from genrec_pyg.transforms.base import GraphTransform
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class _Pairs(NamedTuple):
 
 
 @functional_transform('random_interaction_split')
-class RandomSplit(BaseTransform):
+class RandomSplit(GraphTransform):
     r"""Holds out a random share of every user's distinct items.
 
     A user with :math:`n` items gives :math:`\lfloor t n + \epsilon \rfloor` of them to the test split and
@@ -72,12 +72,9 @@ class RandomSplit(BaseTransform):
         split[free] = torch.where(rank < num_test[user], TEST, torch.where(rank < num_held_out[user], VAL, TRAIN))
         return _set_masks(data, pairs, split)
 
-    def __repr__(self) -> str:
-        return f'{self.__class__.__name__}(val={self.val}, test={self.test}, seed={self.seed})'
-
 
 @functional_transform('leave_one_out')
-class LeaveOneOut(BaseTransform):
+class LeaveOneOut(GraphTransform):
     r"""Holds out the last item of every user for the test and the last but one for validation.
 
     The order is that of ``time`` (ties by the order of edges), without ``time`` that of the edges. A graph whose edges have no
@@ -111,12 +108,9 @@ class LeaveOneOut(BaseTransform):
         split = torch.where(from_last == 0, TEST, torch.where(from_last == 1, VAL, TRAIN))
         return _set_masks(data, pairs, split.masked_fill(degree[pairs.user] < 3, TRAIN))
 
-    def __repr__(self) -> str:
-        return f'{self.__class__.__name__}()' if self.seed is None else f'{self.__class__.__name__}(seed={self.seed})'
-
 
 @functional_transform('temporal_split')
-class TemporalSplit(BaseTransform):
+class TemporalSplit(GraphTransform):
     r"""Splits at two moments: the earliest pairs train, later ones validate, the last ones test.
 
     The order is global, by ``time`` (ties by the order of edges); a repeated pair counts where it occurs first. Users and
@@ -148,12 +142,9 @@ class TemporalSplit(BaseTransform):
         split[order[end_train:end_val]] = VAL
         return _set_masks(data, pairs, split)
 
-    def __repr__(self) -> str:
-        return f'{self.__class__.__name__}(val={self.val}, test={self.test})'
-
 
 @functional_transform('user_split')
-class UserSplit(BaseTransform):
+class UserSplit(GraphTransform):
     r"""Trains on some users and asks for others, whose first items are known: the inductive protocol of ComiRec (Cen et
     al., KDD 2020) and REMI (Xie et al., RecSys 2023).
 
@@ -195,10 +186,6 @@ class UserSplit(BaseTransform):
         num_known = (self.input_share * degree.double() + 1e-9).floor().long()  # 0.7 x 10 is 7, as it is meant
         known = _rank_in_user(pairs.user, degree, position) < num_known[pairs.user]
         return _set_masks(data, pairs, split.masked_fill(known & (split != TRAIN), KNOWN))
-
-    def __repr__(self) -> str:
-        return (f'{self.__class__.__name__}(val={self.val}, test={self.test}, input_share={self.input_share}, '
-                f'seed={self.seed})')
 
 
 def _check_shares(val: float, test: Optional[float]) -> None:

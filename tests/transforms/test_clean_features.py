@@ -131,7 +131,3 @@ def test_bad_arguments(arguments, message):
         CleanFeatures(**arguments)
     with pytest.raises(ConfigError, match='svt: got -0.1'):
         singular_value_threshold(torch.ones(2, 2), -0.1)
-
-
-def test_repr():
-    assert repr(CleanFeatures('zero', True, 0.1)) == "CleanFeatures(nan='zero', standardize=True, svt=0.1)"

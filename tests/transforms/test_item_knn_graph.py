@@ -71,7 +71,3 @@ def test_features_must_be_finite():
 def test_bad_arguments(arguments):
     with pytest.raises(ConfigError, match='accepted is a positive integer'):
         ItemKNNGraph(**arguments)
-
-
-def test_repr():
-    assert repr(ItemKNNGraph(7)) == 'ItemKNNGraph(k=7)'

@@ -273,7 +273,3 @@ def test_integer_features_become_float32():
     data = movie_lens()
     data['movie'].x = torch.eye(4, dtype=torch.long)
     assert MapTypes(item='movie')(data)['content'].x.dtype == torch.float32
-
-
-def test_repr():
-    assert repr(MapTypes(item='movie')) == "MapTypes(user='user', item='movie', rel=None)"

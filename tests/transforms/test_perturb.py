@@ -168,11 +168,6 @@ def test_unknown_modality(transform, data):
         other(data)
 
 
-def test_repr():
-    assert repr(DropModality(0.5, ['text'])) == "DropModality(share=0.5, modalities=['text'], seed=0)"
-    assert repr(AddNoiseInteractions(0.1, 3)) == 'AddNoiseInteractions(share=0.1, seed=3)'
-
-
 def test_noise_scales_with_large_features_and_not_with_nodes_of_no_item(data):
     data['image'].x = torch.cat([data['image'].x, torch.full((5, 6), 1e6)])
     exact = data['image'].x[:40].double().std(dim=0, correction=0)

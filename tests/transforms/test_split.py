@@ -213,13 +213,6 @@ def test_other_names_are_explained():
         RandomSplit()(data)
 
 
-def test_repr():
-    assert repr(RandomSplit()) == 'RandomSplit(val=0.1, test=0.1, seed=0)'
-    assert repr(LeaveOneOut()) == 'LeaveOneOut()'
-    assert repr(LeaveOneOut(seed=2)) == 'LeaveOneOut(seed=2)'
-    assert repr(TemporalSplit()) == 'TemporalSplit(val=0.1, test=0.1)'
-
-
 def test_users_outside_the_training_have_a_history():
     torch.manual_seed(0)
     data = HeteroData()
@@ -238,7 +231,6 @@ def test_users_outside_the_training_have_a_history():
     assert users[0].isdisjoint(users[3]) and users[1] | users[2] == users[3]
     assert bool((store.time[store.history_mask] < 7).all())
     assert bool((store.time[store.val_mask | store.test_mask] >= 7).all())
-    assert repr(UserSplit(seed=2)) == 'UserSplit(val=0.1, test=0.1, input_share=0.8, seed=2)'
     again = UserSplit(0.2, 0.1, 0.75, seed=3)(data)['user', 'interacts', 'item']
     assert torch.equal(again.val_mask, store.val_mask)
     assert not torch.equal(UserSplit(0.2, 0.1, seed=4)(data)['user', 'interacts', 'item'].val_mask, store.val_mask)
