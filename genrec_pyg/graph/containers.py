@@ -72,7 +72,7 @@ def sparse_like(matrix: Any, row: Tensor, col: Tensor, value: Optional[Tensor], 
         return SparseTensor(row=row, col=col, value=value, sparse_sizes=size, is_sorted=True, trust_data=True)
     coo = torch.sparse_coo_tensor(torch.stack([row, col]), value, (*size, *value.shape[1:]))
     if matrix.layout == torch.sparse_coo:
-        return coo
+        return coo.coalesce() if matrix.is_coalesced() else coo
     return _compressed(coo, matrix.layout)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.exceptions import ConfigError, DataError
+from genrec_pyg.graph.containers import as_dense
 from genrec_pyg.graph.schema import (
     HISTORY,
     INTERACTS,
@@ -27,7 +28,7 @@ def read_time(data: HeteroData) -> Optional[Tensor]:
     Raises:
         DataError: If they are not one finite number per edge.
     """
-    time = data[INTERACTS].get('time')
+    time = as_dense(data[INTERACTS].get('time'))
     if time is None:
         return None
     num_edges = read_interactions(data).size(1)

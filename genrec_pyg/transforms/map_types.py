@@ -9,10 +9,13 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.typing import EdgeType
+from torch_geometric.utils import is_sparse
 
 from genrec_pyg.exceptions import ConfigError, DataError
-from genrec_pyg.graph import HAS, INTERACTS, ITEM, SPLITS, USER, check_graph
+from genrec_pyg.graph import HAS, INTERACTS, ITEM, MASKS, SPLITS, USER, check_graph, name_list, pair_keys, read_mask
+from genrec_pyg.graph.containers import EDGE_KEYS, as_dense, num_rows, read_edge_index
 from genrec_pyg.transforms.base import GraphTransform
+from genrec_pyg.transforms.selection import plain_edges
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +70,7 @@ class MapTypes(GraphTransform):
         self.item = item
         self.rel = rel
         self.item_x = item_x
-        self.modalities = dict(modalities) if isinstance(modalities, Mapping) else None if modalities is None else \
-            list(modalities)
+        self.modalities = dict(modalities) if isinstance(modalities, Mapping) else name_list(modalities)
         self.label_split = label_split
 
     def forward(self, data: HeteroData) -> HeteroData:
@@ -77,6 +79,9 @@ class MapTypes(GraphTransform):
                 raise ConfigError(f'{argument}: the graph has no node type {node_type!r}, found {_node_types(data)}')
         interactions = self._interactions(data)
         links = self._modality_links(data)
+        for edge_type in (interactions, *links.values()):
+            _check_edges(data, edge_type)
+            plain_edges(data, edge_type)
         renamed = {self.user: USER, self.item: ITEM, **{source[2]: name for name, source in links.items()}}
 
         out = HeteroData()
@@ -90,7 +95,7 @@ class MapTypes(GraphTransform):
         self._add_interactions(data[interactions], out)
         for name, source in links.items():
             _copy_store(data[source], out, (ITEM, HAS, name))
-            out[ITEM, HAS, name].edge_index = _edge_index(data, source)
+            out[ITEM, HAS, name].edge_index = as_dense(data[source].edge_index).long()
         for edge_type in data.edge_types:
             src, rel, dst = edge_type
             if edge_type == interactions or edge_type in links.values() or (src, dst) == (self.item, self.user):
@@ -114,7 +119,6 @@ class MapTypes(GraphTransform):
         if len(matches) != 1:
             named = 'one relation' if self.rel is None else f'the relation {self.rel!r}'
             raise ConfigError(f'rel: {named} from {self.user!r} to {self.item!r} is needed, found {found or data.edge_types}')
-        _edge_index(data, matches[0])
         return matches[0]
 
     def _modality_links(self, data: HeteroData) -> dict[str, EdgeType]:
@@ -143,19 +147,19 @@ class MapTypes(GraphTransform):
     def _add_interactions(self, source: Any, out: HeteroData) -> None:
         _copy_store(source, out, INTERACTS, skip=LABEL_KEYS if 'edge_label_index' in source else ())
         store = out[INTERACTS]
-        store.edge_index = source.edge_index.long()
+        store.edge_index = as_dense(source.edge_index).long()
         if self.label_split is None or 'edge_label_index' not in source:
             return
         links = self._label_links(source, out)
         num_edges, num_links = store.edge_index.size(1), links.size(1)
-        masks = {split: store[f'{split}_mask'] for split in SPLITS if f'{split}_mask' in store}
+        masks = {split: mask for split in MASKS if (mask := read_mask(out, split)) is not None}
         unassigned = torch.ones(num_edges, dtype=torch.bool, device=links.device)
         for mask in masks.values():
             unassigned &= ~mask
         masks.setdefault('train', unassigned)
         masks.setdefault(self.label_split, torch.zeros_like(unassigned))
         known = ('edge_index', *(f'{split}_mask' for split in masks))
-        unknown = [key for key in store if key not in known and store.is_edge_attr(key)]
+        unknown = [key for key in store if key not in known and num_rows(store[key]) == num_edges]
         if unknown and num_links > 0:
             logger.warning('Dropped the edge attributes %s: the links in edge_label_index have none', ', '.join(unknown))
             for key in unknown:
@@ -165,12 +169,12 @@ class MapTypes(GraphTransform):
             store[f'{split}_mask'] = torch.cat([mask, mask.new_full((num_links,), split == self.label_split)])
 
     def _label_links(self, source: Any, out: HeteroData) -> Tensor:
-        links = source.edge_label_index.long()
-        label = source.get('edge_label')
+        links = as_dense(source.edge_label_index).long()
+        label = as_dense(source.get('edge_label'))
         if isinstance(label, Tensor) and label.dim() == 1 and label.size(0) == links.size(1):
             links = links[:, label != 0]
         num_items = int(out[ITEM].num_nodes)
-        known = torch.isin(links[0] * num_items + links[1], source.edge_index[0].long() * num_items + source.edge_index[1])
+        known = torch.isin(pair_keys(links, num_items), pair_keys(out[INTERACTS].edge_index, num_items))
         if bool(known.any()):
             logger.warning('Dropped %d of %d links in edge_label_index that are also in edge_index', int(known.sum()),
                            links.size(1))
@@ -182,7 +186,7 @@ class MapTypes(GraphTransform):
         if self.item_x in out.node_types:
             raise ConfigError(f'item_x: the graph has a node type {self.item_x!r} already, choose another name or None')
         num_items = int(out[ITEM].num_nodes)
-        out[self.item_x].x = out[ITEM].x
+        out[self.item_x].x = as_dense(out[ITEM].x)
         del out[ITEM].x
         _check_features(out, self.item_x)
         x = out[self.item_x].x
@@ -203,32 +207,38 @@ def _node_types(data: HeteroData) -> list[str]:
 
 
 def _num_nodes(data: HeteroData, node_type: str) -> int:
-    if node_type in data.node_types:
-        store = data[node_type]
-        if store.get('num_nodes') is not None:
-            return int(store.num_nodes)
-        for value in (store.get('x'), store.get('raw_id')):
-            if value is not None:
-                return len(value)
+    store = data[node_type] if node_type in data.node_types else {}
+    if store.get('num_nodes') is not None and 'num_nodes' in store:
+        return int(store['num_nodes'])
+    for key in ('x', 'raw_id'):
+        if num_rows(store.get(key)) is not None:
+            return num_rows(store[key])
     largest = -1
     for edge_type in data.edge_types:
-        for key in ('edge_index', 'edge_label_index'):
-            index = data[edge_type].get(key)
+        for key in (*EDGE_KEYS, 'edge_label_index'):
+            value = data[edge_type].get(key)
+            index = read_edge_index({key: value}) if key in EDGE_KEYS else as_dense(value)
             for row, end in enumerate((edge_type[0], edge_type[2])):
                 if end == node_type and isinstance(index, Tensor) and index.numel() > 0:
                     largest = max(largest, int(index[row].max()))
-    return largest + 1
+                if end == node_type and is_sparse(value):
+                    largest = max(largest, value.size(1 - row if EDGE_KEYS[key] else row) - 1)
+    # Nodes without an edge are seen by what is said about every node.
+    lengths = {num_rows(value) for value in store.values()} - {None}
+    return max(largest + 1, lengths.pop() if len(lengths) == 1 else 0)
 
 
-def _edge_index(data: HeteroData, edge_type: EdgeType) -> Tensor:
-    edge_index = data[edge_type].get('edge_index')
-    if not isinstance(edge_index, Tensor) or edge_index.dim() != 2 or edge_index.size(0) != 2:
-        raise DataError(f'graph: data[{edge_type}] has no edge_index [2, E], found {list(data[edge_type].keys())}')
-    return edge_index.long()
+def _check_edges(data: HeteroData, edge_type: EdgeType) -> None:
+    edge_index = read_edge_index(data[edge_type])
+    if not isinstance(edge_index, Tensor) or edge_index.dim() != 2 or edge_index.size(0) != 2 or \
+            edge_index.is_floating_point() or edge_index.dtype == torch.bool:
+        found = f' of type {edge_index.dtype} {tuple(edge_index.shape)}' if isinstance(edge_index, Tensor) else ''
+        raise DataError(f'graph: data[{edge_type}] has no edge_index [2, E], found {list(data[edge_type].keys())}{found}, '
+                        'accepted are integers')
 
 
 def _check_features(out: HeteroData, name: str) -> None:
-    x = out[name].get('x')
+    x = as_dense(out[name].get('x'))
     if not isinstance(x, Tensor) or x.dim() != 2 or x.is_complex():
         found = tuple(x.shape) if isinstance(x, Tensor) else list(out[name].keys())
         raise DataError(f'graph: modality {name!r} needs features x [num_nodes, d], found {found}')

@@ -15,9 +15,23 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 
 from genrec_pyg.exceptions import ConfigError, DataError
-from genrec_pyg.graph import HAS, INTERACTS, ITEM, SPLITS, USER, check_graph, linked_nodes, name_list, select_modalities
+from genrec_pyg.graph import (
+    HAS,
+    INTERACTS,
+    ITEM,
+    SPLITS,
+    USER,
+    check_graph,
+    linked_nodes,
+    name_list,
+    read_edges,
+    read_interactions,
+    read_mask,
+    select_modalities,
+)
 from genrec_pyg.graph.containers import as_dense
 from genrec_pyg.transforms.base import GraphTransform
+from genrec_pyg.transforms.selection import select_edges
 
 
 @functional_transform('add_feature_noise')
@@ -96,7 +110,7 @@ class ShuffleFeatures(_PerturbShare):
     """
 
     def _perturb(self, data: HeteroData, name: str, generator: torch.Generator) -> None:
-        x = data[name].x
+        x = as_dense(data[name].x)
         chosen = _choose(x.size(0), self.share, generator).to(x.device)
         shuffled = x.clone()
         shuffled[chosen] = x[chosen.roll(1)]
@@ -118,10 +132,10 @@ class DropModality(_PerturbShare):
     """
 
     def _perturb(self, data: HeteroData, name: str, generator: torch.Generator) -> None:
-        edge_index = data[ITEM, HAS, name].edge_index
-        item = edge_index[0].unique()
+        source = read_edges(data, (ITEM, HAS, name))[0]
+        item = source.unique()
         dropped = item[_choose(item.numel(), self.share, generator).to(item.device)]
-        data[ITEM, HAS, name].edge_index = edge_index[:, ~torch.isin(edge_index[0], dropped)]
+        select_edges(data, (ITEM, HAS, name), (~torch.isin(source, dropped)).nonzero().view(-1))
 
 
 @functional_transform('add_noise_interactions')
@@ -149,14 +163,15 @@ class AddNoiseInteractions(GraphTransform):
 
     def forward(self, data: HeteroData) -> HeteroData:
         check_graph(data, finite=False, disjoint=False)
-        store = data[INTERACTS]
-        if store.get('train_mask') is None:
+        train_mask = read_mask(data, 'train')
+        if train_mask is None:
             raise DataError(f"graph: {INTERACTS} has no 'train_mask'; split it first, for example with "
                             "genrec_pyg.transforms.RandomSplit()")
         num_users, num_items = int(data[USER].num_nodes), int(data[ITEM].num_nodes)
-        user, item = store.edge_index.cpu()
+        edge_index = read_interactions(data)
+        user, item = edge_index.cpu()
         known = torch.unique(user * num_items + item)
-        train = store.train_mask.cpu().nonzero().view(-1)
+        train = train_mask.cpu().nonzero().view(-1)
         wanted = round(self.share * train.numel())
         free = num_users * num_items - known.numel()
         if 2 * wanted > free:
@@ -169,23 +184,17 @@ class AddNoiseInteractions(GraphTransform):
             pair = _first_occurrences(torch.cat([pair, drawn[~torch.isin(drawn, known)]]))
         pair = pair[:wanted]
         like = train[torch.randint(train.numel(), (wanted,), generator=generator)] if wanted else train[:0]
-        added = torch.stack([pair.div(num_items, rounding_mode='floor'), pair % num_items]).to(store.edge_index.device)
-        self._append(store, added, like)
+        added = torch.stack([pair.div(num_items, rounding_mode='floor'), pair % num_items]).to(edge_index.device)
+        index = torch.cat([torch.arange(edge_index.size(1)), like]).to(edge_index.device)
+        masks = {split: read_mask(data, split) for split in SPLITS}
+        select_edges(data, INTERACTS, index, torch.cat([edge_index, added], dim=1))
+        store = data[INTERACTS]
+        for split, mask in masks.items():
+            if mask is not None:
+                store[f'{split}_mask'] = torch.cat([mask, mask.new_full((wanted,), split == 'train')])
+        noise = as_dense(store.get('noise', torch.zeros(edge_index.size(1) + wanted, dtype=torch.bool, device=added.device)))
+        store.noise = torch.cat([noise[:edge_index.size(1)], noise.new_ones(wanted)])
         return data
-
-    def _append(self, store, added: Tensor, like: Tensor) -> None:
-        num_edges = store.edge_index.size(1)
-        noise = store.get('noise', torch.zeros(num_edges, dtype=torch.bool, device=added.device))
-        for key, value in list(store.items()):
-            if isinstance(value, Tensor) and key != 'edge_index' and value.dim() > 0 and value.size(0) == num_edges:
-                store[key] = torch.cat([value, value[like.to(value.device)]])
-            elif isinstance(value, list) and len(value) == num_edges:
-                store[key] = [*value, *(value[edge] for edge in like.tolist())]
-        for split in SPLITS:
-            if f'{split}_mask' in store:
-                store[f'{split}_mask'][num_edges:] = split == 'train'
-        store.noise = torch.cat([noise, noise.new_ones(added.size(1))])
-        store.edge_index = torch.cat([store.edge_index, added], dim=1)
 
 
 def _check_share(share: float) -> float:

@@ -11,6 +11,7 @@ from torch_geometric.data.datapipes import functional_transform
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import ITEM, USER, check_graph, split_edges
 from genrec_pyg.transforms.base import GraphTransform
+from genrec_pyg.transforms.selection import keep_numbers, select_nodes
 
 METHODS = ('degree', 'rcm')
 
@@ -23,8 +24,9 @@ class ReorderNodes(GraphTransform):
     ``'rcm'`` by reverse Cuthill-McKee on the training graph (Cuthill and McKee, ACM 1969), which narrows its bandwidth.
     ``benchmarks/kernels.py --reorder`` measures what either gains.
 
-    Attributes per user and item move along, and ``raw_id`` keeps the old numbers where a graph has none of its own, so that
-    recommendations still name the users and items that the caller knows.
+    Everything that the graph says about users and items moves along
+    (:func:`~genrec_pyg.transforms.selection.select_nodes`), and ``raw_id`` keeps the old numbers where a graph has none of
+    its own, so that recommendations still name the users and items that the caller knows.
 
     Args:
         method: ``'degree'`` or ``'rcm'``.
@@ -48,9 +50,10 @@ class ReorderNodes(GraphTransform):
                       for node_type, ids in ((USER, user), (ITEM, item))}
         else:
             orders = _cuthill_mckee(user, item, sizes[USER], sizes[ITEM])
+        out = select_nodes(data, orders)
         for node_type, order in orders.items():
-            _renumber(data, node_type, order)
-        return data
+            keep_numbers(out, node_type, order)
+        return out
 
 
 def _cuthill_mckee(user: Tensor, item: Tensor, num_users: int, num_items: int) -> dict[str, Tensor]:
@@ -59,26 +62,3 @@ def _cuthill_mckee(user: Tensor, item: Tensor, num_users: int, num_items: int) -
     matrix = sp.csr_matrix((torch.ones(len(row), dtype=torch.int8).numpy(), (row, col)), shape=(size, size))
     joint = torch.from_numpy(reverse_cuthill_mckee(matrix, symmetric_mode=True).astype('int64'))
     return {USER: joint[joint < num_users], ITEM: joint[joint >= num_users] - num_users}
-
-
-def _renumber(data: HeteroData, node_type: str, order: Tensor) -> None:
-    r"""Makes node ``order[i]`` node ``i``."""
-    store = data[node_type]
-    for key, value in list(store.items()):
-        if isinstance(value, Tensor) and store.is_node_attr(key):
-            store[key] = value[order.to(value.device)]
-        elif isinstance(value, (list, tuple)) and len(value) == order.numel():
-            store[key] = [value[i] for i in order.tolist()]
-    if store.get('raw_id') is None:
-        store['raw_id'] = order.tolist()
-    number = torch.empty_like(order)
-    number[order] = torch.arange(order.numel())
-    for edge_type in data.edge_types:
-        edges = data[edge_type]
-        ends = [end for end, name in enumerate((edge_type[0], edge_type[2])) if name == node_type]
-        if not ends or 'edge_index' not in edges:
-            continue
-        edge_index = edges.edge_index.clone()
-        for end in ends:
-            edge_index[end] = number.to(edge_index.device)[edge_index[end]]
-        edges.edge_index = edge_index

@@ -15,7 +15,18 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 
 from genrec_pyg.exceptions import ConfigError, DataError
-from genrec_pyg.graph import HISTORY, INTERACTS, ITEM, MASKS, SPLITS, USER, check_graph, read_time
+from genrec_pyg.graph import (
+    HISTORY,
+    INTERACTS,
+    ITEM,
+    MASKS,
+    SPLITS,
+    USER,
+    check_graph,
+    read_interactions,
+    read_mask,
+    read_time,
+)
 from genrec_pyg.transforms.base import GraphTransform
 
 logger = logging.getLogger(__name__)
@@ -199,16 +210,17 @@ def _check_shares(val: float, test: Optional[float]) -> None:
 def _distinct_pairs(data: HeteroData) -> _Pairs:
     check_graph(data, finite=False, disjoint=False)
     num_items = max(int(data[ITEM].num_nodes), 1)
-    user, item = data[INTERACTS].edge_index
+    user, item = read_interactions(data)
     pair, of_edge = torch.unique(user * num_items + item, return_inverse=True)
     return _Pairs(pair.div(num_items, rounding_mode='floor'), of_edge, int(data[USER].num_nodes))
 
 
 def _kept_test(data: HeteroData, pairs: _Pairs) -> Tensor:
-    if 'test_mask' not in data[INTERACTS]:
+    test_mask = read_mask(data, 'test')
+    if test_mask is None:
         raise DataError(f"graph: {INTERACTS} has no 'test_mask' to keep, give test a share instead of None")
     kept = torch.zeros_like(pairs.user, dtype=torch.bool)
-    kept[pairs.of_edge[data[INTERACTS].test_mask]] = True
+    kept[pairs.of_edge[test_mask.to(kept.device)]] = True
     return kept
 
 

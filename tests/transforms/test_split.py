@@ -182,7 +182,7 @@ def test_time_errors():
     edge_index = torch.tensor([[0, 0], [0, 1]])
     with pytest.raises(DataError, match="has no 'time', found .*edge_index"):
         TemporalSplit()(make_graph(edge_index))
-    for time in (torch.tensor([1.]), torch.tensor([1., float('nan')]), [1, 2]):
+    for time in (torch.tensor([1.]), torch.tensor([1., float('nan')]), ['a', 'b'], [1]):
         for transform in (TemporalSplit(), LeaveOneOut()):
             with pytest.raises(DataError, match='accepted is one finite number per edge'):
                 transform(make_graph(edge_index, time=time))
