@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.graph import TrainingGraph, name_list
 from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.conv import ItemGraphConv, LightConv, ModalityConv
 from genrec_pyg.nn.graph_module import GraphModule
@@ -88,6 +88,7 @@ class MultimodalGraphEncoder(GraphModule):
         if merge not in ('softmax', 'sum', None):
             raise ConfigError(f"merge: got {merge!r}, accepted are 'softmax', 'sum' and None")
         names = list(graph.modalities)
+        specific = name_list(specific)
         for name in specific or ():
             if name not in names:
                 raise ConfigError(f"specific: the graph has no modality {name!r}, accepted are {', '.join(names) or 'none'}")

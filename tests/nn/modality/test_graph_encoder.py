@@ -149,3 +149,7 @@ def test_singular_value_thresholding_changes_only_what_enters_the_encoder():
     shrunk = torch.linalg.svdvals(encoder.features['image'])
     assert torch.allclose(shrunk, (singular - 0.5 * singular[0]).clamp(min=0), atol=1e-5)
     assert torch.equal(encoder.graph.modalities['image'].x, graph.modalities['image'].x)
+
+
+def test_one_specific_modality_as_text_is_that_one():
+    assert MultimodalGraphEncoder(make_graph('image', 'text'), D, specific='text').specific == [1]

@@ -11,7 +11,7 @@ from genrec_pyg.evaluation import evaluate
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import MODELS, get_model
 from genrec_pyg.training import Trainer
-from genrec_pyg.transforms import MapTypes
+from genrec_pyg.transforms import DropModality, MapTypes
 
 #: Trained models but GenRec, which has tests of its own.
 NAMES = [name for name, entry in MODELS.items() if entry.trained and name != 'GenRec']
@@ -284,3 +284,37 @@ def test_bad_arguments_are_named(name, arguments):
 @pytest.mark.parametrize('name', NAMES)
 def test_repr_names_sizes(name):
     assert repr(make(name)).startswith(f'{name}(users=8, items=7')
+
+
+@pytest.fixture
+def double_precision():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_every_model_trains_where_the_default_precision_is_float64(name, double_precision):
+    data = toy_data()
+    model = get_model(name)(data)
+    result = Trainer(epochs=1, batch_size=4, progress=False, device='cpu').fit(model, data)
+    score = model.score(torch.arange(8))
+    assert result.test['num_users'] == 2 and bool(torch.isfinite(score).all())
+    assert model.graph.modalities['image'].x.dtype == torch.float64
+
+
+@pytest.mark.parametrize('name', sorted({*NAMES, 'GenRec'} - {'MFBPR', 'LightGCN'}))
+def test_features_of_nodes_that_no_item_links_to_change_nothing(name):
+    data = DropModality(0.4, ['image'], seed=1)(toy_data())
+    other = copy.copy(data)
+    linked = data['item', 'has', 'image'].edge_index[1]
+    x = torch.full_like(data['image'].x, 100)
+    x[linked] = data['image'].x[linked]
+    other['image'].x = x
+    scores = []
+    for graph in (data, other):
+        torch.manual_seed(0)
+        model = get_model(name)(graph)
+        model.reset_parameters()
+        scores.append(train_steps(model).score(torch.arange(8)))
+    assert torch.equal(*scores) and not torch.equal(data['image'].x, x)
