@@ -21,6 +21,7 @@ from genrec_pyg.transforms import (
     RandomSplit,
     ReorderNodes,
     TemporalSplit,
+    UserSplit,
 )
 from genrec_pyg.transforms.selection import select_nodes
 
@@ -207,7 +208,8 @@ def test_matrices_with_values_keep_them():
 
 @pytest.mark.parametrize('form', FORMS)
 @pytest.mark.parametrize('transform', [
-    RandomSplit(0.2, 0.2), TemporalSplit(0.2, 0.2), LeaveOneOut(), DropModality(0.5), AddNoiseInteractions(0.5), MapTypes(),
+    RandomSplit(0.2, 0.2), TemporalSplit(0.2, 0.2), LeaveOneOut(), UserSplit(), DropModality(0.5),
+    AddNoiseInteractions(0.5), MapTypes(),
     ItemKNNGraph(2), CleanFeatures(), KCore(1), ReorderNodes()], ids=repr)
 def test_transforms_and_models_take_edges_in_any_container(transform, form):
     plain, data = full_graph(containers={}), full_graph(form, containers={})
