@@ -9,7 +9,7 @@ from genrec_pyg.ops.topk import rows_per_block, topk_excluding
 
 
 @torch.no_grad()
-def knn_graph(x: Tensor, k: int, include_self: bool = True, block_size: int = 1024) -> tuple[Tensor, Tensor]:
+def knn_graph(x: Tensor, k: int, include_self: bool = True, block_size: int = 512) -> tuple[Tensor, Tensor]:
     r"""The ``k`` most similar rows of every row by cosine, without ever holding all similarities.
 
     Cosines are taken in float64, block by block: rows that are close to each other beside their distance from the origin
@@ -20,7 +20,7 @@ def knn_graph(x: Tensor, k: int, include_self: bool = True, block_size: int = 10
         x: Features ``[n, d]``, normalised here.
         k: Neighbours per row, the row itself among them if ``include_self``.
         include_self: Whether a row is its own neighbour.
-        block_size: Rows per block; fewer where the block would hold more than 2^23 similarities.
+        block_size: Rows per block; fewer where the block would hold more than 2^22 similarities.
 
     Returns:
         ``edge_index`` ``[2, E]`` from a row to its neighbours, sorted by row, and their similarities ``[E]``, of the type of
@@ -38,7 +38,7 @@ def knn_graph(x: Tensor, k: int, include_self: bool = True, block_size: int = 10
     # In place: results kept one by one between the blocks would splinter the heap, and every block would need new memory.
     value = x.new_empty(x.size(0), num_neighbors, dtype=dtype)
     index = node.new_empty(x.size(0), num_neighbors)
-    length = rows_per_block(x.size(0), block_size)
+    length = rows_per_block(2 * x.size(0), block_size)  # float64 takes the memory of two
     norm = torch.cat([_norm(rows) for rows in x.split(length)])
     columns = node.split(rows_per_block(x.size(1), x.size(0)))  # a cast block of them takes no more memory than the scores
     for row in node.split(length):
