@@ -1,8 +1,9 @@
 r"""Modules and parameters by the name of a modality, whatever that name is."""
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any, Optional
 from urllib.parse import unquote
 
 import torch
@@ -65,5 +66,12 @@ class ModuleDict(_AnyName, torch.nn.ModuleDict):
 
 
 class ParameterDict(_AnyName, torch.nn.ParameterDict):
-    r"""A :class:`torch.nn.ParameterDict` whose keys may be any text."""
+    r"""A :class:`torch.nn.ParameterDict` whose keys may be any text.
+
+    Args:
+        parameters: Entries; their order is kept, where torch sorts those of a plain dictionary by name.
+    """
     _reserved = frozenset(dir(_AnyName)) | frozenset(dir(torch.nn.ParameterDict()))
+
+    def __init__(self, parameters: Optional[Mapping[str, Any]] = None):
+        super().__init__(OrderedDict(parameters or {}))

@@ -56,3 +56,9 @@ def test_names_that_torch_takes_are_keys_of_the_state_as_they_are():
     assert ModuleDict(entries).state_dict().keys() == torch.nn.ModuleDict(entries).state_dict().keys()
     values = {name: torch.nn.Parameter(torch.ones(1)) for name in names}
     assert ParameterDict(values).state_dict().keys() == torch.nn.ParameterDict(values).state_dict().keys()
+
+
+def test_parameters_keep_the_order_in_which_they_were_given():
+    names = ['text', 'image', 'audio']
+    assert list(ParameterDict({name: torch.nn.Parameter(torch.zeros(1)) for name in names})) == names
+    assert list(ParameterDict()) == []
