@@ -7,13 +7,20 @@ from genrec_pyg.ops.edges import edge_softmax
 from genrec_pyg.ops.flip import flip_dense, released_flip_probability, sample_flips
 from genrec_pyg.ops.knn import knn_graph
 from genrec_pyg.ops.negative import NegativeSampler
-from genrec_pyg.ops.normalize import bipartite_adjacency, bipartite_block, knn_adjacency, knn_weights, symmetric_scale
+from genrec_pyg.ops.normalize import (
+    bipartite_adjacency,
+    bipartite_block,
+    knn_adjacency,
+    knn_weights,
+    random_walk_adjacency,
+    symmetric_scale,
+)
 from genrec_pyg.ops.spmm import layer_mean, normalized_layer_mean, sampled_product, spmm
 from genrec_pyg.ops.topk import masked_topk, rows_per_block, topk_excluding
 
 __all__ = [
     'BACKENDS', 'DEFAULT_BACKENDS', 'Adjacency', 'NegativeSampler', 'bipartite_adjacency', 'bipartite_block',
     'cooccurrence', 'cooccurrence_graph', 'edge_softmax', 'flip_dense', 'info_nce', 'knn_adjacency', 'knn_graph',
-    'knn_weights', 'layer_mean', 'masked_topk', 'normalized_layer_mean', 'released_flip_probability', 'rows_per_block',
-    'sample_flips', 'sampled_product', 'spmm', 'symmetric_scale', 'topk_excluding', 'unit_rows'
+    'knn_weights', 'layer_mean', 'masked_topk', 'normalized_layer_mean', 'random_walk_adjacency', 'released_flip_probability',
+    'rows_per_block', 'sample_flips', 'sampled_product', 'spmm', 'symmetric_scale', 'topk_excluding', 'unit_rows'
 ]

@@ -54,6 +54,22 @@ def bipartite_block(edge_index: Tensor, num_users: int, num_items: int, self_loo
     return pattern.with_value(user_scale[user] * item_scale[item])
 
 
+def random_walk_adjacency(edge_index: Tensor, num_users: int, num_items: int, self_loops: bool) -> Adjacency:
+    r"""Mean over the neighbors in the bipartite graph over the joint index, :math:`\mathbf{D}^{-1} \mathbf{B}`, or over the
+    neighbors and the node itself, :math:`(\mathbf{D} + \mathbf{I})^{-1} (\mathbf{B} + \mathbf{I})`.
+
+    Args:
+        edge_index: Users and items ``[2, E]``; a repeated pair counts once.
+        num_users: Number of users ``U``.
+        num_items: Number of items ``I``.
+        self_loops: Whether a node is its own neighbor. Without, the row of an isolated node is zero; with them it is 1 at
+            the node itself.
+    """
+    pattern = bipartite_adjacency(edge_index, num_users, num_items, self_loops)
+    degree = pattern.row_degree()
+    return pattern.with_value((1 / degree.to(pattern.value.dtype))[pattern.row()])
+
+
 def knn_weights(edge_index: Tensor, similarity: Tensor, num_nodes: int) -> Tensor:
     r"""Weights of a nearest-neighbour graph (GenRec-V1, specification section 1).
 

@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from genrec_pyg.ops import Adjacency, bipartite_adjacency, bipartite_block, knn_adjacency, knn_weights, symmetric_scale
+from genrec_pyg.ops import (
+    Adjacency,
+    bipartite_adjacency,
+    bipartite_block,
+    knn_adjacency,
+    knn_weights,
+    random_walk_adjacency,
+    symmetric_scale,
+)
 
 
 def to_dense(adj):
@@ -65,3 +73,11 @@ def test_binary_neighbours_count_the_same():
     assert torch.allclose(adj, (adj > 0) / 3) and torch.allclose(adj.sum(dim=1), torch.ones(4))
     pair = to_dense(knn_adjacency(torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]), 2, binary=True))
     assert torch.allclose(pair, torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]))
+
+
+def test_random_walk_takes_the_mean_over_neighbors_and_the_node_itself():
+    edge_index, x = torch.tensor([[0, 0, 1], [0, 1, 1]]), torch.tensor([[1.0], [2], [3], [4], [5]])
+    found = random_walk_adjacency(edge_index, 2, 3, self_loops=True) @ x
+    assert found.view(-1).tolist() == pytest.approx([8 / 3, 3, 2, 7 / 3, 5])
+    found = random_walk_adjacency(edge_index, 2, 3, self_loops=False) @ x
+    assert found.view(-1).tolist() == pytest.approx([3.5, 4, 1, 1.5, 0])

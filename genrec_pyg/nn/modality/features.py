@@ -80,11 +80,13 @@ class FeatureProjection(torch.nn.Module):
         in_channels: Feature width ``d_m``.
         out_channels: Embedding width ``d``.
         bias: Whether there is a bias.
-        init: Start of the weights, see :func:`~genrec_pyg.nn.embedding.init_table`.
+        init: Start of the weights, see :func:`~genrec_pyg.nn.embedding.init_table`; :obj:`None` keeps the framework's
+            default, uniform in :math:`\pm 1 / \sqrt{d_m}`.
         zero_bias: Whether the bias starts from zero or as the framework's default.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, bias: bool = True, init: str = 'xavier', zero_bias: bool = True):
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True, init: Optional[str] = 'xavier',
+                 zero_bias: bool = True):
         super().__init__()
         self.linear = Linear(in_channels, out_channels, bias=bias)
         self.init, self.zero_bias = init, zero_bias
@@ -93,7 +95,8 @@ class FeatureProjection(torch.nn.Module):
     def reset_parameters(self) -> None:
         r"""Draws weights and bias anew."""
         self.linear.reset_parameters()
-        init_table(self.linear.weight, self.init)
+        if self.init is not None:
+            init_table(self.linear.weight, self.init)
         if self.linear.bias is not None and self.zero_bias:
             torch.nn.init.zeros_(self.linear.bias)
 

@@ -73,6 +73,12 @@ MODELS: dict[str, Entry] = {
                      'https://doi.org/10.1109/TMM.2021.3138298', needs_modality=True),
     'DiffMM': Entry('multimodal.diffmm', 'Multi-Modal Diffusion Model, ACM MM 2024', 'https://arxiv.org/abs/2406.11781',
                     needs_modality=True),
+    'LATTICE': Entry('multimodal.lattice', 'Mining Latent Structures, ACM MM 2021', 'https://arxiv.org/abs/2104.09036',
+                     needs_modality=True),
+    'DRAGON': Entry('multimodal.dragon', 'Dyadic Relations with Homogeneous Graphs, ECAI 2023',
+                    'https://arxiv.org/abs/2301.12097', needs_modality=True),
+    'MVGAE': Entry('multimodal.mvgae', 'Multi-Modal Variational Graph Auto-Encoder, TMM 2021',
+                   'https://doi.org/10.1109/TMM.2021.3111487', needs_modality=True),
 }
 
 

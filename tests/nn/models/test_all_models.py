@@ -20,12 +20,14 @@ SMALL: dict[str, dict] = {
     'CLCRec': dict(num_negatives=4),
     'DiffMM': dict(denoiser_channels=12, rebuild_k=2, contrast_weight=0.1),
     'HCCF': dict(num_hyperedges=6, detach=False),  # a detached side has no gradient to compare with differences
+    'MVGAE': dict(latent_channels=12),
     'NCL': dict(warmup=1, num_clusters=3, structure_weight=0.1, prototype_weight=0.1),
 }
 #: Settings of training on the demo data, and by how much validation Recall@20 must pass popularity.
 DEMO: dict[str, dict] = {
     'NCL': dict(hparams=dict(warmup=4)),
     'BM3': dict(hparams=dict(l2=0.01), trainer=dict(epochs=60)),
+    'MVGAE': dict(trainer=dict(epochs=30)),
     'SELFCFED': dict(trainer=dict(epochs=36)),
     'SGL': dict(trainer=dict(epochs=24)),
 }
