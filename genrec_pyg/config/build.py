@@ -4,11 +4,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import signal
+import os
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -21,6 +21,7 @@ from genrec_pyg.graph import held_out_digests
 from genrec_pyg.nn.models import Recommender, get_model
 from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, warn_of_held_out
 from genrec_pyg.training.trainer import SELECTION, resolve_device
+from genrec_pyg.utils.interruption import INTERRUPTED, interruptible
 from genrec_pyg.utils.memory import keep_freed_memory
 
 
@@ -109,29 +110,42 @@ def run_command(command: Callable[[Sequence[str]], Any], argv: Optional[Sequence
         traceback only under ``--debug``.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    _open_standard_streams()
     keep_freed_memory()
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s', datefmt='%H:%M:%S')
     logging.getLogger('genrec_pyg').setLevel(logging.INFO)
     logging.getLogger('faiss').setLevel(logging.WARNING)  # it tells which of its builds it tries
-    main_thread = threading.current_thread() is threading.main_thread()  # only there may handlers be set
-    if main_thread:  # a terminated run stops as an interrupted one does
-        previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        command(argv)
+        with interruptible():
+            command(argv)
         return 0
     except SystemExit as error:  # --help and usage errors of argparse
         return error.code if isinstance(error.code, int) else 2
     except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
-        return 130
+        _say('interrupted')
+        return INTERRUPTED
     except Exception as error:
         if '--debug' in argv:
-            traceback.print_exc()
-        elif isinstance(error, GenRecError):
-            print(f'error: {error}', file=sys.stderr)
+            _say(traceback.format_exc().rstrip('\n'))
         else:
-            print(f'error: {type(error).__name__}: {error} (unexpected; --debug shows where)', file=sys.stderr)
+            expected = isinstance(error, GenRecError)
+            message = str(error) if expected else f'{type(error).__name__}: {error} (unexpected; --debug shows where)'
+            _say('error: ' + message.replace('\n', '\\n'))  # one line, whatever names it quotes
         return 2 if isinstance(error, ConfigError) else 1
-    finally:
-        if main_thread:
-            signal.signal(signal.SIGTERM, previous)
+
+
+def _open_standard_streams() -> None:
+    r"""Gives a process that was started with closed streams something in their place, so that no file gets their numbers
+    and what libraries print into it. A closed standard output is still seen as one."""
+    for number in range(3):
+        with suppress(OSError):
+            os.fstat(number)
+            continue
+        os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, 'w')
+
+
+def _say(message: str) -> None:
+    with suppress(OSError):  # the exit code tells as much
+        print(message, file=sys.stderr, flush=True)

@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,30 @@ def test_a_run_notices_changed_features_and_names_changed_held_out_pairs(tmp_pat
     data['image'].x = data['image'].x * 2
     with pytest.raises(CheckpointError, match='another training graph'):
         build.load_run('run')
+
+
+def test_errors_are_one_line_whatever_they_quote(capsys):
+    assert run_command(raising(ConfigError("no 'a\nb'")), []) == 2
+    assert run_command(raising(RuntimeError('first\nsecond')), []) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "error: no 'a\\nb'", 'error: RuntimeError: first\\nsecond (unexpected; --debug shows where)']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('closed', ['<&- 2>&-', '2>/dev/full'])
+def test_commands_work_with_closed_streams(tmp_path, closed):
+    arguments = '--model MFBPR --epochs 1 --references false --output'
+    for name, more, code in (('run', '', 0), ('wrong', '--trainer.lr 0', 2)):
+        done = subprocess.run(['bash', '-c', f'exec {sys.executable} -m genrec_pyg.train {arguments} {name} {more} {closed}'],
+                              cwd=tmp_path, env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+                              stdout=subprocess.PIPE)
+        assert done.returncode == code and (b'MFBPR' in done.stdout) == (code == 0)
+    assert {path.name for path in (tmp_path / 'run').iterdir()} >= {'metrics.json', 'train.log'}
+
+
+@pytest.mark.slow
+def test_a_closed_standard_output_is_told_before_the_training(tmp_path):
+    command = f'exec {sys.executable} -m genrec_pyg.train --model MFBPR --output run >&-'
+    done = subprocess.run(['bash', '-c', command], cwd=tmp_path, env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+                          stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and 'standard output is closed' in done.stderr and not list(tmp_path.iterdir())
