@@ -24,6 +24,7 @@ MODELS = {
     'MGCN': ('MGCN', dict(hidden_channels=16)),
     'DiffMM': ('DiffMM', dict(hidden_channels=16, denoiser_channels=16, denoiser_batch_size=BLOCK)),
     'ItemKNN': ('ItemKNN', dict(k=10, block_size=BLOCK)),
+    'ItemKNNCBF': ('ItemKNNCBF', dict(block_size=BLOCK)),
     'MMGCL': ('MMGCL', dict(hidden_channels=16)),
     'LATTICE': ('LATTICE', dict(hidden_channels=16)),
     'DRAGON': ('DRAGON', dict(hidden_channels=16)),

@@ -45,6 +45,8 @@ MODELS: dict[str, Entry] = {
     'Popularity': Entry('reference.popularity', 'Number of training interactions', '', trained=False),
     'ItemKNN': Entry('reference.item_knn', 'Item-based Collaborative Filtering, WWW 2001',
                      'https://doi.org/10.1145/371920.372071', trained=False),
+    'ItemKNNCBF': Entry('reference.item_knn_cbf', 'Content neighbors, RecSys 2019', 'https://arxiv.org/abs/1907.06902',
+                        needs_modality=True, trained=False),
     'EASE': Entry('reference.ease', 'Embarrassingly Shallow Autoencoders, WWW 2019', 'https://arxiv.org/abs/1905.03375',
                   trained=False),
     'MFBPR': Entry('collaborative.mf_bpr', 'Bayesian Personalized Ranking, UAI 2009', 'https://arxiv.org/abs/1205.2618'),
