@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Optional
@@ -93,11 +93,23 @@ def _report(config: RunConfig, data: HeteroData, trainer: Trainer, trained: bool
     return result
 
 
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        r"""Goes on without the file where the disk is full, in place of a traceback for every record."""
+        logging.getLogger().removeHandler(self)
+        logger.warning('%s: cannot be written (%s), the log ends here', self.baseFilename, sys.exc_info()[1])
+
+    def close(self) -> None:
+        r"""Closes the file; what it did not take is lost, as was said."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
     r"""Writes the log to ``path`` as well."""
     try:
-        handler = logging.FileHandler(path, encoding='utf-8', errors='backslashreplace')
+        handler = _LogFile(path, encoding='utf-8', errors='backslashreplace')
     except OSError as error:
         raise OutputError(f'{path}: cannot be written ({error.strerror})') from error
     handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))

@@ -4,12 +4,13 @@ import pytest
 
 from genrec_pyg import exceptions
 from genrec_pyg.config.build import run_command
-from genrec_pyg.exceptions import CheckpointError, ConfigError, DataError, GenRecError
+from genrec_pyg.exceptions import CheckpointError, ConfigError, DataError, GenRecError, OutputError
 
 ERRORS = [error for error in vars(exceptions).values() if isinstance(error, type)]
 
 
-@pytest.mark.parametrize('error, code', [(GenRecError, 1), (DataError, 1), (ConfigError, 2), (CheckpointError, 1)])
+@pytest.mark.parametrize('error, code', [(GenRecError, 1), (DataError, 1), (ConfigError, 2), (CheckpointError, 1),
+                                         (OutputError, 1)])
 def test_command_lines_print_one_line_and_end_with_the_code_of_the_error(error, code, capsys):
     def command(argv):
         raise error('--epochs: got -1, accepted are integers from 1')

@@ -82,7 +82,8 @@ def write_atomically(path: Union[str, Path], write: Callable[[BinaryIO], Any]) -
         with replacing(path) as temporary, temporary.open('wb') as file:
             write(file)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        raise OutputError(f'{path}: cannot be written ({error}); the previous file, if any, is untouched') from error
+        reason = _refusal(error)
+        raise OutputError(f'{path}: cannot be written ({reason}); the previous file, if any, is untouched') from error
 
 
 def write_json(path: Union[str, Path], document: Any) -> None:
@@ -150,6 +151,14 @@ def write_stdout(content: Union[str, bytes]) -> None:
         stream.flush()
     except (OSError, ValueError) as error:  # ValueError: closed since the start
         raise OutputError(f'standard output: cannot be written ({error})') from error
+
+
+def _refusal(error: BaseException) -> BaseException:
+    r"""What the system said, behind an error that torch makes of it."""
+    found: Optional[BaseException] = error
+    while found is not None and not isinstance(found, OSError):
+        found = found.__cause__ or found.__context__
+    return found or error
 
 
 def _descriptor(path: Path) -> Optional[int]:

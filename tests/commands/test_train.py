@@ -310,3 +310,12 @@ def test_the_configuration_is_read_in_utf_8(folder, monkeypatch):
     (folder / 'settings.yaml').write_bytes('output: "über"\nmodel: Popularity\nreferences: false\n'.encode())
     monkeypatch.setattr('locale.getpreferredencoding', lambda *_: 'ascii')
     assert main(['--config', 'settings.yaml']) == 0 and (folder / 'über' / 'metrics.json').exists()
+
+
+def test_a_log_that_cannot_be_written_does_not_stop_the_training(folder, monkeypatch, capsys, caplog):
+    import genrec_pyg.train
+    plain = genrec_pyg.train._log_file
+    monkeypatch.setattr(genrec_pyg.train, '_log_file', lambda path: plain(Path('/dev/full')))
+    assert main(['--model', 'MFBPR', '--epochs', '1', '--references', 'false', '--output', 'run']) == 0
+    assert caplog.text.count('cannot be written') == 1 and 'No space left on device), the log ends here' in caplog.text
+    assert 'Logging error' not in capsys.readouterr().err and (folder / 'run' / 'metrics.json').exists()

@@ -1,4 +1,5 @@
 import pickle
+import resource
 
 import pytest
 import torch
@@ -74,3 +75,15 @@ def test_other_held_out_pairs_are_named_in_a_warning(caplog):
     warn_of_held_out({'held_out': before}, 'run', {'test': 'c'})
     first, second = (record.getMessage() for record in caplog.records)
     assert first.startswith('run: the pairs of the test split') and 'the val and the test split' in second
+
+
+def test_the_reason_of_the_system_is_told(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        for size in (0, 1_000, 150_000, 260_000):  # in headers, in tensors, at the end
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+            with pytest.raises(OutputError, match=r'last.pt: cannot be written \(\[Errno 27\] File too large\)'):
+                save_checkpoint(tmp_path / 'last.pt', {'model': {f'weight{i}': torch.rand(10_000) for i in range(10)}})
+            assert not list(tmp_path.iterdir())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
