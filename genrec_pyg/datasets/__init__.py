@@ -52,7 +52,8 @@ def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Uni
         return DiffMMDataset(str(root), name, choice, mirror)[0]
     here = [entry for entry in list_folder(root) if os.path.isdir(root / entry)]
     patterns = f'{MMRecDataset.pattern} and no {DiffMMDataset.pattern}'
-    found = f'{folder} has no {patterns}' if os.path.isdir(folder) else f'there is no folder {folder}'
+    there = ', '.join(list_folder(folder)[:5]) or 'nothing'
+    found = f'{folder} has no {patterns} (found {there})' if os.path.isdir(folder) else f'there is no folder {folder}'
     raise ConfigError(f"dataset: got {name!r}, but {found}; accepted are demo, {', '.join([*DOWNLOADABLE, *BY_HAND])} and the "
                       f"folders under {root} ({', '.join(here) or 'none'})")
 

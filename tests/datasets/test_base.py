@@ -16,6 +16,7 @@ from torch_geometric.transforms import BaseTransform, Compose
 from genrec_pyg import recommend, train
 from genrec_pyg.datasets import DiffMMDataset, MMRecDataset, load_dataset, parse_modalities
 from genrec_pyg.exceptions import ConfigError, DataError
+from genrec_pyg.graph import modality_names
 from genrec_pyg.transforms import KCore
 
 
@@ -231,3 +232,13 @@ def test_what_lies_in_place_of_the_processed_graph_stays(tmp_path, caplog, make)
     assert mean(tmp_path) == 1
     assert (folder / 'target').read_text() == 'not a graph' and not (folder / 'nothing').exists()
     assert 'is no plain file, the processed graph is not stored' in caplog.text and not stat.S_ISREG(graph.lstat().st_mode)
+
+
+def test_feature_files_of_other_kinds_are_reported(tmp_path, caplog):
+    folder = write_layout(tmp_path / 'mine', 'mmrec', image_feat=1)
+    (folder / 'text_feat.npz').write_bytes(b'')
+    assert modality_names(load_dataset('mine', tmp_path)) == ['image']
+    assert 'mine: text_feat.npz is not read, accepted are features in .npy or .npy.zip' in caplog.text
+    (folder / 'mine.inter').rename(folder / 'mine.inter.gz')
+    with pytest.raises(ConfigError, match=r'no \*Mat.pkl \(found image_feat.npy, mine.inter.gz, processed, text_feat.npz\)'):
+        load_dataset('mine', tmp_path)

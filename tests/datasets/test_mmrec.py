@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from genrec_pyg.datasets import MMRecDataset, load_dataset
+from genrec_pyg.datasets.io import tables
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import INTERACTS, modality_names, split_edges
 from genrec_pyg.nn.models import EASE
@@ -106,6 +107,22 @@ def test_times_are_exact(tmp_path):
     assert load_dataset('halves', tmp_path)[INTERACTS].time.tolist() == [0.5, 2.0]
     write(tmp_path / 'whole', [HEADER, '0\t0\t1\t5e2\t0', '0\t1\t1\t2.0\t0'], features=())
     assert load_dataset('whole', tmp_path)[INTERACTS].time.dtype == torch.int64
+
+
+def test_blocks_of_lines_are_put_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, '_BLOCK', 3)
+    lines = [f'{n}\t{n}\t{n}.5\t{n}\t0' for n in range(10)]
+    write(tmp_path / 'mine', [HEADER, *lines], features=())
+    store = load_dataset('mine', tmp_path)[INTERACTS]
+    assert store.time.tolist() == list(range(10)) and store.time.dtype == torch.int64
+    assert store.rating.tolist() == [n + 0.5 for n in range(10)]
+    lines[4] = '4\t4\t4.5\t4.25\t0'  # one block has another type
+    write(tmp_path / 'mine', [HEADER, *lines], features=())
+    assert load_dataset('mine', tmp_path)[INTERACTS].time.tolist() == [0, 1, 2, 3, 4.25, 5, 6, 7, 8, 9]
+    for place, line, message in ((8, '8\tx\t1\t1\t0', "line 10 has itemID 'x'"), (9, '9\t9\t1\t1', 'line 11 has 4 fields')):
+        write(tmp_path / 'mine', [HEADER, *lines[:place], line], features=())
+        with pytest.raises(DataError, match=message):
+            load_dataset('mine', tmp_path)
 
 
 @pytest.mark.parametrize('first,step', [(1, 1), (100, 100), (2 ** 40, 10 ** 9)])

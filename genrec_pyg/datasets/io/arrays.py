@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from genrec_pyg.datasets.io.regular import open_regular
+from genrec_pyg.datasets.io.regular import is_packed, open_regular
 from genrec_pyg.exceptions import DataError
 
 #: Largest unpacked size of a zipped feature file.
@@ -29,7 +29,10 @@ def load_features(path: Path) -> np.ndarray:
     """
     try:
         with open_regular(path) as file:
-            zipped = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
+            start = file.read(len(_ZIP_MAGIC))
+        zipped = start == _ZIP_MAGIC
+        if is_packed(start) and not zipped:
+            raise DataError(f'{path}: is compressed, unpack it first; accepted are .npy files, also zipped')
         x = _read_zipped(path) if zipped else _read_npy(path, partial(open_regular, path), path.stat().st_size)
     except DataError:
         raise

@@ -15,7 +15,7 @@ from typing import Any, Optional
 import numpy as np
 import scipy.sparse as sp
 
-from genrec_pyg.datasets.io.regular import open_regular
+from genrec_pyg.datasets.io.regular import is_packed, open_regular
 from genrec_pyg.exceptions import DataError
 
 ACCEPTED = 'accepted are SciPy sparse matrices in COO, CSR or CSC form, pickled with protocol 2 or later'
@@ -56,6 +56,8 @@ def load_scipy_pickle(path: Path) -> sp.coo_matrix:
     try:
         with open_regular(path) as file:
             content = file.read()
+        if is_packed(content):
+            raise DataError(f'{path}: is compressed, unpack it first; {ACCEPTED}')
         found = _Machine(content, path).run()
     except DataError:
         raise

@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 from genrec_pyg.exceptions import DataError
 
+#: First bytes of gzip, zip, bzip2, xz and zstd.
+_PACKED = (b'\x1f\x8b', b'PK\x03\x04', b'BZh', b'\xfd7zX', b'\x28\xb5\x2f\xfd')
 _NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -28,6 +30,11 @@ def open_regular(path: Path) -> BinaryIO:
         return path.open('rb')
     except OSError as error:
         raise DataError(f'{path}: cannot be read ({error.strerror or error})') from error
+
+
+def is_packed(content: bytes) -> bool:
+    r"""Whether the first bytes of a file are those of a compressed one."""
+    return content.startswith(_PACKED)
 
 
 def list_folder(path: Path, pattern: str = '*') -> list[str]:

@@ -3,24 +3,27 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 
-from genrec_pyg.datasets.io.regular import open_regular
+from genrec_pyg.datasets.io.regular import is_packed, open_regular
 from genrec_pyg.exceptions import DataError
 
 REQUIRED = ('userID', 'itemID', 'x_label')
 #: Further columns that are read.
 OPTIONAL = ('rating', 'timestamp')
 
-#: First bytes of gzip, zip, bzip2, xz and zstd.
-_PACKED = (b'\x1f\x8b', b'PK', b'BZh', b'\xfd7zX', b'\x28\xb5\x2f\xfd')
-_ACCEPTED = {'x_label': '0, 1 and 2', 'rating': 'numbers', 'timestamp': 'numbers'}
-_MAX_ID = 2 ** 63 - 1
 #: Whole numbers up to here are exact as float64.
 _EXACT = 2 ** 53
+_MAX = 2 ** 63 - 1
+_RANGE = {'userID': (0, _MAX), 'itemID': (0, _MAX), 'x_label': (0, 2), 'rating': (-_EXACT, _EXACT), 'timestamp': (-_MAX, _MAX)}
+_ACCEPTED = {'x_label': '0, 1 and 2', 'rating': 'numbers', 'timestamp': 'numbers'}
+_IDS = f'integers from 0 to {_MAX}'
+#: Lines that are converted together: fewer objects than the garbage collector waits for, which would take most of the time.
+_BLOCK = 512
 
 
 def read_interactions(path: Path) -> dict[str, np.ndarray]:
@@ -45,17 +48,19 @@ def read_interactions(path: Path) -> dict[str, np.ndarray]:
     twice = [name for name in wanted if header.count(name) > 1]
     if twice:
         raise DataError(f'{path}: the header names {twice[0]} {header.count(twice[0])} times, accepted is once')
-    position = [header.index(name) for name in wanted]
-    values: list[list[Union[int, float]]] = [[] for _ in wanted]
-    for number, line in lines:
-        fields = line.split('\t')
-        if len(fields) != len(header):
-            raise DataError(f'{path}: line {number} has {len(fields)} fields, accepted are {len(header)}')
-        for name, place, column in zip(wanted, position, values):
-            column.append(_number(fields[place], name, path, number))
-    if not values[0]:
+    position = {name: header.index(name) for name in wanted}
+    blocks = []
+    while block := list(islice(lines, _BLOCK)):
+        rows = [line.split('\t') for _, line in block]
+        found = _parse_quickly(rows, len(header), position)
+        blocks.append(found or _parse_each(rows, [number for number, _ in block], len(header), position, path))
+    if not blocks:
         raise DataError(f'{path}: has no interaction')
-    return {name: _column(name, column) for name, column in zip(wanted, values)}
+    columns = {name: np.concatenate([block[name] for block in blocks]) for name in wanted}
+    times = columns.get('timestamp')
+    if times is not None and times.dtype.kind == 'f' and (times == times.round()).all() and (np.abs(times) < _EXACT).all():
+        columns['timestamp'] = times.astype(np.int64)
+    return columns
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -72,7 +77,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 yield number, line.rstrip('\n')
     except UnicodeDecodeError as error:
         with open_regular(path) as file:
-            packed = file.read(4).startswith(_PACKED)
+            packed = is_packed(file.read(4))
         reason = 'is compressed, unpack it first' if packed else f'is not UTF-8 text ({error})'
         raise DataError(f'{path}: {reason}; accepted is a tab separated text file') from error
     except OSError as error:
@@ -82,30 +87,51 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _number(text: str, name: str, path: Path, line: int) -> Union[int, float]:
     value: Any = None
     if text.isascii() and '_' not in text:  # Python would also take digits of other scripts and 1_000
-        try:
-            value = int(text)
-        except ValueError:
+        for kind in (int, float) if name in OPTIONAL else (int,):
             try:
-                value = float(text) if name in OPTIONAL else None
+                value = kind(text)
+                break
             except ValueError:
-                value = None
-    if name == 'x_label':
-        valid = value in (0, 1, 2)
-    elif name in OPTIONAL:  # comparing is false for NaN
-        valid = value is not None and abs(value) < (_EXACT if isinstance(value, float) or name == 'rating' else _MAX_ID)
-    else:
-        valid = value is not None and 0 <= value <= _MAX_ID
-    if not valid:
-        accepted = _ACCEPTED.get(name, f'integers from 0 to {_MAX_ID}')
-        raise DataError(f'{path}: line {line} has {name} {text[:100]!r}, accepted are {accepted}')
+                continue
+    low, high = _RANGE[name]
+    if isinstance(value, float):
+        low, high = -_EXACT, _EXACT
+    if value is None or not low <= value <= high:  # comparing is false for NaN
+        raise DataError(f'{path}: line {line} has {name} {text[:100]!r}, accepted are {_ACCEPTED.get(name, _IDS)}')
     return value
 
 
-def _column(name: str, values: list[Union[int, float]]) -> np.ndarray:
-    if name == 'rating':
-        return np.asarray(values, dtype=np.float32)
-    if name != 'timestamp' or all(isinstance(value, int) for value in values):
-        return np.asarray(values, dtype=np.int64)
-    column = np.asarray(values, dtype=np.float64)
-    whole = (column == column.round()).all() and (np.abs(column) < _EXACT).all()
-    return column.astype(np.int64) if whole else column
+def _parse_quickly(rows: list[list[str]], width: int, position: dict[str, int]) -> Optional[dict[str, np.ndarray]]:
+    r"""Converts a block column by column, or returns :obj:`None` where a value is not of the usual form."""
+    if any(len(row) != width for row in rows):
+        return None
+    columns = list(zip(*rows))
+    found = {}
+    for name, place in position.items():
+        text = ''.join(columns[place])
+        if not text.isascii() or '_' in text:
+            return None
+        try:
+            values = np.fromiter(map(float if name == 'rating' else int, columns[place]),
+                                 dtype=np.float64 if name == 'rating' else np.int64, count=len(rows))
+        except (ValueError, OverflowError):
+            return None
+        low, high = _RANGE[name]
+        if not ((values >= low) & (values <= high)).all():
+            return None
+        found[name] = values.astype(np.float32) if name == 'rating' else values
+    return found
+
+
+def _parse_each(rows: list[list[str]], numbers: list[int], width: int, position: dict[str, int],
+                path: Path) -> dict[str, np.ndarray]:
+    r"""Converts a block line by line, to name the first line that is wrong."""
+    values: dict[str, list] = {name: [] for name in position}
+    for number, fields in zip(numbers, rows):
+        if len(fields) != width:
+            raise DataError(f'{path}: line {number} has {len(fields)} fields, accepted are {width}')
+        for name, place in position.items():
+            values[name].append(_number(fields[place], name, path, number))
+    kinds = {'rating': np.float32, 'timestamp': np.int64 if all(isinstance(time, int) for time in values.get('timestamp', ()))
+             else np.float64}
+    return {name: np.asarray(column, dtype=kinds.get(name, np.int64)) for name, column in values.items()}

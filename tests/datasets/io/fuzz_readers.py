@@ -2,7 +2,7 @@
 
     python tests/datasets/io/fuzz_readers.py --count 100000
 
-Each mutant must be refused with ``DataError`` or read as a matrix whose entries lie in its shape. Any other exception, a
+Each mutant must be refused with ``DataError`` or read as what it is, every value in its range. Any other exception, a
 signal or more than ``LIMIT`` seconds for one mutant is a failure; the mutant is then kept in ``--folder``.
 """
 import argparse
@@ -27,6 +27,7 @@ import scipy.sparse as sp
 
 from genrec_pyg.datasets.io.arrays import load_features
 from genrec_pyg.datasets.io.pickles import load_scipy_pickle
+from genrec_pyg.datasets.io.tables import read_interactions
 from genrec_pyg.exceptions import DataError
 
 #: Seconds for one mutant.
@@ -40,7 +41,7 @@ NUMBERS = [0, 1, 2, 3, 0x7F, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2 ** 40, 2 **
 
 
 def seeds() -> list[tuple[str, bytes]]:
-    """Sound files: pickles of every form and protocol, feature files, archives."""
+    """Sound files: pickles of every form and protocol, feature files, archives, tables."""
     rng = np.random.default_rng(0)
     dense = rng.random((7, 9)) * (rng.random((7, 9)) < 0.3)
     found = []
@@ -63,6 +64,10 @@ def seeds() -> list[tuple[str, bytes]]:
             with zipfile.ZipFile(packed, 'w', method) as archive:
                 archive.writestr('x_feat.npy', buffer.getvalue())
             found.append(('array', packed.getvalue()))
+    for header in ('userID\titemID\tx_label', 'userID\titemID\trating\ttimestamp\tx_label'):
+        width = header.count('\t') + 1
+        lines = [header, *('\t'.join(map(str, rng.integers(3, size=width))) for _ in range(9))]
+        found += [('table', ('\n'.join(lines) + end).encode()) for end in ('', '\n', '\r\n\r\n') for _ in range(6)]
     return found
 
 
@@ -122,6 +127,11 @@ def try_mutants(first: int, count: int, seed: int, folder: str) -> None:
                 if matrix.nnz:
                     assert 0 <= matrix.row.min() and matrix.row.max() < rows and 0 <= matrix.col.min()
                     assert matrix.col.max() < cols and np.isfinite(matrix.data).all() and (matrix.data != 0).all()
+            elif kind == 'table':
+                columns = read_interactions(path)
+                assert len({len(column) for column in columns.values()}) == 1 and columns['userID'].dtype == np.int64
+                assert columns['userID'].min() >= 0 <= columns['itemID'].min() and set(columns['x_label']) <= {0, 1, 2}
+                assert all(np.isfinite(column).all() for column in columns.values())
             else:
                 x = load_features(path)
                 assert x.dtype == np.float32 and x.ndim == 2 and np.isfinite(x).all()
