@@ -29,6 +29,8 @@ MODELS = {
     'LATTICE': ('LATTICE', dict(hidden_channels=16)),
     'DRAGON': ('DRAGON', dict(hidden_channels=16)),
     'MVGAE': ('MVGAE', dict(hidden_channels=16, latent_channels=16)),
+    'LGMRec': ('LGMRec', dict(hidden_channels=16)),
+    'MMGCF': ('MMGCF', dict(hidden_channels=16)),
     'FREEDOM': ('FREEDOM', dict(hidden_channels=16)),
     'LGCNM': ('LGCNM', dict(hidden_channels=16)),
     'DualGNN': ('DualGNN', dict(hidden_channels=16)),

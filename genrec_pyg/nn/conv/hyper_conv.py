@@ -6,8 +6,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Parameter
 
+from genrec_pyg.exceptions import ConfigError
+
 #: How hyperedges are dropped in training.
 HYPER_DROPOUT = ('element', 'edge')
+#: Noise on the logits of soft memberships.
+HYPER_NOISE = ('gumbel', 'logistic')
 
 
 class HyperConv(torch.nn.Module):
@@ -68,3 +72,63 @@ class HyperConv(torch.nn.Module):
 
     def _activate(self, x: Tensor) -> Tensor:
         return x if self.slope == 1 else F.leaky_relu(x, self.slope)
+
+
+class SoftHyperConv(torch.nn.Module):
+    r"""Items send messages through ``K`` hyperedges to users and to items, with soft memberships that are given (LGMRec: Guo
+    et al., AAAI 2024, https://arxiv.org/abs/2312.16400).
+
+    Memberships are a softmax over hyperedges of logits with noise :math:`\mathbf{g}`; noise and dropout act in training alone,
+    drawn once for all layers.
+
+    .. math::
+        \mathbf{H} = \mathrm{dropout}(\mathrm{softmax}((\mathbf{A} + \mathbf{g}) / \tau)), \qquad
+        \mathbf{q}^h = \mathbf{H}_i^{\top} \mathbf{r}^{h-1}, \qquad \mathbf{r}^h = \mathbf{H}_i \mathbf{q}^h, \qquad
+        \mathbf{y}^h = \mathbf{H}_u \mathbf{q}^h
+
+    Nothing is larger than nodes x ``K`` and nodes x ``d``. Users receive and send nothing, so only the last layer of theirs is
+    computed.
+
+    Args:
+        num_layers: Layers, from 1.
+        temperature: :math:`\tau`.
+        keep: Share of memberships that survives a training step, the others being scaled up.
+        noise: ``'gumbel'``, as the authors' program, or ``'logistic'``, as the paper.
+
+    Raises:
+        ConfigError: On an argument outside its accepted values.
+    """
+
+    def __init__(self, num_layers: int = 1, temperature: float = 0.2, keep: float = 1.0, noise: str = 'gumbel'):
+        super().__init__()
+        if num_layers < 1:
+            raise ConfigError(f'num_hyper_layers: got {num_layers}, accepted are integers from 1')
+        if not temperature > 0:
+            raise ConfigError(f'temperature: got {temperature}, accepted are positive numbers')
+        if not 0 < keep <= 1:
+            raise ConfigError(f'keep: got {keep}, accepted are numbers above 0 up to 1')
+        if noise not in HYPER_NOISE:
+            raise ConfigError(f"noise: got {noise!r}, accepted are {', '.join(map(repr, HYPER_NOISE))}")
+        self.num_layers, self.temperature, self.keep, self.noise = num_layers, temperature, keep, noise
+
+    def memberships(self, logits: Tensor) -> Tensor:
+        r"""Memberships ``[n, K]`` from ``logits`` ``[n, K]``."""
+        if self.training:
+            logits = logits + self._draw(logits)
+        return F.dropout((logits / self.temperature).softmax(dim=1), 1 - self.keep, self.training)
+
+    def forward(self, user_logits: Tensor, item_logits: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Propagates rows of items ``x`` ``[I, d]``; returns those of users ``[U, d]`` and of items ``[I, d]``."""
+        users, items = self.memberships(user_logits), self.memberships(item_logits)
+        for _ in range(self.num_layers):
+            hyperedges = items.t() @ x
+            x = items @ hyperedges
+        return users @ hyperedges, x
+
+    def _draw(self, like: Tensor) -> Tensor:
+        first = torch.empty_like(like).exponential_()
+        gumbel = -first.clamp(min=torch.finfo(like.dtype).tiny).log()
+        if self.noise == 'gumbel':
+            return gumbel
+        second = torch.empty_like(like).exponential_()  # a difference of two Gumbel variables is logistic
+        return gumbel + second.clamp(min=torch.finfo(like.dtype).tiny).log()

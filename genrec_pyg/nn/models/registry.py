@@ -81,6 +81,10 @@ MODELS: dict[str, Entry] = {
                     'https://arxiv.org/abs/2301.12097', needs_modality=True),
     'MVGAE': Entry('multimodal.mvgae', 'Multi-Modal Variational Graph Auto-Encoder, TMM 2021',
                    'https://doi.org/10.1109/TMM.2021.3111487', needs_modality=True),
+    'LGMRec': Entry('multimodal.lgmrec', 'Local and Global Graph Learning, AAAI 2024', 'https://arxiv.org/abs/2312.16400',
+                    needs_modality=True),
+    'MMGCF': Entry('multimodal.mmgcf', 'Multimodal Graph Collaborative Filtering, UMAP 2026',
+                   'https://doi.org/10.1145/3774935.3806158'),
 }
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from genrec_pyg.nn.conv.hyper_conv import HyperConv
+from genrec_pyg.nn.conv.hyper_conv import HyperConv, SoftHyperConv
 
 
 def set_weight(conv, weight):
@@ -44,3 +44,19 @@ def test_dropout_acts_in_training_and_is_unbiased_on_the_way_in(dropout):
         found = conv.train()(table, x).detach()
         share = torch.linalg.lstsq(parts.flatten(1).t(), found.flatten().unsqueeze(1)).solution.view(-1)
         assert all(min(abs(s), abs(s - 4)) < 1e-3 for s in share.tolist())
+
+
+def test_soft_memberships_pass_the_sum_of_the_rows_on():
+    conv = SoftHyperConv(2).eval()
+    logits, x = torch.randn(5, 3), torch.rand(5, 2) + 1
+    hyperedges = conv.memberships(logits).t() @ x
+    assert torch.allclose(hyperedges.sum(0), x.sum(0))
+    users, items = conv(logits[:2], logits, x)
+    moved = conv(logits[:2] + torch.tensor([[3.0], [-1.0]]), logits + 2, x)  # a constant per row changes no membership
+    assert torch.allclose(moved[0], users, rtol=1e-4) and torch.allclose(moved[1], items, rtol=1e-4)
+
+
+@pytest.mark.parametrize('noise, mean, deviation', [('gumbel', 0.5772, 1.2825), ('logistic', 0.0, 1.8138)])
+def test_noise_of_soft_memberships_has_its_moments(noise, mean, deviation):
+    drawn = SoftHyperConv(noise=noise)._draw(torch.zeros(400, 500))
+    assert drawn.mean().item() == pytest.approx(mean, abs=0.02) and drawn.std().item() == pytest.approx(deviation, rel=0.02)

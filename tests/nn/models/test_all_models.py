@@ -20,6 +20,8 @@ SMALL: dict[str, dict] = {
     'CLCRec': dict(num_negatives=4),
     'DiffMM': dict(denoiser_channels=12, rebuild_k=2, contrast_weight=0.1),
     'HCCF': dict(num_hyperedges=6, detach=False),  # a detached side has no gradient to compare with differences
+    # A row of which dropout leaves a membership below 1e-12 is divided by its norm, but passes no gradient.
+    'LGMRec': dict(temperature=1.0),
     'MVGAE': dict(latent_channels=12),
     'NCL': dict(warmup=1, num_clusters=3, structure_weight=0.1, prototype_weight=0.1),
 }

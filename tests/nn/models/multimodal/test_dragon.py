@@ -22,12 +22,12 @@ def on_toy(monkeypatch, **arguments):
                    **arguments).double().eval()
     items = {'image': [3.0, 4, 5], 'text': [1.0, 0, 2]}
     users = {'image': [1.0, 2], 'text': [1.0, -1]}
-    monkeypatch.setattr('genrec_pyg.nn.models.multimodal.dragon.unit_rows', lambda x: x)
+    monkeypatch.setattr('genrec_pyg.nn.modality.streams.unit_rows', lambda x: x)
     with torch.no_grad():
-        for name, encoder in model.encoders.items():
-            model.preferences[name].copy_(torch.tensor(users[name]).view(2, 1))
+        for name, encoder in model.streams.encoders.items():
+            model.streams.preferences[name].copy_(torch.tensor(users[name]).view(2, 1))
             monkeypatch.setattr(encoder, 'forward', lambda _, x=items[name]: torch.tensor(x, dtype=torch.float64).view(3, 1))
-        model.user_weight.copy_(torch.tensor([[0.6, 0.4], [0.5, 0.5]]))
+        model.streams.weight.copy_(torch.tensor([[0.6, 0.4], [0.5, 0.5]]))
     return model
 
 
@@ -50,10 +50,10 @@ def test_loss_by_hand(monkeypatch):
     batch = Triples(torch.tensor([0]), torch.tensor([0]), torch.tensor([0]))
     terms = on_toy(monkeypatch, l2=0.0).loss(batch)
     assert terms['bpr'].item() == pytest.approx(1) and terms['l2'].item() == 0
-    model = DRAGON(TOY, hidden_channels=3, l2=0.5)
+    model = DRAGON(TOY, hidden_channels=3, l2=0.5).double()
     with torch.no_grad():
-        model.user_weight.fill_(0.5)
-        for table in model.preferences.values():
+        model.streams.weight.fill_(0.5)
+        for table in model.streams.preferences.values():
             table.fill_(1.0)
     assert model.loss(batch)['l2'].item() == pytest.approx(0.5 * (2 + 0.25))
     users, items = model.embed()
@@ -65,7 +65,7 @@ def test_loss_by_hand(monkeypatch):
 
 def test_without_the_graphs_on_top_it_is_a_sum_of_weighted_products():
     model = DRAGON(toy_data(), hidden_channels=4, num_item_layers=0).double().eval()
-    model.user_graph = model.user_graph.with_value(torch.zeros_like(model.user_graph.value))
+    model.user_graph.weights = model.user_graph.weights.with_value(torch.zeros_like(model.user_graph.weights.value))
     users, items = model.propagate()
     weighted = sum(users[:, 4 * m:4 * m + 4] @ (2 * items[:, 4 * m:4 * m + 4]).t() for m in range(2))
     assert torch.allclose(model.score(torch.arange(8)), weighted)  # no layer on the items: each adds its own row once more
@@ -82,9 +82,9 @@ def test_users_who_share_no_item_add_nothing():
 
 def test_weights_of_users_start_near_equal_shares():
     model = DRAGON(toy_data(3), hidden_channels=4)
-    assert torch.allclose(model.user_weight.sum(1), torch.ones(8))
+    assert torch.allclose(model.streams.weight.sum(1), torch.ones(8))
     deviation = math.sqrt(2 / 11) / 3  # of one logit, times the slope of the softmax at equal logits
-    assert 0 < float((model.user_weight - 1 / 3).detach().abs().mean()) < 2 * deviation
+    assert 0 < float((model.streams.weight - 1 / 3).detach().abs().mean()) < 2 * deviation
 
 
 def test_a_missing_modality_is_a_block_of_zeros():
@@ -94,7 +94,8 @@ def test_a_missing_modality_is_a_block_of_zeros():
 
 
 @pytest.mark.parametrize('arguments', [dict(num_layers=-1), dict(num_item_layers=-1), dict(num_neighbors=0),
-                                       dict(num_co_users=0), dict(modality_weights={'image': 0.0}), dict(modalities=[])])
+                                       dict(num_co_users=0), dict(neighbor_padding='x'),
+                                       dict(modality_weights={'image': 0.0}), dict(modalities=[])])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         DRAGON(toy_data(), **arguments)
