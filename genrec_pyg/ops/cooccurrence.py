@@ -2,6 +2,7 @@ r"""Co-occurrence by sparse products in blocks: common users of items, common it
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Optional
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,22 +16,27 @@ from genrec_pyg.ops.adjacency import Adjacency
 _BLOCK_PAIRS = 1 << 21
 
 
-def cooccurrence(interactions: Adjacency, item: Tensor) -> Tensor:
-    r"""Rows ``item`` of :math:`\mathbf{R}^{\top} \mathbf{R}`: common users of each of ``item`` ``[b]`` and every item.
+def cooccurrence(interactions: Adjacency, item: Tensor, user_weight: Optional[Tensor] = None) -> Tensor:
+    r"""Rows ``item`` of :math:`\mathbf{R}^{\top} \mathbf{W} \mathbf{R}`: common users of each of ``item`` ``[b]`` and every
+    item, counted or weighted by a diagonal :math:`\mathbf{W}`.
 
     Args:
         interactions: Matrix :math:`\mathbf{R}` ``[U, I]`` without values.
         item: Items ``[b]`` of this block.
+        user_weight: Weight of every user ``[U]``; ones by default.
 
     Returns:
-        Counts ``[b, I]``, in torch's default precision.
+        Counts or sums of weights ``[b, I]``, in torch's default precision; sums are taken in float64.
     """
     num_items = interactions.size[1]
     rowptr, user = interactions.t().select_rows(item)
     row = torch.repeat_interleave(rowptr.diff())
     pointer, other = interactions.select_rows(user)
-    key = row[torch.repeat_interleave(pointer.diff())] * num_items + other
-    return torch.bincount(key, minlength=item.numel() * num_items).view(item.numel(), num_items).to(torch.get_default_dtype())
+    common = torch.repeat_interleave(pointer.diff())
+    key = row[common] * num_items + other
+    weight = None if user_weight is None else user_weight.double()[user][common]
+    counts = torch.bincount(key, weight, minlength=item.numel() * num_items)
+    return counts.view(item.numel(), num_items).to(torch.get_default_dtype())
 
 
 def cooccurrence_graph(interactions: Adjacency, k: int, min_count: int = 1) -> Adjacency:

@@ -29,6 +29,12 @@ def test_equals_the_gram_matrix(matrix):
     assert torch.equal(cooccurrence(adjacency(matrix), item), (matrix.t() @ matrix)[item])
 
 
+def test_weights_of_users_count(matrix):
+    weight, item = torch.rand(12), torch.tensor([6, 1])
+    expected = (matrix.t() @ (weight.unsqueeze(1) * matrix))[item]
+    assert torch.allclose(cooccurrence(adjacency(matrix), item, weight), expected, atol=1e-6)
+
+
 @pytest.mark.parametrize('k,min_count', [(1, 1), (2, 1), (3, 2), (50, 1)])
 @pytest.mark.parametrize('block_pairs', [1, 7, 10 ** 6])
 def test_graph_keeps_the_largest_counts(matrix, k, min_count, block_pairs, monkeypatch):

@@ -8,7 +8,8 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.diffusion.denoiser import Denoiser
 from genrec_pyg.nn.diffusion.process import DiffusionProcess
 from genrec_pyg.nn.diffusion.states import ItemViews, RowState, SparseRows, row_product
-from genrec_pyg.ops import Adjacency, spmm, unit_rows
+from genrec_pyg.nn.modality.features import centered_unit_rows
+from genrec_pyg.ops import Adjacency, leading_eigenpairs, spmm
 
 
 class LinearDenoiser(Denoiser):
@@ -73,7 +74,7 @@ class LinearDenoiser(Denoiser):
 
         features = []
         if self.modality_weight > 0:
-            features = [_unit_features(m.item_features().to(scale.dtype)) for m in graph.modalities.values()]
+            features = [centered_unit_rows(m.item_features().to(scale.dtype)) for m in graph.modalities.values()]
 
         def gram(y: Tensor) -> Tensor:
             y = scale * y
@@ -105,35 +106,3 @@ class LinearDenoiser(Denoiser):
     def keys(self, views: ItemViews) -> Tensor:
         r"""Keys ``[I, rank]``."""
         return self.key_weight
-
-
-def leading_eigenpairs(product, size: int, rank: int, num_iterations: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Leading eigenpairs of a symmetric positive semi-definite operator by randomised subspace iteration with a
-    Rayleigh-Ritz step (Halko, Martinsson, Tropp, SIAM Review 2011, Algorithms 4.4 and 5.3).
-
-    Args:
-        product: Function that multiplies the operator with ``[size, k]``.
-        size: Order of the operator.
-        rank: Pairs wanted.
-        num_iterations: Power iterations.
-        like: Tensor whose device and precision the computation takes.
-
-    Returns:
-        Eigenvalues ``[rank]``, descending, and eigenvectors ``[size, rank]``.
-    """
-    width = min(rank + 32, size)
-    # A generator of its own: the result must not depend on what was drawn before, nor change what is drawn after.
-    generator = torch.Generator(device='cpu').manual_seed(0)
-    basis = torch.randn(size, width, generator=generator).to(like)
-    for _ in range(num_iterations):
-        basis = torch.linalg.qr(product(basis)).Q
-    basis = torch.linalg.qr(product(basis)).Q
-    value, rotation = torch.linalg.eigh(basis.t() @ product(basis))
-    order = torch.arange(width - 1, width - 1 - rank, -1, device=like.device)
-    return value[order].clamp(min=0), basis @ rotation[:, order]
-
-
-def _unit_features(x: Tensor) -> Tensor:
-    present = x.abs().sum(dim=1, keepdim=True) > 0
-    centred = torch.where(present, x - x.sum(dim=0) / present.sum().clamp(min=1), x)
-    return unit_rows(centred)

@@ -37,6 +37,17 @@ def item_features(graph: TrainingGraph, normalize: bool = True) -> dict[str, Ite
     return found
 
 
+def centered_unit_rows(x: Tensor) -> Tensor:
+    r"""Rows ``[I, d]`` minus the mean of the rows that are not zero, l2-normalized. A zero row (an item without the modality)
+    stays zero, and so becomes one that differs from the mean by rounding alone (constant features)."""
+    largest = x.abs().amax(dim=1, keepdim=True) if x.size(1) > 0 else x.new_zeros(x.size(0), 1)
+    present = largest > 0
+    mean = x.double().sum(dim=0) / present.sum().clamp(min=1)
+    centered = torch.where(present, x.double() - mean, 0)
+    differs = centered.abs() > 1e-6 * largest.double()
+    return unit_rows(torch.where(differs.any(dim=1, keepdim=True), centered, 0).to(x.dtype))
+
+
 def concatenated_features(graph: TrainingGraph, normalize: bool = True) -> ItemFeatures:
     r"""Features of all modalities side by side ``[I, sum d_m]``, and who has at least one; arguments as in
     :func:`item_features`.

@@ -3,7 +3,7 @@ import torch
 
 from genrec_pyg.graph import Modality, TrainingGraph
 from genrec_pyg.nn.diffusion import FlipProcess, GaussianProcess, ItemViews, LinearDenoiser, SparseRows
-from genrec_pyg.nn.diffusion.linear import leading_eigenpairs
+from genrec_pyg.ops import leading_eigenpairs
 
 
 def random_graph(num_users=40, num_items=12, seed=0, **modalities):

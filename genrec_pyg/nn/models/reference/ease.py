@@ -1,72 +1,75 @@
-r"""EASE, the closed-form linear autoencoder."""
+r"""EASE, the closed-form linear autoencoder, and its weighted forms."""
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Optional, Union
 
-import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
-from genrec_pyg.nn.models.recommender import Recommender
-from genrec_pyg.ops import Adjacency, cooccurrence, spmm
+from genrec_pyg.nn.closed_form import InteractionStatistics, ItemKernel, interaction_kernel
+from genrec_pyg.nn.models.history import HistoryRecommender
+from genrec_pyg.ops import Adjacency
 
 
-class EASE(Recommender):
-    r"""Embarrassingly shallow autoencoder (Steck, WWW 2019, Eq. 8).
+class EASE(HistoryRecommender):
+    r"""Embarrassingly shallow autoencoder (`Steck, WWW 2019 <https://arxiv.org/abs/1905.03375>`_, Eq. 8).
 
     .. math::
-        \mathbf{P} = (\mathbf{R}^{\top} \mathbf{R} + \lambda \mathbf{I})^{-1}, \qquad
-        B_{ij} = -\frac{P_{ij}}{P_{jj}} \; (i \ne j), \quad B_{jj} = 0, \qquad \mathrm{score} = \mathbf{R} \mathbf{B}
+        \mathbf{P} = (\mathbf{R}^{\top} \mathbf{W} \mathbf{R} + \mathbf{\Lambda})^{-1}, \qquad
+        B_{ij} = -\frac{P_{ij}}{P_{jj}} \; (i \ne j), \quad B_{jj} = 0, \qquad
+        \mathrm{score}_{uj} = d_j^{-q} \, (\mathbf{R} \mathbf{B})_{uj}
 
-    The one model of this package that holds a dense item x item matrix; it refuses above ``max_items``. The low-rank form of
-    the same solution is :class:`~genrec_pyg.nn.diffusion.LinearDenoiser`.
+    With the defaults :math:`\mathbf{W} = \mathbf{I}`, :math:`\mathbf{\Lambda} = \lambda \mathbf{I}`, :math:`q = 0` it is EASE.
+    Three numbers make it more general: users of long histories count less, :math:`W_{uu} = d_u^{-2\alpha}`; the ridge grows
+    with popularity, :math:`\Lambda_{ii} = \lambda d_i^{2\beta} / \mathrm{mean}(d^{2\beta})`, where :math:`\beta = 0.5` is the
+    ridge of denoising by dropout (EDLAE: `Steck, NeurIPS 2020
+    <https://proceedings.neurips.cc/paper/2020/hash/e33d974aae13e4d877477d51d8bafdc4-Abstract.html>`_); and popular items are
+    discounted by :math:`q`.
+
+    Up to ``max_items`` items the matrix is dense, the exception among the models of this package; above, it is kept as low
+    rank plus sparse (:func:`~genrec_pyg.nn.closed_form.low_rank_interaction_kernel`).
 
     Args:
         data: Canonical graph or training graph.
         modalities: Unused; part of the interface of models.
-        l2: Ridge :math:`\lambda`, positive.
-        max_items: Largest number of items accepted.
+        l2: Mean :math:`\lambda` of the ridge, positive.
+        row_weight: Power :math:`\alpha` of the user degree.
+        ridge_power: Power :math:`\beta` of the item degree in the ridge.
+        popularity_discount: Power :math:`q` of the item degree in the score; negative values favor popular items.
+        max_items: Largest number of items with a dense matrix.
+        rank: Rank of the factors above it.
+        num_neighbors: Sparse entries per item above it.
 
     Raises:
-        ConfigError: If ``l2`` is not positive or the graph has more than ``max_items`` items.
+        ConfigError: If ``l2`` is not positive or so small that the matrix is singular in float32.
     """
-    trainable = False
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None, l2: float = 50.0,
-                 max_items: int = 20_000):
+                 row_weight: float = 0.0, ridge_power: float = 0.0, popularity_discount: float = 0.0,
+                 max_items: int = 20_000, rank: int = 256, num_neighbors: int = 20):
         super().__init__(data, modalities)
         if not l2 > 0:
             raise ConfigError(f'l2: got {l2}, accepted are positive numbers')
-        graph = self.graph
-        if graph.num_items > max_items:
-            memory = 8 * graph.num_items ** 2 / 2 ** 30
-            raise ConfigError(f'EASE holds {graph.num_items} x {graph.num_items} numbers twice ({memory:.1f} GiB); accepted '
-                              f'are up to max_items={max_items} items')
-        self.interactions = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
-        # Not saved: it follows from the graph and would make a checkpoint as large as itself.
-        self.register_buffer('weight', self._solve(l2), persistent=False)
+        self.popularity_discount = popularity_discount
+        self.max_items, self.rank, self.num_neighbors = max_items, rank, num_neighbors
+        statistics = InteractionStatistics.of(self.interactions, row_weight)
+        self.kernel = self._fit(statistics, statistics.ridge(l2, ridge_power))
 
-    def _solve(self, l2: float) -> Tensor:
-        num_items = self.num_items
-        matrix = torch.zeros(num_items, num_items, device=self.graph.edge_index.device)
-        for item in torch.arange(num_items, device=matrix.device).split(1024):
-            matrix[item] = cooccurrence(self.interactions, item)
-        matrix.diagonal().add_(l2)
-        # One name throughout: each step frees its input, so that two matrices are the most that is held.
-        try:
-            matrix = torch.linalg.cholesky(matrix)
-        except torch.linalg.LinAlgError as error:
-            raise ConfigError(f'l2: got {l2}, with which the regularised item matrix is singular in float32; accepted are '
-                              'larger numbers') from error
-        matrix = torch.cholesky_inverse(matrix)
-        matrix.div_(-matrix.diagonal().clone()).fill_diagonal_(0)
-        return matrix
+    def _fit(self, statistics: InteractionStatistics, ridge: Tensor) -> ItemKernel:
+        return interaction_kernel(statistics, ridge, self.max_items, self.rank, self.num_neighbors)
 
-    def score(self, user: Tensor) -> Tensor:
-        r"""Scores ``[B, I]``."""
-        rowptr, item = self.interactions.select_rows(user)
-        rows = Adjacency(rowptr, item, None, (user.numel(), self.num_items))
-        return spmm(rows, self.weight)
+    @property
+    def weight(self) -> Optional[Tensor]:
+        r"""The dense matrix ``[I, I]``, where there is one."""
+        return self.kernel.weight
+
+    def score_rows(self, rows: Adjacency) -> Tensor:
+        r"""Scores ``[B, I]`` of histories."""
+        scores = self.kernel(rows)
+        if self.popularity_discount != 0:
+            degree = self.graph.item_degree().clamp(min=1).to(scores.dtype)
+            scores *= degree.pow(-self.popularity_discount)
+        return scores

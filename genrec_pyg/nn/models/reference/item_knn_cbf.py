@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.nn.closed_form import content_features
 from genrec_pyg.nn.modality.features import concatenated_features, require_modalities
 from genrec_pyg.nn.models.reference.neighborhood import NeighborhoodRecommender
 from genrec_pyg.ops import rows_per_block
@@ -42,16 +43,23 @@ class ItemKNNCBF(NeighborhoodRecommender):
             those of the modalities.
         include_self: Whether an item is its own neighbor.
         block_size: Items per block; fewer where the block would hold more than 2^23 similarities.
+        center_features: Whether the mean of the features of every modality is taken off, and they are l2-normalized then:
+            features of one sign resemble each other all.
+        modality_weights: Weight of each modality up to a common factor, with l2-normalized features; 0 switches one off.
 
     Raises:
         ConfigError: Without a modality, if ``k`` or ``block_size`` is below 1, or ``shrink`` negative.
     """
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None, k: int = 10,
-                 shrink: float = 10.0, normalize_features: bool = False, include_self: bool = False, block_size: int = 1024):
+                 shrink: float = 10.0, normalize_features: bool = False, include_self: bool = False, block_size: int = 1024,
+                 center_features: bool = False, modality_weights: Optional[dict[str, float]] = None):
         super().__init__(data, modalities, k, shrink, block_size)
         require_modalities(self.graph, 'ItemKNNCBF')
-        features = concatenated_features(self.graph, normalize_features).x
+        if center_features or modality_weights is not None:
+            features = content_features(self.graph, modality_weights, center_features)
+        else:
+            features = concatenated_features(self.graph, normalize_features).x
         norm = torch.cat([torch.linalg.vector_norm(rows.double(), dim=1) for rows in features.split(self.block_size)])
         similarity = partial(content_similarity, features, norm, shrink)
         self.neighbors = self.nearest(similarity, include_self, positive=False).t()

@@ -22,14 +22,28 @@ def test_solves_the_constrained_regression():
     assert not model.weight.diagonal().any()
 
 
-def test_refuses_what_it_cannot_hold():
-    graph = TrainingGraph(1, 50, torch.tensor([[0], [0]]))
-    with pytest.raises(ConfigError, match='50 x 50 numbers twice .* accepted are up to max_items=40'):
-        EASE(graph, max_items=40)
+def test_a_ridge_that_is_not_positive_is_named():
     with pytest.raises(ConfigError, match='l2: got 0'):
-        EASE(graph, l2=0.0)
+        EASE(TrainingGraph(1, 50, torch.tensor([[0], [0]])), l2=0.0)
 
 
 def test_matrix_stays_out_of_checkpoints():
     model = EASE(TrainingGraph(2, 3, torch.tensor([[0, 1], [0, 2]])))
     assert 'weight' not in model.state_dict()
+
+
+def test_popular_items_are_discounted_by_hand():
+    # Item 0 has two users, item 1 has three.
+    graph = TrainingGraph(4, 2, torch.tensor([[0, 0, 1, 2, 3], [0, 1, 0, 1, 1]]))
+    plain, discounted = EASE(graph, l2=1.0), EASE(graph, l2=1.0, popularity_discount=0.5)
+    factor = torch.tensor([2.0, 3.0]).pow(-0.5)
+    assert torch.allclose(discounted.score(torch.arange(4)), plain.score(torch.arange(4)) * factor)
+    plain.popularity_discount = 0.5  # no other fit
+    assert torch.equal(discounted.score(torch.arange(4)), plain.score(torch.arange(4)))
+
+
+def test_many_items_are_held_as_low_rank_plus_sparse(demo_data):
+    model, dense = EASE(demo_data, max_items=79, rank=16, l2=200.0), EASE(demo_data, l2=200.0)
+    assert model.weight is None and model.kernel.query.shape == (80, 16)
+    found, expected = model.score(torch.arange(120)), dense.score(torch.arange(120))
+    assert float((found - expected).norm() / expected.norm()) < 0.2

@@ -66,6 +66,19 @@ def test_normalized_features_have_the_mean_of_the_cosines():
     assert torch.allclose(found, interactions @ cosine, atol=1e-5)
 
 
+def test_centered_features_and_weights_of_modalities():
+    graph = random_graph()
+    cosine = [x @ x.t() for x in (torch.nn.functional.normalize(m.x - m.x.mean(dim=0)) for m in graph.modalities.values())]
+    interactions = torch.zeros(15, 40).index_put(tuple(graph.edge_index), torch.tensor(1.0))
+    arguments = dict(k=100, shrink=0.0, include_self=True, center_features=True)
+    found = scores(graph, modality_weights={'image': 3.0, 'text': 1.0}, **arguments)
+    mixed = 0.75 * cosine[0] + 0.25 * cosine[1]
+    norm = mixed.diagonal().sqrt()
+    assert torch.allclose(found, interactions @ (mixed / norm / norm[:, None]), atol=1e-5)
+    alone = scores(graph, modality_weights={'image': 0.0, 'text': 1.0}, **arguments)
+    assert torch.allclose(alone, interactions @ cosine[1], atol=1e-5)
+
+
 def test_an_item_without_content_is_no_neighbor():
     graph = TrainingGraph(2, 3, EDGES, {'image': Modality('image', torch.tensor([[0.0, 0], [1, 1], [0, 2]]), 3)})
     model = ItemKNNCBF(graph, k=3, shrink=0.0)
