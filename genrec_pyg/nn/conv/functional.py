@@ -1,7 +1,7 @@
 r"""Linear propagation beyond the mean over layers of one graph, for which :class:`~genrec_pyg.nn.conv.LightConv` is made."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,11 @@ def layer_outputs(x: Tensor, graphs: Iterable[Adjacency]) -> list[Tensor]:
     for graph in graphs:
         layers.append(spmm(graph, layers[-1]))
     return layers
+
+
+def spmm_blocks(graph: Adjacency, blocks: Sequence[Tensor]) -> Sequence[Tensor]:
+    r"""Product of ``graph`` ``[R, N]`` with every one of ``blocks`` ``[N, d_k]``, in one pass over its entries."""
+    return spmm(graph, torch.cat(list(blocks), dim=1)).split([block.size(1) for block in blocks], dim=1)
 
 
 def half_mean(block: Adjacency, x: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:

@@ -14,13 +14,14 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.containers import ModuleDict
+from genrec_pyg.nn.conv.functional import spmm_blocks
 from genrec_pyg.nn.embedding import init_table
 from genrec_pyg.nn.losses import batch_l2, bpr_loss
 from genrec_pyg.nn.modality.features import item_features, require_modalities
 from genrec_pyg.nn.models.pairwise import check_range
 from genrec_pyg.nn.models.recommender import Recommender
 from genrec_pyg.nn.variational import Gaussian, product_of_experts
-from genrec_pyg.ops import Adjacency, random_walk_adjacency, spmm, unit_rows
+from genrec_pyg.ops import Adjacency, random_walk_adjacency, unit_rows
 
 
 class MeanConv(torch.nn.Module):
@@ -211,7 +212,6 @@ class MVGAE(Recommender):
         return {'bpr': rank, 'kl': self.kl_weight * distance, 'l2': self.l2 * penalty}
 
 
-def _means(adjacency: Adjacency, rows: Sequence[Tensor], layers: Sequence[MeanConv]) -> list[Tensor]:
+def _means(adjacency: Adjacency, rows: Sequence[Tensor], layers: Sequence[MeanConv]) -> Sequence[Tensor]:
     r"""Means over neighbors of the mapped ``rows``, all in one product."""
-    mapped = [x @ layer.weight for x, layer in zip(rows, layers)]
-    return spmm(adjacency, torch.cat(mapped, dim=1)).split([x.size(1) for x in mapped], dim=1)
+    return spmm_blocks(adjacency, [x @ layer.weight for x, layer in zip(rows, layers)])
