@@ -120,6 +120,9 @@ class LayoutDataset(InMemoryDataset):
 
     def _process(self) -> None:
         # In place of the base class, which unpickles a file of the folder freely (weights_only=False).
+        for other in list_folder(Path(self.raw_dir), '*_feat.*') if self.choice is None else ():
+            if not other.endswith(_SUFFIXES):
+                logger.warning('%s: %s is not read, accepted are features in .npy or .npy.zip', self.folder, other)
         path = Path(self.processed_paths[0])
         if os.path.isfile(path) and not self.force_reload and describe(self.pre_transform) is not None:
             try:
@@ -164,9 +167,6 @@ class LayoutDataset(InMemoryDataset):
         """
         if self.choice is None:
             found = {feature_key(file): file for file in _unpacked(self.default_features(files[0]))}
-            for other in list_folder(Path(self.raw_dir), '*_feat.*'):
-                if not other.endswith(_SUFFIXES):
-                    logger.warning('%s: %s is not read, accepted are features in .npy or .npy.zip', self.folder, other)
         else:
             found = {name: self._find(name, str(file or name), files) for name, file in self.choice.items()}
         for name in found:

@@ -61,6 +61,8 @@ def load_scipy_pickle(path: Path) -> sp.coo_matrix:
         found = _Machine(content, path).run()
     except DataError:
         raise
+    except _Damaged as error:
+        raise DataError(f'{path}: not a readable pickle of a sparse matrix ({error})') from error
     except Exception as error:  # a damaged file can lead the splitting into opcodes anywhere
         raise DataError(f'{path}: not a readable pickle ({type(error).__name__}: {str(error)[:200]})') from error
     if not isinstance(found, _Matrix):
