@@ -523,3 +523,12 @@ def test_resume_warns_of_other_held_out_pairs_and_refuses_other_features(data, t
     data['image'].x = data['image'].x + 1
     with pytest.raises(CheckpointError, match='another training graph .* features'):
         Trainer(epochs=3, output=tmp_path, **QUIET).fit(build('linear', data), data, resume=True)
+
+
+def test_the_output_stays_where_it_was_named(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trainer = Trainer(epochs=1, output='run', **QUIET)
+    (tmp_path / 'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    trainer.fit(build('factors', data), data)
+    assert (tmp_path / 'run' / 'metrics.json').exists() and not list((tmp_path / 'elsewhere').iterdir())
