@@ -292,7 +292,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--root', help='folder of the data sets (default: $GENREC_DATA, else data)')
     parser.add_argument('--dataset', default='tiktok')
     parser.add_argument('--modalities', nargs='+', help='NAME or NAME=FILE; all by default')
-    parser.add_argument('--models', nargs='+', default=list(MODELS), metavar='MODEL', help='all by default')
+    parser.add_argument('--models', nargs='+', default=[name for name in MODELS if not MODELS[name].needs_time],
+                        metavar='MODEL', help='all that need no times by default')
     parser.add_argument('--trials', type=int, default=TRIALS, help='settings tried per model, the default included')
     parser.add_argument('--trial-seconds', type=float, default=TRIAL_SECONDS, help='largest training time of a trial')
     parser.add_argument('--final-seconds', type=float, default=FINAL_SECONDS, help='largest training time of a final run')

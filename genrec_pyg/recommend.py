@@ -17,7 +17,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.config.build import load_run, path_argument, run_command
 from genrec_pyg.evaluation import check_scores
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.graph import ITEM, USER, check_held_out, has_split, split_edges
+from genrec_pyg.graph import HISTORY, ITEM, USER, check_held_out, has_split, split_edges
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency
 from genrec_pyg.retrieval import INDEXES, make_search, retrieve
@@ -44,6 +44,8 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
         exclude: Which interactions of a user are not offered again: ``'known'`` all of them, ``'seen'`` those of training
             and validation, ``'train'`` those of training, ``'none'`` none. To measure lists on the test split take ``'seen'``,
             on the validation split ``'train'``.
+            Histories of users outside the training are left out with the training interactions. What is left out is also
+            what a model that reads histories knows of a user; with ``'none'`` it knows all.
         batch_size: Users per block.
         index: ``'exact'``, or ``'approximate'`` with faiss, see :class:`~genrec_pyg.retrieval.ApproximateIndex`.
         num_cells: Cells of the approximate index.
@@ -62,14 +64,15 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
         raise ConfigError(f"exclude: got {exclude!r}, accepted are {', '.join(map(repr, EXCLUDE))}")
     if k < 1:
         raise ConfigError(f'k: got {k}, accepted are integers from 1')
-    left_out = [split for split in EXCLUDE[exclude] if has_split(data, split)]
+    left_out, read = ([name for name in (*EXCLUDE[which], HISTORY) if EXCLUDE[which] and has_split(data, name)]
+                      for which in (exclude, 'known' if exclude == 'none' else exclude))
     check_held_out(model.graph, data, [split for split in ('val', 'test') if left_out and split not in left_out])
     known = torch.cat([torch.empty(2, 0, dtype=torch.long), *(split_edges(data, split) for split in left_out)], dim=1)
     device = model.graph.edge_index.device
     matrix = Adjacency.from_edge_index(known, size=(model.num_users, model.num_items)).to(device)
     user_ids, item_ids = raw_ids(data, USER), raw_ids(data, ITEM)
     columns: dict[str, list] = {name: [] for name in COLUMNS}
-    with model.cached_embeddings():
+    with model.known_edges(data, read), model.cached_embeddings():
         search = make_search(model, index, num_cells, num_probes)
         for block, score, item in retrieve(search, user.to(device), k, matrix, batch_size):
             check_scores(score, block)

@@ -17,7 +17,7 @@ from torch_geometric.metrics import (
 )
 
 from genrec_pyg.exceptions import ConfigError, DataError, GenRecError
-from genrec_pyg.graph import ITEM, USER, TrainingGraph, check_graph, check_held_out, read_mask, split_edges
+from genrec_pyg.graph import ITEM, USER, TrainingGraph, check_graph, check_held_out, known_masks, split_edges
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency, rows_per_block
 from genrec_pyg.utils.collectives import ALONE, Processes
@@ -70,9 +70,8 @@ class Evaluator:
         if held_out.size(1) == 0:
             raise DataError(f'graph: the {split} split has no interaction to evaluate on')
         train = split_edges(data, 'train')
-        known = train
-        if split == 'test' and protocol == 'validation' and read_mask(data, 'val') is not None:
-            known = torch.cat([train, split_edges(data, 'val')], dim=1)
+        self._known_masks = known_masks(data, split, protocol == 'validation')
+        known = torch.cat([split_edges(data, name) for name in self._known_masks], dim=1)
         self.known = Adjacency.from_edge_index(known, size=(int(data[USER].num_nodes), self.num_items))
         self.processes = processes
         user, row = held_out[0].unique(return_inverse=True)
@@ -106,7 +105,7 @@ class Evaluator:
         self.check(model)
         self._to(model.graph.edge_index.device)
         parts = []
-        with model.cached_embeddings():
+        with model.known_edges(self._data, self._known_masks), model.cached_embeddings():
             for user in self.user.split(self.batch_size):
                 parts.append(model.top_k(user, min(self.ks[-1], self.num_items), *self.known.select_rows(user)))
         score, item = (torch.cat(column) for column in zip(*parts))

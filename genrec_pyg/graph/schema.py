@@ -67,14 +67,15 @@ def select_modalities(data: HeteroData, modalities: Union[str, Iterable[str], No
 
 
 def split_edges(data: HeteroData, split: str) -> Tensor:
-    r"""Distinct interactions ``[2, E_split]`` of ``split`` (``'train'``, ``'val'`` or ``'test'``), sorted by user, item.
+    r"""Distinct interactions ``[2, E_split]`` of ``split`` (``'train'``, ``'val'``, ``'test'`` or ``'history'``), sorted by
+    user, item.
 
     Raises:
         ConfigError: If ``split`` is unknown.
         DataError: If the graph has no mask of that name.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"split: got {split!r}, accepted are {', '.join(SPLITS)}")
+    if split not in MASKS:
+        raise ConfigError(f"split: got {split!r}, accepted are {', '.join(MASKS)}")
     edge_index = read_interactions(data)
     mask = read_mask(data, split)
     if mask is None:

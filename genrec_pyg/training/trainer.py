@@ -24,7 +24,6 @@ import genrec_pyg
 from genrec_pyg.evaluation import PROTOCOLS, Evaluator
 from genrec_pyg.exceptions import ConfigError, GenRecError
 from genrec_pyg.graph import check_held_out, has_split, held_out_digests
-from genrec_pyg.loader import InteractionLoader
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.optim import MirrorGradient, check_coefficients
 from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, save_checkpoint, warn_of_held_out
@@ -124,6 +123,8 @@ class Trainer:
         precision: ``'float32'`` or ``'bf16'`` (autocast, of the step and of what the model does at the start of an epoch);
             evaluation is in float32.
         sampler: ``'edge'`` or ``'user'``, see :class:`~genrec_pyg.loader.InteractionLoader`.
+        steps_per_epoch: Steps of an epoch, for models that read histories
+            (:meth:`~genrec_pyg.nn.models.Recommender.make_loader`); :obj:`None` takes as many as there are targets.
         protocol: ``'validation'``, or ``'published'``: test evaluated after every epoch and its best epoch reported.
         ks: Lengths of the evaluated lists.
         monitor: Metric that chooses the epoch.
@@ -151,7 +152,7 @@ class Trainer:
                  monitor: str = 'recall@20', grad_clip: Optional[float] = None, mirror_gradient: bool = False,
                  mg_alpha1: float = 1.0, mg_alpha2: float = 0.2, mg_interval: int = 3, cuda_graph: bool = False,
                  max_seconds: Optional[float] = None, output: Optional[Union[str, Path]] = None, progress: bool = True,
-                 distributed: Optional[Distributed] = None):
+                 distributed: Optional[Distributed] = None, steps_per_epoch: Optional[int] = None):
         for name, value, low in (('epochs', epochs, 1), ('batch_size', batch_size, 1), ('eval_every', eval_every, 1),
                                  ('patience', patience, 0), ('weight_decay', weight_decay, 0)):
             if not value >= low:
@@ -170,6 +171,9 @@ class Trainer:
                               f'{list(ks)}')
         self.epochs, self.batch_size, self.lr, self.weight_decay = epochs, batch_size, lr, weight_decay
         self.patience, self.eval_every, self.seed = patience, eval_every, seed
+        if steps_per_epoch is not None and steps_per_epoch < 1:
+            raise ConfigError(f'steps_per_epoch: got {steps_per_epoch}, accepted are integers from 1')
+        self.steps_per_epoch = steps_per_epoch
         self.distributed = distributed or Distributed()
         self.device = self.distributed.device(resolve_device(device))
         self.precision, self.sampler, self.protocol = precision, sampler, protocol
@@ -268,7 +272,7 @@ class Trainer:
         Every decision hangs on ``session`` alone, as it is after an epoch and its due evaluation. An evaluation that only the
         end of a session asks for decides which epoch this session reports, and nothing in a later one.
         """
-        loader = InteractionLoader(model.graph, batch_size=self.batch_size, sampler=self.sampler)
+        loader = model.make_loader(self.batch_size, self.sampler, self.steps_per_epoch)
         stopper, stopped, best_state = session.stopper, self._reason_to_stop(session), None
         if session.record is not None and stopped is None:
             history.append(session.record)
@@ -339,7 +343,7 @@ class Trainer:
     def _mirror(self, optimizer: torch.optim.Optimizer) -> MirrorGradient:
         return MirrorGradient(optimizer, self.mg_alpha1, self.mg_alpha2, self.mg_interval)
 
-    def _epoch(self, model: Recommender, loader: InteractionLoader, optimizer: torch.optim.Optimizer,
+    def _epoch(self, model: Recommender, loader: Any, optimizer: torch.optim.Optimizer,
                epoch: int) -> dict[str, Any]:
         begin = time.perf_counter()
         model.train()

@@ -4,7 +4,7 @@ from __future__ import annotations
 import functools
 import inspect
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Optional, Union
 
@@ -14,6 +14,7 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph, training_graph
+from genrec_pyg.loader import InteractionLoader
 from genrec_pyg.nn.graph_module import GraphModule
 from genrec_pyg.ops import masked_topk, topk_excluding
 from genrec_pyg.optim import MirrorGradient
@@ -75,6 +76,8 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
     #: process computes
     #: the loss of the whole batch.
     splits_batch: bool = False
+    #: Whether users are their histories, so that interactions after the training change embeddings.
+    reads_history: bool = False
     #: Digests of the parameters as they were drawn; :obj:`None` until the constructor has ended.
     _drawn: Optional[dict[str, tuple[torch.dtype, int]]] = None
 
@@ -156,13 +159,39 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
         r"""As :meth:`embed`, computed once within :meth:`cached_embeddings`."""
         return self._cached if self._cached is not None else self.embed()
 
+    def make_loader(self, batch_size: int, sampler: str, steps_per_epoch: Optional[int] = None) -> Any:
+        r"""Batches of an epoch, named tuples of tensors of which ``user`` counts the rows; ``num_edges`` says how many rows an
+        epoch has.
+
+        Args:
+            batch_size: Rows per batch.
+            sampler: ``'edge'`` or ``'user'``, see :class:`~genrec_pyg.loader.InteractionLoader`.
+            steps_per_epoch: Most batches per epoch; only models that read histories have such epochs.
+
+        Raises:
+            ConfigError: On an argument outside its accepted values.
+        """
+        if steps_per_epoch is not None:
+            raise ConfigError(f'steps_per_epoch: got {steps_per_epoch} for {type(self).__name__}, whose epochs are as long as '
+                              'its training interactions; accepted is None')
+        return InteractionLoader(self.graph, batch_size=batch_size, sampler=sampler)
+
+    @contextmanager
+    def known_edges(self, data: HeteroData, masks: Sequence[str]) -> Iterator[None]:
+        r"""Within this context a model that reads histories knows the interactions ``masks`` of ``data``
+        (:func:`~genrec_pyg.graph.known_masks`); any other one is what it learned from training interactions."""
+        yield
+
     def score(self, user: Tensor) -> Tensor:
         r"""Scores ``[B, I]`` of all items for users ``user`` ``[B]``: inner product, best interest if there are several."""
         users, items = self.embeddings()
         rows = users[user]
-        if rows.dim() == 3:
-            return (rows @ items.t()).amax(dim=1)
-        return rows @ items.t()
+        if rows.dim() == 2:
+            return rows @ items.t()
+        best = rows[:, 0] @ items.t()
+        for interest in range(1, rows.size(1)):  # one interest at a time: never [B, K, I]
+            best = torch.maximum(best, rows[:, interest] @ items.t())
+        return best
 
     def top_k(self, user: Tensor, k: int, rowptr: Optional[Tensor] = None,
               col: Optional[Tensor] = None) -> tuple[Tensor, Tensor]:

@@ -92,6 +92,18 @@ MODELS: dict[str, Entry] = {
                     needs_modality=True),
     'MMGCF': Entry('multimodal.mmgcf', 'Multimodal Graph Collaborative Filtering, UMAP 2026',
                    'https://doi.org/10.1145/3774935.3806158'),
+    'SASRec': Entry('sequential.sasrec', 'Self-Attentive Sequential Recommendation, ICDM 2018',
+                    'https://arxiv.org/abs/1808.09781', needs_time=True),
+    'GRU4Rec': Entry('sequential.gru4rec', 'Session-based Recommendations with RNNs, ICLR 2016',
+                     'https://arxiv.org/abs/1511.06939', needs_time=True),
+    'DSSM': Entry('sequential.dssm', 'Deep Structured Semantic Models, CIKM 2013',
+                  'https://doi.org/10.1145/2505515.2505665'),
+    'MIND': Entry('sequential.mind', 'Multi-Interest Network with Dynamic Routing, CIKM 2019',
+                  'https://arxiv.org/abs/1904.08030', needs_time=True),
+    'ComiRecSA': Entry('sequential.comirec', 'Controllable Multi-Interest Framework, KDD 2020',
+                       'https://arxiv.org/abs/2005.09347', needs_time=True),
+    'REMI': Entry('sequential.remi', 'Rethinking Multi-Interest Learning, RecSys 2023',
+                  'https://doi.org/10.1145/3604915.3608766', needs_time=True),
 }
 
 

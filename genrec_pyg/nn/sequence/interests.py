@@ -7,6 +7,7 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 from torch.nn import Linear, Parameter
+from torch.nn.functional import pad
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.losses import NO_CANDIDATE
@@ -64,7 +65,7 @@ class SelfAttentiveInterests(torch.nn.Module):
             rows: Item rows ``[B, S, d]``, zero at padding.
             mask: Positions that hold an item ``[B, S]``.
         """
-        logits = widened(self.interest(torch.tanh(self.hidden(rows + self.position)))).transpose(1, 2)
+        logits = widened(self.interest(torch.tanh(self.hidden(rows + self.position[:, :rows.size(1)])))).transpose(1, 2)
         # Finite, so that a row of padding alone has a gradient of zero rather than none.
         logits = logits.masked_fill(~mask.unsqueeze(1), NO_CANDIDATE)
         attention = logits.softmax(dim=2) * mask.unsqueeze(1)
@@ -134,6 +135,9 @@ class DynamicRouting(torch.nn.Module):
         """
         if start is None:
             start = self.std * torch.randn_like(self.start) if self.training else self.start
+        if self.axis == 'position' and not self.renormalize:  # padding takes its share in narrower rows too
+            missing = self.start.size(1) - rows.size(1)
+            rows, mask = pad(rows, (0, 0, 0, missing)), pad(mask, (0, missing))
         mapped = self.bilinear(rows)
         fixed = mapped.detach()
         logits = start[..., :rows.size(1)].to(mapped).expand(rows.size(0), -1, -1)

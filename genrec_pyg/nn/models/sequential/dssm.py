@@ -1,0 +1,74 @@
+r"""DSSM: two towers over ids."""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Optional, Union
+
+import torch
+from torch import Tensor
+from torch.nn import GELU, Dropout, Linear, Parameter, Sequential
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.loader import Triples
+from genrec_pyg.nn.losses import logistic_loss
+from genrec_pyg.nn.models.pairwise import check_range
+from genrec_pyg.nn.models.recommender import Recommender
+from genrec_pyg.nn.sequence import ItemTable
+
+
+class DSSM(Recommender):
+    r"""DSSM over ids (Huang et al., CIKM 2013, https://doi.org/10.1145/2505515.2505665, as the two-tower IDRec of Yuan et al.,
+    SIGIR 2023, https://arxiv.org/abs/2303.13835): a table of users and the item side, each through a perceptron of
+    :math:`l` layers [dropout, linear, GELU], binary cross-entropy of their inner products. It reads no order; with
+    :math:`l = 0`, which the authors found best, it is matrix factorisation.
+
+    .. math::
+        \mathcal{L} = \frac{1}{2B} \sum_k \bigl( \mathrm{softplus}(-s^+_k) + \mathrm{softplus}(s^-_k) \bigr)
+
+    Args:
+        data: Canonical graph or training graph.
+        modalities: Unused; part of the interface of models.
+        hidden_channels: Width ``d``.
+        num_layers: Layers :math:`l` of either tower.
+        dropout: Dropout of the towers.
+
+    Raises:
+        ConfigError: On an argument outside its accepted values.
+    """
+
+    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
+                 hidden_channels: int = 64, num_layers: int = 0, dropout: float = 0.1):
+        super().__init__(data, modalities)
+        check_range('hidden_channels', hidden_channels, 1)
+        check_range('num_layers', num_layers, 0)
+        check_range('dropout', dropout, 0, 0.99)
+        self.user = Parameter(torch.empty(self.num_users, hidden_channels))
+        self.items = ItemTable(self.num_items, hidden_channels, math.sqrt(2 / (self.num_items + 1 + hidden_channels)))
+        self.user_tower, self.item_tower = (_tower(hidden_channels, num_layers, dropout) for _ in range(2))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        r"""Draws tables and towers anew, normal with variance 2 over the sum of both widths; biases become 0."""
+        torch.nn.init.normal_(self.user, std=math.sqrt(2 / (self.num_users + 1 + self.user.size(1))))
+        self.items.reset_parameters()
+        for layer in (*self.user_tower, *self.item_tower):
+            if isinstance(layer, Linear):
+                torch.nn.init.xavier_normal_(layer.weight)
+                torch.nn.init.zeros_(layer.bias)
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        r"""Users ``[U, d]`` and items ``[I, d]``."""
+        return self.user_tower(self.user), self.item_tower(self.items())
+
+    def loss(self, batch: Triples) -> dict[str, Tensor]:
+        r"""Binary cross-entropy of a batch of triples."""
+        user = self.user_tower(self.user[batch.user])
+        positive, negative = (self.item_tower(self.items.rows(item)) for item in (batch.pos, batch.neg))
+        scores = (user * positive).sum(dim=1), (user * negative).sum(dim=1, keepdim=True)
+        return {'bce': logistic_loss(*scores) / 2}
+
+
+def _tower(channels: int, num_layers: int, dropout: float) -> Sequential:
+    return Sequential(*(layer for _ in range(num_layers) for layer in (Dropout(dropout), Linear(channels, channels), GELU())))
