@@ -31,6 +31,8 @@ MIN_USERS = 50
 MAX_USERS = 5000
 #: Rounds over the coordinates, each of which stops where nothing is better.
 MAX_ROUNDS = 3
+#: Items from which EASE is searched as low rank plus sparse, which is fitted in a fraction of the time.
+DENSE_ITEMS = 3000
 #: Prefix of the coordinates that are weights of modalities.
 MODALITY = 'modality_weights.'
 
@@ -49,22 +51,28 @@ class Path:
         start: Where the search starts; other settings start from the defaults of the model.
         relative: Settings in units of the mean diagonal of the weighted Gram matrix, by which they are multiplied.
         modalities: Whether the weights of the modalities are searched too, where there are several.
+        low_rank: Whether the model is searched as low rank plus sparse on graphs of more than :data:`DENSE_ITEMS` items, and
+            the dense matrix is tried at the end if the time allows.
+        scan: Whether all values of a fitted setting are tried, for recalls with several maxima along it.
     """
     fitted: Grid
     adjusted: Grid = field(default_factory=dict)
     start: Setting = field(default_factory=dict)
     relative: tuple[str, ...] = ()
     modalities: bool = False
+    scan: bool = False
+    low_rank: bool = False
 
 
 _EASE = Path({'l2': _RIDGES, 'ridge_power': (0.0, 0.15, 0.3, 0.5), 'row_weight': (0.0, 0.25, 0.5)},
              {'popularity_discount': _DISCOUNTS},
-             {'l2': 8.0, 'ridge_power': 0.15, 'row_weight': 0.0, 'popularity_discount': 0.2}, relative=('l2',))
+             {'l2': 8.0, 'ridge_power': 0.15, 'row_weight': 0.0, 'popularity_discount': 0.2}, relative=('l2',),
+             low_rank=True)
 
 #: What is searched, by model.
 PATHS: dict[str, Path] = {
     'ItemKNN': Path({'k': (10, 20, 50, 100, 200, 500), 'shrink': (0.0, 10.0, 50.0, 100.0, 500.0)},
-                    start={'k': 100, 'shrink': 10.0}),
+                    start={'k': 100, 'shrink': 10.0}, scan=True),
     'EASE': _EASE,
     'GraphFilter': Path({'user_power': (0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 'power': (0.4, 0.5, 0.6, 0.7, 0.85, 1.0)},
                         {'hops': (1, 2)}, {'user_power': 0.8, 'power': 0.7, 'hops': 2}),
@@ -72,7 +80,7 @@ PATHS: dict[str, Path] = {
                        start={'k': 10, 'shrink': 0.0, 'normalize_features': True, 'center_features': True}, modalities=True),
     'AddEASE': Path(_EASE.fitted, {'content_weight': (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
                                    'content_l2': (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0), **_EASE.adjusted},
-                    {**_EASE.start, 'content_weight': 0.2, 'content_l2': 10.0}, ('l2',), modalities=True),
+                    {**_EASE.start, 'content_weight': 0.2, 'content_l2': 10.0}, ('l2',), modalities=True, low_rank=True),
     'FeaturePriorEASE': Path({'prior_strength': _RIDGES, **_EASE.fitted, 'content_l2': (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)},
                              _EASE.adjusted, {**_EASE.start, 'prior_strength': 8.0, 'content_l2': 10.0},
                              ('l2', 'prior_strength'), modalities=True),
@@ -201,7 +209,8 @@ class _Search:
         self._units: dict[float, float] = {}
 
     def run(self, start: Setting, pinned: set[str]) -> None:
-        start = {**self.modalities, **start}
+        many = self.path.low_rank and self.graph.num_items > DENSE_ITEMS
+        start = {**self.modalities, **({'max_items': 0} if many else {}), **start}
         self.best = start
         self.value = self.measure(start)
         self._best_model = self._model
@@ -213,22 +222,24 @@ class _Search:
                     self.complete = False
                     return
             if self.value <= before:
-                return
+                break
+        if many and 'max_items' not in pinned and start['max_items'] == 0:
+            self.complete = self.climb('max_items', (0, self.graph.num_items), pinned)
 
     def climb(self, name: str, values: Sequence[Any], pinned: set[str]) -> bool:
-        r"""Moves one fitted setting while that is better; whether there was time for it."""
+        r"""Moves one fitted setting while that is better, or over all of its values; whether there was time for it."""
         for step in (1, -1):
-            moved = False
-            while (value := _neighbor(values, self.best[name], step)) is not None:
+            value, start = self.best[name], self.value
+            while (value := _neighbor(values, value, step)) is not None:
                 if time.monotonic() > self.deadline:
                     return False
                 before = self.value
-                self.try_setting({**self.best, name: value})
-                self.move_adjusted(pinned, self.best if self.value > before else {**self.best, name: value})
-                if self.value <= before:
+                here = {**self.best, name: value}
+                self.try_setting(here)
+                self.move_adjusted(pinned, self.best if self.value > before else here)
+                if self.value <= before and not self.path.scan:
                     break
-                moved = True
-            if moved:
+            if self.value > start and not self.path.scan:
                 break
         return True
 
@@ -240,6 +251,9 @@ class _Search:
             for step in (1, -1) if name not in pinned else ():
                 moved = False
                 while (other := _neighbor(values, here[name], step)) is not None:
+                    if time.monotonic() > self.deadline:
+                        self.complete = False
+                        return
                     candidate = {**here, name: other}
                     found = self.try_setting(candidate)
                     if found <= value:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import yaml
 
+from genrec_pyg.nn.models import MODELS
 from genrec_pyg.train import main
 
 FAST = ['--epochs', '2', '--references', 'false', '--hparams.denoiser_rank', '32', '--hparams.clusters', '5',
@@ -23,7 +24,7 @@ def test_a_run_leaves_everything_in_its_folder(folder, capsys):
     metrics = json.loads((run / 'metrics.json').read_text())
     assert 0 < metrics['validation']['recall@20'] <= 1 and 0 < metrics['test']['recall@20'] <= 1
     assert {'epoch', 'seconds', 'model', 'dataset', 'seed', 'protocol', 'selection', 'reference'} <= set(metrics)
-    assert set(metrics['reference']) == {'Popularity', 'ItemKNN', 'EASE'}
+    assert set(metrics['reference']) == {'Popularity', 'ItemKNN', 'EASE', 'GraphFilter', 'ItemKNNCBF', 'AddEASE'}
     assert yaml.safe_load((run / 'config.yaml').read_text())['seed'] == 3
     assert len((run / 'metrics.jsonl').read_text().splitlines()) == 2
     assert {p.name for p in (run / 'checkpoints').iterdir()} == {'best.pt', 'last.pt'}
@@ -42,7 +43,7 @@ def test_same_seed_same_result_and_resume_equals_a_straight_run(folder):
     assert results[0]['validation'] == results[2]['validation']
 
 
-@pytest.mark.parametrize('model', ['Popularity', 'ItemKNN', 'EASE'])
+@pytest.mark.parametrize('model', [name for name, entry in MODELS.items() if entry.family == 'reference'])
 def test_reference_models_run_by_name(folder, model):
     assert main(['--model', model, '--references', 'false', '--output', 'run']) == 0
     assert json.loads((folder / 'run' / 'metrics.json').read_text())['model'] == model

@@ -7,7 +7,7 @@ from genrec_pyg.datasets import demo_graph
 from genrec_pyg.evaluation import evaluate
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import get_model
-from genrec_pyg.tuning import PATHS, ValidationRecall, tune_on_validation
+from genrec_pyg.tuning import PATHS, ValidationRecall, tune_on_validation, validation
 
 STORE = 'user', 'interacts', 'item'
 
@@ -90,6 +90,15 @@ def test_too_small_a_split_falls_back(data, caplog):
     assert 'users have validation items, fewer than the 50 on which settings are chosen' in caplog.text
     del small[STORE].val_mask
     assert not tune_on_validation('ItemKNN', small).chosen
+
+
+def test_many_items_are_searched_as_low_rank_plus_sparse(data, monkeypatch):
+    monkeypatch.setattr(validation, 'DENSE_ITEMS', 79)
+    tuned = tune_on_validation('EASE', data)
+    limits = [settings['max_items'] for settings, _ in tuned.curve]
+    assert set(limits[:-12]) == {0} and limits[-1] == 80  # the dense matrix at the end alone
+    assert (tuned.model.weight is None) == (tuned.settings['max_items'] == 0)
+    assert 80 not in [settings['max_items'] for settings, _ in tune_on_validation('EASE', data, max_seconds=0.0).curve]
 
 
 def test_unknown_models_are_named(data):
