@@ -72,6 +72,8 @@ MODELS: dict[str, Entry] = {
     'VBPR': Entry('multimodal.vbpr', 'Visual BPR, AAAI 2016', 'https://arxiv.org/abs/1510.01784', needs_modality=True),
     'MMGCN': Entry('multimodal.mmgcn', 'Multi-modal GCN, ACM MM 2019', 'https://doi.org/10.1145/3343031.3351034',
                    needs_modality=True),
+    'GRCN': Entry('multimodal.grcn', 'Graph-Refined Convolutional Network, ACM MM 2020', 'https://arxiv.org/abs/2008.10032',
+                  needs_modality=True),
     'LGCNM': Entry('multimodal.lgcnm', 'LightGCN with content in its item rows, after SIGIR 2020',
                    'https://arxiv.org/abs/2002.02126'),
     'BM3': Entry('multimodal.bm3', 'Bootstrap Latent Representations, WWW 2023', 'https://arxiv.org/abs/2207.05969'),

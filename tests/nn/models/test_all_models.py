@@ -20,6 +20,7 @@ NAMES = [name for name, entry in MODELS.items()
 SMALL: dict[str, dict] = {
     'CLCRec': dict(num_negatives=4),
     'DiffMM': dict(denoiser_channels=12, rebuild_k=2, contrast_weight=0.1),
+    'GRCN': dict(content_channels=4),
     'HCCF': dict(num_hyperedges=6, detach=False),  # a detached side has no gradient to compare with differences
     # A row of which dropout leaves a membership below 1e-12 is divided by its norm, but passes no gradient.
     'LGMRec': dict(temperature=1.0),
