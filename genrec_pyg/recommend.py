@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -89,7 +90,8 @@ def raw_ids(data: HeteroData, node_type: str) -> Sequence[Any]:
     ids = data[node_type].get('raw_id')
     if ids is None:
         return range(int(data[node_type].num_nodes))
-    return ids.tolist() if isinstance(ids, Tensor) else list(ids)
+    ids = ids.tolist() if hasattr(ids, 'tolist') else ids  # tensors, arrays and columns of data frames
+    return [raw.item() if isinstance(raw, (Tensor, np.generic)) else raw for raw in ids]  # what JSON and Parquet take
 
 
 def find_users(names: Sequence[str], data: HeteroData) -> Tensor:

@@ -165,7 +165,10 @@ class Evaluator:
         num_users = torch.tensor(float(item.size(0)), dtype=torch.float64, device=item.device)
         sums: dict[str, tuple[Tensor, Tensor]] = {}
         for k in self.ks:
-            metrics = LinkPredMetricCollection({name: metric(k) for name, metric in _RANKING_METRICS.items()}).to(item.device)
+            # Beyond the number of items only precision hangs on k; NDCG keeps a discount for every position.
+            lengths = {name: k if name == 'precision' else min(k, self.num_items) for name in _RANKING_METRICS}
+            metrics = LinkPredMetricCollection({name: metric(lengths[name]) for name, metric in _RANKING_METRICS.items()})
+            metrics = metrics.to(item.device)
             if item.size(0) > 0:
                 metrics.update(item[:, :k], self.label)
             sums[f'recall@{k}'] = (self.per_user_recall(item, k, self.label)[0].sum(), num_users)

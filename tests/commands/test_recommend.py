@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -228,3 +229,15 @@ def test_names_of_users_in_files_are_utf_8_and_may_begin_with_an_at(tmp_path, mo
                                   ['run', '--users', '1', '--root', '']])
 def test_empty_names_are_refused(run, argv, capsys):
     assert main(argv) == 2 and 'empty name' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('make', [np.arange, lambda n: [np.int64(i) for i in range(n)], lambda n: list(torch.arange(n)),
+                                  lambda n: tuple(f'u{i}' for i in range(n))])
+def test_raw_ids_of_any_container_can_be_written(make, tmp_path):
+    data = demo_graph(100, 80, 6)
+    data['user'].raw_id, data['item'].raw_id = make(100), make(80)
+    columns = top_items(EASE(data), data, torch.arange(5), k=3)
+    for form in ('csv', 'json'):
+        write_table(columns, form, tmp_path / form)
+    records = json.loads((tmp_path / 'json').read_text())
+    assert [str(record['user']).removeprefix('u') for record in records] == [str(u) for u in range(5) for _ in range(3)]

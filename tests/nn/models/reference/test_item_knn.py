@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 
@@ -34,3 +36,10 @@ def test_equals_plain_formula(k, block_size):
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         ItemKNN(graph(), **arguments)
+
+
+def test_more_neighbors_than_items_cost_no_more(tiny_graph, monkeypatch):
+    module, widths = sys.modules['genrec_pyg.nn.closed_form.filter'], []
+    expected, original = ItemKNN(tiny_graph, k=7).score(torch.arange(6)), module.topk_excluding
+    monkeypatch.setattr(module, 'topk_excluding', lambda scores, k, *args: widths.append(k) or original(scores, k, *args))
+    assert torch.equal(ItemKNN(tiny_graph, k=10 ** 9).score(torch.arange(6)), expected) and set(widths) == {7}
