@@ -40,7 +40,7 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
     Args:
         model: Trained model.
         data: Its graph.
-        user: Users ``[n]``.
+        user: Numbers of the users ``[n]``, a tensor, array or list.
         k: Items per user; a user with fewer candidates gets fewer rows.
         exclude: Which interactions of a user are not offered again: ``'known'`` all of them, ``'seen'`` those of training
             and validation, ``'train'`` those of training, ``'none'`` none. To measure lists on the test split take ``'seen'``,
@@ -56,8 +56,8 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
         Columns ``user``, ``item`` (raw ids where the graph has ``raw_id``), ``rank`` (from 1) and ``score``.
 
     Raises:
-        ConfigError: On a ``k`` below 1, an unknown ``exclude`` or index, or an index that the model or this environment does
-            not have.
+        ConfigError: On a user number out of range, a ``k`` below 1, an unknown ``exclude`` or index, or an index that the
+            model or this environment does not have.
         DataError: If the model was made from another split, so that pairs it was trained on would be listed.
         GenRecError: If a listed score is NaN or infinite.
     """
@@ -65,6 +65,10 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
         raise ConfigError(f"exclude: got {exclude!r}, accepted are {', '.join(map(repr, EXCLUDE))}")
     if k < 1:
         raise ConfigError(f'k: got {k}, accepted are integers from 1')
+    user = torch.as_tensor(user).reshape(-1).long()
+    if user.numel() > 0 and not 0 <= int(user.min()) <= int(user.max()) < model.num_users:
+        raise ConfigError(f'user: got numbers from {int(user.min())} to {int(user.max())}, accepted are 0 to '
+                          f'{model.num_users - 1}')
     left_out, read = ([name for name in (*EXCLUDE[which], HISTORY) if EXCLUDE[which] and has_split(data, name)]
                       for which in (exclude, 'known' if exclude == 'none' else exclude))
     check_held_out(model.graph, data, [split for split in ('val', 'test') if left_out and split not in left_out])

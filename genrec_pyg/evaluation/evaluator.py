@@ -56,7 +56,7 @@ class Evaluator:
                  batch_size: int = 1024, processes: Processes = ALONE):
         if protocol not in PROTOCOLS:
             raise ConfigError(f"protocol: got {protocol!r}, accepted are {', '.join(map(repr, PROTOCOLS))}")
-        ks = [ks] if isinstance(ks, int) else ks
+        ks = [ks] if isinstance(ks, int) else list(ks)
         if not ks or any(int(k) != k or k < 1 for k in ks):
             raise ConfigError(f'ks: got {list(ks)}, accepted are integers from 1')
         if batch_size < 1:

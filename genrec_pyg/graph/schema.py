@@ -157,10 +157,14 @@ def check_graph(data: HeteroData, finite: bool = True, disjoint: bool = True) ->
     _check_ids(edge_index, INTERACTS, int(data[USER].num_nodes), int(data[ITEM].num_nodes))
     _check_splits(data, edge_index, disjoint)
     for name in modality_names(data):
+        if name in (USER, ITEM):
+            raise DataError(f"graph: {(ITEM, HAS, name)} makes {name!r} a modality, accepted are other names of node types")
         x = as_dense(data[name].get('x')) if name in data.node_types else None
         if not isinstance(x, Tensor) or x.dim() != 2 or not torch.is_floating_point(x):
             found = (x.dtype, tuple(x.shape)) if isinstance(x, Tensor) else None if x is None else type(x).__name__
             raise DataError(f"graph: data[{name!r}].x is {found}, accepted is a floating-point matrix [num_nodes, d]")
+        if x.size(1) == 0:
+            raise DataError(f'graph: data[{name!r}].x has no column, accepted is at least one')
         if finite:
             _check_finite(x, name)
         _check_ids(read_edges(data, (ITEM, HAS, name)), (ITEM, HAS, name), int(data[ITEM].num_nodes), x.size(0))

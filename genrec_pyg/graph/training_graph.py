@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 #: What stores carry for people and for splits, not for models.
 _BOOKKEEPING = {'num_nodes', 'raw_id', 'time', 'ordered', 'noise', *EDGE_KEYS, *(f'{name}_mask' for name in MASKS)}
 #: What many models of other libraries read.
-_EXPECTED = ('x', 'edge_attr', 'edge_weight', 'rating')
+_EXPECTED = ('x', 'edge_attr', 'edge_weight', 'rating', 'edge_label_index')
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ def knn_graph(x: Tensor, k: int, include_self: bool = True, block_size: int = 51
 
 def _norm(x: Tensor) -> Tensor:
     r"""Norm of every row ``[n, 1]`` in float64, infinity for a zero row."""
+    if x.size(1) == 0:
+        return x.new_full((x.size(0), 1), torch.inf, dtype=torch.float64)
     largest = torch.linalg.vector_norm(x.double(), torch.inf, dim=1, keepdim=True)
     norm = largest * torch.linalg.vector_norm(x.double() / largest, dim=1, keepdim=True)
     return norm.masked_fill(largest == 0, torch.inf)

@@ -165,6 +165,7 @@ class Trainer:
             if value not in accepted:
                 raise ConfigError(f"{name}: got {value!r}, accepted are {', '.join(map(repr, accepted))}")
         check_coefficients(mg_alpha1, mg_alpha2, mg_interval)
+        ks = (ks,) if isinstance(ks, int) else tuple(ks)
         metric, _, k = monitor.partition('@')
         if metric not in ('recall', 'ndcg', 'precision', 'map', 'hit', 'mrr') or not k.isdigit() or int(k) not in ks:
             raise ConfigError(f'monitor: got {monitor!r}, accepted are recall, ndcg, precision, map, hit, mrr @ one of '

@@ -20,7 +20,9 @@ from genrec_pyg.transforms.selection import plain_edges
 logger = logging.getLogger(__name__)
 
 Relation = Union[str, EdgeType]
-LABEL_KEYS = ('edge_label', 'edge_label_index')
+#: Links of PyG's splits, with labels or, where it splits them, as positives; negatives are dropped with either.
+LINK_KEYS = ('edge_label_index', 'pos_edge_label_index')
+LABEL_KEYS = ('edge_label', 'pos_edge_label', 'neg_edge_label', 'neg_edge_label_index', *LINK_KEYS)
 
 
 @functional_transform('map_types')
@@ -48,10 +50,11 @@ class MapTypes(GraphTransform):
         modalities: Further modalities from node types linked with the items: a mapping of modality to relation (or edge
             type), or a list of node types that become modalities of the same name. Edge types ``(item, 'has', m)`` are
             modalities without being named.
-        label_split: Split (``'train'``, ``'val'`` or ``'test'``) to which links in ``edge_label_index`` of the interactions
-            are added; :obj:`None` drops them. Links with ``edge_label`` zero are negative samples, links that are also in
-            ``edge_index`` would leak: both are dropped. Without a ``train_mask``, all edges outside the other masks become
-            training edges. Edge attributes of which the links have no value are dropped with a warning.
+        label_split: Split (``'train'``, ``'val'`` or ``'test'``) to which links in ``edge_label_index`` (or
+            ``pos_edge_label_index``) of the interactions are added; :obj:`None` drops them. Links with ``edge_label`` zero are
+            negative samples, links that are also in ``edge_index`` would leak: both are dropped. Without a ``train_mask``, all
+            edges outside the other masks become training edges. Edge attributes of which the links have no value are dropped
+            with a warning.
 
     Raises:
         ConfigError: If a name is not in the graph, is ambiguous or collides with another.
@@ -145,10 +148,10 @@ class MapTypes(GraphTransform):
         return links
 
     def _add_interactions(self, source: Any, out: HeteroData) -> None:
-        _copy_store(source, out, INTERACTS, skip=LABEL_KEYS if 'edge_label_index' in source else ())
+        _copy_store(source, out, INTERACTS, skip=LABEL_KEYS if any(key in source for key in LINK_KEYS) else ())
         store = out[INTERACTS]
         store.edge_index = as_dense(source.edge_index).long()
-        if self.label_split is None or 'edge_label_index' not in source:
+        if self.label_split is None or not any(key in source for key in LINK_KEYS):
             return
         links = self._label_links(source, out)
         num_edges, num_links = store.edge_index.size(1), links.size(1)
@@ -169,15 +172,14 @@ class MapTypes(GraphTransform):
             store[f'{split}_mask'] = torch.cat([mask, mask.new_full((num_links,), split == self.label_split)])
 
     def _label_links(self, source: Any, out: HeteroData) -> Tensor:
-        links = as_dense(source.edge_label_index).long()
-        label = as_dense(source.get('edge_label'))
+        key = next(key for key in LINK_KEYS if key in source)
+        links, label = as_dense(source[key]).long(), as_dense(source.get('edge_label')) if key == LINK_KEYS[0] else None
         if isinstance(label, Tensor) and label.dim() == 1 and label.size(0) == links.size(1):
             links = links[:, label != 0]
         num_items = int(out[ITEM].num_nodes)
         known = torch.isin(pair_keys(links, num_items), pair_keys(out[INTERACTS].edge_index, num_items))
         if bool(known.any()):
-            logger.warning('Dropped %d of %d links in edge_label_index that are also in edge_index', int(known.sum()),
-                           links.size(1))
+            logger.warning('Dropped %d of %d links in %s that are also in edge_index', int(known.sum()), links.size(1), key)
         return links[:, ~known]
 
     def _move_item_features(self, out: HeteroData) -> None:
@@ -215,7 +217,7 @@ def _num_nodes(data: HeteroData, node_type: str) -> int:
             return num_rows(store[key])
     largest = -1
     for edge_type in data.edge_types:
-        for key in (*EDGE_KEYS, 'edge_label_index'):
+        for key in (*EDGE_KEYS, *LINK_KEYS):
             value = data[edge_type].get(key)
             index = read_edge_index({key: value}) if key in EDGE_KEYS else as_dense(value)
             for row, end in enumerate((edge_type[0], edge_type[2])):

@@ -241,3 +241,13 @@ def test_raw_ids_of_any_container_can_be_written(make, tmp_path):
         write_table(columns, form, tmp_path / form)
     records = json.loads((tmp_path / 'json').read_text())
     assert [str(record['user']).removeprefix('u') for record in records] == [str(u) for u in range(5) for _ in range(3)]
+
+
+def test_users_are_numbers_in_range():
+    data = demo_graph(100, 80, 6)
+    model = EASE(data)
+    expected = top_items(model, data, torch.tensor([3, 1]), k=2)
+    assert expected == top_items(model, data, [3, 1], k=2) == top_items(model, data, np.array([3, 1]), k=2)
+    for user in ([100], [-1], [0, 1000]):
+        with pytest.raises(ConfigError, match='user: got numbers from .* accepted are 0 to 99'):
+            top_items(model, data, user)

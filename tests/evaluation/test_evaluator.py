@@ -175,3 +175,9 @@ def test_a_test_pair_that_is_also_a_training_pair_is_no_miss():
     data = make_data([(0, 0), (0, 1)], [], [(0, 1)], 1, 4)
     with pytest.raises(DataError, match='1 pairs of user and item are in two splits'):
         Evaluator(data)
+
+
+@pytest.mark.parametrize('ks', [4, [4], (4,), torch.tensor([4]), range(4, 5)])
+def test_lengths_of_lists_in_any_container(ks):
+    data, _, scores = random_case(0, 5)
+    assert evaluate(Fixed(data, scores), data, ks=ks) == evaluate(Fixed(data, scores), data, ks=(4,))

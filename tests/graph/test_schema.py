@@ -264,3 +264,15 @@ def test_one_name_is_a_list_of_one_and_a_repeated_name_counts_once():
     data = make_graph()
     assert list(training_graph(data, 'text').modalities) == ['text']
     assert select_modalities(data, ['text', 'image', 'text']) == ['text', 'image']
+
+
+@pytest.mark.parametrize('name', ['user', 'item'])
+def test_users_and_items_are_no_modalities(name):
+    data = broken(set_store(('item', 'has', name), 'edge_index', torch.zeros(2, 1, dtype=torch.long)))
+    with pytest.raises(DataError, match=f"makes '{name}' a modality"):
+        training_graph(data)
+
+
+def test_features_without_a_column_are_refused():
+    with pytest.raises(DataError, match=r"data\['image'\].x has no column"):
+        training_graph(broken(set_store('image', 'x', torch.empty(4, 0))))

@@ -81,3 +81,8 @@ def test_columns_of_features_pass_in_blocks(monkeypatch):
     monkeypatch.setattr('genrec_pyg.ops.topk.MAX_BLOCK', 50)
     got = knn_graph(x, 5)
     assert torch.equal(expected[0], got[0]) and torch.allclose(expected[1], got[1])
+
+
+def test_rows_without_columns_have_only_their_own_edge():
+    edge_index, similarity = knn_graph(torch.empty(3, 0), 2)
+    assert edge_index.tolist() == [[0, 1, 2]] * 2 and similarity.tolist() == [1, 1, 1]

@@ -3,9 +3,10 @@ import logging
 import pytest
 import torch
 from torch_geometric.data import HeteroData
+from torch_geometric.transforms import RandomLinkSplit
 
 from genrec_pyg.exceptions import ConfigError, DataError
-from genrec_pyg.graph import INTERACTS, check_graph, modality_names, training_graph
+from genrec_pyg.graph import INTERACTS, check_graph, modality_names, split_edges, training_graph
 from genrec_pyg.transforms import MapTypes, RandomSplit
 
 EDGES = torch.tensor([[0, 0, 1, 2], [0, 1, 1, 2]])
@@ -273,3 +274,20 @@ def test_integer_features_become_float32():
     data = movie_lens()
     data['movie'].x = torch.eye(4, dtype=torch.long)
     assert MapTypes(item='movie')(data)['content'].x.dtype == torch.float32
+
+
+@pytest.mark.parametrize('split_labels', [False, True])
+def test_splits_of_pyg_give_the_held_out_links(split_labels):
+    torch.manual_seed(0)
+    data = HeteroData()
+    data['user'].num_nodes, data['item'].num_nodes = 20, 15
+    data['user', 'interacts', 'item'].edge_index = (torch.rand(20, 15) < 0.4).nonzero().t().contiguous()
+    split = RandomLinkSplit(num_val=0.1, num_test=0.2, edge_types=[('user', 'interacts', 'item')], rev_edge_types=[None],
+                            split_labels=split_labels)
+    train, _, test = split(data)
+    store = test['user', 'interacts', 'item']
+    links = store.pos_edge_label_index if split_labels else store.edge_label_index[:, store.edge_label > 0]
+    out = MapTypes()(test)
+    assert sorted(split_edges(out, 'test').t().tolist()) == sorted(links.t().tolist())
+    assert split_edges(out, 'train').size(1) == store.edge_index.size(1)
+    assert not [key for key in out['user', 'interacts', 'item'].keys() if 'label' in key]
