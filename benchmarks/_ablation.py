@@ -23,7 +23,7 @@ def make_parser(description: str, settings: Sequence[str], seeds: Sequence[int])
     parser.add_argument('--root', required=True)
     parser.add_argument('--dataset', default='tiktok')
     parser.add_argument('--modalities', nargs='+', default=['image', 'audio'])
-    parser.add_argument('--name', help='name of the report, the data set by default')
+    parser.add_argument('--name', help='name of the report, the dataset by default')
     parser.add_argument('--seeds', type=int, nargs='+', default=list(seeds))
     parser.add_argument('--settings', nargs='+', choices=list(settings), default=list(settings), metavar='SETTING')
     parser.add_argument('--flags', nargs=argparse.REMAINDER, default=[], help='further flags of genrec_pyg.train, last')
@@ -81,7 +81,7 @@ def run_study(name: str, description: str, settings: Mapping[str, Sequence[str]]
     r"""The command line of a script: trains what its report lacks and writes the report after every run.
 
     Args:
-        name: First part of the report's name, before the data set.
+        name: First part of the report's name, before the dataset.
         description: Help of the command line.
         settings: Flags of every setting.
         seeds: Seeds by default.

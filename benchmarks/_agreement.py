@@ -1,7 +1,7 @@
 r"""What the comparisons with public implementations share (``agreement.py``): the toy graph that both sides get, equal
 weights, equal random draws, and the figures of a comparison.
 
-The adapter of a toolbox is a module with ``REPOSITORY``, its owner, name and licence, and ``MODELS``: command-line name of our
+The adapter of a toolbox is a module with ``REPOSITORY``, its owner, name and license, and ``MODELS``: command-line name of our
 model to a function from the folder of a checkout to a list of :class:`Agreement`. It imports the toolbox inside
 :func:`foreign_code`, in a process of its own, by the names of modules, classes and settings.
 """
@@ -74,7 +74,7 @@ def toy_graph(modalities: Iterable[str] = ('image', 'text'), seed: int = 0) -> H
     r"""Canonical graph of 30 users, 20 items and 150 interactions, 120 of them for training.
 
     Popularity is skewed. Every node has a training interaction; the last three users and items have exactly one, where
-    normalisation by degrees is at its edge. Widths of the modalities differ.
+    normalization by degrees is at its edge. Widths of the modalities differ.
 
     Args:
         modalities: Names, in the order of the graph.

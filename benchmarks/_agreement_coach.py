@@ -26,11 +26,11 @@ from genrec_pyg.ops import Adjacency
 
 
 class OneBatch:
-    r"""A loader, and at once its data set, of one fixed batch.
+    r"""A loader, and at once its dataset, of one fixed batch.
 
     Args:
         batch: The batch, with drawn negatives where it has any.
-        size: Length of the data set; their batch size makes it one step.
+        size: Length of the dataset; their batch size makes it one step.
     """
 
     def __init__(self, batch: tuple[Tensor, ...], size: int):

@@ -24,7 +24,7 @@ WEIGHTS = {'l2': 0.01, 'contrast_weight': 0.3, 'signal_weight': 0.4}
 
 
 class Setting(NamedTuple):
-    r"""One of their data sets, its modalities, and our names and their numbers of transform and contrast."""
+    r"""One of their datasets, its modalities, and our names and their numbers of transform and contrast."""
     data: str
     modalities: Sequence[str]
     transform: str

@@ -1,7 +1,7 @@
 r"""GenRec with ``variant='released'`` against its released code: graphs, flips, denoiser, reverse chain, generated graph,
 encoder and losses.
 
-That code has a switch of data sets, each with another encoder, which ours becomes by the options of ``configs/GenRec.yaml``.
+That code has a switch of datasets, each with another encoder, which ours becomes by the options of ``configs/GenRec.yaml``.
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WEIGHTS = {'l2': 0.01, 'lambda1': 0.3, 'lambda2': 0.2}
 
 
 class Setting(NamedTuple):
-    r"""One of their data sets, its modalities, and the options that give ours the same encoder."""
+    r"""One of their datasets, its modalities, and the options that give ours the same encoder."""
     data: str
     modalities: Sequence[str]
     options: dict[str, object]
@@ -37,8 +37,8 @@ class Setting(NamedTuple):
 
 SETTINGS = (Setting('tiktok', ('image', 'text', 'audio'), {}),
             Setting('baby', ('image', 'text'), {'merge': 'sum', 'side_in_score': False},
-                    'theirs shifts all features by one number, here a tenth of the published one, which batch normalisation '
-                    'takes back up to rounding'),
+                    'theirs shifts all features by one number, here a tenth of the published one, which batch normalization '
+                    'undoes up to rounding'),
             Setting('sports', ('image', 'text'), {'side_in_score': False}))
 
 
@@ -213,9 +213,9 @@ def _layers(theirs: Module, ours: GenRec) -> Iterator[tuple[str, Module, Module]
                   (f'{name} gate', getattr(theirs, f'gate_{name}_modal'), encoder.gates[name]))
         for part, block, own_block in blocks:
             yield part, block[0], own_block.linear
-            yield f'{part} normalisation', block[1], own_block.norm
+            yield f'{part} normalization', block[1], own_block.norm
     yield 'attention key', theirs.caculate_common[0], encoder.attention.key
-    yield 'attention normalisation', theirs.caculate_common[1], encoder.attention.norm
+    yield 'attention normalization', theirs.caculate_common[1], encoder.attention.norm
     yield 'attention query', theirs.caculate_common[3], encoder.attention.query
 
 

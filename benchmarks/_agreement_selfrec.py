@@ -131,7 +131,7 @@ def compare_light_gcn(checkout: Path) -> list[Agreement]:
 
 
 def compare_sgl(checkout: Path) -> list[Agreement]:
-    r"""Embeddings, BPR and, on the same augmented graphs, the contrasts; theirs penalises propagated rows."""
+    r"""Embeddings, BPR and, on the same augmented graphs, the contrasts; theirs penalizes propagated rows."""
     temperature, weight = 0.2, 0.5
     with foreign_code(checkout):
         torch.manual_seed(0)
@@ -153,7 +153,7 @@ def compare_sgl(checkout: Path) -> list[Agreement]:
 
 
 def compare_ncl(checkout: Path) -> list[Agreement]:
-    r"""Embeddings, BPR and, of given clusters, the contrasts; theirs penalises propagated rows."""
+    r"""Embeddings, BPR and, of given clusters, the contrasts; theirs penalizes propagated rows."""
     weights = {'structure_weight': 0.5, 'prototype_weight': 0.4, 'item_weight': 1.5, 'temperature': 0.2}
     with foreign_code(checkout):
         ours = NCL(toy_graph(), hidden_channels=CHANNELS, num_layers=LAYERS, l2=L2, **weights)
@@ -171,7 +171,7 @@ def compare_ncl(checkout: Path) -> list[Agreement]:
         layers, (user, positive, _) = pair.model()[2], pair.batch(batch)
         found = [*pair.compare_embeddings(), *pair.compare_bpr(batch)]
         found += pair.compare_loss(pair.theirs.ssl_layer_loss(layers[2], layers[0], user, positive),
-                                   ours.loss(batch)['contrast_structure'], 'contrast with the neighbourhood',
+                                   ours.loss(batch)['contrast_structure'], 'contrast with the neighborhood',
                                    'theirs sums over the batch')
         ours.uses_prototypes = True
         once = Triples(*torch.arange(num_clusters).expand(3, -1))

@@ -1,4 +1,4 @@
-r"""Generated graphs of any size for measurements: popularity by Zipf's law, features around cluster centres."""
+r"""Generated graphs of any size for measurements: popularity by Zipf's law, features around cluster centers."""
 from __future__ import annotations
 
 import argparse
@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.datasets import load_dataset
 from genrec_pyg.datasets.builder import build_graph
 
-#: Users, items and interactions of public data sets, for graphs of their shape.
+#: Users, items and interactions of public datasets, for graphs of their shape.
 SHAPES: dict[str, tuple[int, int, int]] = {
     'baby-shaped': (19_445, 7_050, 160_792),
     'electronics-shaped': (192_403, 63_001, 1_254_441),
@@ -65,13 +65,13 @@ def zipf_graph(num_users: int, num_items: int, num_edges: int, channels: Mapping
     split = np.where(draw < held_out, 1, np.where(draw < 2 * held_out, 2, 0))
     features = {}
     for name, width in ({'image': 64, 'text': 64} if channels is None else channels).items():
-        centres = rng.standard_normal((50, width), dtype=np.float32)
-        features[name] = centres[rng.integers(50, size=num_items)] + rng.standard_normal((num_items, width), dtype=np.float32)
+        centers = rng.standard_normal((50, width), dtype=np.float32)
+        features[name] = centers[rng.integers(50, size=num_items)] + rng.standard_normal((num_items, width), dtype=np.float32)
     return build_graph(*edges, split, num_users, num_items, features, 'generated graph')
 
 
 def named_graph(name: str, root: str) -> HeteroData:
-    r"""The data set ``name`` under ``root``, or the graph generated in the shape of that name, without features."""
+    r"""The dataset ``name`` under ``root``, or the graph generated in the shape of that name, without features."""
     return zipf_graph(*SHAPES[name], {}, held_out=0.0) if name in SHAPES else load_dataset(name, root)
 
 
@@ -84,7 +84,7 @@ def graph_parser(description: str, report: str, repeats: int) -> argparse.Argume
         repeats: Default of ``--repeats``.
     """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('--root', default='data', help='folder that holds the data sets')
+    parser.add_argument('--root', default='data', help='folder that holds the datasets')
     parser.add_argument('--dataset', default='tiktok', help=f"a folder under the root, or generated: {', '.join(SHAPES)}")
     parser.add_argument('--threads', type=positive, default=1)
     parser.add_argument('--repeats', type=positive, default=repeats, help='measured calls of each candidate')

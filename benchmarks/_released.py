@@ -4,7 +4,7 @@ Nothing of it is part of this package: it is imported from a temporary copy of t
 functions, within :func:`_foreign.foreign_code`. Besides, its loaders tell a clock when they are iterated, which marks the
 phases of its training function.
 
-Its data set switch knows ``tiktok`` (three modalities) and ``baby`` and ``sports`` (two). Two modalities run through the
+Its dataset switch knows ``tiktok`` (three modalities) and ``baby`` and ``sports`` (two). Two modalities run through the
 switch ``sports``, whose second feature file is then the second modality asked for; ``baby`` adds a nuclear norm per step.
 """
 from __future__ import annotations
@@ -33,7 +33,7 @@ SLOTS = ('image', 'text', 'audio')
 
 
 def prepare_checkout(checkout: Path, data: Path, modalities: Sequence[str], folder: Path) -> list[str]:
-    r"""Makes the temporary copy in ``folder`` with the data set ``data`` linked into its layout.
+    r"""Makes the temporary copy in ``folder`` with the dataset ``data`` linked into its layout.
 
     Args:
         checkout: Folder of the released implementation.
@@ -53,7 +53,7 @@ def prepare_checkout(checkout: Path, data: Path, modalities: Sequence[str], fold
     sources.update({f'{slot}_feat.npy': data / f'{name}_feat.npy' for slot, name in zip(SLOTS, modalities)})
     missing = [path.name for path in sources.values() if not path.is_file()]
     if missing:
-        raise ValueError(f"--root: the data set {data.name} lacks {', '.join(missing)}")
+        raise ValueError(f"--root: the dataset {data.name} lacks {', '.join(missing)}")
     absent = [name for name in MODULES if not (checkout / name).is_file()]
     if absent:
         raise ValueError(f"--released: the checkout lacks {', '.join(absent)}")

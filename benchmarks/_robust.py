@@ -125,7 +125,7 @@ def run(flags: Sequence[str], training: Optional[tuple[str, float]], strengths: 
 def perturbed_figures(config: RunConfig, model: Recommender, data: HeteroData) -> dict[str, float]:
     r"""Test figures of a trained model that meets perturbed features.
 
-    The model is built anew on the perturbed graph ``data``, so that everything computed from features (item graphs among it)
+    The model is rebuilt on the perturbed graph ``data``, so that everything computed from features (item graphs among it)
     sees the perturbation, and takes the state that training left.
     """
     met = make_model(config, data)

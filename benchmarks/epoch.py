@@ -6,12 +6,12 @@ r"""Times one epoch, its phases and resident memory of GenRec, and of the releas
     python benchmarks/epoch.py --root DIR --released CHECKOUT --denoisers default --epochs 50 --name time-to-quality
 
 With many epochs the report also tells the time to quality: the seconds until the epoch that is the released implementation's
-best on the test split, which is what it reports, and the seconds after which ours is as good there. It is written anew after
+best on the test split, which is what it reports, and the seconds after which ours is as good there. It is written again after
 every epoch, so that a run which ends early leaves what it has measured.
 
 Each system runs in its own process with the same number of threads; the systems take turns, epoch by epoch, so that a ratio
 compares what ran side by side. Reported are medians over the epochs. The released implementation reads the layout of its own
-data sets, so ``--released`` needs one in that layout.
+datasets, so ``--released`` needs one in that layout.
 """
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ logger = logging.getLogger('epoch')
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     r"""The command line."""
     parser = argparse.ArgumentParser(description='Times one epoch of GenRec and of the released implementation.')
-    parser.add_argument('--root', type=Path, required=True, help='folder that holds the data sets')
-    parser.add_argument('--dataset', default='tiktok', help='data set: a folder under the root')
+    parser.add_argument('--root', type=Path, required=True, help='folder that holds the datasets')
+    parser.add_argument('--dataset', default='tiktok', help='dataset: a folder under the root')
     parser.add_argument('--modalities', nargs='+', default=['image', 'audio'], help='modalities to use, in this order')
     parser.add_argument('--denoisers', nargs='*', choices=list(SYSTEMS),
                         default=[name for name in SYSTEMS if name not in ('linear', RELEASED)],

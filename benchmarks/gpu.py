@@ -72,9 +72,9 @@ def render(document: Mapping[str, object]) -> str:
     return f"""# Kernels on {document['device']}
 
 {document['graph']}: {document['num_users']} users, {document['num_items']} items, {document['nnz']} non-zeros in the
-normalised adjacency, longest row {document['longest_row']}. Medians of {document['repeats']} measurements of up to
+normalized adjacency, longest row {document['longest_row']}. Medians of {document['repeats']} measurements of up to
 {document['calls']} calls, candidates in turn, results compared before. Eager: calls as a program makes them; device: replayed
-from a CUDA graph, '-' where that cannot be recorded. The last column is the modelled work over the device time (else the eager
+from a CUDA graph, '-' where that cannot be recorded. The last column is the modeled work over the device time (else the eager
 time): index, weight and row of x per entry and one write per row of a product; two operations per channel of every inner
 product.{left_out}
 
@@ -87,8 +87,8 @@ product.{left_out}
 def main(arguments: Sequence[str] | None = None) -> int:
     r"""Entry point."""
     parser = argparse.ArgumentParser(description='Times the Triton kernels of genrec_pyg.ops and recorded training on a GPU.')
-    parser.add_argument('--root', type=Path, help='folder that holds the data sets')
-    parser.add_argument('--dataset', help='data set: a folder under the root; a random graph by default')
+    parser.add_argument('--root', type=Path, help='folder that holds the datasets')
+    parser.add_argument('--dataset', help='dataset: a folder under the root; a random graph by default')
     parser.add_argument('--users', type=positive, default=100_000, help='users of the random graph')
     parser.add_argument('--items', type=positive, default=50_000, help='items of the random graph')
     parser.add_argument('--edges', type=positive, default=2_000_000, help='pairs drawn for the random graph')

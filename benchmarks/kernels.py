@@ -6,7 +6,7 @@ r"""Times the kernels of :mod:`genrec_pyg.ops` (sparse products, negatives, rank
     python benchmarks/kernels.py --dataset electronics-shaped --repeats 10    # generated, needs no data
 
 Before anything is timed, every candidate is compared with the plain formula. Candidates take turns; reported are medians
-and their ratio to the kernel of this package. All sparse candidates hold the same normalised user-item adjacency. The share of
+and their ratio to the kernel of this package. All sparse candidates hold the same normalized user-item adjacency. The share of
 the copy bound is the time that the machine would take to copy what a product must move (indices and weights once, one row
 gathered per entry, the result once) over the time of our product; above 1, gathered rows came from a cache.
 """
@@ -196,7 +196,7 @@ def product_bytes(adj: Adjacency, width: int) -> int:
 
 
 def measure_negatives(graph: TrainingGraph, repeats: int) -> dict[str, dict]:
-    r"""One negative per training edge: the vectorised sampler and rejection loops over pairs."""
+    r"""One negative per training edge: the vectorized sampler and rejection loops over pairs."""
     user = graph.edge_index[0]
     adjacency = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
     seen = [set() for _ in range(graph.num_users)]
@@ -321,7 +321,7 @@ def render(document: Mapping[str, object]) -> str:
     text = '\n\n'.join(sections)
     return f"""# Kernels on {document['dataset']}{', renumbered by ' + document['reorder'] if document['reorder'] else ''}
 
-{document['num_users']} users, {document['num_items']} items, {document['nnz']} non-zeros in the normalised adjacency. Medians
+{document['num_users']} users, {document['num_items']} items, {document['nnz']} non-zeros in the normalized adjacency. Medians
 of {document['repeats']} calls, candidates in turn, equality of values and gradients with the plain formula checked before.
 
 {text}

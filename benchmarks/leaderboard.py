@@ -8,7 +8,7 @@ r"""Every registered model under one protocol, budget and tuning rule.
 
 Per model, Optuna tries ``--trials`` settings, the shipped default first, from its search space (:mod:`genrec_pyg.tuning`).
 A trial trains at most ``--trial-seconds``, with the same patience for all; its value is Recall@20 at its best validation
-epoch. The setting of the largest value is trained anew with every seed, at most ``--final-seconds`` each, and only these runs
+epoch. The setting of the largest value is retrained with every seed, at most ``--final-seconds`` each, and only these runs
 look at the test split. A model with nothing to tune has one trial, a model that is not trained one seed.
 
 Every run has a process of its own, ``--jobs`` of them at a time. What is finished lies in ``--state``: a journal of Optuna and
@@ -289,7 +289,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      allow_abbrev=False)
-    parser.add_argument('--root', help='folder of the data sets (default: $GENREC_DATA, else data)')
+    parser.add_argument('--root', help='folder of the datasets (default: $GENREC_DATA, else data)')
     parser.add_argument('--dataset', default='tiktok')
     parser.add_argument('--modalities', nargs='+', help='NAME or NAME=FILE; all by default')
     parser.add_argument('--models', nargs='+', default=[name for name in MODELS if not MODELS[name].needs_time],
@@ -307,7 +307,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
                         help='models of dense products, trained with these in bfloat16 so that their seconds hold more epochs')
     parser.add_argument('--state', type=Path, help='folder of what is done (default: runs/leaderboard-NAME)')
     parser.add_argument('--output', type=Path, default=HERE / 'results', help='folder of the report')
-    parser.add_argument('--name', help='name of the report, the data set by default')
+    parser.add_argument('--name', help='name of the report, the dataset by default')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     args = parser.parse_args(argv)
     for model in (*args.models, *args.bf16):

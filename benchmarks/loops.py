@@ -125,8 +125,8 @@ and popularity of the lists where the released loop measures three metrics; both
 def main(arguments: Sequence[str] | None = None) -> int:
     r"""Entry point."""
     parser = argparse.ArgumentParser(description='Times negative sampling and evaluation beside released loops.')
-    parser.add_argument('--root', type=Path, required=True, help='folder that holds the data sets')
-    parser.add_argument('--dataset', default='tiktok', help='data set: a folder under the root')
+    parser.add_argument('--root', type=Path, required=True, help='folder that holds the datasets')
+    parser.add_argument('--dataset', default='tiktok', help='dataset: a folder under the root')
     parser.add_argument('--modalities', nargs='+', default=['image', 'audio'])
     parser.add_argument('--released', type=Path, required=True, metavar='CHECKOUT', help='checkout of the released GenRec-V1')
     parser.add_argument('--threads', type=positive, default=1)

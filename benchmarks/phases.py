@@ -120,11 +120,11 @@ def measure(flags: Sequence[str], epochs: int) -> dict[str, Any]:
             (encoder, 'collaborative_view', 'encoder: collaborative view'),
             (encoder, 'modality_views', 'encoder: modality views'), (encoder.attention, 'forward', 'encoder: fusion'),
             (model, '_batch_terms', 'loss terms of the batch'), (torch.Tensor, 'backward', 'backward'),
-            (torch.optim.Adam, 'step', 'optimiser')]:
+            (torch.optim.Adam, 'step', 'optimizer')]:
         if owner is not None:
             clock.wrap(owner, attribute, name)
-    # Within a step the optimiser calls forward and backward: what it does itself is the update.
-    clock.wrap(trainer, '_step', 'optimiser')
+    # Within a step the optimizer calls forward and backward: what it does itself is the update.
+    clock.wrap(trainer, '_step', 'optimizer')
     clock.wrap(trainer.distributed, 'loss', REST)
 
     seconds: list[dict[str, float]] = []
@@ -168,7 +168,7 @@ of all of them.
 def main(arguments: Sequence[str] | None = None) -> int:
     r"""Entry point."""
     parser = argparse.ArgumentParser(description='Where the time of an epoch of GenRec goes.')
-    parser.add_argument('--root', type=Path, required=True, help='folder that holds the data sets')
+    parser.add_argument('--root', type=Path, required=True, help='folder that holds the datasets')
     parser.add_argument('--dataset', default='tiktok')
     parser.add_argument('--modalities', nargs='+', default=['image', 'audio'])
     parser.add_argument('--threads', type=positive, default=1)

@@ -1,4 +1,4 @@
-r"""Repeats the published table of Mirror Gradient on a data set in MMRec's layout, published figures beside the measured ones.
+r"""Repeats the published table of Mirror Gradient on a dataset in MMRec's layout, published figures beside the measured ones.
 
 .. code-block:: console
 
@@ -104,7 +104,7 @@ def comparison_table(runs: Mapping[str, Mapping[str, Any]], published: Mapping[s
 
     Args:
         runs: Model to its run ``'plain'`` and its runs ``'MG'`` by coefficient.
-        published: Entries of :data:`PUBLISHED` of the data set.
+        published: Entries of :data:`PUBLISHED` of the dataset.
     """
     rows = []
     for model, found in runs.items():
@@ -143,7 +143,7 @@ def choose_models(names: Optional[Sequence[str]], published: Mapping[str, Any], 
     if names is None:
         names = [name for name in published if name in MODELS]
         if not names:
-            parser.error(f"--models: none of the published models ({', '.join(published) or 'none for this data set'}) is "
+            parser.error(f"--models: none of the published models ({', '.join(published) or 'none for this dataset'}) is "
                          f"registered, accepted are {', '.join(MODELS)}")
     check_models(names, parser)
     return list(names)
@@ -154,7 +154,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--root', default='data')
     parser.add_argument('--dataset', default='sports', help="folder in MMRec's layout under --root")
-    parser.add_argument('--published', choices=list(PUBLISHED), help='published data set to compare with (default: --dataset)')
+    parser.add_argument('--published', choices=list(PUBLISHED), help='published dataset to compare with (default: --dataset)')
     parser.add_argument('--modalities', nargs='+', help='NAME or NAME=FILE; all by default')
     parser.add_argument('--models', nargs='+', metavar='MODEL', help='those of the published table by default')
     parser.add_argument('--alpha2', nargs='+', default=['0.2'], metavar='ALPHA2', help='coefficients of Mirror Gradient')
@@ -165,7 +165,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     args = parser.parse_args(arguments)
     from genrec_pyg.datasets import MMRecDataset
     from genrec_pyg.exceptions import ConfigError
-    if not MMRecDataset.recognises(Path(args.root) / args.dataset):
+    if not MMRecDataset.recognizes(Path(args.root) / args.dataset):
         parser.error(f'--dataset: {Path(args.root) / args.dataset} holds no {MMRecDataset.pattern}; accepted is a folder in '
                      "MMRec's layout, since other splits may not be compared with the published figures")
     name = args.published or args.dataset

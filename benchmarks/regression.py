@@ -87,7 +87,7 @@ def measure_again(script: str, args: argparse.Namespace) -> dict[str, object]:
 def main(arguments: Sequence[str] | None = None) -> int:
     r"""Entry point."""
     parser = argparse.ArgumentParser(description='Says what became slower than in the committed results.')
-    parser.add_argument('--root', type=Path, required=True, help='folder that holds the data sets')
+    parser.add_argument('--root', type=Path, required=True, help='folder that holds the datasets')
     parser.add_argument('--dataset', default='tiktok')
     parser.add_argument('--scripts', nargs='+', choices=list(SCRIPTS), default=list(SCRIPTS))
     parser.add_argument('--threads', type=positive, default=1)

@@ -100,7 +100,7 @@ def call(options: Mapping[str, Any], threads: int) -> dict[str, Any]:
 
 
 def flags_of(model: str, settings: Mapping[str, Any]) -> list[str]:
-    r"""Flags of ``python -m genrec_pyg.train`` for ``model``, seed and optimiser excepted."""
+    r"""Flags of ``python -m genrec_pyg.train`` for ``model``, seed and optimizer excepted."""
     named = {**COMMON, **FLAGS.get(model, {})}
     if settings['epochs'] is not None:
         named['epochs'] = str(settings['epochs'])
@@ -110,7 +110,7 @@ def flags_of(model: str, settings: Mapping[str, Any]) -> list[str]:
 
 
 def trainings(settings: Mapping[str, Any], models: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, ...]]:
-    r"""Model, condition, optimiser and seed of every training; all of one seed before the next, so that an interrupted table
+    r"""Model, condition, optimizer and seed of every training; all of one seed before the next, so that an interrupted table
     is still a whole one."""
     conditions = [CLEAN, *(f'{kind} {strength}' for kind in TRAINING_KINDS for strength in settings[kind])]
     for seed in seeds:
@@ -121,7 +121,7 @@ def trainings(settings: Mapping[str, Any], models: Sequence[str], seeds: Sequenc
 
 
 def comparisons(runs: Mapping[str, Any]) -> list[Comparison]:
-    r"""Everything that was measured with both optimisers; ``runs[model][condition][optimiser][seed]``."""
+    r"""Everything that was measured with both optimizers; ``runs[model][condition][optimizer][seed]``."""
     found = []
     for model, conditions in runs.items():
         for condition, optimizers in conditions.items():
@@ -157,7 +157,7 @@ def title(kind: str) -> str:
 
 
 def clean_table(runs: Mapping[str, Any]) -> str:
-    r"""Markdown: both optimisers without perturbation."""
+    r"""Markdown: both optimizers without perturbation."""
     rows = []
     for model, conditions in runs.items():
         for optimizer, seeds in conditions.get(CLEAN, {}).items():
@@ -200,7 +200,7 @@ def verdict(found: Sequence[Comparison]) -> str:
 
 
 def sharpness_table(runs: Mapping[str, Any]) -> str:
-    r"""Markdown: sharpness at the last epoch that all seeds of both optimisers measured, and the ratio of the means."""
+    r"""Markdown: sharpness at the last epoch that all seeds of both optimizers measured, and the ratio of the means."""
     rows = []
     for model, conditions in runs.items():
         paths = [[run['sharpness'] for run in conditions.get(CLEAN, {}).get(name, {}).values()] for name in OPTIMIZERS]
@@ -274,7 +274,7 @@ def report(stem: Path, document: dict[str, Any], threads: int) -> None:
              'Test Recall@20; the epoch is chosen on validation Recall@20, and at test training and validation items are '
              'masked. Mean and standard deviation over the seeds; `*` marks a difference whose 95 % interval (paired t) '
              'leaves out zero, for each condition by itself. The seed of a run is that of its perturbations, so both '
-             'optimisers meet the same ones. Under features perturbed at test time a model is built anew on them and takes '
+             'optimizers meet the same ones. Under features perturbed at test time a model is rebuilt on them and takes '
              "the state that training left (of GenRec that includes the closed-form denoiser's two matrices and the generated "
              'edges). Noise interactions are distinct pairs that occur in no split.',
              f'## Unperturbed\n\n{clean_table(runs)}']
@@ -312,7 +312,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument('--root', default='data')
     parser.add_argument('--dataset', default='tiktok')
     parser.add_argument('--modalities', nargs='+', help='NAME or NAME=FILE; all by default')
-    parser.add_argument('--name', help='name of the report, the data set by default')
+    parser.add_argument('--name', help='name of the report, the dataset by default')
     parser.add_argument('--models', nargs='+', default=list(MODELS), metavar='MODEL')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     for kind, (words, strengths) in KINDS.items():
@@ -322,7 +322,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument('--every', type=int, default=5, help='epochs between estimates of the sharpness; 0 for none')
     parser.add_argument('--radius', type=float, default=0.05, help='length of the ascent step')
     parser.add_argument('--iterations', type=positive, default=5, help='power iterations per estimate')
-    parser.add_argument('--repeats', type=positive, default=5, help='epochs of each optimiser that the cost is taken from')
+    parser.add_argument('--repeats', type=positive, default=5, help='epochs of each optimizer that the cost is taken from')
     parser.add_argument('--threads', type=positive, default=1)
     parser.add_argument('--output', type=Path, default=HERE / 'results')
     parser.add_argument('--flags', nargs=argparse.REMAINDER, default=[], help='further flags of genrec_pyg.train, last')

@@ -3,7 +3,7 @@ r"""Recall and speed of the approximate index against the exact search, over num
 .. code-block:: console
 
     python benchmarks/serving.py --run runs/GenRec-tiktok-seed0             # embeddings of a trained model
-    python benchmarks/serving.py --num_items 100000 --cells 400 1600        # random ones around random centres
+    python benchmarks/serving.py --num_items 100000 --cells 400 1600        # random ones around random centers
 
 Recall is the share of the exact list that the approximate one holds, queries per second include leaving out the known items.
 """
@@ -37,7 +37,7 @@ def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Names
     r"""The command line."""
     parser = argparse.ArgumentParser(description='Measures recall and speed of the approximate index.')
     parser.add_argument('--run', help='folder of a run; random embeddings without it')
-    parser.add_argument('--root', help='folder of the data sets, where it has moved since')
+    parser.add_argument('--root', help='folder of the datasets, where it has moved since')
     parser.add_argument('--num_items', type=positive, default=20000, help='items of the random embeddings')
     parser.add_argument('--num_users', type=positive, default=1000, help='queries, at most as many as the run has users')
     parser.add_argument('--channels', type=positive, default=64, help='width of the random embeddings')
@@ -52,10 +52,10 @@ def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Names
 
 
 def random_embeddings(num_users: int, num_items: int, channels: int) -> tuple[Tensor, Tensor, Adjacency]:
-    r"""Users ``[U, d]`` and items ``[I, d]`` around common centres, and 20 known items per user."""
+    r"""Users ``[U, d]`` and items ``[I, d]`` around common centers, and 20 known items per user."""
     generator = torch.Generator().manual_seed(0)
-    centre = torch.randn(100, channels, generator=generator)
-    users, items = (centre[torch.randint(100, (n,), generator=generator)] + 0.7 * torch.randn(n, channels, generator=generator)
+    center = torch.randn(100, channels, generator=generator)
+    users, items = (center[torch.randint(100, (n,), generator=generator)] + 0.7 * torch.randn(n, channels, generator=generator)
                     for n in (num_users, num_items))
     pairs = torch.stack([torch.arange(num_users).repeat_interleave(20),
                          torch.randint(num_items, (20 * num_users,), generator=generator)])

@@ -178,7 +178,7 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
                         'those of training and validation, train those of training')
     parser.add_argument('--format', choices=FORMATS, help="by the suffix of --output, else csv")
     parser.add_argument('--output', type=path_argument, help='file; standard output by default')
-    parser.add_argument('--root', type=path_argument, help='folder of the data sets, where it has moved since')
+    parser.add_argument('--root', type=path_argument, help='folder of the datasets, where it has moved since')
     parser.add_argument('--device', default='auto')
     parser.add_argument('--batch_size', type=int, default=1024, help='users per block')
     parser.add_argument('--index', choices=INDEXES, default='exact', help='approximate: visits few of the items; needs faiss')

@@ -29,7 +29,7 @@ def repeatable():
 
 @pytest.fixture(autouse=True, scope='session')
 def own_cache(tmp_path_factory):
-    """Tests leave nothing in the user's cache folder and read no data set of the user's."""
+    """Tests leave nothing in the user's cache folder and read no dataset of the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
         patch.delenv('GENREC_DATA', raising=False)
@@ -54,7 +54,7 @@ def triton_works():
 
 @pytest.fixture
 def shared_data():
-    """Folder of the real data sets; a test that needs it is skipped, loudly, where it is absent."""
+    """Folder of the real datasets; a test that needs it is skipped, loudly, where it is absent."""
     if not SHARED.is_dir():
         pytest.skip('real data are absent: set GENREC_TEST_DATA')
     return SHARED
@@ -86,7 +86,7 @@ def tiny_graph():
 def pytest_terminal_summary(terminalreporter):
     if not SHARED.is_dir():
         terminalreporter.section('REAL DATA ABSENT', red=True, bold=True)
-        terminalreporter.write_line('Tests on real data were SKIPPED. Put the data sets into ../shared/data or set '
+        terminalreporter.write_line('Tests on real data were SKIPPED. Put the datasets into ../shared/data or set '
                                     'GENREC_TEST_DATA to their folder.', red=True)
     if importlib.util.find_spec('triton') is None:
         terminalreporter.section('TRITON ABSENT', red=True, bold=True)

@@ -55,7 +55,7 @@ def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> R
 
     Args:
         folder: Folder that ``python -m genrec_pyg.train`` wrote.
-        root: Folder of the data sets; :obj:`None` takes that of the training and then ``$GENREC_DATA``.
+        root: Folder of the datasets; :obj:`None` takes that of the training and then ``$GENREC_DATA``.
         device: Device of the model.
 
     Raises:

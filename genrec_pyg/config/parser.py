@@ -3,7 +3,7 @@ r"""The configuration of a run: one declaration for flags, YAML files and what i
 Fixed flags are declared in :func:`build_parser`; ``--trainer.*`` come from the signature of
 :class:`~genrec_pyg.training.Trainer` and ``--hparams.*`` from the constructor of the chosen model, so a new model needs no
 configuration code. Later entries win: signature defaults, ``config/defaults/FAMILY/MODEL.yaml`` (``default:``, then
-the data set's section,
+the dataset's section,
 then both of the chosen variant), ``--config FILE``, flags.
 """
 from __future__ import annotations
@@ -45,15 +45,15 @@ class RunConfig:
     r"""Resolved configuration of a run; every field is a flag and a YAML key of the same name.
 
     Args:
-        dataset: Data set, the name of its folder under ``root``, or ``'demo'``.
-        root: Folder of the data sets.
+        dataset: Dataset, the name of its folder under ``root``, or ``'demo'``.
+        root: Folder of the datasets.
         modalities: Modalities to use, ``NAME`` or ``NAME=FILE``; :obj:`None` takes all.
         model: Name of the model.
         seed: Seed.
         epochs: Largest number of epochs.
         device: ``'auto'`` or a torch device.
         protocol: ``'validation'`` or ``'published'``.
-        mirror_gradient: Whether Mirror Gradient wraps the optimiser.
+        mirror_gradient: Whether Mirror Gradient wraps the optimizer.
         references: Whether reference models, tuned on validation, are evaluated beside the model.
         output: Folder of the run.
         trainer: Further arguments of the trainer.
@@ -178,7 +178,7 @@ def build_parser(model: str) -> ArgumentParser:
     parser.add_argument('--distributed_timeout', type=Optional[float], help='under torchrun: seconds to wait for the other '
                         'processes to start (default: half an hour)')
     parser.add_argument('--dataset', type=str, default=RunConfig.dataset, help='folder under --root, or demo')
-    parser.add_argument('--root', type=str, default=root, help='folder of the data sets (default: $GENREC_DATA, else data)')
+    parser.add_argument('--root', type=str, default=root, help='folder of the datasets (default: $GENREC_DATA, else data)')
     parser.add_argument('--modalities', type=str, nargs='*', help='NAME or NAME=FILE; all by default')
     parser.add_argument('--model', type=str, default=model, help=f"one of {', '.join(MODELS)}")
     parser.add_argument('--seed', type=int, default=RunConfig.seed)
@@ -195,7 +195,7 @@ def build_parser(model: str) -> ArgumentParser:
 
 
 def find_root(dataset: str, root: str) -> str:
-    r"""The folder in which the data set of a run lies now: ``root``, that of the training, or ``$GENREC_DATA``."""
+    r"""The folder in which the dataset of a run lies now: ``root``, that of the training, or ``$GENREC_DATA``."""
     for candidate in (root, os.environ.get('GENREC_DATA')):
         if candidate and (Path(candidate) / dataset).is_dir():
             return candidate
@@ -203,7 +203,7 @@ def find_root(dataset: str, root: str) -> str:
 
 
 def shipped_defaults(model: str, dataset: str, variant: Optional[str] = None) -> dict[str, Any]:
-    r"""Defaults of this package for a model, or a variant of it, on a data set, from ``config/defaults/FAMILY/MODEL.yaml``."""
+    r"""Defaults of this package for a model, or a variant of it, on a dataset, from ``config/defaults/FAMILY/MODEL.yaml``."""
     content = shipped_file(model)
     merged: dict[str, Any] = {}
     for section in (content, (content.get('variants') or {}).get(variant) or {}):

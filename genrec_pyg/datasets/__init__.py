@@ -1,4 +1,4 @@
-r"""Data sets as canonical graphs."""
+r"""Datasets as canonical graphs."""
 from __future__ import annotations
 
 import logging
@@ -22,30 +22,30 @@ logger = logging.getLogger(__name__)
 
 def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Union[Iterable[str], Modalities] = None,
                  mirror: Optional[str] = None) -> HeteroData:
-    r"""The canonical graph of a data set.
+    r"""The canonical graph of a dataset.
 
     ``'demo'`` is generated, with a warning where a folder of that name holds files. Any other name is a folder under ``root``,
-    whose layout is recognised from its content; where there is no such folder, ``tiktok`` and ``baby`` are downloaded into it.
+    whose layout is recognized from its content; where there is no such folder, ``tiktok`` and ``baby`` are downloaded into it.
 
     Args:
-        name: Name of the data set.
-        root: Folder of the data sets, by default the environment variable ``GENREC_DATA``, else ``data``.
+        name: Name of the dataset.
+        root: Folder of the datasets, by default the environment variable ``GENREC_DATA``, else ``data``.
         modalities: Names, ``NAME=FILE`` entries or a mapping; :obj:`None` takes all.
         mirror: See :class:`DiffMMDataset`.
 
     Raises:
-        ConfigError: If there is no such data set or modality.
+        ConfigError: If there is no such dataset or modality.
         DataError: If files are missing or damaged.
     """
     choice = modalities if modalities is None or isinstance(modalities, Mapping) else parse_modalities(modalities)
     root = Path(root if root is not None else os.environ.get('GENREC_DATA', 'data'))
     check_name(name, root)
     if name == 'demo':
-        if _recognise(root / name) is not None:
-            logger.warning('%s is not read: the data set demo is the generated one; give the folder another name', root / name)
+        if _recognize(root / name) is not None:
+            logger.warning('%s is not read: the dataset demo is the generated one; give the folder another name', root / name)
         return _keep(Demo()[0], choice)
     folder = root / name
-    layout = _recognise(folder)
+    layout = _recognize(folder)
     if layout is MMRecDataset:
         return MMRecDataset(str(root), name, choice)[0]
     if layout is DiffMMDataset or name in DOWNLOADABLE or name in BY_HAND:
@@ -58,9 +58,9 @@ def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Uni
                       f"folders under {root} ({', '.join(here) or 'none'})")
 
 
-def _recognise(folder: Path) -> Optional[type[LayoutDataset]]:
+def _recognize(folder: Path) -> Optional[type[LayoutDataset]]:
     r"""The layout of the files in ``folder``, if they have one."""
-    found = [layout for layout in (MMRecDataset, DiffMMDataset) if layout.recognises(folder)]
+    found = [layout for layout in (MMRecDataset, DiffMMDataset) if layout.recognizes(folder)]
     if len(found) > 1:
         logger.warning('%s has files of two layouts; %s are read and %s are not', folder, *(one.pattern for one in found))
     return found[0] if found else None
@@ -71,7 +71,7 @@ def _keep(data: HeteroData, choice: Optional[Mapping[str, Optional[str]]]) -> He
         return data
     for name, file in choice.items():
         if file is not None:
-            raise ConfigError(f"modalities: got '{name}={file}', but the data set is generated and has no files; accepted are "
+            raise ConfigError(f"modalities: got '{name}={file}', but the dataset is generated and has no files; accepted are "
                               f"{', '.join(modality_names(data))}")
     chosen = select_modalities(data, list(choice))
     for name in modality_names(data):

@@ -1,4 +1,4 @@
-r"""What the file-based data sets share: where files lie, when the processed graph is valid, and how it is kept."""
+r"""What the file-based datasets share: where files lie, when the processed graph is valid, and how it is kept."""
 from __future__ import annotations
 
 import hashlib
@@ -43,8 +43,8 @@ class LayoutDataset(InMemoryDataset):
     lives in memory alone.
 
     Args:
-        root: Folder of the data sets.
-        name: Name of the data set.
+        root: Folder of the datasets.
+        name: Name of the dataset.
         modalities: Modalities to read; :obj:`None` reads all that are there.
         transform: Transform at access.
         pre_transform: Transform before the graph is stored.
@@ -65,7 +65,7 @@ class LayoutDataset(InMemoryDataset):
         self._graph = None
 
     @classmethod
-    def recognises(cls, folder: Path) -> bool:
+    def recognizes(cls, folder: Path) -> bool:
         r"""Whether ``folder`` holds files of this layout."""
         return bool(list_folder(folder, cls.pattern) or list_folder(folder / 'raw', cls.pattern))
 

@@ -13,7 +13,7 @@ from genrec_pyg.graph import HAS, INTERACTS, ITEM, SPLITS, USER
 
 logger = logging.getLogger(__name__)
 
-#: More users or items than this, and than a hundred per interaction, are a wrong id or a damaged header, not a data set.
+#: More users or items than this, and than a hundred per interaction, are a wrong id or a damaged header, not a dataset.
 _PLAUSIBLE_SIZE = 10 ** 6
 
 
@@ -33,7 +33,7 @@ def build_graph(user: np.ndarray, item: np.ndarray, split: np.ndarray, num_users
         num_users: Number of users.
         num_items: Number of items.
         features: Modality to features ``[I, d_m]``, row = item.
-        source: Name of the data set for messages.
+        source: Name of the dataset for messages.
         attributes: Further columns of the interactions, such as ``time`` or ``rating``.
         ordered: Whether interactions are given in the order in which they happened. Where they are not, as in a matrix, edges
             are sorted by user and item and the graph says ``ordered = False``.

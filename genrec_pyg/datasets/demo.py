@@ -1,4 +1,4 @@
-r"""A generated data set with planted interests, for first steps and tests."""
+r"""A generated dataset with planted interests, for first steps and tests."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from genrec_pyg.graph import HAS, INTERACTS, ITEM, USER
 
 
 class Demo(InMemoryDataset):
-    r"""The generated data set as a PyG data set; it lives in memory and reads or writes no file.
+    r"""The generated dataset as a PyG dataset; it lives in memory and reads or writes no file.
 
     Args:
         num_users: Number of users.
@@ -83,8 +83,8 @@ def demo_graph(num_users: int = 600, num_items: int = 400, num_clusters: int = 1
     user, item, split, noisy = np.concatenate(pairs).T
     features = {}
     for name, width, blur in (('image', 48, 0.9), ('text', 32, 0.7), ('audio', 24, 0.9)):
-        centre = rng.standard_normal((num_clusters, width))
-        features[name] = centre[cluster] + blur * rng.standard_normal((num_items, width))
+        center = rng.standard_normal((num_clusters, width))
+        features[name] = center[cluster] + blur * rng.standard_normal((num_items, width))
     data = build_graph(user, item, split, num_users, num_items, features, source='demo', ordered=False)
     order = dict(zip(zip(user.tolist(), item.tolist()), noisy.tolist()))
     edge_index = data[INTERACTS].edge_index

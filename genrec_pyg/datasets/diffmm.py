@@ -44,12 +44,12 @@ SHA256 = {
 }
 #: Hashes of files without a published checksum, as they were at their first download.
 RECORD = 'checksums.json'
-#: Folder of verified files until all that are wanted are there, so that an interruption never passes for a smaller data set.
+#: Folder of verified files until all that are wanted are there, so that an interruption never passes for a smaller dataset.
 STAGING = '.download'
 
 
 class DiffMMDataset(LayoutDataset):
-    r"""Data set in the layout of DiffMM (Jiang et al., ACM MM 2024) and GenRec-V1: ``tiktok``, ``baby``, ``sports`` or any
+    r"""Dataset in the layout of DiffMM (Jiang et al., ACM MM 2024) and GenRec-V1: ``tiktok``, ``baby``, ``sports`` or any
     folder of the same kind.
 
     Files: ``trnMat.pkl``, ``valMat.pkl``, ``tstMat.pkl`` (pickled SciPy matrices ``U x I``, read without executing anything)
@@ -59,7 +59,7 @@ class DiffMMDataset(LayoutDataset):
     belongs to the earliest split. Matrices have no order of interactions: ``LeaveOneOut`` asks for a seed.
 
     Args:
-        root: Folder of the data sets.
+        root: Folder of the datasets.
         name: Name of the folder under it.
         modalities: Modalities to read, or a mapping from modality to the name of a file (any ``.npy`` or ``.npy.zip``);
             :obj:`None` reads every ``NAME_feat`` file that is there (all of the public set where nothing is there yet).
@@ -104,7 +104,7 @@ class DiffMMDataset(LayoutDataset):
         """
         folder = Path(self.raw_dir)
         missing = [name for name in self.raw_file_names if not os.path.exists(folder / name)]
-        where = f'data set {self.name!r}: {", ".join(missing)} missing in {folder}'
+        where = f'dataset {self.name!r}: {", ".join(missing)} missing in {folder}'
         if self.name in BY_HAND:
             raise DataError(f'{where}; download {BY_HAND[self.name]} by hand and put its files there')
         if self.name not in DOWNLOADABLE:
@@ -166,5 +166,5 @@ def _read_record(path: Path) -> dict[str, str]:
         if not isinstance(record, dict):
             raise ValueError(f'holds {type(record).__name__}, accepted is a mapping')
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f'{path}: not readable ({error}); delete it to record the checksums anew') from error
+        raise DataError(f'{path}: not readable ({error}); delete it to record the checksums again') from error
     return record

@@ -22,7 +22,7 @@ ATTRIBUTES = {'rating': 'rating', 'timestamp': 'time'}
 
 
 class MMRecDataset(LayoutDataset):
-    r"""Data set in MMRec's layout: any folder with ``NAME.inter`` (or one other ``.inter``) and feature files.
+    r"""Dataset in MMRec's layout: any folder with ``NAME.inter`` (or one other ``.inter``) and feature files.
 
     ``NAME.inter`` is tab separated with the header ``userID itemID ... x_label``, label 0 train, 1 validation, 2 test;
     columns ``rating`` and ``timestamp`` become ``rating`` and ``time`` of the interactions, which keep the order of the lines.
@@ -32,7 +32,7 @@ class MMRecDataset(LayoutDataset):
     the ids of the file. A pair that occurs several times is one interaction of its earliest split, there of its earliest time.
 
     Args:
-        root: Folder of the data sets.
+        root: Folder of the datasets.
         name: Name of the folder under it.
         modalities: Names (``image`` stands for ``image_feat.npy`` or ``image.npy``; where both are there it is refused) or a
             mapping from modality to the name of a file; :obj:`None` reads every ``*_feat.npy``, or every ``.npy`` where there
@@ -56,7 +56,7 @@ class MMRecDataset(LayoutDataset):
 
     def download(self) -> None:
         r"""There is no public location: says where to put the file."""
-        raise DataError(f'data set {self.name!r}: {self.name}.inter missing in {self.raw_dir}; put the file there')
+        raise DataError(f'dataset {self.name!r}: {self.name}.inter missing in {self.raw_dir}; put the file there')
 
     def default_features(self, files: Sequence[str]) -> list[str]:
         return super().default_features(files) or list(files)

@@ -98,7 +98,7 @@ def read_interactions(data: HeteroData) -> Tensor:
         DataError: If there are none, or they are no edges.
     """
     if not isinstance(data, HeteroData):
-        raise DataError(f'graph: got {type(data).__name__}, accepted is a torch_geometric.data.HeteroData (of a data set its '
+        raise DataError(f'graph: got {type(data).__name__}, accepted is a torch_geometric.data.HeteroData (of a dataset its '
                         'first entry, dataset[0])')
     found = read_edge_index(data[INTERACTS]) if INTERACTS in data.edge_types else None
     if found is None:
@@ -198,7 +198,7 @@ def _check_splits(data: HeteroData, edge_index: Tensor, disjoint: bool) -> None:
         splits = ' and '.join(f"'{MASKS[code[shared[0]]]}_mask'" for code in (first, last))
         raise DataError(f'graph: {shared.numel()} pairs of user and item are in two splits (the first is user {user} with '
                         f'item {item}, in {splits}), accepted are disjoint splits: known items are masked, so a repeated '
-                        'interaction could never be hit. Take it out of the later mask, or split anew with '
+                        'interaction could never be hit. Take it out of the later mask, or split again with '
                         'genrec_pyg.transforms.RandomSplit')
 
 

@@ -113,7 +113,7 @@ class Sequences(NamedTuple):
 class SequenceLoader:
     r"""Iterates over histories with the item that came next.
 
-    Every pass is an epoch and draws anew from torch's global random state of the device. Positions are drawn and histories
+    Every pass is an epoch and draws again from torch's global random state of the device. Positions are drawn and histories
     gathered for a whole batch at a time.
 
     Args:

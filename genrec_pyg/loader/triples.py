@@ -26,7 +26,7 @@ class Triples(NamedTuple):
 class InteractionLoader:
     r"""Iterates over triples of user, training item and negative item (collaborative specification section 2.2).
 
-    Every pass over the loader is an epoch and draws anew, from torch's global random state of the device. Negatives are
+    Every pass over the loader is an epoch and draws again, from torch's global random state of the device. Negatives are
     uniform over the items that the user has no training edge with; held-out edges are unknown here. All negatives of an
     epoch are drawn in one call. A user that interacted with every item has no negative: its edges are left out, with one
     warning at construction.

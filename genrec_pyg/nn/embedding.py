@@ -11,10 +11,10 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.losses import batch_l2, squared_norm
 
-#: Accepted initialisations of a table (collaborative specification section 2.1).
+#: Accepted initializations of a table (collaborative specification section 2.1).
 INITS = ('xavier', 'xavier_normal', 'normal', 'standard')
 #: Accepted shapes of the L2 penalty on tables (section 2.4).
-REGULARISERS = ('batch', 'table')
+REGULARIZERS = ('batch', 'table')
 
 
 def init_table(table: Tensor, init: str = 'xavier') -> None:
@@ -65,15 +65,15 @@ class NodeEmbedding(torch.nn.Module):
         super().__init__()
         if user_channels < 1 or item_channels < 0:
             raise ConfigError(f'hidden_channels: got {min(user_channels, item_channels)}, accepted are integers from 1')
-        if reg not in REGULARISERS:
-            raise ConfigError(f"reg: got {reg!r}, accepted are {', '.join(map(repr, REGULARISERS))}")
+        if reg not in REGULARIZERS:
+            raise ConfigError(f"reg: got {reg!r}, accepted are {', '.join(map(repr, REGULARIZERS))}")
         self.init, self.reg = init, reg
         self.user = Parameter(torch.empty(num_users, user_channels))
         self.item = Parameter(torch.empty(num_items, item_channels or user_channels))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""Draws both tables anew."""
+        r"""Redraws both tables."""
         init_table(self.user, self.init)
         init_table(self.item, self.init)
 

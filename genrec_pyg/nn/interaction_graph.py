@@ -17,7 +17,7 @@ _ROUNDING = 1e-9
 
 
 class InteractionGraph(GraphModule):
-    r"""The normalised training graph over users and items and its random subgraphs.
+    r"""The normalized training graph over users and items and its random subgraphs.
 
     Both directions of an interaction live or die together, so every subgraph is symmetric and needs no transpose, and none is
     sorted: entries are picked from the layout of the whole. Draws come from torch's global generator of the device.
@@ -76,7 +76,7 @@ class InteractionGraph(GraphModule):
         return keep
 
     def subgraph(self, mask: Tensor) -> Adjacency:
-        r"""Normalised adjacency of the interactions in ``mask`` ``[E]``, degrees counted anew."""
+        r"""Normalized adjacency of the interactions in ``mask`` ``[E]``, with degrees of its own edges."""
         entry = mask[self.entry_edge]
         row, col = self.adjacency.row()[entry], self.adjacency.col[entry]
         degree = torch.bincount(row, minlength=self.num_users + self.num_items)
@@ -85,7 +85,7 @@ class InteractionGraph(GraphModule):
         return Adjacency(rowptr, col, scale[row] * scale[col.long()], self.adjacency.size, symmetric=True)
 
     def scaled_drop(self, keep: float, mask: Optional[Tensor] = None) -> Adjacency:
-        r"""The normalised adjacency with each interaction kept with probability ``keep`` and divided by it, degrees as they
+        r"""The normalized adjacency with each interaction kept with probability ``keep`` and divided by it, degrees as they
         were: an unbiased product.
 
         Args:
@@ -109,7 +109,7 @@ class InteractionGraph(GraphModule):
 
 
 class PrunedGraph(InteractionGraph):
-    r"""An interaction graph of which training sees a part that is drawn for an epoch, renormalised; evaluation sees all.
+    r"""An interaction graph of which training sees a part that is drawn for an epoch, renormalized; evaluation sees all.
 
     Args:
         graph: Training graph.

@@ -11,7 +11,7 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.graph_module import GraphModule
 from genrec_pyg.ops import Adjacency, cooccurrence_graph, edge_softmax
 
-#: Accepted paddings of short lists of neighbours.
+#: Accepted paddings of short lists of neighbors.
 PADDINGS = (None, 'polya')
 
 
@@ -27,7 +27,7 @@ class CoUserGraph(GraphModule):
         graph: Training graph.
         num_neighbors: Users ``k`` per user at most; equal counts rank by lower id.
         padding: ``'polya'`` fills a shorter list up to ``k`` by drawing from itself, each draw added before the next, so that
-            a user of two neighbours weighs them by chance. Both released programs do so, anew in every epoch. Evaluation
+            a user of two neighbors weighs them by chance. Both released programs do so, again in every epoch. Evaluation
             knows no padding. :obj:`None` leaves lists as they are.
 
     Raises:
@@ -47,12 +47,12 @@ class CoUserGraph(GraphModule):
         self.padded: Optional[Adjacency] = None
 
     def draw(self) -> None:
-        r"""Draws the padding anew, where there is any."""
+        r"""Redraws the padding, where there is any."""
         if self.padding is not None:
             self.padded = edge_softmax(self.counts.with_value(self.counts.value + self._multiplicity().log()))
 
     def _multiplicity(self) -> Tensor:
-        # An urn that starts with one ball per neighbour ends at every composition of k into so many parts with the same
+        # An urn that starts with one ball per neighbor ends at every composition of k into so many parts with the same
         # probability: as many distinct cuts between k places.
         degree = self.counts.row_degree()
         short = ((degree > 0) & (degree < self.num_neighbors)).nonzero().view(-1)

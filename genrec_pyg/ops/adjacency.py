@@ -189,7 +189,7 @@ class Adjacency:
             return self._transposed
         pattern, order = self._pattern.t()
         out = Adjacency._make(pattern, None if self.value is None else self.value[order])
-        # Entries that take part in differentiation are gathered anew for every graph of operations, also where none is
+        # Entries that take part in differentiation are gathered again for every graph of operations, also where none is
         # recorded just now; only positions are kept.
         if self.value is None or not self.value.requires_grad:
             self._transposed, out._transposed = out, self

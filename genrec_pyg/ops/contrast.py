@@ -16,7 +16,7 @@ _PLAIN_SCALE = 60
 
 
 def unit_rows(x: Tensor, eps: float = 1e-12) -> Tensor:
-    r"""l2-normalised rows of ``x`` ``[n, d]``, in float32 at least, whatever their scale.
+    r"""l2-normalized rows of ``x`` ``[n, d]``, in float32 at least, whatever their scale.
 
     A row is divided by its largest magnitude first, so that squares neither overflow nor vanish. A zero row stays zero. It
     gets no gradient, and neither does a row whose entries are all within ``eps`` of zero, since the gradient grows as one
@@ -35,7 +35,7 @@ def unit_rows(x: Tensor, eps: float = 1e-12) -> Tensor:
 
 def info_nce(x: Tensor, y: Optional[Tensor], temperature: float, bank: Optional[Tensor] = None,
              positive: Optional[Tensor] = None, block_size: int = 256) -> Tensor:
-    r"""InfoNCE of l2-normalised rows, the positive in its own denominator.
+    r"""InfoNCE of l2-normalized rows, the positive in its own denominator.
 
     .. math::
         \frac{1}{n} \sum_k \Bigl[ -\frac{\mathbf{x}_k \cdot \mathbf{y}_k}{\tau} + \log \sum_j \exp\Bigl(

@@ -48,8 +48,8 @@ def cooccurrence_graph(interactions: Adjacency, k: int, min_count: int = 1) -> A
 
     Args:
         interactions: Matrix :math:`\mathbf{R}` ``[n, m]``; its values are not read.
-        k: Neighbours per row at most; equal counts rank by lower id.
-        min_count: Fewest common columns of neighbours.
+        k: Neighbors per row at most; equal counts rank by lower id.
+        min_count: Fewest common columns of neighbors.
 
     Returns:
         Counts ``[n, n]``, of the default type, without diagonal. Rows that share too little with all others are empty.

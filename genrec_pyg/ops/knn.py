@@ -1,4 +1,4 @@
-r"""Exact cosine nearest neighbours in row blocks."""
+r"""Exact cosine nearest neighbors in row blocks."""
 from __future__ import annotations
 
 import torch
@@ -17,13 +17,13 @@ def knn_graph(x: Tensor, k: int, include_self: bool = True, block_size: int = 51
     edge, so that degrees are positive; the edge of a row to itself always has similarity 1, and a zero row has no other.
 
     Args:
-        x: Features ``[n, d]``, normalised here.
-        k: Neighbours per row, the row itself among them if ``include_self``.
-        include_self: Whether a row is its own neighbour.
+        x: Features ``[n, d]``, normalized here.
+        k: Neighbors per row, the row itself among them if ``include_self``.
+        include_self: Whether a row is its own neighbor.
         block_size: Rows per block; fewer where the block would hold more than 2^22 similarities.
 
     Returns:
-        ``edge_index`` ``[2, E]`` from a row to its neighbours, sorted by row, and their similarities ``[E]``, of the type of
+        ``edge_index`` ``[2, E]`` from a row to its neighbors, sorted by row, and their similarities ``[E]``, of the type of
         ``x`` and float32 at least.
 
     Raises:

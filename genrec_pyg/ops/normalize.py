@@ -1,4 +1,4 @@
-r"""Normalised adjacencies of user-item and item-item graphs."""
+r"""Normalized adjacencies of user-item and item-item graphs."""
 from __future__ import annotations
 
 from typing import Optional
@@ -17,7 +17,7 @@ def symmetric_scale(degree: Tensor) -> Tensor:
 
 def bipartite_adjacency(edge_index: Tensor, num_users: int, num_items: int, self_loops: bool,
                         edge_weight: Optional[Tensor] = None) -> Adjacency:
-    r"""Symmetric normalised adjacency of the bipartite graph over the joint index (user ``u`` is ``u``, item ``i`` is
+    r"""Symmetric normalized adjacency of the bipartite graph over the joint index (user ``u`` is ``u``, item ``i`` is
     ``U + i``).
 
     .. math::
@@ -71,7 +71,7 @@ def random_walk_adjacency(edge_index: Tensor, num_users: int, num_items: int, se
 
 
 def knn_weights(edge_index: Tensor, similarity: Tensor, num_nodes: int) -> Tensor:
-    r"""Weights of a nearest-neighbour graph (GenRec-V1, specification section 1).
+    r"""Weights of a nearest-neighbor graph (GenRec-V1, specification section 1).
 
     .. math::
         w_{ij} = \frac{s_{ij}}{\sqrt{\mathrm{deg}_i \, \mathrm{deg}_j}}, \qquad \mathrm{deg}_i = \sum_j s_{ij}
@@ -84,13 +84,13 @@ def knn_weights(edge_index: Tensor, similarity: Tensor, num_nodes: int) -> Tenso
 
 
 def knn_adjacency(x: Tensor, k: int, binary: bool = False) -> Adjacency:
-    r"""Normalised adjacency ``[n, n]`` of the cosine nearest-neighbour graph of ``x`` ``[n, d]`` (:func:`knn_weights`), each
-    node its own first neighbour.
+    r"""Normalized adjacency ``[n, n]`` of the cosine nearest-neighbor graph of ``x`` ``[n, d]`` (:func:`knn_weights`), each
+    node its own first neighbor.
 
     Args:
         x: Features ``[n, d]``.
-        k: Neighbours per node, the node itself included.
-        binary: Whether every neighbour counts as 1 before normalisation or by its similarity.
+        k: Neighbors per node, the node itself included.
+        binary: Whether every neighbor counts as 1 before normalization or by its similarity.
     """
     edge_index, similarity = knn_graph(x, k)
     weight = torch.ones_like(similarity) if binary else similarity

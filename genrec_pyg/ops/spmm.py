@@ -16,7 +16,7 @@ from genrec_pyg.utils.precision import full_precision
 
 
 def _widen(value: Optional[Tensor], x: Tensor) -> tuple[Optional[Tensor], Tensor]:
-    # The vendors' CSR kernels take float32 and float64 only, and sums over neighbours want the wider type anyway.
+    # The vendors' CSR kernels take float32 and float64 only, and sums over neighbors want the wider type anyway.
     x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
     return None if value is None else value.to(x.dtype), x.contiguous()
 
@@ -240,7 +240,7 @@ def layer_mean(adj: Adjacency, x: Tensor, num_layers: int, backend: str = 'auto'
 
 
 def normalized_layer_mean(adj: Adjacency, x: Tensor, num_layers: int, backend: str = 'auto') -> Tensor:
-    r"""As :func:`layer_mean`, with the positions of ``adj`` normalised by their degrees within the call.
+    r"""As :func:`layer_mean`, with the positions of ``adj`` normalized by their degrees within the call.
 
     .. math::
         \frac{1}{L + 1} \sum_{l=0}^{L} \left( \mathbf{D}_r^{-1/2} \mathbf{P} \mathbf{D}_c^{-1/2} \right)^l \mathbf{x}

@@ -1,4 +1,4 @@
-r"""Optimisers beyond those of torch, and how sharp the minima are that they find."""
+r"""Optimizers beyond those of torch, and how sharp the minima are that they find."""
 from genrec_pyg.optim.mirror_gradient import MirrorGradient, check_coefficients
 from genrec_pyg.optim.sharpness import Curvature, ascent_sharpness, largest_curvature
 

@@ -24,10 +24,10 @@ def check_coefficients(alpha1: float, alpha2: float, interval: int) -> None:
 
 
 class MirrorGradient(torch.optim.Optimizer):
-    r"""Mirror Gradient around any optimiser of torch (Zhong, Huang, Li, Wen, Qin, Lin, "Mirror Gradient: Towards Robust
+    r"""Mirror Gradient around any optimizer of torch (Zhong, Huang, Li, Wen, Qin, Lin, "Mirror Gradient: Towards Robust
     Multimodal Recommender Systems via Exploring Flat Local Minima", WWW 2024).
 
-    At batch :math:`b` of an epoch with :math:`b \bmod \beta = 0` the wrapped optimiser makes two steps on the same batch,
+    At batch :math:`b` of an epoch with :math:`b \bmod \beta = 0` the wrapped optimizer makes two steps on the same batch,
 
     .. math::
         \theta' = \mathrm{Opt}(\theta, \alpha_1 \nabla L(\theta)), \qquad
@@ -35,12 +35,12 @@ class MirrorGradient(torch.optim.Optimizer):
 
     and one plain step :math:`\mathrm{Opt}(\theta, \nabla L(\theta))` at any other. With plain SGD of rate :math:`\eta` this
     descends, to second order, :math:`L + \frac{\eta \alpha_1 \alpha_2}{2 (\alpha_1 - \alpha_2)} \Vert \nabla L \Vert^2`: the
-    norm of the gradient is penalised. Both steps share one optimiser state, so an adaptive optimiser counts two steps, and
+    norm of the gradient is penalized. Both steps share one optimizer state, so an adaptive optimizer counts two steps, and
     decoupled or coupled weight decay acts in both. The price is :math:`1 + 1 / \beta` forward and backward passes.
 
-    With ``alpha2=0`` there is no second step; with ``alpha1=1`` as well every step is the wrapped optimiser's, bit for bit.
+    With ``alpha2=0`` there is no second step; with ``alpha1=1`` as well every step is the wrapped optimizer's, bit for bit.
 
-    The wrapped optimiser's parameter groups and state are this one's too, so learning-rate schedulers take either. Mixed
+    The wrapped optimizer's parameter groups and state are this one's too, so learning-rate schedulers take either. Mixed
     precision goes into the closure (``torch.autocast``); a :class:`torch.amp.GradScaler`, which float16 needs and bfloat16
     does not, takes no closures.
 
@@ -56,18 +56,18 @@ class MirrorGradient(torch.optim.Optimizer):
             optimizer.step(closure)
 
     Args:
-        optimizer: Optimiser to wrap; any whose ``step`` needs no closure.
+        optimizer: Optimizer to wrap; any whose ``step`` needs no closure.
         alpha1: Coefficient :math:`\alpha_1` of the first step.
         alpha2: Coefficient :math:`\alpha_2` of the second, at least 0 and below ``alpha1``.
         interval: Interval :math:`\beta` in batches.
 
     Raises:
-        ConfigError: On coefficients outside these ranges or an optimiser that calls a closure itself.
+        ConfigError: On coefficients outside these ranges or an optimizer that calls a closure itself.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, alpha1: float = 1.0, alpha2: float = 0.2, interval: int = 3):
         if not isinstance(optimizer, torch.optim.Optimizer) or isinstance(optimizer, (torch.optim.LBFGS, MirrorGradient)):
-            raise ConfigError(f'optimizer: got {type(optimizer).__name__}, accepted are optimisers of torch whose step needs '
+            raise ConfigError(f'optimizer: got {type(optimizer).__name__}, accepted are optimizers of torch whose step needs '
                               'no closure')
         check_coefficients(alpha1, alpha2, interval)
         super().__init__(optimizer.param_groups, optimizer.defaults)
@@ -89,7 +89,7 @@ class MirrorGradient(torch.optim.Optimizer):
 
         Args:
             closure: Clears the gradients, computes the loss of the batch, calls ``backward()`` and returns the loss; called
-                twice where the batch is mirrored. Randomness such as dropout is drawn anew, the batch must be the same.
+                twice where the batch is mirrored. Randomness such as dropout is drawn again, the batch must be the same.
 
         Returns:
             The loss before the step.
@@ -120,21 +120,21 @@ class MirrorGradient(torch.optim.Optimizer):
                     parameter.grad.mul_(factor)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        r"""Adds a group to the wrapped optimiser."""
+        r"""Adds a group to the wrapped optimizer."""
         if hasattr(self, 'optimizer'):
             self.optimizer.add_param_group(param_group)
-        else:  # from the constructor of the base class, with the groups that the wrapped optimiser has already
+        else:  # from the constructor of the base class, with the groups that the wrapped optimizer has already
             super().add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
-        r"""State of the wrapped optimiser and number of the next batch in its epoch."""
+        r"""State of the wrapped optimizer and number of the next batch in its epoch."""
         return {'optimizer': self.optimizer.state_dict(), 'batch': self.batch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        r"""Takes back what :meth:`state_dict` gave.
+        r"""Restores what :meth:`state_dict` returned.
 
         Raises:
-            ConfigError: If it is the state of something else, for example of an optimiser that was not wrapped.
+            ConfigError: If it is the state of something else, for example of an optimizer that was not wrapped.
         """
         if set(state_dict) != {'optimizer', 'batch'}:
             raise ConfigError(f'state_dict: got the keys {sorted(map(str, state_dict))}, accepted is the state of a '

@@ -28,7 +28,7 @@ def ascent_sharpness(loss: Callable[[], Tensor], parameters: Iterable[Tensor], r
     .. math::
         L \left( \theta + \rho \frac{\nabla L(\theta)}{\Vert \nabla L(\theta) \Vert} \right) - L(\theta),
 
-    the first-order estimate of the largest increase within the radius by which sharpness-aware minimisation measures it
+    the first-order estimate of the largest increase within the radius by which sharpness-aware minimization measures it
     (Foret, Kleiner, Mobahi, Neyshabur, "Sharpness-Aware Minimization for Efficiently Improving Generalization", ICLR 2021,
     equation 2).
 

@@ -75,7 +75,7 @@ class ExactIndex:
 
 
 class ApproximateIndex:
-    r"""Inverted lists over product-quantised items (:class:`torch_geometric.nn.pool.ApproxMIPSKNNIndex`, faiss, on the CPU).
+    r"""Inverted lists over product-quantized items (:class:`torch_geometric.nn.pool.ApproxMIPSKNNIndex`, faiss, on the CPU).
 
     A search fetches ``oversample * k`` candidates and as many more as there are items to leave out, so that known items do not
     shorten a list, and ranks them by exact inner products: scores are exact, and only an item that was not fetched can be

@@ -58,12 +58,12 @@ class RecordedStep:
 
     The first :data:`EAGER_STEPS` batches run as usual. The next is recorded, and from then on batches are copied to where it
     lay. A batch of another size, as the last of an epoch is, runs as usual. What the step reads besides the batch must stay
-    in its place: where it does not, as a graph that is generated anew, make a new object.
+    in its place: where it does not, as a graph that is generated again, make a new object.
 
     Args:
         step: Trains on a batch, a named tuple of tensors, and returns loss terms. The terms of a recorded batch are valid
             until the next one.
-        optimizer: The fused optimiser that ``step`` uses.
+        optimizer: The fused optimizer that ``step`` uses.
         recorder: Runs and records.
     """
 
@@ -90,7 +90,7 @@ class RecordedStep:
         return self._replay()
 
     def _record(self) -> Callable[[], dict[str, Tensor]]:
-        # The counts of steps of a fused optimiser are on the device in any case; the flag says that they must be.
+        # The counts of steps of a fused optimizer are on the device in any case; the flag says that they must be.
         self._set_capturable(True)
         try:
             return self.recorder.record(lambda: self.step(self._batch))

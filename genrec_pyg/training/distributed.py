@@ -1,8 +1,8 @@
 r"""Training on several devices, with the result of one.
 
-Every process runs the propagation over the whole graph, so batch normalisation and dropout are those of one process as long as
+Every process runs the propagation over the whole graph, so batch normalization and dropout are those of one process as long as
 all draw the same random numbers, which :meth:`Distributed.synchronize` ensures. A batch, the evaluated users and, if sharded,
-the embedding tables with their gradients and optimiser state are split.
+the embedding tables with their gradients and optimizer state are split.
 """
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _LONGEST_WAIT = 7 * 86_400
 
 class _Table:
     r"""An embedding table of which this process holds some rows. While it is sharded, the attribute of the module is a
-    property that gathers it: a parametrisation of torch, but for names such as ``items`` that torch's container refuses.
+    property that gathers it: a parametrization of torch, but for names such as ``items`` that torch's container refuses.
 
     Args:
         module: Module whose parameter it is.
@@ -93,7 +93,7 @@ class _Table:
 
 
 class _Loss(torch.nn.Module):
-    r"""The loss as a forward pass. Only the given parameters are registered: what has its own optimiser is not averaged, and
+    r"""The loss as a forward pass. Only the given parameters are registered: what has its own optimizer is not averaged, and
     sharded tables are averaged where they are gathered."""
 
     def __init__(self, model: Recommender, parameters: list[Parameter]):
@@ -110,7 +110,7 @@ class Distributed:
 
     Args:
         mode: ``'ddp'``, the model in every process and gradients averaged, or ``'sharded'``, in which tables of one row per
-            user or item, their gradients and their optimiser state are split by rows and gathered while they are used.
+            user or item, their gradients and their optimizer state are split by rows and gathered while they are used.
         processes: The processes, in each of which the trainer does the same.
 
     Raises:
@@ -124,7 +124,7 @@ class Distributed:
         self.processes = processes
         self._model: Optional[Recommender] = None
         self._loss: Optional[torch.nn.Module] = None
-        self._parameters: list[Parameter] = []  # in the order of the optimiser of one process
+        self._parameters: list[Parameter] = []  # in the order of the optimizer of one process
         self._tables: list[_Table] = []
 
     def device(self, device: torch.device) -> torch.device:
@@ -212,7 +212,7 @@ class Distributed:
         return dict(zip(values, (self.processes.sum(stacked) / self.processes.size).tolist()))
 
     def optimized_parameters(self) -> Union[list[Parameter], list[dict[str, Any]]]:
-        r"""What the optimiser is made of: parameters, in two groups where some are sharded, which no fused step mixes."""
+        r"""What the optimizer is made of: parameters, in two groups where some are sharded, which no fused step mixes."""
         if not self._tables:
             return self._parameters
         return [{'params': group} for group in self._groups() if group]
@@ -247,7 +247,7 @@ class Distributed:
             _like(tables[name].shard, value) if name in tables else value for name, value in state.items()})
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        r"""State of the optimiser as one process has it: one group, states whole."""
+        r"""State of the optimizer as one process has it: one group, states whole."""
         if isinstance(optimizer, MirrorGradient):
             return {**optimizer.state_dict(), 'optimizer': self.optimizer_state(optimizer.optimizer)}
         state = optimizer.state_dict()
@@ -289,7 +289,7 @@ class Distributed:
 
     @torch.no_grad()
     def synchronize(self) -> None:
-        r"""Gives all processes what the main one has: buffers, parameters with their own optimiser, further state such as
+        r"""Gives all processes what the main one has: buffers, parameters with their own optimizer, further state such as
         generated edges, and random state. What is computed alike in all of them may still differ in rounding, and a choice
         that hangs on it would let the processes drift apart."""
         if self.processes.size == 1:

@@ -35,5 +35,5 @@ class EarlyStopping:
         return {'best': self.best, 'best_epoch': self.best_epoch, 'waited': self.waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        r"""Takes back what :meth:`state_dict` gave; patience stays as configured now."""
+        r"""Restores what :meth:`state_dict` returned; patience stays as configured now."""
         self.best, self.best_epoch, self.waited = state['best'], state['best_epoch'], state['waited']

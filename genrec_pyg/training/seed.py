@@ -28,7 +28,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    r"""Takes back what :func:`rng_state` gave."""
+    r"""Restores what :func:`rng_state` returned."""
     torch.set_rng_state(state['torch'].cpu())
     name, keys, position, has_gauss, cached = state['numpy']
     np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))

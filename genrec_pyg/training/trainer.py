@@ -117,7 +117,7 @@ class Trainer:
         max_seconds: Seconds of training and validation, over all sessions, after which no further epoch starts;
             :obj:`None` for no limit. The epoch that reaches it is still evaluated.
         eval_every: Epochs between evaluations. The last epoch is evaluated in any case.
-        seed: Seed of parameters and sampling. :meth:`fit` draws the parameters anew from it, unless they were trained,
+        seed: Seed of parameters and sampling. :meth:`fit` draws the parameters again from it, unless they were trained,
             loaded or set since the model was made, see :meth:`~genrec_pyg.nn.models.Recommender.is_untrained`.
         device: ``'auto'`` (CUDA where there is one, else the CPU) or any torch device.
         precision: ``'float32'`` or ``'bf16'`` (autocast, of the step and of what the model does at the start of an epoch);
@@ -130,7 +130,7 @@ class Trainer:
         monitor: Metric that chooses the epoch.
         grad_clip: Largest gradient norm or none.
         mirror_gradient: Whether :class:`~genrec_pyg.optim.MirrorGradient` wraps Adam, its batches counted from the start of
-            every epoch, and the optimisers that parts of the model have of their own.
+            every epoch, and the optimizers that parts of the model have of their own.
         mg_alpha1: Its coefficient :math:`\alpha_1`.
         mg_alpha2: Its coefficient :math:`\alpha_2`.
         mg_interval: Its interval :math:`\beta` in batches.
@@ -196,7 +196,7 @@ class Trainer:
         r"""Trains ``model``, leaves it in its best state and in evaluation mode, and reports validation and test figures.
 
         Args:
-            model: Model made from ``data``. Parameters that nobody has changed since it was made are drawn anew from the
+            model: Model made from ``data``. Parameters that nobody has changed since it was made are drawn again from the
                 seed; those of a trained or loaded model are where its training goes on.
             data: Canonical graph with splits.
             resume: Continue from ``output/checkpoints/last.pt``, with the same numbers as without the interruption (bit for
@@ -334,7 +334,7 @@ class Trainer:
 
     def make_optimizer(self, model: Recommender) -> torch.optim.Optimizer:
         r"""Adam over the parameters of ``model`` that the trainer owns, within Mirror Gradient where that is on, as are the
-        model's own optimisers; from here on processes share the model."""
+        model's own optimizers; from here on processes share the model."""
         self.distributed.attach(model)
         parameters = self.distributed.optimized_parameters()
         optimizer = torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
@@ -356,7 +356,7 @@ class Trainer:
         totals: dict[str, Tensor] = {}
         seen = 0
         step = functools.partial(self._step, optimizer=optimizer)
-        if self.cuda_graph:  # anew every epoch, since models may make their graphs anew
+        if self.cuda_graph:  # again every epoch, since models may make their graphs again
             step = RecordedStep(step, optimizer, Recorder(self.device))
         with tqdm(total=loader.num_edges, desc=f'epoch {epoch}', unit=' interactions', leave=False,
                   disable=not self.progress) as bar:
@@ -381,7 +381,7 @@ class Trainer:
     def _step(self, batch: Any, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}
 
-        def closure() -> Tensor:  # optimisers that look at a batch twice call it twice
+        def closure() -> Tensor:  # optimizers that look at a batch twice call it twice
             optimizer.zero_grad(set_to_none=True)
             with self._autocast():
                 found = self.distributed.loss(batch)

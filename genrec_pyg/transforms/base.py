@@ -8,7 +8,7 @@ from torch_geometric.transforms import BaseTransform
 
 class GraphTransform(BaseTransform):
     r"""A transform that keeps every argument of its constructor under its name, and whose ``repr`` is the call that makes it:
-    data sets tell processed graphs apart by it."""
+    datasets tell processed graphs apart by it."""
 
     def __repr__(self) -> str:
         names = list(inspect.signature(type(self).__init__).parameters)[1:]

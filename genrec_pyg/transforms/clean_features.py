@@ -44,7 +44,7 @@ def singular_value_threshold(x: Tensor, fraction: float) -> Tensor:
 
 @functional_transform('clean_features')
 class CleanFeatures(GraphTransform):
-    r"""Makes modality features finite float32 and, on request, standardised and denoised, in this order.
+    r"""Makes modality features finite float32 and, on request, standardized and denoised, in this order.
 
     Means, deviations and singular values are those of the nodes that some item links to; other nodes are treated alike and
     have no part in them. Means and deviations are taken in float64.

@@ -22,7 +22,7 @@ class ItemKNNGraph(GraphTransform):
     blocks. An item with several nodes is compared by their mean; an item without a node has only its self edge.
 
     Args:
-        k: Neighbours per item, the item itself included.
+        k: Neighbors per item, the item itself included.
         modalities: Modalities to take; :obj:`None` takes all.
         block_size: Items per row block.
 

@@ -21,7 +21,7 @@ class KCore(GraphTransform):
     Users and items below the bound are dropped until none is left. Ids are made consecutive in their old order, in everything
     that the graph says about nodes and edges (:func:`~genrec_pyg.transforms.selection.select_nodes`); modality nodes without
     an item are dropped. ``raw_id`` keeps the old numbers where a graph has none of its own. All interactions count, whatever
-    their split, so split afterwards; build item graphs afterwards too, since an item that loses neighbours gets no others.
+    their split, so split afterwards; build item graphs afterwards too, since an item that loses neighbors gets no others.
 
     Args:
         k: Bound for both sides, or the pair ``(k_user, k_item)``; 0 keeps all of a side.

@@ -136,7 +136,7 @@ class MapTypes(GraphTransform):
             if len(matches) != 1:
                 raise ConfigError(f"modalities: {name!r} matches {matches or 'no edge type'}, accepted is one edge type that "
                                   f"leaves {self.item!r}, found {leaving or 'none'}")
-            # A 'has' edge type that is named anew must not stay a modality under its old name as well.
+            # A 'has' edge type that is renamed must not stay a modality under its old name as well.
             links = {old: source for old, source in links.items() if source != matches[0]}
             if name in links or name in (USER, ITEM):
                 raise ConfigError(f'modalities: the name {name!r} is taken, choose another')

@@ -2,7 +2,7 @@ r"""Splits of the interactions into training, validation and test edges.
 
 Every split decides on **distinct pairs** of user and item: repeated interactions of one pair share its split, so that no
 held-out pair is seen in training. Edges keep their order and attributes; ``train_mask``, ``val_mask`` and ``test_mask`` are
-set anew.
+set again.
 """
 from __future__ import annotations
 

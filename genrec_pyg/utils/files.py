@@ -162,7 +162,7 @@ def _refusal(error: BaseException) -> BaseException:
 
 
 def _descriptor(path: Path) -> Optional[int]:
-    r"""Number of the open file of this process that ``path`` names, which opening anew would truncate."""
+    r"""Number of the open file of this process that ``path`` names, which opening it once more would truncate."""
     name = os.path.abspath(path)
     found = _DESCRIPTOR.fullmatch(name)
     return int(found[1]) if found else _STANDARD.get(name)

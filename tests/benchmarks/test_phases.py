@@ -44,7 +44,7 @@ def test_report(tmp_path):
     assert phases.main(['--root', str(tmp_path), '--dataset', 'demo', '--modalities', 'image', 'text', '--epochs', '1',
                         '--output', str(stem)]) == 0
     document = json.loads(stem.with_suffix('.json').read_text())
-    assert {'backward', 'optimiser', 'encoder: fusion', 'evaluation', 'loss terms of the batch',
+    assert {'backward', 'optimizer', 'encoder: fusion', 'evaluation', 'loss terms of the batch',
             'denoiser: generated graph'} <= set(document['phases'])
     assert all(row['calls'] > 0 for row in document['operators'])
     assert '| backward |' in stem.with_suffix('.md').read_text()

@@ -82,7 +82,7 @@ def test_finished_measurements_are_not_repeated(tmp_path, monkeypatch, capsys):
     for _ in range(2):
         assert robustness.main([*ARGUMENTS, '--output', str(tmp_path)]) == 0
     trained = [options for options in calls if options['task'] == 'run']
-    assert len(calls) == len(trained) + 2 and len(trained) == 2 * 2 * 2 * 2  # seeds, models, conditions, optimisers
+    assert len(calls) == len(trained) + 2 and len(trained) == 2 * 2 * 2 * 2  # seeds, models, conditions, optimizers
     first, fourth = trained[0], trained[3]
     assert first['training'] is None and first['strengths'] == {'noise': [1.0], 'shuffled': [], 'dropped': [1.0]}
     assert fourth['training'] == ('interactions', 0.5) and fourth['strengths'] == {} and fourth['every'] == 0

@@ -90,7 +90,7 @@ def test_print_config(capsys):
     (['--dataset', 'nowhere'], 2, "dataset: got 'nowhere'"),
     (['--modalities', 'smell'], 2, "no modality 'smell'"), (['--hparams.interest_weight', '7'], 2, 'interest_weight: got 7'),
     (['--trainer.lr', '0'], 2, 'lr'), (['--device', 'abacus'], 2, "device: got 'abacus'"),
-    (['--dataset', 'sports'], 1, "data set 'sports'"), (['--resume', 'nowhere'], 2, 'nowhere'),
+    (['--dataset', 'sports'], 1, "dataset 'sports'"), (['--resume', 'nowhere'], 2, 'nowhere'),
 ])
 def test_errors_are_one_line_and_an_exit_code(argv, code, message, capsys):
     assert main(argv) == code

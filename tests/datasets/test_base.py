@@ -174,7 +174,7 @@ def test_a_folder_called_demo_is_reported(tmp_path, caplog):
     assert load_dataset('demo', tmp_path)['user'].num_nodes == 600 and not caplog.records
     write_layout(tmp_path / 'demo', 'mmrec')
     assert load_dataset('demo', tmp_path)['user'].num_nodes == 600
-    assert 'demo is not read: the data set demo is the generated one' in caplog.text
+    assert 'demo is not read: the dataset demo is the generated one' in caplog.text
 
 
 def test_a_folder_of_two_layouts_is_reported(tmp_path, caplog):

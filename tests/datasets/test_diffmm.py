@@ -155,7 +155,7 @@ def test_a_failing_read_keeps_the_processed_graph(tmp_path):
 
 @pytest.mark.parametrize('change,message', [
     (lambda f: np.save(f / 'image_feat.npy', np.ones((4, 2))), "features of modality 'image' have 4 rows, accepted are 6"),
-    (lambda f: (f / 'valMat.pkl').unlink(), "data set 'mine': valMat.pkl missing in .*mine; put the files there"),
+    (lambda f: (f / 'valMat.pkl').unlink(), "dataset 'mine': valMat.pkl missing in .*mine; put the files there"),
     (lambda f: write_matrix(f / 'valMat.pkl', (9, 9)),
      r'valMat.pkl: shape \(9, 9\), accepted is \(5, 6\), that of trnMat.pkl'),
     (lambda f: write_matrix(f / 'trnMat.pkl', (U, I)), 'the training split has no interaction'),

@@ -224,7 +224,7 @@ def test_the_same_pair_in_two_splits_is_refused_though_the_edges_differ():
     with pytest.raises(DataError, match=r"1 pairs .* user 0 with item 1, in 'train_mask' and 'test_mask'"):
         training_graph(data)
     check_graph(data, disjoint=False)
-    split = RandomSplit(val=0.2, test=0.2)(data)  # and can be split anew
+    split = RandomSplit(val=0.2, test=0.2)(data)  # and can be split again
     training_graph(split)
 
 

@@ -30,7 +30,7 @@ def test_subgraphs_equal_graphs_made_from_their_edges():
         assert torch.allclose(dense(found), dense(expected)) and torch.equal(dense(found), dense(found).t())
 
 
-def test_path_without_one_edge_is_normalised_anew():
+def test_path_without_one_edge_is_normalized_anew():
     graph = InteractionGraph(PATH)
     assert graph.subgraph(torch.tensor([True, False, True])).value.tolist() == [1, 1, 1, 1]
     assert graph.scaled_drop(1.0, torch.tensor([True, False, True])).value.tolist() == pytest.approx([0.5 ** 0.5] * 4)

@@ -26,8 +26,8 @@ def test_equal_counts_go_to_the_lower_user():
     assert row(weights, 3) == {0: 0.5, 2: 0.5}
 
 
-def test_padding_of_two_neighbours_is_uniform():
-    """Users 2 and 3 of one item each: the share of either neighbour is one of 1/4, 2/4 and 3/4, equally often."""
+def test_padding_of_two_neighbors_is_uniform():
+    """Users 2 and 3 of one item each: the share of either neighbor is one of 1/4, 2/4 and 3/4, equally often."""
     graph = CoUserGraph(GRAPH, 4, 'polya').train()
     seen = []
     for _ in range(3000):

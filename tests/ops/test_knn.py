@@ -44,7 +44,7 @@ def test_half_precision_sums_that_would_overflow():
     assert torch.allclose(similarity, torch.ones(6))
 
 
-def test_without_self_and_more_neighbours_than_rows():
+def test_without_self_and_more_neighbors_than_rows():
     edge_index, _ = knn_graph(torch.rand(4, 3) + 0.1, 10, include_self=False)
     assert edge_index.size(1) == 12 and bool((edge_index[0] != edge_index[1]).all())
 
@@ -55,7 +55,7 @@ def test_arguments_are_checked(arguments):
         knn_graph(torch.ones(2, 2), **arguments)
 
 
-def test_no_rows_and_one_neighbour():
+def test_no_rows_and_one_neighbor():
     assert knn_graph(torch.empty(0, 3), 5)[0].shape == (2, 0)
     assert knn_graph(torch.randn(3, 2), 1)[0].tolist() == [[0, 1, 2], [0, 1, 2]]
 

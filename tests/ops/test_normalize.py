@@ -67,7 +67,7 @@ def test_knn_adjacency_of_a_zero_row_is_its_loop():
     assert to_dense(adj)[1].tolist() == [0.0, 1.0, 0.0] and not to_dense(adj)[:, 1][[0, 2]].any()
 
 
-def test_binary_neighbours_count_the_same():
+def test_binary_neighbors_count_the_same():
     x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1], [1.0, 0.5]])
     adj = to_dense(knn_adjacency(x, 3, binary=True))  # row 1 has similarities to rows 3 and 2
     assert torch.allclose(adj, (adj > 0) / 3) and torch.allclose(adj.sum(dim=1), torch.ones(4))

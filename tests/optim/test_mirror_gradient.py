@@ -21,7 +21,7 @@ def quadratic(optimizer, theta, curvature):
 
 
 def regression(seed=0):
-    """A small network with dropout, its data and a function that runs steps with an optimiser."""
+    """A small network with dropout, its data and a function that runs steps with an optimizer."""
     torch.manual_seed(seed)
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.3), torch.nn.ReLU(), torch.nn.Linear(8, 1))
     x, y = torch.randn(32, 4), torch.randn(32, 1)
@@ -85,8 +85,8 @@ def test_second_order_effect_is_a_penalty_on_the_gradient_norm():
         optimizer.step(closure)
         x = start.clone().requires_grad_()
         gradient = torch.autograd.grad(loss(x), x, create_graph=True)[0]
-        penalised = loss(x) + eta * a1 * a2 / (2 * (a1 - a2)) * gradient.square().sum()
-        descended = start - eta * (a1 - a2) * torch.autograd.grad(penalised, x)[0]
+        penalized = loss(x) + eta * a1 * a2 / (2 * (a1 - a2)) * gradient.square().sum()
+        descended = start - eta * (a1 - a2) * torch.autograd.grad(penalized, x)[0]
         return float((theta.detach() - descended).abs().max())
 
     assert error(1e-2) / error(5e-3) > 7  # third order: halving eta divides the difference by 8
@@ -113,7 +113,7 @@ def test_prefers_the_flat_of_two_basins():
 
 
 @pytest.mark.parametrize('make', OPTIMIZERS)
-def test_zero_strength_is_the_wrapped_optimiser_bit_for_bit(make):
+def test_zero_strength_is_the_wrapped_optimizer_bit_for_bit(make):
     results = []
     for wrap in (False, True):
         model, run = regression()
@@ -166,7 +166,7 @@ def test_learning_rate_schedulers_act(around):
     lambda o: torch.optim.lr_scheduler.SequentialLR(o, [torch.optim.lr_scheduler.LinearLR(o, total_iters=2),
                                                         torch.optim.lr_scheduler.ExponentialLR(o, 0.5)], milestones=[3]),
 ], ids=['one cycle', 'warm restarts', 'sequence'])
-def test_schedulers_around_the_wrapper_do_what_they_do_around_the_optimiser(make, recwarn):
+def test_schedulers_around_the_wrapper_do_what_they_do_around_the_optimizer(make, recwarn):
     """Also to momenta, which OneCycleLR moves, and on through a resumption between two mirrored batches."""
     results = []
     for wrap, stop in ((False, None), (True, None), (True, 4)):
@@ -202,7 +202,7 @@ def test_reduce_on_plateau_takes_the_wrapper():
     assert optimizer.optimizer.param_groups[0]['lr'] == pytest.approx(0.1)
 
 
-def test_a_state_loaded_into_the_wrapped_optimiser_is_seen():
+def test_a_state_loaded_into_the_wrapped_optimizer_is_seen():
     model, run = regression()
     sgd = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
     optimizer = MirrorGradient(sgd)

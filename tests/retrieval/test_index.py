@@ -17,13 +17,13 @@ needs_faiss = pytest.mark.skipif(importlib.util.find_spec('faiss') is None,
 
 
 def clustered(num_items=3000, num_users=200, channels=10, interests=None):
-    """Items around 30 centres and users near them, as trained embeddings lie; every user knows some items, user 0 most."""
+    """Items around 30 centers and users near them, as trained embeddings lie; every user knows some items, user 0 most."""
     generator = torch.Generator().manual_seed(0)
-    centre = torch.randn(30, channels, generator=generator)
-    item = centre[torch.randint(30, (num_items,), generator=generator)]
+    center = torch.randn(30, channels, generator=generator)
+    item = center[torch.randint(30, (num_items,), generator=generator)]
     item = item + 0.3 * torch.randn(num_items, channels, generator=generator)
     shape = (num_users,) if interests is None else (num_users, interests)
-    user = centre[torch.randint(30, shape, generator=generator)]
+    user = center[torch.randint(30, shape, generator=generator)]
     user = user + 0.3 * torch.randn(*shape, channels, generator=generator)
     degree = torch.randint(0, 40, (num_users,), generator=generator)
     degree[0], degree[1] = num_items - 3, 0
@@ -132,7 +132,7 @@ def test_only_inner_products_are_indexed(demo_data):
 
 
 @needs_faiss
-def test_both_indices_recommend_the_same_on_a_small_catalogue():
+def test_both_indices_recommend_the_same_on_a_small_catalog():
     data = demo_graph()
     model = GenRec(data, hidden_channels=8, denoiser_rank=6, clusters=2)
     model.start_epoch(0)

@@ -22,7 +22,7 @@ SMALL = dict(hidden_channels=8, denoiser_layers=1, denoiser_rank=6, clusters=2, 
 
 
 class Factors(Recommender):
-    """Factorisation without any dense parameter, whose loss may not be split: its dropout is per row of the batch."""
+    """Factorization without any dense parameter, whose loss may not be split: its dropout is per row of the batch."""
 
     def __init__(self, data):
         super().__init__(data)
@@ -49,7 +49,7 @@ def modes(distributed):
 
 
 def make(model_class, data, **hparams):
-    """A model in float64 whose biases before a batch normalisation stand still: their gradient is zero but for rounding, by
+    """A model in float64 whose biases before a batch normalization stand still: their gradient is zero but for rounding, by
     the size of which Adam divides it."""
     seed_everything(1)
     model = model_class(data, **hparams).double()
@@ -130,7 +130,7 @@ def parts(distributed, folder):
 
 
 def memory(distributed, folder):
-    """Entries of tables, gradients and optimiser state that this process holds while it trains."""
+    """Entries of tables, gradients and optimizer state that this process holds while it trains."""
     data = small_graph()
     for mode, shared in modes(distributed):
         model = make(GenRec, data, **SMALL)

@@ -141,7 +141,7 @@ def test_waits_are_noticed():
     assert not waits.found
 
 
-# Not HCCF, which draws the edges of its graph anew in every step: their number decides the sizes of what follows.
+# Not HCCF, which draws the edges of its graph again in every step: their number decides the sizes of what follows.
 @pytest.mark.parametrize('name,options', [('GenRec', {}), ('GenRec', {'merge': 'sum', 'keep': 0.5}), ('LightGCN', {}),
                                           ('MFBPR', {}), ('NCL', {}), ('NGCF', {}), ('SGL', {})])
 def test_no_step_waits_for_the_device(name, options, data):

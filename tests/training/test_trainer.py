@@ -24,7 +24,7 @@ QUIET = dict(progress=False, device='cpu', batch_size=32)
 
 
 class Factors(Recommender):
-    """Matrix factorisation with dropout, so that a wrong random state shows."""
+    """Matrix factorization with dropout, so that a wrong random state shows."""
 
     def __init__(self, data):
         super().__init__(data)
@@ -299,7 +299,7 @@ def test_recorded_loss_is_that_before_the_mirrored_step(data):
 
 
 @pytest.mark.parametrize('before', [True, False])
-def test_resume_with_other_optimiser_is_refused(data, tmp_path, before):
+def test_resume_with_other_optimizer_is_refused(data, tmp_path, before):
     Trainer(epochs=1, output=tmp_path, mirror_gradient=before, **QUIET).fit(build('factors', data), data)
     with pytest.raises(ConfigError, match=f'mirror_gradient: got {not before} for a checkpoint written with {before}'):
         Trainer(epochs=2, output=tmp_path, mirror_gradient=not before, **QUIET).fit(build('factors', data), data, resume=True)

@@ -223,7 +223,7 @@ def test_transforms_and_models_take_edges_in_any_container(transform, form):
     assert training_graph(got).fingerprint() == training_graph(expected).fingerprint()
     for split in ('val', 'test'):
         assert torch.equal(split_edges(got, split), split_edges(expected, split))
-    if not isinstance(transform, ReorderNodes):  # which sorts a matrix anew
+    if not isinstance(transform, ReorderNodes):  # which sorts a matrix again
         assert torch.equal(read_edge_index(got[INTERACTS]), read_edge_index(expected[INTERACTS]))
         assert torch.equal(got[INTERACTS].train_mask, expected[INTERACTS].train_mask)
 

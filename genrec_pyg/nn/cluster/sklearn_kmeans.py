@@ -23,7 +23,7 @@ AUTO_SAMPLE = 4_000
 
 def kmeans_labels(x: Tensor, num_clusters: Union[int, str], seed: int = 0, present: Optional[Tensor] = None,
                   variant: str = 'principled') -> Tensor:
-    r"""Cluster of every item by k-means on standardised columns (zero mean, unit variance; constant columns zero).
+    r"""Cluster of every item by k-means on standardized columns (zero mean, unit variance; constant columns zero).
 
     Above :data:`MINI_BATCH_FROM` items mini-batches replace full passes.
 
@@ -31,7 +31,7 @@ def kmeans_labels(x: Tensor, num_clusters: Union[int, str], seed: int = 0, prese
         x: Item features ``[I, d_m]``.
         num_clusters: Number of clusters (no more than distinct rows are made) or ``'auto'``, see
             :func:`choose_num_clusters`.
-        seed: Seed of the initial centres.
+        seed: Seed of the initial centers.
         present: Boolean ``[I]``, which items have features; the others get label -1.
         variant: ``'principled'`` or ``'released'``, relevant to ``'auto'``.
 
@@ -62,8 +62,8 @@ def choose_num_clusters(features: np.ndarray, seed: int = 0, variant: str = 'pri
     distinct rows; where fewer than three points are left there is no bend, and its last point (or 1) is returned.
 
     Args:
-        features: Standardised features ``[n, d]``; above :data:`AUTO_SAMPLE` rows, a sample of them is used.
-        seed: Seed of the sample and of the initial centres.
+        features: Standardized features ``[n, d]``; above :data:`AUTO_SAMPLE` rows, a sample of them is used.
+        seed: Seed of the sample and of the initial centers.
         variant: ``'principled'`` or ``'released'``.
 
     Raises:
@@ -92,8 +92,8 @@ def fit_kmeans(features: np.ndarray, num_clusters: int, seed: int = 0, num_start
     Args:
         features: Features ``[n, d]``.
         num_clusters: Number of clusters.
-        seed: Seed of the initial centres.
-        num_starts: Initialisations, of which the best is kept.
+        seed: Seed of the initial centers.
+        num_starts: Initializations, of which the best is kept.
     """
     if len(features) > MINI_BATCH_FROM:
         estimator = MiniBatchKMeans(num_clusters, random_state=seed, n_init=num_starts, batch_size=4096)

@@ -24,20 +24,20 @@ def spectral_labels(features: Union[Tensor, Sequence[Tensor]], num_clusters: Uni
                     seed: int = 0) -> Tensor:
     r"""Cluster of every item by spectral clustering of its fused features (GenRec-V1, specification section 6).
 
-    The modalities' unit rows stand side by side. Affinity is the cosine to the ``num_neighbors`` nearest rows, symmetrised by
-    the maximum; the leading eigenvectors of its symmetric normalisation come from Lanczos iterations, so that nothing dense
-    of size I x I is formed, unlike in the released GenRec-V1. Rows of the embedding are normalised and clustered by k-means
+    The modalities' unit rows stand side by side. Affinity is the cosine to the ``num_neighbors`` nearest rows, symmetrized by
+    the maximum; the leading eigenvectors of its symmetric normalization come from Lanczos iterations, so that nothing dense
+    of size I x I is formed, unlike in the released GenRec-V1. Rows of the embedding are normalized and clustered by k-means
     (Ng, Jordan, Weiss, NeurIPS 2001).
 
     An item that resembles no other, such as one without any modality, gets label -1. A component of the graph that is smaller
-    than half a cluster of mean size, such as a clique of near duplicates, joins the cluster with the most similar centre:
+    than half a cluster of mean size, such as a clique of near duplicates, joins the cluster with the most similar center:
     each would take an eigenvector of its own, and the rest of the items would stay undivided.
 
     Args:
         features: Item features per modality, ``[I, d_m]`` each, or one fused matrix; zero rows where an item lacks a modality.
         num_clusters: Number of clusters or ``'eigengap'``: the number before the largest gap among the smallest 20 positive
-            eigenvalues of the normalised Laplacian, see :func:`eigengap`.
-        num_neighbors: Neighbours per row, the row itself not counted.
+            eigenvalues of the normalized Laplacian, see :func:`eigengap`.
+        num_neighbors: Neighbors per row, the row itself not counted.
         seed: Seed of the start vector and of k-means.
 
     Returns:
@@ -59,8 +59,8 @@ def spectral_labels(features: Union[Tensor, Sequence[Tensor]], num_clusters: Uni
     labels[rows] = _cluster(affinity[core][:, core], num_clusters, seed)
     rest = torch.from_numpy(np.flatnonzero(linked & ~core))
     fused, device = fused.cpu(), fused.device
-    centres = fused.new_zeros(int(labels.max()) + 1, fused.size(1)).index_add(0, labels[rows], fused[rows])
-    labels[rest] = (fused[rest] @ unit_rows(centres).t()).argmax(dim=1)
+    centers = fused.new_zeros(int(labels.max()) + 1, fused.size(1)).index_add(0, labels[rows], fused[rows])
+    labels[rest] = (fused[rest] @ unit_rows(centers).t()).argmax(dim=1)
     return labels.to(device)
 
 
@@ -90,7 +90,7 @@ def _cluster(affinity: sp.csr_matrix, num_clusters: Union[int, str], seed: int) 
 
 
 def cosine_affinity(x: Tensor, num_neighbors: int) -> sp.csr_matrix:
-    r"""Sparse affinity ``[n, n]``: positive cosines to the nearest rows, symmetrised by the maximum, without diagonal."""
+    r"""Sparse affinity ``[n, n]``: positive cosines to the nearest rows, symmetrized by the maximum, without diagonal."""
     (row, col), similarity = knn_graph(x, num_neighbors, include_self=False)
     shape = (x.size(0), x.size(0))
     matrix = sp.csr_matrix((similarity.cpu().double().numpy(), (row.cpu().numpy(), col.cpu().numpy())), shape=shape)
@@ -98,7 +98,7 @@ def cosine_affinity(x: Tensor, num_neighbors: int) -> sp.csr_matrix:
 
 
 def laplacian_eigenpairs(affinity: sp.csr_matrix, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    r"""Smallest ``count`` eigenvalues, ascending, and eigenvectors of the symmetric normalised Laplacian.
+    r"""Smallest ``count`` eigenvalues, ascending, and eigenvectors of the symmetric normalized Laplacian.
 
     Eigenvalue 0 occurs once per component, with eigenvector :math:`\mathbf{D}^{1/2} \mathbf{1}` on that component. The others
     are one minus the largest eigenvalues of :math:`\mathbf{D}^{-1/2} \mathbf{W} \mathbf{D}^{-1/2}` beside these vectors, the
@@ -118,10 +118,10 @@ def laplacian_eigenpairs(affinity: sp.csr_matrix, count: int, seed: int = 0) -> 
     if count <= num_components:  # dense from here on, but with no more than count columns
         return np.zeros(count), kernel[:, :count].toarray()
     scale = sp.diags(1 / np.sqrt(degree))
-    normalised = scale @ affinity @ scale
+    normalized = scale @ affinity @ scale
 
     def product(x: np.ndarray) -> np.ndarray:
-        return normalised @ x - 3 * (kernel @ (kernel.T @ x))  # 1 becomes -2, below all other eigenvalues
+        return normalized @ x - 3 * (kernel @ (kernel.T @ x))  # 1 becomes -2, below all other eigenvalues
 
     operator = LinearOperator(affinity.shape, matvec=product, matmat=product, dtype=np.float64)
     count -= num_components

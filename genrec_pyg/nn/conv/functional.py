@@ -35,7 +35,7 @@ def half_mean(block: Adjacency, x: Tensor, num_layers: int) -> tuple[Tensor, Ten
     stacked inputs are columns of one product.
 
     Args:
-        block: Normalised block from the type of ``x`` (columns) to the other (rows): ``R`` for items, its transpose for users.
+        block: Normalized block from the type of ``x`` (columns) to the other (rows): ``R`` for items, its transpose for users.
         x: Rows of one type ``[n, d]``.
         num_layers: Layers ``L``.
 

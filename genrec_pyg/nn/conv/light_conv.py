@@ -29,7 +29,7 @@ class LightConv(_LayeredConv):
         \mathbf{Y} = \frac{1}{L + 1} \sum_{l=0}^{L} \mathbf{A}^l \mathbf{X}
 
     With an :class:`~genrec_pyg.ops.Adjacency` all layers and their mean are one kernel (:func:`genrec_pyg.ops.layer_mean`);
-    otherwise the layers pass messages one after another. Weights are taken as they are: normalise once, by
+    otherwise the layers pass messages one after another. Weights are taken as they are: normalize once, by
     :func:`genrec_pyg.ops.bipartite_adjacency`, not in every layer of every step.
 
     Args:

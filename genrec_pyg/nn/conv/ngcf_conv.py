@@ -53,10 +53,10 @@ class NGCFConv(SparseConv):
 
     def forward(self, x: Tensor, edge_index: Union[Adj, Adjacency], edge_weight: Optional[Tensor] = None) -> Tensor:
         r"""Maps ``[N, in_channels]`` to ``[N, out_channels]``."""
-        neighbours = super().forward(x, edge_index, edge_weight)
-        first = neighbours + x if self.add_self else neighbours
+        neighbors = super().forward(x, edge_index, edge_weight)
+        first = neighbors + x if self.add_self else neighbors
         out = first @ self.weight1 if self.bias is None else torch.addmm(self.bias, first, self.weight1)
-        return F.leaky_relu(torch.addmm(out, neighbours * x, self.weight2), self.negative_slope)
+        return F.leaky_relu(torch.addmm(out, neighbors * x, self.weight2), self.negative_slope)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({self.weight1.size(0)}, {self.weight1.size(1)})'

@@ -13,13 +13,13 @@ from genrec_pyg.ops import Adjacency, spmm
 
 
 class SparseConv(MessagePassing):
-    r"""Weighted sum over neighbours :math:`\mathbf{y}_i = \sum_{j \in \mathcal{N}(i)} w_{ij} \, \mathbf{x}_j`.
+    r"""Weighted sum over neighbors :math:`\mathbf{y}_i = \sum_{j \in \mathcal{N}(i)} w_{ij} \, \mathbf{x}_j`.
 
     Three kinds of graph are accepted, with the same result:
 
     * an :class:`~genrec_pyg.ops.Adjacency`, whose rows are targets: :meth:`message_and_aggregate` calls
       :func:`genrec_pyg.ops.spmm` on its cached layouts. While an explainer or a hook on messages, aggregation or propagation
-      is active, the edges are spelled out in the order of its entries instead, so that PyG's explainers and hooks see every
+      is active, the edges are listed in the order of its entries instead, so that PyG's explainers and hooks see every
       message;
     * ``edge_index`` ``[2, E]`` from source to target with optional ``edge_weight``: PyG's gather and scatter. That of an
       adjacency is ``adj.to_edge_index()[0].flip(0)``;
@@ -39,7 +39,7 @@ class SparseConv(MessagePassing):
 
     def forward(self, x: Tensor, edge_index: Union[Adj, Adjacency], edge_weight: Optional[Tensor] = None,
                 num_targets: Optional[int] = None) -> Tensor:
-        r"""Sums over neighbours.
+        r"""Sums over neighbors.
 
         Args:
             x: Source features ``[N, d]`` or ``[M, N, d]``.

@@ -27,7 +27,7 @@ def step_embedding(t: Tensor, channels: int) -> Tensor:
 class Denoiser(GraphModule):
     r"""Base class: logits of clean rows as inner products of row queries and item keys.
 
-    The factorised form is what makes a prediction usable beyond generation: queries and keys append to user and item
+    The factorized form is what makes a prediction usable beyond generation: queries and keys append to user and item
     embeddings, and the same top-k search serves both.
     """
     #: Whether :meth:`InterestGenerator.fit <genrec_pyg.nn.diffusion.InterestGenerator.fit>` trains it by gradient.
@@ -36,7 +36,7 @@ class Denoiser(GraphModule):
     objective: Optional[str] = None
 
     def reset_parameters(self) -> None:
-        r"""Draws all parameters anew."""
+        r"""Redraws all parameters."""
         raise TypeError(f'{type(self).__name__} does not implement reset_parameters()')
 
     def query(self, state: RowState, t: Tensor, views: ItemViews) -> Tensor:
@@ -202,7 +202,7 @@ class PerceptronDenoiser(Denoiser):
         channels: Hidden width.
         step_channels: Width of the step embedding.
         dropout: Dropout probability of the input.
-        normalize: Whether rows are l2-normalised first.
+        normalize: Whether rows are l2-normalized first.
     """
 
     def __init__(self, num_items: int, channels: int = 1000, step_channels: int = 10, dropout: float = 0.5,

@@ -53,7 +53,7 @@ def make_denoiser(name: str, graph: TrainingGraph, process: DiffusionProcess, vi
         modality_weight: Weight of the modality rows in the linear denoiser.
         channels: Hidden width of the perceptron.
         dropout: Dropout of the perceptron's input.
-        normalize: Whether the perceptron normalises its input.
+        normalize: Whether the perceptron normalizes its input.
 
     Raises:
         ConfigError: On an unknown name.

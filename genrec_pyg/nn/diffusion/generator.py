@@ -92,7 +92,7 @@ class InterestGenerator(GraphModule):
             prediction from :math:`\mathbf{x}_0` at the first step, ``'clean'`` from :math:`\mathbf{x}_0` taken for
             :math:`\mathbf{x}_T`, without noise (DiffMM).
         debias: Filter of changed entries or none.
-        num_negatives: Items sampled per batch to estimate the normaliser of the multinomial objective; 0 takes all items.
+        num_negatives: Items sampled per batch to estimate the normalizer of the multinomial objective; 0 takes all items.
         lr: Learning rate of the denoiser's Adam.
         batch_size: Users per batch.
 
@@ -153,7 +153,7 @@ class InterestGenerator(GraphModule):
         self._candidates: Optional[Candidates] = None
 
     def reset_parameters(self) -> None:
-        r"""Draws the denoiser anew and forgets its optimiser and the generated edges."""
+        r"""Redraws the denoiser and forgets its optimizer and the generated edges."""
         self.denoiser.reset_parameters()
         self._optimizer = self._optimizer_state = self._candidates = None
         self._set_edges(None)
@@ -172,7 +172,7 @@ class InterestGenerator(GraphModule):
         return self._optimizer
 
     def wrap_optimizer(self, wrap: Optional[Callable[[torch.optim.Optimizer], MirrorGradient]]) -> None:
-        r"""Makes the optimiser anew at its next use, within ``wrap`` unless it is :obj:`None`."""
+        r"""Recreates the optimizer at its next use, within ``wrap`` unless it is :obj:`None`."""
         self._wrap, self._optimizer, self._optimizer_state = wrap, None, None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InterestGenerator:
@@ -383,7 +383,7 @@ class InterestGenerator(GraphModule):
         return Candidates(user[best], item[best], probability[best], observed[best])
 
     def adjacency(self) -> Optional[Adjacency]:
-        r"""Normalised adjacency of the generated graph with self loops, or none before the first :meth:`generate`.
+        r"""Normalized adjacency of the generated graph with self loops, or none before the first :meth:`generate`.
 
         What was dropped this epoch is missing and the rest divided by ``keep``; with ``drop='pairs'`` all edges are present in
         evaluation mode.
@@ -425,12 +425,12 @@ class InterestGenerator(GraphModule):
         self._adjacencies = {}
 
     def get_extra_state(self) -> dict[str, Any]:
-        r"""Generated edges and optimiser, so that a checkpoint continues and evaluates exactly as the run did."""
+        r"""Generated edges and optimizer, so that a checkpoint continues and evaluates exactly as the run did."""
         optimizer = self._optimizer.state_dict() if self._optimizer is not None else self._optimizer_state
         return {'edges': None if self.edges is None else list(self.edges), 'optimizer': optimizer}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        r"""Takes back what :meth:`get_extra_state` gave."""
+        r"""Restores what :meth:`get_extra_state` returned."""
         device = self.graph.edge_index.device
         self._set_edges(None if state['edges'] is None else GeneratedEdges(*(x.to(device) for x in state['edges'])))
         self._optimizer, self._optimizer_state = None, copy.deepcopy(state['optimizer'])

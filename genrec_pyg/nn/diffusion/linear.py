@@ -24,10 +24,10 @@ class LinearDenoiser(Denoiser):
         \Lambda_{jj} = \frac{d_j \bar\epsilon (1 - \bar\epsilon) + (U - d_j) \bar\gamma (1 - \bar\gamma)}{a^2}
 
     so :math:`\min_{\mathbf{B}} \mathbb{E} \Vert \mathbf{X}_0 - \tilde{\mathbf{X}} \mathbf{B} \Vert^2` with zero diagonal is
-    EASE (Steck, WWW 2019) whose ridge the flip schedule determines: flip noise *is* the regulariser. With Gaussian noise
+    EASE (Steck, WWW 2019) whose ridge the flip schedule determines: flip noise *is* the regularizer. With Gaussian noise
     :math:`\tilde{\mathbf{x}} = \mathbf{x}_t / \sqrt{\bar\alpha}` and :math:`\Lambda_{jj} = U (1 - \bar\alpha) / \bar\alpha`,
     the constant ridge of EASE: this diagonal is all in which flips differ from noise here. Modalities enter as further rows
-    of the regression, :math:`\sqrt{\beta} \, \mathbf{X}_m^{\top}` with centred unit item features (collective EASE: Jeunen,
+    of the regression, :math:`\sqrt{\beta} \, \mathbf{X}_m^{\top}` with centered unit item features (collective EASE: Jeunen,
     Van Balen, Goethals, RecSys 2020), which also gives items without interactions a key.
 
     Only the leading ``rank`` eigenpairs of the scaled Gram matrix are kept, found by subspace iteration on sparse products,
@@ -68,7 +68,7 @@ class LinearDenoiser(Denoiser):
         rates = self.process.rates(SparseRows(interactions.rowptr, interactions.col, graph.num_items))
         self.rate.copy_(self.process.unbiased(rates))
         popularity = graph.item_degree().to(self.query_weight.dtype)
-        # The floor: a noiseless process leaves the regression without a regulariser.
+        # The floor: a noiseless process leaves the regression without a regularizer.
         ridge = self.process.estimate_variance(popularity, graph.num_users, rates).clamp(min=1e-3)
         scale = ridge.rsqrt().unsqueeze(1)
 

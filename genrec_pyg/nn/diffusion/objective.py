@@ -34,7 +34,7 @@ def multinomial_loss(logits: Tensor, rows: SparseRows) -> Tensor:
 
 
 def sampled_multinomial(query: Tensor, keys: Tensor, rows: SparseRows, sample: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Multinomial loss with the normaliser estimated from a uniform sample of items, so that a step costs
+    r"""Multinomial loss with the normalizer estimated from a uniform sample of items, so that a step costs
     :math:`B (S + |\mathbf{x}_0|)` inner products instead of :math:`B I`.
 
     .. math::
@@ -168,7 +168,7 @@ def clean_probability(logits: Tensor, count: Tensor, objective: str, log_z: Opti
         logits: Logits ``[B, I]``.
         count: Ones per clean row ``[B]``.
         objective: One of :data:`OBJECTIVES`.
-        log_z: Logarithm of the multinomial normaliser ``[B, 1]``, where ``logits`` are those of some items only.
+        log_z: Logarithm of the multinomial normalizer ``[B, 1]``, where ``logits`` are those of some items only.
     """
     if objective == 'squared':
         return logits.clamp(0, 1)
@@ -226,7 +226,7 @@ def modality_contrast(profile: Tensor, rows: SparseRows, views: ItemViews, tempe
     r"""Modality-aware contrastive term: :math:`\sum_m \mathrm{InfoNCE}(\mathbf{x}_0 \mathbf{V}_m, \hat{\mathbf{x}}_0
     \mathbf{V}_m)` with :math:`\hat{\mathbf{x}}_0` the prediction itself, so that its gradient reaches the denoiser.
 
-    InfoNCE normalises rows, so the prediction may be given up to a factor per row: probabilities of binary objectives,
+    InfoNCE normalizes rows, so the prediction may be given up to a factor per row: probabilities of binary objectives,
     expected draws of the multinomial one. In the released GenRec-V1 this term stands on a Bernoulli draw and its gradient is
     zero.
 

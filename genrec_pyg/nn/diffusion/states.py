@@ -95,7 +95,7 @@ class ItemKeys:
 
 
 class FactoredRows(NamedTuple):
-    r"""Real rows :math:`c \, \mathbf{X} + \mathbf{Q} \mathbf{K}^{\top}` ``[B, I]`` that are never spelled out.
+    r"""Real rows :math:`c \, \mathbf{X} + \mathbf{Q} \mathbf{K}^{\top}` ``[B, I]`` in factored form, never materialized.
 
     Args:
         base: Rows :math:`\mathbf{X}`, sparse or dense.

@@ -18,7 +18,7 @@ ROW_PENALTIES = ('frobenius', 'l2', 'mean_square')
 
 
 def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor, mask: Optional[Tensor] = None) -> Tensor:
-    r"""Bayesian personalised ranking (Rendle et al., UAI 2009).
+    r"""Bayesian personalized ranking (Rendle et al., UAI 2009).
 
     .. math::
         \mathcal{L} = \frac{1}{B} \sum_k \mathrm{softplus}\left(
@@ -194,7 +194,7 @@ def grouped_info_nce(x: Tensor, y: Tensor, temperature: float, group_size: int) 
     for begin in range(0, num_rows, length):
         low, high = max(begin - first, 0), min(begin + length - first, x.size(0))
         if low < high:
-            # In one process the bank is the positives themselves, which need no second normalisation.
+            # In one process the bank is the positives themselves, which need no second normalization.
             candidates = None if bank is y else bank[begin:begin + length]
             terms.append(info_nce(x[low:high], y[low:high], temperature, candidates) * (high - low))
     return sum(terms) / x.size(0)

@@ -25,18 +25,18 @@ class FusedViews(NamedTuple):
 
 class ModalityAttention(torch.nn.Module):
     r"""Attention over modalities per node (GenRec-V1, specification section 3, step 3; MGCN: Yu et al., MM 2023, the
-    same without batch normalisation).
+    same without batch normalization).
 
     .. math::
         \alpha_m = \mathrm{softmax}_m \left( \mathbf{v}^{\top} \tanh(\mathrm{BN}(\mathbf{W} \mathbf{z}_m + \mathbf{b}))
         \right), \qquad \mathrm{common} = \sum_m \alpha_m \mathbf{z}_m
 
-    The module is shared by the modalities, so batch normalisation takes its statistics over the rows of all of them
+    The module is shared by the modalities, so batch normalization takes its statistics over the rows of all of them
     together: statistics per modality would differ from the running ones that evaluation uses.
 
     Args:
         channels: Width ``d`` of the views.
-        batch_norm: Whether there is the batch normalisation.
+        batch_norm: Whether there is the batch normalization.
         joint_norm: Whether its statistics are those of all modalities together, or of each by itself (released GenRec-V1,
             which never uses running ones).
     """

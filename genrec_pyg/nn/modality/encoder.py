@@ -10,14 +10,14 @@ from torch.nn import BatchNorm1d, Identity, Linear
 
 
 class ProjectionBlock(torch.nn.Module):
-    r"""Linear layer, batch normalisation, leaky ReLU and dropout. Without the last three it is a linear map.
+    r"""Linear layer, batch normalization, leaky ReLU and dropout. Without the last three it is a linear map.
 
     Args:
         in_channels: Input width.
         out_channels: Output width ``d``.
         dropout: Dropout probability.
         negative_slope: Slope of the leaky ReLU, 1 for the identity.
-        batch_norm: Whether batch normalisation follows the linear layer.
+        batch_norm: Whether batch normalization follows the linear layer.
         bias: Whether the linear layer has a bias.
     """
 
@@ -31,7 +31,7 @@ class ProjectionBlock(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""Weights Xavier uniform, biases and normalisation as the framework's defaults."""
+        r"""Weights Xavier uniform, biases and normalization as the framework's defaults."""
         reset_linear(self.linear, self.norm)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class ModalityEncoder(torch.nn.Module):
         \mathbf{H} &= \mathrm{Block}_{d_m \to d}(\mathbf{X}_m) \\
         \mathbf{F}_m &= \rho \, \mathbf{H} + \mathrm{Block}_{d \to d}(\mathbf{H})
 
-    with ``Block`` a :class:`ProjectionBlock`. A constant added to all features changes nothing, because batch normalisation
+    with ``Block`` a :class:`ProjectionBlock`. A constant added to all features changes nothing, because batch normalization
     follows the linear layer: the nuclear-norm shift of the released GenRec-V1 on baby is exactly a no-op and is left out.
 
     Args:
@@ -65,7 +65,7 @@ class ModalityEncoder(torch.nn.Module):
         self.residual = ProjectionBlock(hidden_channels, hidden_channels, dropout, negative_slope)
 
     def reset_parameters(self) -> None:
-        r"""Draws both blocks anew."""
+        r"""Redraws both blocks."""
         self.input.reset_parameters()
         self.residual.reset_parameters()
 
@@ -85,7 +85,7 @@ class Gate(torch.nn.Module):
 
     Args:
         channels: Width ``d`` of input and output.
-        batch_norm: Whether there is the batch normalisation (GenRec-V1), or not (MGCN).
+        batch_norm: Whether there is the batch normalization (GenRec-V1), or not (MGCN).
     """
 
     def __init__(self, channels: int, batch_norm: bool = True):
@@ -117,12 +117,12 @@ class BatchNorm(BatchNorm1d):
 
 
 def make_norm(channels: int, batch_norm: bool) -> torch.nn.Module:
-    r"""Batch normalisation of ``channels`` columns, or the identity."""
+    r"""Batch normalization of ``channels`` columns, or the identity."""
     return BatchNorm(channels) if batch_norm else Identity()
 
 
 def reset_linear(linear: Linear, norm: torch.nn.Module) -> None:
-    r"""Draws a linear layer anew, weights Xavier uniform, and sets what :func:`make_norm` made to where it started."""
+    r"""Redraws a linear layer, weights Xavier uniform, and sets what :func:`make_norm` made to where it started."""
     linear.reset_parameters()
     torch.nn.init.xavier_uniform_(linear.weight)
     if isinstance(norm, BatchNorm1d):

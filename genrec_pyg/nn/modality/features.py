@@ -28,7 +28,7 @@ def item_features(graph: TrainingGraph, normalize: bool = True) -> dict[str, Ite
 
     Args:
         graph: Training graph.
-        normalize: Whether rows are l2-normalised.
+        normalize: Whether rows are l2-normalized.
     """
     found = {}
     for name, modality in graph.modalities.items():
@@ -104,7 +104,7 @@ class FeatureProjection(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""Draws weights and bias anew."""
+        r"""Redraws weights and bias."""
         self.linear.reset_parameters()
         if self.init is not None:
             init_table(self.linear.weight, self.init)

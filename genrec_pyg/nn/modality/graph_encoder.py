@@ -55,7 +55,7 @@ class MultimodalGraphEncoder(GraphModule):
         hidden_channels: Embedding width ``d``.
         num_layers: Layers ``L`` of the collaborative view.
         num_item_layers: Layers ``L_s`` of the item-item graphs.
-        num_neighbors: Neighbours ``k`` per item in the item-item graphs, the item itself included.
+        num_neighbors: Neighbors ``k`` per item in the item-item graphs, the item itself included.
         dropout: Dropout of the modality encoders.
         negative_slope: Slope of their leaky ReLU.
         side_in_score: Whether the final embedding is content + side or content alone.
@@ -66,7 +66,7 @@ class MultimodalGraphEncoder(GraphModule):
             sum of both graphs (released GenRec-V1 on baby), :obj:`None` is for models without a generated graph.
         svt: Fraction of the largest singular value by which singular values of raw features are soft-thresholded
             (0 leaves them as they are).
-        batch_norm: Whether projections, gates and attention have batch normalisation.
+        batch_norm: Whether projections, gates and attention have batch normalization.
         joint_norm: Whether that of the attention has the statistics of all modalities together.
         residual: Whether features pass a residual projection
         (:class:`~genrec_pyg.nn.modality.encoder.ModalityEncoder`) or one linear
@@ -159,13 +159,13 @@ class MultimodalGraphEncoder(GraphModule):
         return observed_weight * self.conv(x, self.adjacency) + generated_weight * self.conv(x, generated)
 
     def _sum(self, generated: Adjacency) -> Adjacency:
-        # Sorting all entries anew in every step would cost more than the propagation, and would wait for a GPU.
+        # Sorting all entries again in every step would cost more than the propagation, and would wait for a GPU.
         if self._merged is None or self._merged[0] is not self.adjacency or self._merged[1] is not generated:
             self._merged = self.adjacency, generated, self.adjacency + generated
         return self._merged[2]
 
     def modality_views(self, encoded: dict[str, Tensor]) -> Tensor:
-        r"""Views ``[M, N, d]`` of the modalities: item graphs first, then users as the normalised sum of their items."""
+        r"""Views ``[M, N, d]`` of the modalities: item graphs first, then users as the normalized sum of their items."""
         items = []
         for name, features in encoded.items():
             gated = self.item_embedding * self.gates[name](features)
@@ -174,7 +174,7 @@ class MultimodalGraphEncoder(GraphModule):
         return torch.cat([self.user_conv(items, self.block), items], dim=1)
 
     def forward(self, generated: Optional[Adjacency] = None) -> GraphViews:
-        r"""All views, given the normalised adjacency of the generated graph or none."""
+        r"""All views, given the normalized adjacency of the generated graph or none."""
         content = self.collaborative_view(generated)
         if not self.encoders:
             return GraphViews(content, torch.zeros_like(content), content)

@@ -12,7 +12,7 @@ from genrec_pyg.ops import Adjacency, knn_adjacency
 
 def mixed_item_graph(graph: TrainingGraph, num_neighbors: int, weights: Optional[dict[str, float]] = None,
                      binary: bool = False) -> Adjacency:
-    r"""Weighted mean of the normalised nearest-neighbour graphs of the modalities (LATTICE: Zhang et al., MM 2021; FREEDOM:
+    r"""Weighted mean of the normalized nearest-neighbor graphs of the modalities (LATTICE: Zhang et al., MM 2021; FREEDOM:
     Zhou and Shen, MM 2023).
 
     .. math::
@@ -22,9 +22,9 @@ def mixed_item_graph(graph: TrainingGraph, num_neighbors: int, weights: Optional
 
     Args:
         graph: Training graph with at least one modality.
-        num_neighbors: Neighbours per item and modality, the item itself included.
+        num_neighbors: Neighbors per item and modality, the item itself included.
         weights: Weights :math:`w_m` up to a common factor, see :func:`~genrec_pyg.nn.modality.features.modality_shares`.
-        binary: Whether all neighbours count the same or by their similarity.
+        binary: Whether all neighbors count the same or by their similarity.
 
     Raises:
         ConfigError: If the weights are none.

@@ -42,7 +42,7 @@ class UserPreferences(ParameterDict):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""Draws all tables anew."""
+        r"""Redraws all tables."""
         for table in self.values():
             init_table(table, 'xavier_normal')
 
@@ -76,7 +76,7 @@ class ModalityStreams(GraphModule):
         \mathbf{x}_m = \mathrm{norm} \begin{bmatrix} \boldsymbol{\Pi}_m \\ \mathrm{MLP}_m(\mathbf{X}_m) \end{bmatrix}, \qquad
         \mathbf{z}_m = \sum_{l=0}^{L} \mathbf{A}^l \mathbf{x}_m
 
-    with :math:`\mathbf{A}` the symmetric normalised training graph without self loops. All modalities are column blocks of
+    with :math:`\mathbf{A}` the symmetric normalized training graph without self loops. All modalities are column blocks of
     one propagation. Users weigh their modalities by a learned table, whose rows start close to ``1 / M``.
 
     Args:
@@ -105,7 +105,7 @@ class ModalityStreams(GraphModule):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""Draws all parameters anew."""
+        r"""Redraws all parameters."""
         self.preferences.reset_parameters()
         for encoder in self.encoders.values():
             encoder.reset_parameters()

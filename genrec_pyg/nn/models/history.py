@@ -16,7 +16,7 @@ from genrec_pyg.ops import Adjacency
 
 class HistoryRecommender(Recommender):
     r"""A model without anything learned per user: the score of an item follows from the items of a history alone, so that new
-    users are served from their list of items without fitting anything anew.
+    users are served from their list of items without fitting anything again.
 
     A subclass implements :meth:`score_rows`.
 

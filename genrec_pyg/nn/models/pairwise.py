@@ -47,7 +47,7 @@ class PairwiseRecommender(Recommender):
                                        hidden_channels, init, reg)
 
     def reset_parameters(self) -> None:
-        r"""Draws all parameters anew."""
+        r"""Redraws all parameters."""
         for module in self.children():
             if hasattr(module, 'reset_parameters'):
                 module.reset_parameters()

@@ -125,11 +125,11 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
             raise ConfigError(f'{name}: got {options[name]!r} with {by}, accepted is {value!r}')
 
     def reset_parameters(self) -> None:
-        r"""Draws all learnable parameters anew."""
+        r"""Redraws all learnable parameters."""
 
     def is_untrained(self) -> bool:
         r"""Whether the parameters are those that the constructor or :meth:`reset_parameters` drew, so that nothing is lost
-        where they are drawn anew: no step, no loaded state and no assignment has changed one since."""
+        where they are redrawn: no step, no loaded state and no assignment has changed one since."""
         return self._drawn == parameter_digests(self, self._drawn)
 
     def embed(self) -> tuple[Tensor, Tensor]:
@@ -137,7 +137,7 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
         raise TypeError(f'{type(self).__name__} has no embeddings; use score()')
 
     def loss(self, batch) -> dict[str, Tensor]:
-        r"""Named scalar terms for a batch of :class:`~genrec_pyg.loader.Triples`; their sum is minimised."""
+        r"""Named scalar terms for a batch of :class:`~genrec_pyg.loader.Triples`; their sum is minimized."""
         raise TypeError(f'{type(self).__name__} is not trained by gradient')
 
     def start_epoch(self, epoch: int) -> dict[str, float]:
@@ -145,11 +145,11 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
         return {}
 
     def trained_parameters(self) -> Iterator[torch.nn.Parameter]:
-        r"""Parameters that the trainer's optimiser owns; parts with their own optimiser are left out by the subclass."""
+        r"""Parameters that the trainer's optimizer owns; parts with their own optimizer are left out by the subclass."""
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
 
     def wrap_optimizers(self, wrap: Optional[Callable[[torch.optim.Optimizer], MirrorGradient]]) -> None:
-        r"""Makes the optimisers that parts of the model have of their own anew, within ``wrap`` unless it is :obj:`None`;
+        r"""Recreates the optimizers owned by submodules, within ``wrap`` unless it is :obj:`None`;
         called before training, and before a checkpoint is loaded. Such a part has a method ``wrap_optimizer(wrap)``."""
         for module in self.modules():
             if hasattr(module, 'wrap_optimizer'):

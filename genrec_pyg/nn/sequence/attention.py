@@ -15,7 +15,7 @@ _EPS = 1e-6
 
 class CausalTransformer(torch.nn.Module):
     r"""Attention of every position to itself and earlier ones, after SASRec (Kang and McAuley, ICDM 2018,
-    https://arxiv.org/abs/1808.09781) with the normalisation after each sum, as the IDRec of Yuan et al. (SIGIR 2023,
+    https://arxiv.org/abs/1808.09781) with the normalization after each sum, as the IDRec of Yuan et al. (SIGIR 2023,
     https://arxiv.org/abs/2303.13835) has it.
 
     .. math::
@@ -53,7 +53,7 @@ class CausalTransformer(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""Draws weights and positions anew, normal with variance 2 over the sum of both widths; biases become 0."""
+        r"""Redraws weights and positions, normal with variance 2 over the sum of both widths; biases become 0."""
         torch.nn.init.xavier_normal_(self.position)
         self.norm.reset_parameters()
         for block in self.blocks:

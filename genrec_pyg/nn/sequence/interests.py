@@ -54,7 +54,7 @@ class SelfAttentiveInterests(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""Draws positions and both maps anew."""
+        r"""Redraws positions and both maps."""
         for weight in (self.position, self.hidden.weight, self.interest.weight):
             he_normal_(weight)
 
@@ -218,7 +218,7 @@ class InterestSelection(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""Draws the maps of ``'l'`` anew, biases 0."""
+        r"""Redraws the maps of ``'l'``, biases 0."""
         for layer in (self.of_interest, self.of_target):
             if layer is not None:
                 he_normal_(layer.weight)

@@ -32,7 +32,7 @@ class ItemTable(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""Draws all rows anew."""
+        r"""Redraws all rows."""
         torch.nn.init.normal_(self.weight, std=self.std)
 
     def rows(self, item: Tensor) -> Tensor:

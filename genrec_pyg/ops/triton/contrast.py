@@ -46,7 +46,7 @@ def _log_sum_exp_kernel(x_ptr, bank_ptr, out_ptr, num_rows, num_bank, channels, 
 def _gradient_kernel(own_ptr, other_ptr, total_ptr, weight_ptr, out_ptr, num_own, num_other, channels, factor,
                      blocks_per_split, ANCHORS_OWN: tl.constexpr, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr,
                      PRECISION: tl.constexpr):
-    r"""Sum over the other side of probability times weight times row. Normaliser and weight belong to the anchors, which are
+    r"""Sum over the other side of probability times weight times row. Normalizer and weight belong to the anchors, which are
     the own side for their gradient and the other side for that of the bank."""
     own, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, BLOCK_D)
     split = tl.program_id(1)

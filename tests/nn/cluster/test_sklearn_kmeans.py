@@ -9,9 +9,9 @@ from genrec_pyg.nn.cluster import sklearn_kmeans as kmeans
 
 def blobs(num_clusters, size=30, spread=0.05, seed=0):
     rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((num_clusters, 6)) * 3
+    centers = rng.standard_normal((num_clusters, 6)) * 3
     truth = np.repeat(np.arange(num_clusters), size)
-    return torch.from_numpy(centres[truth] + spread * rng.standard_normal((len(truth), 6))).float(), truth
+    return torch.from_numpy(centers[truth] + spread * rng.standard_normal((len(truth), 6))).float(), truth
 
 
 def same_partition(labels, truth):
@@ -41,13 +41,13 @@ def test_constant_columns_and_more_clusters_than_rows():
     assert sorted(kmeans_labels(x, 10).unique().tolist()) == [0, 1]
 
 
-def standardised(x):
+def standardized(x):
     return ((x - x.mean(dim=0)) / x.std(dim=0)).numpy()
 
 
 def test_automatic_choice_returns_a_grid_point_at_the_bend():
     x, truth = blobs(13, size=40, spread=0.01)
-    assert choose_num_clusters(standardised(x)) == 13
+    assert choose_num_clusters(standardized(x)) == 13
     assert same_partition(kmeans_labels(x, 'auto'), truth)
 
 
@@ -68,7 +68,7 @@ def test_automatic_choice_without_a_bend(distinct, expected):
 def test_automatic_choice_on_a_sample(monkeypatch):
     x, _ = blobs(13, size=40, spread=0.01)
     monkeypatch.setattr(kmeans, 'AUTO_SAMPLE', 300)
-    assert choose_num_clusters(standardised(x)) == 13
+    assert choose_num_clusters(standardized(x)) == 13
 
 
 def test_mini_batches_find_planted_clusters(monkeypatch):

@@ -12,9 +12,9 @@ from genrec_pyg.nn.cluster.spectral import cosine_affinity, eigengap, laplacian_
 
 def planted(num_clusters=4, size=25, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    centres = torch.eye(num_clusters, 8)
+    centers = torch.eye(num_clusters, 8)
     truth = torch.arange(num_clusters).repeat_interleave(size)
-    return [centres[truth] + 0.05 * torch.randn(truth.numel(), 8, generator=generator) for _ in range(2)], truth
+    return [centers[truth] + 0.05 * torch.randn(truth.numel(), 8, generator=generator) for _ in range(2)], truth
 
 
 @pytest.mark.parametrize('num_clusters', [4, 'eigengap'])
@@ -24,7 +24,7 @@ def test_planted_clusters_are_found(num_clusters):
     assert len(set(zip(labels.tolist(), truth.tolist()))) == 4 and labels.unique().numel() == 4
 
 
-def test_affinity_is_the_symmetrised_cosine_without_diagonal():
+def test_affinity_is_the_symmetrized_cosine_without_diagonal():
     x = torch.randn(15, 3)
     matrix = cosine_affinity(x, 4).toarray()
     cosine = torch.nn.functional.normalize(x.double(), dim=1)
@@ -97,9 +97,9 @@ def test_items_that_resemble_nothing_have_no_cluster():
 def test_small_cliques_do_not_take_the_clusters_of_the_rest():
     """Three planted clusters that touch, and ten cliques of duplicates: the large clusters are found all the same."""
     generator = torch.Generator().manual_seed(0)
-    centres = torch.eye(3) + 0.4
+    centers = torch.eye(3) + 0.4
     truth = torch.arange(3).repeat_interleave(80)
-    large = centres[truth] + 0.25 * torch.randn(240, 3, generator=generator)
+    large = centers[truth] + 0.25 * torch.randn(240, 3, generator=generator)
     cliques = torch.eye(10).repeat_interleave(12, dim=0)
     features = torch.block_diag(large, cliques)
     assert connected_components(cosine_affinity(features, 10), return_labels=False) == 11

@@ -7,15 +7,15 @@ from genrec_pyg.nn.cluster.torch_kmeans import fit_prototypes
 
 @pytest.mark.parametrize('spherical', [True, False])
 def test_finds_planted_clusters(spherical):
-    centre = torch.eye(6)[:5] * 3
+    center = torch.eye(6)[:5] * 3
     truth = torch.arange(200) % 5
-    x = centre[truth] + 0.1 * torch.randn(200, 6)
+    x = center[truth] + 0.1 * torch.randn(200, 6)
     centroids, label = fit_prototypes(x, 5, spherical=spherical)
     assert len({(int(a), int(b)) for a, b in zip(truth, label)}) == 5
     if spherical:
         assert torch.allclose(centroids.norm(dim=1), torch.ones(5))
     else:
-        assert torch.allclose(centroids[label], centre[truth], atol=0.1)
+        assert torch.allclose(centroids[label], center[truth], atol=0.1)
 
 
 def test_spherical_and_euclidean_assignment_differ():

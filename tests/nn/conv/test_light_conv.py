@@ -73,7 +73,7 @@ class Regression(torch.nn.Module):
 
 
 @pytest.mark.parametrize('conv', [LightConv(2), ItemGraphConv(2), ModalityConv(), SparseConv()], ids=repr)
-def test_explainer_finds_the_neighbourhood(conv):
+def test_explainer_finds_the_neighborhood(conv):
     # SparseConv is the parent of all: what PyG generates for it must not reach the explanations of the others.
     SparseConv()
     adjacency = bipartite_adjacency(EDGES, NUM_USERS, NUM_ITEMS, self_loops=True)

@@ -4,7 +4,7 @@ import torch
 from genrec_pyg.nn.conv import NGCFConv
 from genrec_pyg.ops import Adjacency
 
-#: Row 0 sums half of node 1 and twice node 2; row 1 takes node 0; row 2 has no neighbour.
+#: Row 0 sums half of node 1 and twice node 2; row 1 takes node 0; row 2 has no neighbor.
 EDGES, WEIGHT = torch.tensor([[0, 0, 1], [1, 2, 0]]), torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
 ADJACENCY = Adjacency.from_edge_index(EDGES, WEIGHT, (3, 3))
 
@@ -34,7 +34,7 @@ def test_by_hand():
     with torch.no_grad():
         conv.weight1.fill_(1.0), conv.weight2.fill_(10.0), conv.bias.fill_(0.25)
     x = torch.tensor([[1.0], [-2.0], [3.0]], dtype=torch.float64)
-    # Neighbours sum to 5, 1 and 0: (5 + 1) + 10 * 5, (1 - 2) - 10 * 2, 3, each with 0.25; the second is halved.
+    # Neighbors sum to 5, 1 and 0: (5 + 1) + 10 * 5, (1 - 2) - 10 * 2, 3, each with 0.25; the second is halved.
     assert conv(x, ADJACENCY).tolist() == [[56.25], [-10.375], [3.25]]
 
 

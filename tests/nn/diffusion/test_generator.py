@@ -146,7 +146,7 @@ def test_entry_dropout_is_independent_and_stays_on_in_evaluation(graph, views):
     assert int(alive.sum()) < index.size(1)
 
 
-def test_sampled_normaliser_trains_and_a_sample_of_all_items_is_exact(graph, views):
+def test_sampled_normalizer_trains_and_a_sample_of_all_items_is_exact(graph, views):
     torch.manual_seed(0)
     denoiser = TiedDenoiser(2, 4, dropout=0.0)
     generator = InterestGenerator(graph, denoiser, FlipProcess(scale=0.0), contrast_weight=0.5, num_negatives=6)

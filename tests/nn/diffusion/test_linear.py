@@ -49,7 +49,7 @@ def test_gaussian_noise_is_the_constant_ridge_of_ease():
     assert torch.allclose(found, noisy / left ** 0.5 @ weight_matrix(denoiser), atol=1e-6)
 
 
-def test_solution_minimises_the_expected_error_over_sampled_flips():
+def test_solution_minimizes_the_expected_error_over_sampled_flips():
     torch.manual_seed(0)
     matrix, graph = random_graph(num_users=30, num_items=6)
     process = FlipProcess(scale=3.0)
@@ -68,8 +68,8 @@ def test_modalities_are_rows_of_the_regression():
     process = FlipProcess(scale=4.0)
     denoiser = LinearDenoiser(graph, process, rank=12, modality_weight=2.0).double()
     denoiser.reset_parameters()
-    centred = features.double() - features.double().mean(dim=0)
-    unit = centred / centred.norm(dim=1, keepdim=True)
+    centered = features.double() - features.double().mean(dim=0)
+    unit = centered / centered.norm(dim=1, keepdim=True)
     inverse = torch.linalg.inv(matrix.t() @ matrix + 2.0 * unit @ unit.t() + torch.diag(ridge(process, matrix)))
     expected = -inverse / inverse.diagonal()
     off_diagonal = ~torch.eye(12, dtype=torch.bool)

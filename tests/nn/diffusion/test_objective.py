@@ -44,8 +44,8 @@ def test_sampled_multinomial_of_all_items_is_the_multinomial_loss():
     assert torch.allclose(others, expected, atol=1e-12)
 
 
-def test_sampled_normaliser_is_unbiased():
-    """The mean of the estimated normaliser over samples is the normaliser."""
+def test_sampled_normalizer_is_unbiased():
+    """The mean of the estimated normalizer over samples is the normalizer."""
     torch.manual_seed(0)
     query, keys = torch.randn(1, 3, dtype=torch.float64), torch.randn(30, 3, dtype=torch.float64)
     rows = SparseRows.from_dense((torch.arange(30) % 10 == 0).long().unsqueeze(0))

@@ -22,7 +22,7 @@ def test_weights_sum_to_one_and_common_is_their_mean():
     assert torch.allclose(fused.residual, z - fused.common)
 
 
-def test_without_batch_normalisation_a_node_is_fused_by_itself():
+def test_without_batch_normalization_a_node_is_fused_by_itself():
     attention = ModalityAttention(4, batch_norm=False)
     z = torch.randn(3, 7, 4)
     logits = torch.tanh(attention.key(z)) @ attention.query.weight[0]

@@ -44,7 +44,7 @@ def test_gate_lies_between_zero_and_one_and_follows_its_formula():
     assert torch.allclose(out, torch.sigmoid(gate.linear(z) / (1 + gate.norm.eps) ** 0.5), atol=1e-6)
 
 
-def test_without_batch_normalisation_the_rows_do_not_meet():
+def test_without_batch_normalization_the_rows_do_not_meet():
     x = torch.randn(9, 6)
     plain = ProjectionBlock(6, 4, dropout=0.0, negative_slope=1.0, batch_norm=False)
     assert torch.equal(plain(x), plain.linear(x))

@@ -20,7 +20,7 @@ def dense(adjacency):
     return torch.zeros(adjacency.size, dtype=torch.float64).index_put((row, col), value.double())
 
 
-def normalised_loops():
+def normalized_loops():
     matrix = torch.eye(U + I, dtype=torch.float64)
     matrix[EDGES[0], U + EDGES[1]] = 1
     matrix[U + EDGES[1], EDGES[0]] = 1
@@ -31,7 +31,7 @@ def normalised_loops():
 @pytest.mark.parametrize('num_layers', [0, 1, 3])
 def test_collaborative_view_is_the_layer_mean(num_layers):
     encoder = MultimodalGraphEncoder(make_graph(), D, num_layers=num_layers).double()
-    adjacency, x = normalised_loops(), torch.cat([encoder.user_embedding, encoder.item_embedding])
+    adjacency, x = normalized_loops(), torch.cat([encoder.user_embedding, encoder.item_embedding])
     expected, power = x, x
     for _ in range(num_layers):
         power = adjacency @ power
@@ -44,7 +44,7 @@ def test_collaborative_view_is_the_layer_mean(num_layers):
 def test_all_views_equal_plain_formula():
     encoder = MultimodalGraphEncoder(make_graph('image', 'text', 'audio'), D, num_neighbors=2).double().eval()
     generated = bipartite_adjacency(torch.tensor([[0, 4], [3, 5]]), U, I, self_loops=True)
-    adjacency, extra = normalised_loops(), dense(generated)
+    adjacency, extra = normalized_loops(), dense(generated)
     x = torch.cat([encoder.user_embedding, encoder.item_embedding])
     a, b = encoder.view_logits.softmax(0)
     content = a * (x + adjacency @ x) / 2 + b * (x + extra @ x) / 2
@@ -94,11 +94,11 @@ def test_merge_by_sum_propagates_over_the_sum_of_both_graphs():
     encoder = MultimodalGraphEncoder(make_graph(), D, merge='sum').double()
     generated = bipartite_adjacency(torch.tensor([[0, 4], [3, 5]]), U, I, self_loops=True)
     x = torch.cat([encoder.user_embedding, encoder.item_embedding])
-    expected = (x + (normalised_loops() + dense(generated)) @ x) / 2
+    expected = (x + (normalized_loops() + dense(generated)) @ x) / 2
     assert torch.allclose(encoder(generated).content, expected, atol=1e-7)
     assert torch.equal(encoder(generated).content, encoder(generated).content)
     other = bipartite_adjacency(torch.tensor([[1], [2]]), U, I, self_loops=True)
-    assert torch.allclose(encoder(other).content, (x + (normalised_loops() + dense(other)) @ x) / 2, atol=1e-7)
+    assert torch.allclose(encoder(other).content, (x + (normalized_loops() + dense(other)) @ x) / 2, atol=1e-7)
     encoder.float()
     assert encoder(generated.to(torch.float)).content.dtype == torch.float
 

@@ -32,7 +32,7 @@ def test_normalization_comes_after_each_sum():
     with torch.no_grad():
         for block in model.blocks:
             block.contract.bias.copy_(torch.tensor([2.0, 0.0]))
-    # Where the branch cancels the row, its normalisation is near zero and the second block turns it around.
+    # Where the branch cancels the row, its normalization is near zero and the second block turns it around.
     assert torch.allclose(model(x, length)[0, :2], torch.tensor([[1.0, -1.0], [1.0, -1.0]]), atol=1e-4)
 
 

@@ -40,10 +40,10 @@ def test_law_of_the_flips(p01, p10):
     flipped = flip_dense(x.float(), up, down) != x
     for share, rate in ((flipped[x == 0], p01), (flipped[x == 1], p10)):
         assert float(share.float().mean()) == pytest.approx(rate, abs=5 * (rate * (1 - rate) / share.numel()) ** 0.5)
-    # Neighbours, and the same column of neighbouring rows, are independent: no flip says anything about the next.
-    centred = flipped.float() - torch.where(x == 1, p10, p01)
-    variance = float(centred.square().mean())
-    for product in (centred[:, 1:] * centred[:, :-1], centred[1:] * centred[:-1], centred[:, 4:] * centred[:, :-4]):
+    # Neighbors, and the same column of neighboring rows, are independent: no flip says anything about the next.
+    centered = flipped.float() - torch.where(x == 1, p10, p01)
+    variance = float(centered.square().mean())
+    for product in (centered[:, 1:] * centered[:, :-1], centered[1:] * centered[:-1], centered[:, 4:] * centered[:, :-4]):
         assert abs(float(product.mean())) < 5 * variance / product.numel() ** 0.5
 
 

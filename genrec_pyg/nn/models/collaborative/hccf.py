@@ -65,7 +65,7 @@ class HCCF(PairwiseRecommender):
         residual: Whether a layer adds its input.
         bank: ``'batch'`` or ``'all'`` nodes of the type as negatives.
         detach: Whether the local view is fixed in the contrast.
-        contrast_map: Whether normalised global rows pass a learned ``d`` x ``d`` map before they are contrasted.
+        contrast_map: Whether normalized global rows pass a learned ``d`` x ``d`` map before they are contrasted.
         mult: Factor on the memberships.
         rank_loss: ``'bpr'`` or ``'hinge'``, :math:`\max(0, 1 - s^+ + s^-)`.
 
@@ -100,7 +100,7 @@ class HCCF(PairwiseRecommender):
             torch.nn.init.xavier_uniform_(self.contrast_map)
 
     def reset_parameters(self) -> None:
-        r"""Draws all parameters anew."""
+        r"""Redraws all parameters."""
         super().reset_parameters()
         if self.contrast_map is not None:
             torch.nn.init.xavier_uniform_(self.contrast_map)

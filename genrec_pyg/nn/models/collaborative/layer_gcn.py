@@ -21,9 +21,9 @@ class LayerGCN(PairwiseRecommender):
         \mathbf{x}^{l+1} = \cos \left( \mathbf{A} \mathbf{x}^l, \mathbf{x}^0 \right) \odot \mathbf{A} \mathbf{x}^l, \qquad
         \mathbf{z} = \sum_{l=1}^{L} \mathbf{x}^l
 
-    with one cosine per node: a node whose neighbourhood disagrees with its own row takes little from it, so that deep layers
+    with one cosine per node: a node whose neighborhood disagrees with its own row takes little from it, so that deep layers
     do not become alike. The rows :math:`\mathbf{x}^0` are no part of the output, so a node without training edge has
-    embedding zero. Every epoch trains on a part of the interactions, renormalised; evaluation uses all.
+    embedding zero. Every epoch trains on a part of the interactions, renormalized; evaluation uses all.
 
     Every term is a mean over the batch. The published ones are sums, so the published weights carry over. The module of the
     public toolbox MMRec looks for files of the toolbox where they are not and cannot be imported unchanged.

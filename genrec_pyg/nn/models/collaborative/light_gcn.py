@@ -25,14 +25,14 @@ class LightGCN(PairwiseRecommender):
         [\mathbf{Z}_u ; \mathbf{Z}_i] = \sum_{l=0}^{L} \alpha_l \mathbf{A}^l [\mathbf{E}_u ; \mathbf{E}_i], \qquad
         \alpha_l = \frac{1}{L + 1}
 
-    with :math:`\mathbf{A}` the symmetric normalised graph without self loops. Equal to
+    with :math:`\mathbf{A}` the symmetric normalized graph without self loops. Equal to
     :class:`torch_geometric.nn.models.LightGCN` given equal tables and **both** directions of every edge; with one direction
-    that class silently returns :math:`\alpha_0 \mathbf{E}`, and it counts repeated edges in the degrees, penalises without the
-    factor 1/2 and normalises anew in every layer.
+    that class silently returns :math:`\alpha_0 \mathbf{E}`, and it counts repeated edges in the degrees, penalizes without the
+    factor 1/2 and normalizes again in every layer.
 
     Of other public implementations, SSLRec sums the layers and trains with half of the directed entries dropped, neither
-    rescaled nor renormalised; LightGCN-PyTorch selects no epoch; RecBole counts a padding user and a padding item as nodes;
-    MMRec penalises the unsquared norm of the rows of a batch and has 1e-10 in the logarithm, SELFRec the same with 1e-5.
+    rescaled nor renormalized; LightGCN-PyTorch selects no epoch; RecBole counts a padding user and a padding item as nodes;
+    MMRec penalizes the unsquared norm of the rows of a batch and has 1e-10 in the logarithm, SELFRec the same with 1e-5.
 
     Args:
         data: Canonical graph or training graph.
@@ -71,7 +71,7 @@ class LightGCN(PairwiseRecommender):
             self.layer_weights = Parameter(weights) if learn_layer_weights else weights
 
     def reset_parameters(self) -> None:
-        r"""Draws the tables anew and sets layer weights to where they started."""
+        r"""Redraws the tables and sets layer weights to where they started."""
         super().reset_parameters()
         if self.layer_weights is not None:
             with torch.no_grad():

@@ -1,4 +1,4 @@
-r"""Matrix factorisation by pairwise ranking."""
+r"""Matrix factorization by pairwise ranking."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ class MFBPR(PairwiseRecommender):
     r"""MF-BPR (Rendle, Freudenthaler, Gantner, Schmidt-Thieme, "BPR: Bayesian Personalized Ranking from Implicit Feedback",
     UAI 2009): :math:`s(u, i) = \mathbf{e}_u \cdot \mathbf{e}_i \, [+ \, b_i]`, no graph.
 
-    Public implementations differ from this one: RecBole's has no penalty, MMRec's penalises an unsquared norm (its grid
+    Public implementations differ from this one: RecBole's has no penalty, MMRec's penalizes an unsquared norm (its grid
     reaches 2) and has 1e-10 in the logarithm (see :class:`~genrec_pyg.nn.models.multimodal.vbpr.VBPR`), SELFRec's
     divides such a
     norm by the batch twice and has 1e-5 in the logarithm, so that the worst pairs stop learning, the one shipped with NGCF
@@ -44,7 +44,7 @@ class MFBPR(PairwiseRecommender):
         self.item_bias = Parameter(torch.zeros(self.num_items, 1)) if item_bias else None
 
     def reset_parameters(self) -> None:
-        r"""Draws the tables anew and sets the bias to zero."""
+        r"""Redraws the tables and sets the bias to zero."""
         super().reset_parameters()
         if self.item_bias is not None:
             torch.nn.init.zeros_(self.item_bias)

@@ -1,4 +1,4 @@
-r"""NCL: contrast of a node with its even-hop neighbourhood and with its cluster prototype."""
+r"""NCL: contrast of a node with its even-hop neighborhood and with its cluster prototype."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -34,13 +34,13 @@ class NCL(LightGCN):
         + w_s [\mathrm{NCE}(\mathbf{c}_{u_k}, \mathbf{h}^0_u) + \alpha \, \mathrm{NCE}(\mathbf{c}_{i^+_k}, \mathbf{h}^0_i)]
         + w_p [\mathrm{NCE}(\mathbf{h}^0_{u_k}, \mathbf{C}_u) + \mathrm{NCE}(\mathbf{h}^0_{i^+_k}, \mathbf{C}_i)]
 
-    Banks are all nodes of the type and all centroids of the type; centroids carry no gradient and are found anew every
+    Banks are all nodes of the type and all centroids of the type; centroids carry no gradient and are recomputed every
     ``m_step`` epochs once ``warmup`` epochs have passed. All terms are means. The release averages BPR but sums the contrasts
     over ``B = 4096``: multiply its weights by ``B``. With both weights 0 the model is LightGCN.
 
     Defects of public implementations: the release clusters during the warm-up and throws the result away, fails with fewer
     nodes than clusters, and a padding node takes part in everything; SELFRec contrasts with the centroids of the batch, so
-    that a centroid is its own negative, and penalises propagated rows; SSLRec has neither warm-up nor :math:`\alpha`, sums
+    that a centroid is its own negative, and penalizes propagated rows; SSLRec has neither warm-up nor :math:`\alpha`, sums
     the layers, its context is layer 4, and it starts Lloyd from numbers in the positive orthant, where all rows fall to one
     centroid. The release clusters by Euclidean distance and contrasts by cosine (``spherical=False``): a row's assigned
     prototype then need not be its nearest.
@@ -89,7 +89,7 @@ class NCL(LightGCN):
             self.register_buffer(f'{name}_label', torch.full((size,), -1, dtype=torch.long))
 
     def reset_parameters(self) -> None:
-        r"""Draws the tables anew and forgets the clusters."""
+        r"""Redraws the tables and forgets the clusters."""
         super().reset_parameters()
         self.uses_prototypes = False
         for name in ('user', 'item'):
@@ -116,7 +116,7 @@ class NCL(LightGCN):
             label.copy_(assigned)
 
     def loss(self, batch: Triples) -> dict[str, Tensor]:
-        r"""BPR, L2 and the contrasts with neighbourhood and prototypes."""
+        r"""BPR, L2 and the contrasts with neighborhood and prototypes."""
         if self.structure_weight > 0:
             layers = layer_outputs(self.embedding.joint(),
                                    [self.interactions.adjacency] * max(self.num_layers, 2 * self.hops))

@@ -24,15 +24,15 @@ class NGCF(PairwiseRecommender):
 
     Layers :math:`\mathbf{h}^l` of :class:`~genrec_pyg.nn.conv.NGCFConv`; the embedding is
     :math:`[\mathbf{h}^0 ; \mathrm{norm}(\mathbf{h}^1) ; \dots ; \mathrm{norm}(\mathbf{h}^L)]`, while the rows that enter the
-    next layer are not normalised.
+    next layer are not normalized.
 
     Where public implementations differ: the authors' default graph is row stochastic with self loops (``adj='rw_self'``), and
     their activation is applied to both branches apart (paper, torch port and this one: to the sum). The torch port, whose
-    graph is that of the authors and whose layers have two biases, of which only the sum is seen, and RecBole-GNN make their
-    dropout module anew in every call, so that it stays on in evaluation; RecBole-GNN and RecBole feed normalised rows into the
-    next layer. Authors and port penalise the concatenated rows; each normalised block has norm 1, so that is the penalty on
-    initial rows plus a constant, and the weights are not penalised (here: ``weight_l2``). The original stops early on the test
-    split and reports an inflated NDCG.
+    graph is that of the authors and whose layers have two biases, of which only the sum is seen, and RecBole-GNN create
+    a new dropout module in every call, so that it stays on in evaluation; RecBole-GNN and RecBole feed normalized rows into
+    the next layer. Authors and port penalize the concatenated rows; each normalized block has norm 1, so that is the penalty
+    on initial rows plus a constant, and the weights are not penalized (here: ``weight_l2``). The original stops early on the
+    test split and reports an inflated NDCG.
 
     Args:
         data: Canonical graph or training graph.
@@ -46,7 +46,7 @@ class NGCF(PairwiseRecommender):
         node_dropout: Probability with which an interaction is left out of a training step, the others scaled up.
         bias: Whether layers have a bias (the paper's have none).
         adj: ``'sym'``, the paper's graph, or ``'rw_self'``, the authors' :math:`(\mathbf{D} + \mathbf{I})^{-1} (\mathbf{A} +
-            \mathbf{I})`, with which no row is added to its own neighbourhood again.
+            \mathbf{I})`, with which no row is added to its own neighborhood again.
         weight_l2: Weight of half the squared norm of the layers' weights.
 
     Raises:
@@ -77,7 +77,7 @@ class NGCF(PairwiseRecommender):
         return pattern.with_value((1 / pattern.row_degree().to(pattern.value.dtype))[pattern.row()])
 
     def reset_parameters(self) -> None:
-        r"""Draws tables and layers anew."""
+        r"""Redraws tables and layers."""
         super().reset_parameters()
         for conv in self.convs:
             conv.reset_parameters()

@@ -31,8 +31,8 @@ class SGL(LightGCN):
 
     Every term is a mean over the batch. The release sums all of them, so its weights carry over. Defects of other public
     implementations: the random walk of SSLRec stops with an error and would propagate the whole graph, its node dropout zeroes
-    inputs instead of removing edges, its edge dropout is not renormalised; in SELFRec every augmentation is edge dropout with
-    one graph, users and items share one pool of negatives, and propagated rows are penalised; RecBole-GNN divides the penalty,
+    inputs instead of removing edges, its edge dropout is not renormalized; in SELFRec every augmentation is edge dropout with
+    one graph, users and items share one pool of negatives, and propagated rows are penalized; RecBole-GNN divides the penalty,
     but not the sums, by the batch, and a padding node is everybody's negative.
 
     Args:

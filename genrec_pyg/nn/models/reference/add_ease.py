@@ -52,7 +52,7 @@ class AddEASE(EASE):
         self.fit_content(content_l2, modality_weights)
 
     def fit_content(self, content_l2: float, modality_weights: Optional[dict[str, float]] = None) -> None:
-        r"""Fits the features anew, with the interactions as they are; arguments as in the constructor."""
+        r"""Refits the features, with the interactions as they are; arguments as in the constructor."""
         self.content = content_kernel(content_features(self.graph, modality_weights), content_l2)
 
     def score_rows(self, rows: Adjacency) -> Tensor:

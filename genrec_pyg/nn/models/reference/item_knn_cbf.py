@@ -39,7 +39,7 @@ class ItemKNNCBF(NeighborhoodRecommender):
         modalities: Modalities to use, at least one.
         k: Neighbors per item.
         shrink: Shrinkage.
-        normalize_features: Whether the features of every modality are l2-normalised first, so that the cosine is the mean of
+        normalize_features: Whether the features of every modality are l2-normalized first, so that the cosine is the mean of
             those of the modalities.
         include_self: Whether an item is its own neighbor.
         block_size: Items per block; fewer where the block would hold more than 2^23 similarities.

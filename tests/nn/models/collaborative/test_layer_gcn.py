@@ -18,7 +18,7 @@ def test_positive_scalars_by_hand(num_layers, expected):
     assert torch.cat(model.embed()).view(-1).tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_node_that_disagrees_with_its_neighbourhood_turns_its_sign():
+def test_a_node_that_disagrees_with_its_neighborhood_turns_its_sign():
     users, items = on_path([[-1.0], [2.0]], [[3.0], [4.0]], num_layers=1).embed()
     # Messages are 4.1213 and 2.8284 to the users, -0.7071 and 2 / sqrt(2) - 1 / 2 to the items.
     assert users.view(-1).tolist() == pytest.approx([-4.121320, 2.828427], abs=1e-6)
@@ -44,7 +44,7 @@ def test_root_of_the_degree_is_refined_by_one(num_layers):
     assert torch.allclose(torch.cat(model.embed()), num_layers * model.embedding.joint())
 
 
-def test_orthogonal_neighbourhood_adds_nothing():
+def test_orthogonal_neighborhood_adds_nothing():
     users, items = on_path([[1.0, 0.0], [2.0, 0.0]], [[0.0, 3.0], [0.0, 4.0]], num_layers=3).embed()
     assert not users.any() and not items.any()
 

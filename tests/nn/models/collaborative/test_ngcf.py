@@ -40,7 +40,7 @@ def test_activation_of_the_sum():
     assert float(h[0]) == pytest.approx(-0.2)
 
 
-def test_penalty_on_final_rows_would_regularise_no_weight():
+def test_penalty_on_final_rows_would_regularize_no_weight():
     model = NGCF(toy_data(), hidden_channels=4, layer_channels=[4], bias=False, dropout=0.0).double()
     loss = sum(x.square().sum() for x in model.embed()) / 2
     tables = model.embedding.user, model.embedding.item
