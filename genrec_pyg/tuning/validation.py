@@ -53,6 +53,7 @@ class Path:
         modalities: Whether the weights of the modalities are searched too, where there are several.
         low_rank: Whether the model is searched as low rank plus sparse on graphs of more than :data:`DENSE_ITEMS` items, and
             the dense matrix is tried at the end if the time allows.
+        others: Further starts, of which the best on validation is taken: with several maxima one start is not enough.
         scan: Whether all values of a fitted setting are tried, for recalls with several maxima along it.
     """
     fitted: Grid
@@ -62,12 +63,14 @@ class Path:
     modalities: bool = False
     scan: bool = False
     low_rank: bool = False
+    others: tuple[Setting, ...] = ()
 
 
 _EASE = Path({'l2': _RIDGES, 'ridge_power': (0.0, 0.15, 0.3, 0.5), 'row_weight': (0.0, 0.25, 0.5)},
              {'popularity_discount': _DISCOUNTS},
              {'l2': 8.0, 'ridge_power': 0.15, 'row_weight': 0.0, 'popularity_discount': 0.2}, relative=('l2',),
-             low_rank=True)
+             low_rank=True, others=({'l2': 0.5, 'ridge_power': 0.5, 'popularity_discount': -0.1},
+                                    {'l2': 60.0, 'row_weight': 0.5, 'popularity_discount': 0.0}))
 
 #: What is searched, by model.
 PATHS: dict[str, Path] = {
@@ -177,7 +180,8 @@ def tune_on_validation(name: str, data: HeteroData, start: Optional[Mapping[str,
         logger.info(reason)
         return Tuned(get_model(name)(graph, **settings), settings, None, False, reason, [], time.monotonic() - begin)
     search = _Search(name, graph, recall, path, begin + max_seconds)
-    search.run({**path.start, **search.from_arguments(start or {})}, set(pinned))
+    given = search.from_arguments(start or {})
+    search.run([{**path.start, **other, **given} for other in ({}, *path.others)], set(pinned))
     settings, seconds = search.to_arguments(search.best), time.monotonic() - begin
     tail = '' if search.complete else ', stopped when the time for it was over'
     reason = (f'{name}: {settings} chosen among {len(search.curve)} settings on {recall.user.numel()} users of the validation '
@@ -208,13 +212,16 @@ class _Search:
         self._best_model: Optional[tuple[tuple, Recommender]] = None
         self._units: dict[float, float] = {}
 
-    def run(self, start: Setting, pinned: set[str]) -> None:
+    def run(self, starts: list[Setting], pinned: set[str]) -> None:
+        r"""Searches from the best of ``starts``."""
         many = self.path.low_rank and self.graph.num_items > DENSE_ITEMS
-        start = {**self.modalities, **({'max_items': 0} if many else {}), **start}
-        self.best = start
-        self.value = self.measure(start)
-        self._best_model = self._model
-        self.move_adjusted(pinned)
+        common = {**self.modalities, **({'max_items': 0} if many else {})}
+        for start in starts:
+            if self.curve and time.monotonic() > self.deadline:
+                self.complete = False
+                return
+            self.try_setting({**common, **start})
+            self.move_adjusted(pinned, {**common, **start})
         for _ in range(MAX_ROUNDS):
             before = self.value
             for name, values in self.fitted.items():
@@ -223,7 +230,7 @@ class _Search:
                     return
             if self.value <= before:
                 break
-        if many and 'max_items' not in pinned and start['max_items'] == 0:
+        if many and 'max_items' not in pinned and self.best['max_items'] == 0:
             self.complete = self.climb('max_items', (0, self.graph.num_items), pinned)
 
     def climb(self, name: str, values: Sequence[Any], pinned: set[str]) -> bool:

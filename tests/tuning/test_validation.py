@@ -74,6 +74,15 @@ def test_goes_on_from_other_settings(data):
     assert tuned.recall >= ease.recall - 0.02
 
 
+def test_the_best_of_several_starts_is_taken(data):
+    recall, tuned = ValidationRecall(data), tune_on_validation('EASE', data)
+    starts = [{**PATHS['EASE'].start, **other} for other in ({}, *PATHS['EASE'].others)]
+    unit = tuned.curve[0][0]['l2'] / starts[0]['l2']
+    for start in starts[:2]:  # without row weight: in the unit of the first
+        model = get_model('EASE')(data, **{**start, 'l2': start['l2'] * unit})
+        assert tuned.recall >= recall(model) - 1e-9
+
+
 def test_time_is_kept(data):
     tuned = tune_on_validation('EASE', data, max_seconds=0.0)
     assert len({settings['l2'] for settings, _ in tuned.curve}) == 1  # the first fit and what needs no other
