@@ -33,6 +33,7 @@ MODELS = {
     'MMGCF': ('MMGCF', dict(hidden_channels=16)),
     'FREEDOM': ('FREEDOM', dict(hidden_channels=16)),
     'LGCNM': ('LGCNM', dict(hidden_channels=16)),
+    'SLMRec': ('SLMRec', dict(hidden_channels=16)),
     'GRCN': ('GRCN', dict(hidden_channels=16, content_channels=16)),
     'MMGCN': ('MMGCN', dict(hidden_channels=16)),
     'DualGNN': ('DualGNN', dict(hidden_channels=16)),

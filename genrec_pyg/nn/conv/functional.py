@@ -53,6 +53,25 @@ def half_mean(block: Adjacency, x: Tensor, num_layers: int) -> tuple[Tensor, Ten
     return same / (num_layers + 1), other / (num_layers + 1)
 
 
+def stream_means(block: Adjacency, users: Tensor, items: Sequence[Tensor], num_layers: int) -> tuple[Tensor, Tensor]:
+    r"""Layer means of several streams that share the rows of users: ``L (S + 1)`` half products instead of ``2 L S``.
+
+    Args:
+        block: Normalized block ``[U, I]`` of the bipartite graph.
+        users: Rows of users ``[U, d]``, the same in every stream.
+        items: Rows of items ``[I, d]`` of each of the ``S`` streams.
+        num_layers: Layers ``L``.
+
+    Returns:
+        Users ``[U, S, d]`` and items ``[I, S, d]``.
+    """
+    same_users, to_items = half_mean(block.t(), users, num_layers)
+    same_items, to_users = half_mean(block, torch.cat(list(items), dim=1), num_layers)
+    shape = len(items), users.size(1)
+    return (to_users.view(users.size(0), *shape) + same_users.unsqueeze(1),
+            same_items.view(items[0].size(0), *shape) + to_items.unsqueeze(1))
+
+
 def propagate_once(block: Adjacency, x: Tensor, mask: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
     r"""Factors with which a linear projection of frozen features needs no further propagation.
 

@@ -74,6 +74,8 @@ MODELS: dict[str, Entry] = {
                    needs_modality=True),
     'GRCN': Entry('multimodal.grcn', 'Graph-Refined Convolutional Network, ACM MM 2020', 'https://arxiv.org/abs/2008.10032',
                   needs_modality=True),
+    'SLMRec': Entry('multimodal.slmrec', 'Self-supervised Learning for Multimedia, TMM 2022',
+                    'https://doi.org/10.1109/TMM.2022.3187556', needs_modality=True),
     'LGCNM': Entry('multimodal.lgcnm', 'LightGCN with content in its item rows, after SIGIR 2020',
                    'https://arxiv.org/abs/2002.02126'),
     'BM3': Entry('multimodal.bm3', 'Bootstrap Latent Representations, WWW 2023', 'https://arxiv.org/abs/2207.05969'),

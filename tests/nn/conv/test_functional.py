@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from genrec_pyg.nn.conv.functional import half_mean, layer_outputs, propagate_once
+from genrec_pyg.nn.conv.functional import half_mean, layer_outputs, propagate_once, spmm_blocks, stream_means
 from genrec_pyg.ops import bipartite_adjacency, bipartite_block, layer_mean
 
 EDGES = torch.tensor([[0, 0, 1, 2, 3], [0, 1, 1, 3, 0]])  # user 4 and item 2 isolated
@@ -32,3 +32,18 @@ def test_layers_may_have_graphs_of_their_own():
     layers = layer_outputs(x, [WHOLE, other])
     assert len(layers) == 3 and layers[0] is x
     assert torch.allclose(layers[2], 2 * (WHOLE @ (WHOLE @ x)))
+
+
+@pytest.mark.parametrize('num_layers', [0, 1, 2, 3])
+def test_streams_that_share_users_equal_the_plain_mean(num_layers):
+    users = torch.randn(5, 3, dtype=torch.float64)
+    streams = [torch.randn(4, 3, dtype=torch.float64) for _ in range(3)]
+    found = torch.cat(stream_means(BLOCK, users, streams, num_layers))
+    for stream, items in enumerate(streams):
+        expected = layer_mean(WHOLE, torch.cat([users, items]), num_layers)
+        assert torch.allclose(found[:, stream], expected, atol=1e-12)
+
+
+def test_blocks_of_one_product_are_products_of_their_own():
+    blocks = [torch.randn(4, width, dtype=torch.float64) for width in (3, 1, 2)]
+    assert all(torch.allclose(a, BLOCK @ b) for a, b in zip(spmm_blocks(BLOCK, blocks), blocks))

@@ -14,7 +14,7 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.conv import LightConv
-from genrec_pyg.nn.conv.functional import half_mean, propagate_once
+from genrec_pyg.nn.conv.functional import half_mean, propagate_once, stream_means
 from genrec_pyg.nn.embedding import init_table
 from genrec_pyg.nn.interaction_graph import InteractionGraph
 from genrec_pyg.nn.losses import bpr_loss, challenged_contrast
@@ -142,13 +142,11 @@ class MMGCL(PairwiseRecommender):
 
     def main_view(self, inputs: list[Tensor]) -> Streams:
         r"""All streams on the whole graph."""
+        if not self.factors:
+            return Streams(*stream_means(self.block, self.embedding.user, inputs, self.num_layers))
         same_users, to_items = half_mean(self.block.t(), self.embedding.user, self.num_layers)
-        stacked = inputs[:1] if self.factors else inputs
-        items, users = (self._stack(part) for part in half_mean(self.block, torch.cat(stacked, dim=1), self.num_layers))
-        if self.factors:
-            found = [self._projected(name) for name in self.names]
-            items = torch.cat([items, torch.stack([part for part, _ in found], dim=1)], dim=1)
-            users = torch.cat([users, torch.stack([part for _, part in found], dim=1)], dim=1)
+        found = [half_mean(self.block, inputs[0], self.num_layers), *(self._projected(name) for name in self.names)]
+        items, users = (torch.stack(parts, dim=1) for parts in zip(*found))
         return Streams(users + same_users.unsqueeze(1), items + to_items.unsqueeze(1))
 
     def _stack(self, columns: Tensor) -> Tensor:
