@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 from unittest.mock import patch
 
 import numpy as np
@@ -28,10 +28,12 @@ from _agreement import (
     toy_batch,
     toy_graph,
 )
+from _foreign import stand_in
 from scipy.sparse import coo_matrix
 from torch import Tensor
 
 from genrec_pyg.graph import TrainingGraph, training_graph
+from genrec_pyg.nn.models import MODELS as OURS
 from genrec_pyg.nn.models import get_model
 from genrec_pyg.nn.models.recommender import Recommender
 from genrec_pyg.ops import Adjacency
@@ -111,13 +113,16 @@ class Pair:
 
 @contextmanager
 def pair(checkout: Path, module: str, name: str, settings: dict[str, Any], model: str, hyper: dict[str, Any],
-         modalities: tuple[str, ...] = ()) -> Iterator[Pair]:
-    r"""Builds class ``name`` of their ``module`` with ``settings`` beside our ``model`` with arguments ``hyper``."""
+         modalities: tuple[str, ...] = (), files: Optional[dict[str, Any]] = None) -> Iterator[Pair]:
+    r"""Builds class ``name`` of their ``module`` with ``settings`` beside our ``model`` with arguments ``hyper``; theirs also
+    finds the arrays ``files``."""
     data = toy_graph(FILES)
     graph = training_graph(data, modalities)
     with foreign_code(checkout / 'src'), tempfile.TemporaryDirectory() as folder:
         for modality, file in FILES.items():
             np.save(Path(folder) / file, data[modality].x.numpy())
+        for file, content in (files or {}).items():
+            np.save(Path(folder) / file, content)
         # A module of theirs looks for the folder `common` inside `models`, where it is not, and cannot be imported otherwise.
         for part in ('common', 'common.abstract_recommender', 'common.loss'):
             sys.modules[f'models.{part}'] = importlib.import_module(part)
@@ -126,7 +131,8 @@ def pair(checkout: Path, module: str, name: str, settings: dict[str, Any], model
                            'vision_feature_file': FILES['image'], 'text_feature_file': FILES['text'],
                            'USER_ID_FIELD': 'user', 'ITEM_ID_FIELD': 'item', 'NEG_PREFIX': 'neg_', **settings})
         theirs = getattr(importlib.import_module(f'models.{module}'), name)(config, Interactions(graph))
-        yield Pair(theirs, get_model(model)(graph, hidden_channels=WIDTH, **hyper), graph)
+        width = {'hidden_channels': WIDTH} if OURS[model].trained else {}
+        yield Pair(theirs, get_model(model)(graph, **{**width, **hyper}), graph)
 
 
 def mf_bpr(checkout: Path) -> list[Agreement]:
@@ -280,6 +286,142 @@ def mgcn(checkout: Path) -> list[Agreement]:
         return found + both.losses({}, '', 'BPR')
 
 
+def item_knn_cbf(checkout: Path) -> list[Agreement]:
+    r"""ItemKNNCBF."""
+    with pair(checkout, 'itemknncbf', 'ItemKNNCBF', {'knn_k': 4, 'shrink': 10.0}, 'ItemKNNCBF',
+              {'k': 4, 'shrink': 10.0, 'include_self': True}, ('image', 'text')) as both:
+        return [both.scores('with each item among its own neighbors')]
+
+
+def mmgcn(checkout: Path) -> list[Agreement]:
+    r"""MMGCN."""
+    with pair(checkout, 'mmgcn', 'MMGCN', {'reg_weight': 0.1, 'n_layers': 3}, 'MMGCN',
+              {'variant': 'released', 'l2': 0.1, 'latent_channels': 6, 'num_layers': 3}, ('image', 'text')) as both:
+        theirs, ours = both.theirs, both.ours
+        # Their class for one modality, made anew: text, wider than six, with the input map and image without.
+        network = type(theirs.v_gcn)
+        sizes = theirs.n_users, theirs.n_items
+        for name, features, latent in (('v_gcn', theirs.v_feat, None), ('t_gcn', theirs.t_feat, 6)):
+            setattr(theirs, name, network(theirs.edge_index, 64, *sizes, features.size(1), WIDTH, 'mean', theirs.concate, 3,
+                                          True, latent))
+        layers, messages = {'text input': (theirs.t_gcn.MLP, ours.inputs['text'].linear)}, []
+        for name, side in (('image', theirs.v_gcn), ('text', theirs.t_gcn)):
+            for number, layer in enumerate(ours.networks[name], start=1):
+                layers[f'{name} own row {number}'] = getattr(side, f'linear_layer{number}'), layer.own
+                layers[f'{name} update {number}'] = getattr(side, f'g_layer{number}'), layer.update
+                messages.append((f'{name} message {number}', getattr(side, f'conv_embed_{number}').weight,
+                                 layer.message.weight))
+        tables = layer_tables(layers)
+        preferences = {'image': theirs.v_gcn.preference, 'text': theirs.t_gcn.preference}
+        for group in (tables.values(), [(weight, None) for _, weight, _ in messages]):
+            randomize(side for side, _ in group)
+        randomize([theirs.id_embedding, *preferences.values()], seed=1)
+        copy_weights({**tables, **{name: (first.t(), second) for name, first, second in messages},
+                      **{name: (table, ours.preferences[name]) for name, table in preferences.items()},
+                      **_halves(theirs.id_embedding, ours)})
+        note = 'tables frozen on both sides; the penalty, constant, has image alone'
+        found = both.losses(tables, note)
+        rows = theirs()
+        found += pair_agreements(rows.split(sizes), ours.embed())
+        weight = torch.randn(rows.shape, generator=torch.Generator().manual_seed(0))
+        gradients = (torch.autograd.grad((out * weight).sum(), list(parameters)) for out, parameters in (
+            (rows, (first for _, first, _ in messages)), (torch.cat(ours.embed()), (second for *_, second in messages))))
+        found += [Agreement(f'gradient of a sum of the embeddings: {name}', first.t(), second)
+                  for (name, *_), first, second in zip(messages, *gradients)]
+        return [*found, both.scores('theirs, of the last batch, at equal weights')]
+
+
+def grcn(checkout: Path) -> list[Agreement]:
+    r"""GRCN."""
+    with pair(checkout, 'grcn', 'GRCN', {'reg_weight': 0.1, 'n_layers': 3, 'latent_embedding': 6}, 'GRCN',
+              {'variant': 'released', 'l2': 0.1, 'content_channels': 6}, ('image', 'text')) as both:
+        theirs, ours = both.theirs, both.ours
+        sides = {'image': theirs.v_gcn, 'text': theirs.t_gcn}
+        tables = {**{f'{name} preferences': (side.preference, ours.preferences[name]) for name, side in sides.items()},
+                  **layer_tables({f'{name} projection': (side.MLP, ours.projections[name].linear)
+                                  for name, side in sides.items()})}
+        both.start(tables)
+        randomize([theirs.id_gcn.id_embedding, theirs.model_specific_conf], seed=1)
+        halves = theirs.model_specific_conf.split([theirs.n_users, theirs.n_items])
+        copy_weights({**_halves(theirs.id_gcn.id_embedding, ours),
+                      'user confidence': (halves[0], ours.user_confidence),
+                      'item confidence': (halves[1], ours.item_confidence)})
+        note = 'without routing, which in theirs reaches no user; the preferences of image penalized twice'
+        found = both.losses(tables, note)
+        return [*pair_agreements(theirs().split([theirs.n_users, theirs.n_items]), ours.embed(), note), *found,
+                both.scores(note)]
+
+
+def dualgnn(checkout: Path) -> list[Agreement]:
+    r"""DualGNN."""
+    settings = {'embedding_size': 64, 'reg_weight': 0.1, 'aggr_mode': 'add', 'user_graph_dict_file': 'users.npy'}
+    with pair(checkout, 'dualgnn', 'DualGNN', settings, 'DualGNN',
+              {'variant': 'released', 'hidden_channels': 64, 'l2': 0.1, 'num_neighbors': 5}, ('image', 'text'),
+              {'users.npy': np.array({}, dtype=object)}) as both:
+        theirs, ours = both.theirs, both.ours
+        sides = {'image': theirs.v_gcn, 'text': theirs.t_gcn}
+        layers = {}
+        for name, side in sides.items():
+            encoder = ours.streams.encoders[name]
+            layers.update({f'{name} map 1': (side.MLP, encoder.first), f'{name} map 2': (side.MLP_1, encoder.second)})
+        tables = {**{f'{name} preferences': (side.preference, ours.streams.preferences[name])
+                     for name, side in sides.items()}, **layer_tables(layers)}
+        both.start(tables)
+        randomize([theirs.weight_u], seed=1)
+        torch.nn.init.zeros_(theirs.weight_i)  # penalized and used nowhere
+        copy_weights({'weights of modalities': (theirs.weight_u[:, :, 0], ours.streams.weight)})
+        del theirs.result_embed  # a parameter to which its forward pass assigns a tensor
+        theirs.epoch_user_graph, theirs.user_weight_matrix = _as_lists(ours.user_graph(), 5)
+        note = ('same graph of users, for theirs fails with fewer than 32 of them; theirs, and so the released variant, adds '
+                'the modalities of the items into the first one of the users')
+        found = both.losses(tables, note)
+        rows = theirs.result_embed.split([theirs.n_users, theirs.n_items])
+        return [*pair_agreements(rows, ours.embed(), note), *found, both.scores(note)]
+
+
+def slmrec(checkout: Path) -> list[Agreement]:
+    r"""SLMRec."""
+    settings = {'recdim': WIDTH, 'layer_num': 3, 'mm_fusion_mode': 'concat', 'temp': 0.2, 'init': 'xavier',
+                'adj_type': 'pre', 'ssl_task': 'FAC', 'ssl_temp': 0.5, 'ssl_alpha': 0.3}
+    stand_in('torch_scatter', scatter=None)  # imported and not used
+    with pair(checkout, 'slmrec', 'SLMRec', settings, 'SLMRec',
+              {'num_layers': 3, 'task_weight': 0.3, 'task_temperature': 0.5, 'mask_duplicates': False},
+              ('image', 'text')) as both:
+        theirs, ours = both.theirs, both.ours
+        layers = {'image projection': (theirs.v_dense, ours.projections['image'].linear),
+                  'text projection': (theirs.t_dense, ours.projections['text'].linear),
+                  'user fusion': (theirs.embedding_user_after_GCN, ours.user_fusion),
+                  'item fusion': (theirs.embedding_item_after_GCN, ours.item_fusion),
+                  'image map': (theirs.g_i_iv, ours.chain.maps['image']),
+                  'text map': (theirs.g_iva_ivat, ours.chain.maps['text'])}
+        tables = {'user table': (theirs.embedding_user.weight, ours.embedding.user),
+                  'item table': (theirs.embedding_item.weight, ours.embedding.item), **layer_tables(layers),
+                  'image head': (theirs.g_v_iv.weight, ours.chain.heads['image'].weight),
+                  'text head': (theirs.g_t_ivat.weight, ours.chain.heads['text'].weight)}
+        both.start(tables)
+        torch.nn.init.eye_(theirs.g_iv_iva.weight)
+        torch.nn.init.zeros_(theirs.g_iv_iva.bias)
+        note = 'their map of an absent audio is the identity; their heads have biases, which change nothing'
+        found = [*pair_agreements(theirs.compute(), ours.embed()), *both.losses(tables, note, negatives=False)]
+        scores = both.scores('theirs pass a sigmoid; so do ours here')
+        return [*found, scores._replace(ours=scores.ours.sigmoid())]
+
+
+def _halves(table: Tensor, ours: Any) -> dict[str, tuple[Tensor, Tensor]]:
+    r"""Tables of users and of items of one that holds both."""
+    user, item = table.split([ours.num_users, ours.num_items])
+    return {'user table': (user, ours.embedding.user), 'item table': (item, ours.embedding.item)}
+
+
+def _as_lists(graph: Adjacency, length: int) -> tuple[Tensor, Tensor]:
+    r"""Neighbors ``[U, length]`` of a graph and their weights, short lists filled by user 0 with weight 0."""
+    (row, col), value = graph.to_edge_index()
+    place = torch.arange(graph.nnz) - graph.rowptr[row]
+    neighbors, weights = torch.zeros(graph.size[0], length, dtype=torch.long), torch.zeros(graph.size[0], length)
+    neighbors[row, place], weights[row, place] = col, value
+    return neighbors, weights
+
+
 def _dense(graph: Adjacency) -> Tensor:
     edge_index, value = graph.to_edge_index()
     return torch.sparse_coo_tensor(edge_index, value, graph.size, is_coalesced=False).to_dense()
@@ -300,6 +442,7 @@ def _prune_equally(theirs: Any, ours: Recommender) -> None:
 
 
 MODELS = {
-    'MFBPR': mf_bpr, 'LightGCN': light_gcn, 'VBPR': vbpr, 'LayerGCN': layer_gcn, 'SELFCFED': selfcfed, 'BM3': bm3,
+    'ItemKNNCBF': item_knn_cbf, 'MFBPR': mf_bpr, 'LightGCN': light_gcn, 'VBPR': vbpr, 'LayerGCN': layer_gcn,
+    'SELFCFED': selfcfed, 'MMGCN': mmgcn, 'GRCN': grcn, 'DualGNN': dualgnn, 'SLMRec': slmrec, 'BM3': bm3,
     'FREEDOM': freedom, 'MGCN': mgcn,
 }
