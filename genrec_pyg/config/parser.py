@@ -48,6 +48,8 @@ class RunConfig:
         dataset: Dataset, the name of its folder under ``root``, or ``'demo'``.
         root: Folder of the datasets.
         modalities: Modalities to use, ``NAME`` or ``NAME=FILE``; :obj:`None` takes all.
+        split: ``'leave_one_out'``, ``'temporal'``, ``'users'`` or ``'random'``, see :mod:`genrec_pyg.transforms`;
+            :obj:`None` takes the split of the dataset, leave-one-out where it has none.
         model: Name of the model.
         seed: Seed.
         epochs: Largest number of epochs.
@@ -62,6 +64,7 @@ class RunConfig:
     dataset: str = 'demo'
     root: str = 'data'
     modalities: Optional[list[str]] = None
+    split: Optional[str] = None
     model: str = 'GenRec'
     seed: int = 0
     epochs: int = 50
@@ -180,6 +183,8 @@ def build_parser(model: str) -> ArgumentParser:
     parser.add_argument('--dataset', type=str, default=RunConfig.dataset, help='folder under --root, or demo')
     parser.add_argument('--root', type=str, default=root, help='folder of the datasets (default: $GENREC_DATA, else data)')
     parser.add_argument('--modalities', type=str, nargs='*', help='NAME or NAME=FILE; all by default')
+    parser.add_argument('--split', type=Optional[str], help='leave_one_out, temporal, users or random (default: that of the '
+                        'dataset, else leave_one_out)')
     parser.add_argument('--model', type=str, default=model, help=f"one of {', '.join(MODELS)}")
     parser.add_argument('--seed', type=int, default=RunConfig.seed)
     parser.add_argument('--epochs', type=int, default=RunConfig.epochs)

@@ -14,6 +14,8 @@ from genrec_pyg.datasets.demo import Demo, demo_graph
 from genrec_pyg.datasets.diffmm import BY_HAND, DOWNLOADABLE, DiffMMDataset
 from genrec_pyg.datasets.io.regular import list_folder
 from genrec_pyg.datasets.mmrec import MMRecDataset
+from genrec_pyg.datasets.recbole import RecBoleDataset
+from genrec_pyg.datasets.user_item_text import UserItemTextDataset
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import ITEM, modality_names, select_modalities
 
@@ -46,12 +48,12 @@ def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Uni
         return _keep(Demo()[0], choice)
     folder = root / name
     layout = _recognize(folder)
-    if layout is MMRecDataset:
-        return MMRecDataset(str(root), name, choice)[0]
+    if layout not in (None, DiffMMDataset):
+        return layout(str(root), name, choice)[0]
     if layout is DiffMMDataset or name in DOWNLOADABLE or name in BY_HAND:
         return DiffMMDataset(str(root), name, choice, mirror)[0]
     here = [entry for entry in list_folder(root) if os.path.isdir(root / entry)]
-    patterns = f'{MMRecDataset.pattern} and no {DiffMMDataset.pattern}'
+    patterns = f'{MMRecDataset.pattern}, no {DiffMMDataset.pattern} and no single {UserItemTextDataset.pattern}'
     there = ', '.join(list_folder(folder)[:5]) or 'nothing'
     found = f'{folder} has no {patterns} (found {there})' if os.path.isdir(folder) else f'there is no folder {folder}'
     raise ConfigError(f"dataset: got {name!r}, but {found}; accepted are demo, {', '.join([*DOWNLOADABLE, *BY_HAND])} and the "
@@ -61,6 +63,10 @@ def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Uni
 def _recognize(folder: Path) -> Optional[type[LayoutDataset]]:
     r"""The layout of the files in ``folder``, if they have one."""
     found = [layout for layout in (MMRecDataset, DiffMMDataset) if layout.recognizes(folder)]
+    if MMRecDataset in found and RecBoleDataset.recognizes(folder):  # files of one name, told apart by their header
+        found[found.index(MMRecDataset)] = RecBoleDataset
+    if not found and UserItemTextDataset.recognizes(folder):  # any other layout may have texts beside it
+        return UserItemTextDataset
     if len(found) > 1:
         logger.warning('%s has files of two layouts; %s are read and %s are not', folder, *(one.pattern for one in found))
     return found[0] if found else None
@@ -81,4 +87,5 @@ def _keep(data: HeteroData, choice: Optional[Mapping[str, Optional[str]]]) -> He
     return data
 
 
-__all__ = ['Demo', 'DiffMMDataset', 'MMRecDataset', 'demo_graph', 'load_dataset', 'parse_modalities']
+__all__ = ['Demo', 'DiffMMDataset', 'MMRecDataset', 'RecBoleDataset', 'UserItemTextDataset', 'demo_graph', 'load_dataset',
+           'parse_modalities']

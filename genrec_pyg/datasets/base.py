@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
+import numpy as np
 import torch
 from torch_geometric.data import HeteroData, InMemoryDataset
 
+from genrec_pyg.datasets.io.arrays import load_features
 from genrec_pyg.datasets.io.regular import file_sha256, list_folder
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import ITEM, USER, check_graph
@@ -72,6 +74,10 @@ class LayoutDataset(InMemoryDataset):
     def feature_files(self) -> dict[str, Path]:
         r"""Modality to its feature file, for the chosen modalities."""
         return {name: Path(self.raw_dir) / file for name, file in self.choose(self.feature_names()).items()}
+
+    def load_features(self) -> dict[str, np.ndarray]:
+        r"""Features ``[I, d_m]`` of the chosen modalities."""
+        return {name: load_features(file) for name, file in self.feature_files().items()}
 
     def feature_names(self) -> list[str]:
         r"""Names of all feature files in the folder, whatever the choice."""

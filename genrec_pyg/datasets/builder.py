@@ -2,7 +2,8 @@ r"""From checked arrays to the canonical graph; every reader of files ends here.
 from __future__ import annotations
 
 import logging
-from typing import Optional
+from collections.abc import Sequence
+from typing import Optional, Union
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 _PLAUSIBLE_SIZE = 10 ** 6
 
 
-def build_graph(user: np.ndarray, item: np.ndarray, split: np.ndarray, num_users: int, num_items: int,
+def build_graph(user: np.ndarray, item: np.ndarray, split: Optional[np.ndarray], num_users: int, num_items: int,
                 features: dict[str, np.ndarray], source: str,
                 attributes: Optional[dict[str, np.ndarray]] = None, ordered: bool = True) -> HeteroData:
     r"""Builds the canonical graph.
@@ -29,7 +30,7 @@ def build_graph(user: np.ndarray, item: np.ndarray, split: np.ndarray, num_users
     Args:
         user: Users ``[E]``.
         item: Items ``[E]``.
-        split: 0 train, 1 validation, 2 test ``[E]``.
+        split: 0 train, 1 validation, 2 test ``[E]``; :obj:`None` makes a graph without masks, which is still to be split.
         num_users: Number of users.
         num_items: Number of items.
         features: Modality to features ``[I, d_m]``, row = item.
@@ -47,6 +48,8 @@ def build_graph(user: np.ndarray, item: np.ndarray, split: np.ndarray, num_users
         if size > max(_PLAUSIBLE_SIZE, 100 * len(ids)) and not (name == 'item' and features):
             raise DataError(f'{source}: {size} {name}s for {len(ids)} interactions, accepted are ids numbered from 0 without '
                             'large gaps')
+    masked = split is not None
+    split = np.zeros(len(user), dtype=np.int64) if split is None else split
     if not (split == 0).any():
         raise DataError(f'{source}: the training split has no interaction')
     attributes = attributes or {}
@@ -55,13 +58,14 @@ def build_graph(user: np.ndarray, item: np.ndarray, split: np.ndarray, num_users
     first = np.ones(len(user), dtype=bool)
     first[1:] = (user[kept[1:]] != user[kept[:-1]]) | (item[kept[1:]] != item[kept[:-1]])
     if not first.all():
-        logger.warning('%s: %d repeated interactions were merged into the earliest split', source, int((~first).sum()))
+        logger.warning('%s: %d repeated interactions were merged into the earliest%s', source, int((~first).sum()),
+                       ' split' if masked else '')
     kept = np.sort(kept[first]) if ordered else kept[first]
     data = HeteroData()
     data[USER].num_nodes, data[ITEM].num_nodes = int(num_users), int(num_items)
     store = data[INTERACTS]
     store.edge_index = torch.from_numpy(np.stack([user[kept], item[kept]]).astype(np.int64))
-    for number, name in enumerate(SPLITS):
+    for number, name in enumerate(SPLITS if masked else ()):
         store[f'{name}_mask'] = torch.from_numpy(split[kept] == number)
     for name, column in attributes.items():
         store[name] = torch.from_numpy(np.ascontiguousarray(column[kept]))
@@ -74,3 +78,21 @@ def build_graph(user: np.ndarray, item: np.ndarray, split: np.ndarray, num_users
         data[name].x = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
         data[ITEM, HAS, name].edge_index = torch.arange(num_items).expand(2, num_items).contiguous()
     return data
+
+
+def number_tokens(tokens: Sequence[str]) -> tuple[Union[torch.Tensor, list[str]], np.ndarray]:
+    r"""Numbers texts from 0 in rising order, that of numbers where all are written as such.
+
+    Returns:
+        The text of every number, as an int64 tensor where all are whole numbers in their usual form, and the number of every
+        entry of ``tokens``.
+    """
+    values = np.asarray(tokens)
+    names, index = np.unique(values, return_inverse=True)
+    if not all(name.isascii() and name.isdecimal() and len(name) <= 18 and str(int(name)) == name for name in names.tolist()):
+        return names.tolist(), index.reshape(-1)
+    whole = names.astype(np.int64)
+    order = whole.argsort()
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return torch.from_numpy(whole[order]), rank[index.reshape(-1)]

@@ -11,7 +11,6 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.datasets.base import LayoutDataset, Modalities
 from genrec_pyg.datasets.builder import build_graph
-from genrec_pyg.datasets.io.arrays import load_features
 from genrec_pyg.datasets.io.regular import list_folder
 from genrec_pyg.datasets.io.tables import read_interactions
 from genrec_pyg.exceptions import DataError
@@ -64,7 +63,7 @@ class MMRecDataset(LayoutDataset):
     def read(self) -> HeteroData:
         path = Path(self.raw_dir) / self.raw_file_names[0]
         columns = read_interactions(path)
-        features = {name: load_features(file) for name, file in self.feature_files().items()}
+        features = self.load_features()
         user_id, user = np.unique(columns['userID'], return_inverse=True)
         item_id, item = np.unique(columns['itemID'], return_inverse=True)
         num_items = len(item_id)

@@ -285,7 +285,7 @@ def test_unknown_names(tmp_path):
                                           r'sports and the folders under .* \(mine\)'):
         load_dataset('other', tmp_path)
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(ConfigError, match=r"dataset: got 'empty', but .* has no \*.inter and no \*Mat.pkl \(found nothing\)"):
+    with pytest.raises(ConfigError, match=r"dataset: got 'empty', but .* has no \*.inter, no .* \(found nothing\)"):
         load_dataset('empty', tmp_path)
     with pytest.raises(ConfigError, match="dataset: got '../x'"):
         load_dataset('../x', tmp_path)

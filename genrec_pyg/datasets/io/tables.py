@@ -36,7 +36,7 @@ def read_interactions(path: Path) -> dict[str, np.ndarray]:
         DataError: If the file cannot be read or is no UTF-8 text, a column is missing or there twice, or a line has a value of
             the wrong type, a negative id or an unknown label; the message names the line.
     """
-    lines = _lines(path)
+    lines = read_lines(path)
     header = next(lines, (1, ''))[1].split('\t')
     if header == ['']:
         raise DataError(f"{path}: has no header, accepted is tab separated with {', '.join(REQUIRED)}")
@@ -63,8 +63,12 @@ def read_interactions(path: Path) -> dict[str, np.ndarray]:
     return columns
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    r"""Number and text of each line; empty ones at the end are left out, others stay to be reported."""
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    r"""Number and text of each line of a UTF-8 file; empty ones at the end are left out, others stay to be reported.
+
+    Raises:
+        DataError: If the file cannot be read or is no UTF-8 text.
+    """
     empty: list[int] = []
     try:
         with open_regular(path) as file, io.TextIOWrapper(file, encoding='utf-8-sig') as text:
@@ -79,7 +83,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         with open_regular(path) as file:
             packed = is_packed(file.read(4))
         reason = 'is compressed, unpack it first' if packed else f'is not UTF-8 text ({error})'
-        raise DataError(f'{path}: {reason}; accepted is a tab separated text file') from error
+        raise DataError(f'{path}: {reason}; accepted is a text file') from error
     except OSError as error:
         raise DataError(f'{path}: cannot be read ({error.strerror or error})') from error
 
