@@ -44,7 +44,7 @@ import importlib
 from _agreement import copy_weights, foreign_code, loss_agreements, pair_agreements, randomize, toy_batch, toy_graph
 
 from genrec_pyg.graph import training_graph
-from genrec_pyg.nn.models import Recommender, get_model
+from genrec_pyg.nn.models import get_model
 
 REPOSITORY = 'nobody/stand-in (public domain)'
 
