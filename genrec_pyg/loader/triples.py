@@ -24,7 +24,8 @@ class Triples(NamedTuple):
 
 
 class InteractionLoader:
-    r"""Iterates over triples of user, training item and negative item (collaborative specification section 2.2).
+    r"""Iterates over triples of user, training item and negative item (`BPR, UAI 2009
+    <https://arxiv.org/abs/1205.2618>`_).
 
     Every pass over the loader is an epoch and draws again, from torch's global random state of the device. Negatives are
     uniform over the items that the user has no training edge with; held-out edges are unknown here. All negatives of an

@@ -11,9 +11,9 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.losses import batch_l2, squared_norm
 
-#: Accepted initializations of a table (collaborative specification section 2.1).
+#: Accepted initializations of a table.
 INITS = ('xavier', 'xavier_normal', 'normal', 'standard')
-#: Accepted shapes of the L2 penalty on tables (section 2.4).
+#: Accepted forms of the L2 penalty on tables.
 REGULARIZERS = ('batch', 'table')
 
 

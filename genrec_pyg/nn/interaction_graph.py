@@ -1,4 +1,4 @@
-r"""Random subgraphs of the interactions (collaborative specification section 2.7)."""
+r"""Random subgraphs of the interactions."""
 from __future__ import annotations
 
 import math

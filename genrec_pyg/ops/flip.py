@@ -18,7 +18,8 @@ _DENSE_ENTRIES = 1 << 24
 
 
 def released_flip_probability(alpha_bar: Tensor, kappa: float) -> Tensor:
-    r"""Flip probability of the released GenRec-V1 with its inner uniform noise integrated out (specification section 5).
+    r"""Flip probability of the released GenRec-V1 with its inner uniform noise integrated out (`He et al., ACM MM 2025
+    <https://doi.org/10.1145/3746027.3755734>`_).
 
     .. math::
         q(\bar\alpha, \kappa) = \frac{\mathrm{softplus}(\kappa \bar\alpha) - \mathrm{softplus}(\kappa (\bar\alpha - 1))}

@@ -71,7 +71,7 @@ def random_walk_adjacency(edge_index: Tensor, num_users: int, num_items: int, se
 
 
 def knn_weights(edge_index: Tensor, similarity: Tensor, num_nodes: int) -> Tensor:
-    r"""Weights of a nearest-neighbor graph (GenRec-V1, specification section 1).
+    r"""Weights of a nearest-neighbor graph (`GenRec-V1, ACM MM 2025 <https://doi.org/10.1145/3746027.3755734>`_).
 
     .. math::
         w_{ij} = \frac{s_{ij}}{\sqrt{\mathrm{deg}_i \, \mathrm{deg}_j}}, \qquad \mathrm{deg}_i = \sum_j s_{ij}

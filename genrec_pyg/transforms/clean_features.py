@@ -18,7 +18,7 @@ NAN_POLICIES = ('error', 'zero', 'mean')
 
 
 def singular_value_threshold(x: Tensor, fraction: float) -> Tensor:
-    r"""Soft-thresholds the singular values of a feature matrix (GenRec specification section 2, ``denoise="svt"``).
+    r"""Soft-thresholds the singular values of a feature matrix.
 
     .. math::
         \mathbf{X} = \mathbf{U} \boldsymbol{\Sigma} \mathbf{V}^{\top} \mapsto

@@ -14,7 +14,8 @@ from genrec_pyg.transforms.base import GraphTransform
 
 @functional_transform('item_knn_graph')
 class ItemKNNGraph(GraphTransform):
-    r"""Adds a frozen item-item graph per modality (GenRec specification section 1) as edge type
+    r"""Adds a frozen item-item graph per modality (`GenRec-V1, ACM MM 2025
+    <https://doi.org/10.1145/3746027.3755734>`_) as edge type
     ``('item', f'{m}_knn', 'item')`` with ``edge_index`` and ``edge_weight``.
 
     Each item points to the ``k`` items of highest cosine similarity :math:`s_{ij}`, itself included, with weight

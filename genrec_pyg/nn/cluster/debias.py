@@ -11,7 +11,8 @@ from genrec_pyg.nn.graph_module import GraphModule
 
 
 class InterestDebias(GraphModule):
-    r"""Keeps a generated change only where the user's interest clusters speak for it (GenRec-V1, specification section 6).
+    r"""Keeps a generated change only if the user's interest clusters support it (`GenRec-V1, ACM MM 2025
+    <https://doi.org/10.1145/3746027.3755734>`_).
 
     Of the changed entries a random share ``sample_ratio`` is checked, the others stay:
 
@@ -19,10 +20,10 @@ class InterestDebias(GraphModule):
     * a removed item (1 to 0, an accidental click) stays removed if the user has at most one more item in its cluster than in
       the user's smallest cluster, decided in the modality where that count is largest, or by majority over modalities.
 
-    A modality has a say where the item has a cluster and the user has clustered training items; without any such modality (a
-    user without items, an item without features) there is no evidence and the change stays. Ties: the first of several equally
-    large counts decides, and half of the votes restore a click. The released GenRec-V1 uses the image clusters in place of all
-    others, and so does ``variant='released'`` (the first modality where there is no image).
+    A modality votes only if the item has a cluster in it and the user has clustered training items; without any such modality
+    (a user without items, an item without features) there is no evidence and the change stays. Ties: the first of several
+    equally large counts decides, and half of the votes restore a click. The released GenRec-V1 uses the image clusters in
+    place of all others, and so does ``variant='released'`` (the first modality where there is no image).
 
     Counts per user and cluster are kept as sorted pairs, so memory grows with interactions and a check is a binary search: no
     loop over users or pairs, nothing of size users x clusters.

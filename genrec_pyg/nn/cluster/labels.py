@@ -10,7 +10,7 @@ from genrec_pyg.graph import Modality
 from genrec_pyg.nn.cluster.sklearn_kmeans import kmeans_labels
 from genrec_pyg.nn.cluster.spectral import spectral_labels
 
-#: Clusters where nothing else is said (GenRec-V1, specification section 6).
+#: Default number of clusters (GenRec-V1, https://doi.org/10.1145/3746027.3755734).
 DEFAULT_CLUSTERS = 20
 #: Name of the clusters of all modalities together.
 FUSED = 'fused'

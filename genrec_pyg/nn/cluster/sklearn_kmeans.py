@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
 
-#: Grid of the automatic choice (GenRec-V1, specification section 6).
+#: Grid of the automatic choice (GenRec-V1, https://doi.org/10.1145/3746027.3755734).
 GRID = range(3, 237, 10)
 #: Items above which mini-batches replace full passes.
 MINI_BATCH_FROM = 20_000

@@ -22,7 +22,8 @@ ZERO = 1e-6
 
 def spectral_labels(features: Union[Tensor, Sequence[Tensor]], num_clusters: Union[int, str] = 20, num_neighbors: int = 20,
                     seed: int = 0) -> Tensor:
-    r"""Cluster of every item by spectral clustering of its fused features (GenRec-V1, specification section 6).
+    r"""Cluster of every item by spectral clustering of its fused features (`GenRec-V1, ACM MM 2025
+    <https://doi.org/10.1145/3746027.3755734>`_).
 
     The modalities' unit rows stand side by side. Affinity is the cosine to the ``num_neighbors`` nearest rows, symmetrized by
     the maximum; the leading eigenvectors of its symmetric normalization come from Lanczos iterations, so that nothing dense

@@ -57,7 +57,7 @@ class SingleTokenDecoderLayer(torch.nn.Module):
 
     With one query and one key the attention weight is 1: self-attention is :math:`\mathbf{W}_o(\mathbf{W}_v \mathbf{h} +
     \mathbf{b}_v) + \mathbf{b}_o`, and cross-attention over a zero memory is :math:`\mathbf{W}_o \mathbf{b}_v + \mathbf{b}_o`.
-    Query and key projections vanish; attention dropout is one Bernoulli per head and row (specification section 5).
+    Query and key projections vanish; attention dropout is one Bernoulli draw per head and row.
 
     Args:
         channels: Width of the token.
@@ -128,7 +128,8 @@ class SingleTokenDecoderLayer(torch.nn.Module):
 
 
 class TransformerDenoiser(Denoiser):
-    r"""Denoiser of GenRec-V1 (specification section 5) with the exact single-token simplification.
+    r"""Denoiser of `GenRec-V1, ACM MM 2025 <https://doi.org/10.1145/3746027.3755734>`_, with the exact single-token
+    simplification.
 
     Its first layer reads sparse rows as a gather, its last one has a row per item: parameters grow with ``I``.
 

@@ -29,7 +29,7 @@ class FlipRates(NamedTuple):
 
 
 def flip_rates(density: float, num_steps: int = 5, scale: float = 1.0) -> FlipRates:
-    r"""Schedule of GenRec-V1 (specification section 5), from the share of ones of the rows.
+    r"""Schedule of `GenRec-V1, ACM MM 2025 <https://doi.org/10.1145/3746027.3755734>`_, from the share of ones of the rows.
 
     .. math::
         \gamma_0 = 0.1 (1 - s) + 0.001, \quad \epsilon_0 = 0.005 s + 0.0001, \quad s = 1 - \mathrm{density}

@@ -11,7 +11,7 @@ from genrec_pyg.nn.diffusion.objective import squared_error
 from genrec_pyg.nn.diffusion.process import DiffusionProcess, ratio_fall
 from genrec_pyg.nn.diffusion.states import FactoredRows, ItemKeys, RowState, SparseRows, dense_rows
 
-#: Rate of the first step, whatever the schedule (DiffMM specification).
+#: Rate of the first step in every schedule (DiffMM, https://arxiv.org/abs/2406.11781).
 FIRST_RATE = 1e-4
 #: Largest rate of a step.
 LARGEST_RATE = 0.999

@@ -59,7 +59,8 @@ class GeneratedEdges(NamedTuple):
 
 
 class InterestGenerator(GraphModule):
-    r"""Interest diffusion (GenRec-V1, specification section 5; DiffMM): trains a denoiser on noisy rows and rebuilds a graph.
+    r"""Interest diffusion: trains a denoiser on noisy rows and rebuilds a graph (`GenRec-V1, ACM MM 2025
+    <https://doi.org/10.1145/3746027.3755734>`_; `DiffMM, ACM MM 2024 <https://arxiv.org/abs/2406.11781>`_).
 
     Once per epoch, :meth:`fit` makes one pass over all users and :meth:`generate` runs the reverse chain from
     :math:`\mathbf{x}_T \sim q(\cdot | \mathbf{x}_0)` for every user, then chooses edges: among the ``gen_topk`` entries of

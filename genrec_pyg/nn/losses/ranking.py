@@ -57,8 +57,8 @@ def batch_l2(*rows: Tensor) -> Tensor:
         \frac{1}{2B} \sum_k \left( \Vert \mathbf{u}_k \Vert^2 + \Vert \mathbf{i}^+_k \Vert^2 +
         \Vert \mathbf{i}^-_k \Vert^2 \right)
 
-    Published weights of other shapes convert to this one by the table in section 2.4 of the collaborative specification; the
-    commonest, an unsquared Frobenius norm over the batch, is weaker by that norm.
+    Weights published for other forms of the penalty have to be converted: the most common one, an unsquared Frobenius norm
+    over the batch, is weaker by that norm.
 
     Args:
         rows: Tables of ``B`` rows each.

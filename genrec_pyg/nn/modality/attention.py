@@ -24,8 +24,8 @@ class FusedViews(NamedTuple):
 
 
 class ModalityAttention(torch.nn.Module):
-    r"""Attention over modalities per node (GenRec-V1, specification section 3, step 3; MGCN: Yu et al., MM 2023, the
-    same without batch normalization).
+    r"""Attention over modalities per node (`GenRec-V1, ACM MM 2025 <https://doi.org/10.1145/3746027.3755734>`_;
+    `MGCN, ACM MM 2023 <https://arxiv.org/abs/2308.03588>`_, the same without batch normalization).
 
     .. math::
         \alpha_m = \mathrm{softmax}_m \left( \mathbf{v}^{\top} \tanh(\mathrm{BN}(\mathbf{W} \mathbf{z}_m + \mathbf{b}))

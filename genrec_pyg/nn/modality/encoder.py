@@ -43,7 +43,7 @@ class ProjectionBlock(torch.nn.Module):
 
 
 class ModalityEncoder(torch.nn.Module):
-    r"""Residual encoder of one modality (GenRec-V1, specification section 2).
+    r"""Residual encoder of one modality (`GenRec-V1, ACM MM 2025 <https://doi.org/10.1145/3746027.3755734>`_).
 
     .. math::
         \mathbf{H} &= \mathrm{Block}_{d_m \to d}(\mathbf{X}_m) \\

@@ -32,8 +32,8 @@ class GraphViews(NamedTuple):
 
 
 class MultimodalGraphEncoder(GraphModule):
-    r"""Collaborative and modality views of a user-item-modality graph (GenRec-V1, specification sections 1 to 3; MGCN: Yu,
-    Tan, Lu, Bao, MM 2023).
+    r"""Collaborative and modality views of a user-item-modality graph (`GenRec-V1, ACM MM 2025
+    <https://doi.org/10.1145/3746027.3755734>`_; `MGCN, ACM MM 2023 <https://arxiv.org/abs/2308.03588>`_).
 
     .. math::
         \mathbf{C} &= a \, \mathcal{C}(\mathbf{A}) + b \, \mathcal{C}(\mathbf{A}_{gen}), \quad

@@ -10,7 +10,7 @@ U, I = 12, 30
 
 
 def plain(labels, edges, user, item, added, decision):
-    """The rules of the specification, one entry at a time."""
+    """The rules of the paper, one entry at a time."""
     history = {u: [i for v, i in edges if v == u] for u in range(U)}
     keep = []
     for u, i, new in zip(user, item, added):

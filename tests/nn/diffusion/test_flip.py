@@ -9,7 +9,7 @@ def rows_from(x):
     return SparseRows.from_dense(torch.tensor(x))
 
 
-def test_rates_follow_the_specification():
+def test_rates_decay_to_a_tenth_and_are_bounded():
     rates = flip_rates(density=0.2, num_steps=5)
     assert rates.gamma[0].item() == pytest.approx(0.1 * 0.2 + 0.001)
     assert rates.gamma[-1].item() == pytest.approx(rates.gamma[0].item() / 10)

@@ -10,7 +10,7 @@ from genrec_pyg.nn.diffusion.gaussian import posterior_rates
 CLEAN = SparseRows.from_dense(torch.tensor([[1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [0, 1, 1, 1, 0]]))
 
 
-def test_rates_follow_the_specification():
+def test_rates_follow_the_linear_variance_schedule():
     rates = gaussian_rates()
     variance = 0.1 * torch.linspace(1e-4, 0.02, 5, dtype=torch.float64)
     assert rates.beta[0].item() == 1e-4

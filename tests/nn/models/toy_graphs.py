@@ -5,7 +5,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 
-#: Users 0, 1 and items 0, 1 on the path u1 - i1 - u0 - i0 (collaborative specification section 5).
+#: Users 0, 1 and items 0, 1 on the path u1 - i1 - u0 - i0.
 PATH = TrainingGraph(2, 2, torch.tensor([[0, 0, 1], [0, 1, 1]]))
 
 #: Triples of :func:`toy_data`; user 0 and item 2 occur twice.

@@ -69,8 +69,8 @@ class GenRec(Recommender):
         num_item_layers: Layers of the item-item graphs.
         num_neighbors: Neighbours per item in the item-item graphs, itself included.
         dropout: Dropout of the modality encoders.
-        svt: Singular value soft-thresholding of raw features as a fraction of the largest singular value (option
-            ``denoise="svt"`` of the specification); 0 for none.
+        svt: Singular value soft-thresholding of raw features as a fraction of the largest singular value;
+            0 for none.
         side_in_score: Whether the score uses content + side or content alone.
         specific: Modalities whose specific part enters the side view; :obj:`None` takes all.
         merge: How observed and generated graph combine, ``'softmax'`` or ``'sum'``.

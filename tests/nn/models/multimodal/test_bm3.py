@@ -7,7 +7,7 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.losses import cosine_distance
 from genrec_pyg.nn.models import BM3
 
-#: The path of the specification and an item 2 without edges.
+#: A path of four nodes and an item 2 without edges.
 TOY = TrainingGraph(2, 3, torch.tensor([[0, 0, 1], [0, 1, 1]]))
 
 

@@ -33,7 +33,7 @@ def unit(x):
 
 
 def plain_views(model):
-    """Final view and contrastive views by the formulas of the specification, one modality after the other."""
+    """Final view and contrastive views by the formulas of the paper, one modality after the other."""
     adjacency = torch.eye(U + I, dtype=torch.float64)
     user, item = model.graph.edge_index
     adjacency[user, U + item] = adjacency[U + item, user] = 1
@@ -204,7 +204,7 @@ def test_state_holds_generated_graphs_and_the_optimisers_of_the_denoisers():
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters()))
 
 
-def test_shipped_defaults_are_those_of_the_specification():
+def test_shipped_defaults_are_those_of_the_published_program():
     def hparams(dataset):
         return parse_train_arguments(['--model', 'DiffMM', '--dataset', dataset]).config.hparams
     assert (hparams('tiktok')['contrast_method'], hparams('tiktok')['transform'], hparams('tiktok')['l2']) == (

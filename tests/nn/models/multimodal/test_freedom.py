@@ -8,7 +8,7 @@ from genrec_pyg.loader import Triples
 from genrec_pyg.nn.losses import bpr_loss
 from genrec_pyg.nn.models import FREEDOM, LightGCN
 
-#: The path of the specification; item 2 has no edge and looks like item 0.
+#: A path of four nodes; item 2 has no edge and looks like item 0.
 FEATURES = torch.tensor([[2.0, 0.0], [0.0, 1.0], [4.0, 0.0]])
 TOY = TrainingGraph(2, 3, torch.tensor([[0, 0, 1], [0, 1, 1]]), {'image': Modality('image', FEATURES, 3)})
 
