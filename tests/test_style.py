@@ -1,0 +1,97 @@
+"""Rules of the house that a reader would otherwise have to check by hand; docs/design.md states them."""
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / 'genrec_pyg'
+HERE = Path(__file__).name
+
+#: Commands: what may lie at the root of the package besides ``__init__`` and ``exceptions``.
+COMMANDS = {'compare', 'encode', 'evaluate', 'prepare', 'recommend', 'report', 'serve', 'train', 'tune'}
+#: Packages from the foundation up. A module imports only from rows before its own.
+LEVELS = ({'exceptions'}, {'utils'}, {'graph'}, {'ops'}, {'loader', 'optim'}, {'nn'},
+          {'datasets', 'transforms', 'encoders'}, {'runs', 'evaluation', 'retrieval'}, {'training'}, {'config'},
+          {'tuning', 'reporting', 'serving', 'testing'}, {'cli'}, COMMANDS)
+#: Beside ``nn``: import the foundations and one another, never models or training.
+DATA = {'datasets', 'transforms', 'encoders'}
+DATA_MAY_IMPORT = DATA | {'graph', 'ops', 'utils', 'exceptions'}
+#: Imports that go against the direction; empty this list, never extend it.
+EXCEPTIONS = {
+    ('nn/modality/graph_encoder.py', 'transforms'),  # singular_value_threshold
+    ('reporting/reference_models.py', 'tuning'),  # choice of a reference model on validation
+}
+
+
+def sources(*folders, suffixes=('.py', '.yaml')):
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob('*')):
+            if path.suffix in suffixes and path.name != HERE and 'results' not in path.relative_to(ROOT).parts:
+                yield path
+
+
+def lines_with(pattern, paths):
+    return [f'{path.relative_to(ROOT)}:{number}: {line.strip()}' for path in paths
+            for number, line in enumerate(path.read_text().splitlines(), start=1) if pattern.search(line)]
+
+
+def test_sources_cited_can_be_opened():
+    found = lines_with(re.compile('specification', re.IGNORECASE), sources('genrec_pyg', 'benchmarks', 'tests'))
+    assert not found, '\n'.join(found)
+
+
+SETTINGS = sorted((PACKAGE / 'config' / 'defaults').glob('*/*.yaml'))
+
+
+@pytest.mark.parametrize('path', SETTINGS, ids=[path.stem for path in SETTINGS])
+def test_settings_name_their_source_in_the_first_line(path):
+    first = path.read_text().splitlines()[0]
+    files = re.findall(r'benchmarks/results/[\w.-]+\.\w+', first)
+    assert first.startswith('# ') and (files or re.search(r'https://\S+', first)), first
+    for file in files:
+        assert (ROOT / file).is_file(), file
+
+
+def test_root_of_the_package_holds_commands_only():
+    modules = {path.stem for path in PACKAGE.glob('*.py')}
+    assert {'__init__', 'exceptions', 'train'} <= modules <= COMMANDS | {'__init__', 'exceptions'}
+
+
+def imported(path):
+    """First names below ``genrec_pyg`` that a module imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == 'genrec_pyg':
+            names = [f'genrec_pyg.{alias.name}' for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or '']
+            assert node.level == 0, f'{path}: relative import'
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        yield from (name.split('.')[1] for name in names if name.startswith('genrec_pyg.'))
+
+
+def against_the_direction():
+    level = {name: number for number, names in enumerate(LEVELS) for name in names}
+    for path in sorted(PACKAGE.rglob('*.py')):
+        own = path.relative_to(PACKAGE).parts[0].removesuffix('.py')
+        if own == '__init__':
+            continue
+        assert own in level, f'{own}: give the new package a row in LEVELS'
+        for name in imported(path):
+            if name == own or name in DATA and own in DATA:
+                continue
+            down = level.get(name, -1) < level[own] and (own not in DATA or name in DATA_MAY_IMPORT)
+            if not down and name in level:
+                yield path.relative_to(PACKAGE).as_posix(), name
+
+
+def test_imports_go_one_way():
+    assert set(against_the_direction()) <= EXCEPTIONS
+
+
+def test_no_exception_has_become_unnecessary():
+    assert set(against_the_direction()) >= EXCEPTIONS
