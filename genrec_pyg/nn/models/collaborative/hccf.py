@@ -45,8 +45,7 @@ class HCCF(PairwiseRecommender):
     standard deviation 0.1 it is 165 times theirs at 10,000 nodes; so tables start with Xavier, and ``mult`` scales the
     memberships.
 
-    Defects of public implementations: the two directions of an interaction are dropped apart, figures are those of the last
-    epoch without a validation split, a logarithm of composed functions underflows, one slope argument is never read.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.

@@ -25,8 +25,9 @@ class LayerGCN(PairwiseRecommender):
     do not become alike. The rows :math:`\mathbf{x}^0` are no part of the output, so a node without training edge has
     embedding zero. Every epoch trains on a part of the interactions, renormalized; evaluation uses all.
 
-    Every term is a mean over the batch. The published ones are sums, so the published weights carry over. The module of the
-    public toolbox MMRec looks for files of the toolbox where they are not and cannot be imported unchanged.
+    Every term is a mean over the batch. The published ones are sums, so the published weights carry over.
+
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.

@@ -30,9 +30,7 @@ class LightGCN(PairwiseRecommender):
     that class silently returns :math:`\alpha_0 \mathbf{E}`, and it counts repeated edges in the degrees, penalizes without the
     factor 1/2 and normalizes again in every layer.
 
-    Of other public implementations, SSLRec sums the layers and trains with half of the directed entries dropped, neither
-    rescaled nor renormalized; LightGCN-PyTorch selects no epoch; RecBole counts a padding user and a padding item as nodes;
-    MMRec penalizes the unsquared norm of the rows of a batch and has 1e-10 in the logarithm, SELFRec the same with 1e-5.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.

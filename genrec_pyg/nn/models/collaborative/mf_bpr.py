@@ -17,12 +17,7 @@ class MFBPR(PairwiseRecommender):
     r"""MF-BPR (Rendle, Freudenthaler, Gantner, Schmidt-Thieme, "BPR: Bayesian Personalized Ranking from Implicit Feedback",
     UAI 2009): :math:`s(u, i) = \mathbf{e}_u \cdot \mathbf{e}_i \, [+ \, b_i]`, no graph.
 
-    Public implementations differ from this one: RecBole's has no penalty, MMRec's penalizes an unsquared norm (its grid
-    reaches 2) and has 1e-10 in the logarithm (see :class:`~genrec_pyg.nn.models.multimodal.vbpr.VBPR`), SELFRec's
-    divides such a
-    norm by the batch twice and has 1e-5 in the logarithm, so that the worst pairs stop learning, the one shipped with NGCF
-    uses RMSProp, and LightGCN-PyTorch's ranks by the sigmoid of the score, which in float32 is exactly 1 from 17 on, so that
-    strong items tie. Here raw scores rank.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.

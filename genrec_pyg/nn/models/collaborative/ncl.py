@@ -38,12 +38,7 @@ class NCL(LightGCN):
     ``m_step`` epochs once ``warmup`` epochs have passed. All terms are means. The release averages BPR but sums the contrasts
     over ``B = 4096``: multiply its weights by ``B``. With both weights 0 the model is LightGCN.
 
-    Defects of public implementations: the release clusters during the warm-up and throws the result away, fails with fewer
-    nodes than clusters, and a padding node takes part in everything; SELFRec contrasts with the centroids of the batch, so
-    that a centroid is its own negative, and penalizes propagated rows; SSLRec has neither warm-up nor :math:`\alpha`, sums
-    the layers, its context is layer 4, and it starts Lloyd from numbers in the positive orthant, where all rows fall to one
-    centroid. The release clusters by Euclidean distance and contrasts by cosine (``spherical=False``): a row's assigned
-    prototype then need not be its nearest.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.

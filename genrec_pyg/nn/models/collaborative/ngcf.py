@@ -26,13 +26,7 @@ class NGCF(PairwiseRecommender):
     :math:`[\mathbf{h}^0 ; \mathrm{norm}(\mathbf{h}^1) ; \dots ; \mathrm{norm}(\mathbf{h}^L)]`, while the rows that enter the
     next layer are not normalized.
 
-    Where public implementations differ: the authors' default graph is row stochastic with self loops (``adj='rw_self'``), and
-    their activation is applied to both branches apart (paper, torch port and this one: to the sum). The torch port, whose
-    graph is that of the authors and whose layers have two biases, of which only the sum is seen, and RecBole-GNN create
-    a new dropout module in every call, so that it stays on in evaluation; RecBole-GNN and RecBole feed normalized rows into
-    the next layer. Authors and port penalize the concatenated rows; each normalized block has norm 1, so that is the penalty
-    on initial rows plus a constant, and the weights are not penalized (here: ``weight_l2``). The original stops early on the
-    test split and reports an inflated NDCG.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.

@@ -30,9 +30,7 @@ class SELFCFED(LightGCN):
     over observed pairs; the negatives of a batch are not looked at. :math:`C = 1 - \cos`, where the paper has
     :math:`-\cos`: the same up to a constant.
 
-    Defects of the released program: whatever its settings, every training step also drops each *directed* entry of the graph
-    with one probability drawn uniformly from [0, 1) and scales up the rest; the penalty is the sum over propagated rows of
-    the batch beside alignments that are means, so that its weight grows with the batch.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.

@@ -29,11 +29,9 @@ class SGL(LightGCN):
     Anchors are the users and positive items of a batch with multiplicity, the bank all users or all items of the second view.
     A dropped node keeps its own row as layer 0. With ``contrast_weight=0`` nothing is drawn and the model is LightGCN.
 
-    Every term is a mean over the batch. The release sums all of them, so its weights carry over. Defects of other public
-    implementations: the random walk of SSLRec stops with an error and would propagate the whole graph, its node dropout zeroes
-    inputs instead of removing edges, its edge dropout is not renormalized; in SELFRec every augmentation is edge dropout with
-    one graph, users and items share one pool of negatives, and propagated rows are penalized; RecBole-GNN divides the penalty,
-    but not the sums, by the batch, and a padding node is everybody's negative.
+    Every term is a mean over the batch. The release sums all of them, so its weights carry over.
+
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.

@@ -31,8 +31,7 @@ class ItemKNNCBF(NeighborhoodRecommender):
     it favors large norms, as concatenation does between modalities. A modality that an item lacks is a block of zeros; an
     item without any has no neighbors. Similarities are taken in float64, in blocks.
 
-    A public toolbox keeps an item among its own neighbors (``include_self``), which costs one of the ``k`` places and changes
-    nothing else once training items are masked, and holds all similarities and all scores.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
