@@ -82,7 +82,7 @@ def test_resume_refuses_another_experiment(tmp_path, flag, value):
 def test_unknown_flags_list_what_is_accepted():
     with pytest.raises(ConfigError, match=r'--datset.* accepted are .*--dataset, .*--hparams\.\*'):
         parse('--datset', 'demo')
-    with pytest.raises(ConfigError, match=r'accepted are --hparams\.l2, --hparams\.max_items$'):
+    with pytest.raises(ConfigError, match=r'accepted are --hparams\.l2, .*--hparams\.max_items'):
         parse('--model', 'EASE', '--hparams.depth', '3')
 
 
