@@ -1,0 +1,78 @@
+"""README and pages: generated parts are current, links lead somewhere, commands name flags that exist."""
+import importlib.util
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from genrec_pyg.nn.models import MODELS
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md')] + sorted((ROOT / 'docs').rglob('*.md'))
+
+
+@pytest.fixture(scope='module')
+def tables():
+    spec = importlib.util.spec_from_file_location('models_table', ROOT / 'docs' / 'models_table.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_tables_of_models_are_current(tables):
+    assert tables.outdated() == [], 'run python docs/models_table.py'
+
+
+def test_every_model_has_one_row(tables):
+    rows = tables.readme_table().splitlines()[2:]
+    assert sorted(re.match(r'\| `(\w+)`', row)[1] for row in rows) == sorted(MODELS)
+
+
+def test_check_tells_what_is_out_of_date(tables, monkeypatch, capsys):
+    monkeypatch.setattr(tables, 'outdated', lambda: ['README.md'])
+    assert tables.main(['--check']) == 1 and 'README.md is out of date' in capsys.readouterr().err
+
+
+def test_readme_is_one_page():
+    assert len((ROOT / 'README.md').read_text().splitlines()) <= 150
+
+
+def anchors(path):
+    titles = re.findall(r'^#+ (.*)$', path.read_text(), re.MULTILINE)
+    return {re.sub(r'[^\w -]', '', title.lower()).strip().replace(' ', '-') for title in titles}
+
+
+@pytest.mark.parametrize('page', PAGES, ids=[str(path.relative_to(ROOT)) for path in PAGES])
+def test_links_lead_somewhere(page):
+    text = re.sub(r'```.*?```', '', page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r'\]\(([^)\s]+)\)', text):
+        if target.startswith('https://'):
+            continue
+        name, _, anchor = target.partition('#')
+        path = page.parent / name if name else page
+        assert path.exists(), f'{page.name}: {target}'
+        assert not anchor or anchor in anchors(path), f'{page.name}: {target}'
+
+
+@pytest.mark.parametrize('page', PAGES, ids=[str(path.relative_to(ROOT)) for path in PAGES])
+def test_files_named_exist(page):
+    for name in re.findall(r'`((?:benchmarks|examples|genrec_pyg|tests|docs|data)/[\w./-]+\.\w+)`', page.read_text()):
+        if 'FAMILY' not in name and 'VERB' not in name and 'MODEL' not in name:
+            assert (ROOT / name).is_file(), f'{page.name}: {name}'
+
+
+def test_reports_named_in_the_results_exist():
+    named = re.findall(r'`([\w-]+\.md)`', (ROOT / 'docs' / 'results.md').read_text())
+    assert len(named) > 15 and all((ROOT / 'benchmarks' / 'results' / name).is_file() for name in named)
+
+
+@pytest.mark.slow
+def test_pages_build_without_warnings(tmp_path):
+    if shutil.which('mkdocs') is None:
+        pytest.skip('MKDOCS IS NOT INSTALLED: pages are not built (pip install .[docs])')
+    done = subprocess.run(['mkdocs', 'build', '--strict', '--site-dir', str(tmp_path / 'site')], cwd=ROOT,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'site' / 'models' / 'multimodal' / 'index.html').is_file()
