@@ -17,7 +17,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.config import Call, RunConfig, parse_train_arguments
 from genrec_pyg.config.build import make_data, make_model, run_command
 from genrec_pyg.exceptions import OutputError
-from genrec_pyg.reporting.reference_models import reference_figures, result_table
+from genrec_pyg.reporting.reference_models import choice_lines, reference_figures, result_table
 from genrec_pyg.runs.folder import RunFolder
 from genrec_pyg.training import Distributed, FitResult, Trainer, launch, seed_everything
 from genrec_pyg.training.trainer import SELECTION
@@ -88,8 +88,11 @@ def _report(config: RunConfig, data: HeteroData, trainer: Trainer, trained: bool
     write_json(file, {**json.loads(file.read_text()), 'dataset': config.dataset, 'reference': references})
     how = f'epoch {result.epoch}, {result.seconds:.0f} s' if trained else 'not trained by gradient'
     own = {'validation': result.validation, 'test': result.test}
-    write_stdout(result_table({**references, config.model: own},
+    parts = {f'{config.model}, {name} alone': figures for name, figures in result.parts.items()}
+    write_stdout(result_table({**references, **parts, config.model: own},
                               f'{config.dataset}, {how}, {result.selection}') + '\n')
+    for line in choice_lines(result.choice):
+        write_stdout(line + '\n')
     return result
 
 

@@ -213,11 +213,16 @@ class Adjacency:
 
     def select_rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
         r"""``(rowptr, col)`` of the rows ``index`` ``[B]`` in this order, int64; values are dropped."""
+        rowptr, entry = self.row_entries(index)
+        return rowptr, self.col[entry].long()
+
+    def row_entries(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        r"""``(rowptr, entry)`` of the rows ``index`` ``[B]`` in this order: ``entry`` are positions in :attr:`col`."""
         begin = self.rowptr.long()
         count = begin.diff()[index]
         rowptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
         shift = torch.repeat_interleave(begin[index] - rowptr[:-1], count)
-        return rowptr, self.col[shift + torch.arange(shift.numel(), device=shift.device)].long()
+        return rowptr, shift + torch.arange(shift.numel(), device=shift.device)
 
     def apply(self, fn: Callable[[Tensor], Tensor]) -> Adjacency:
         r"""Moves the matrix as ``fn`` moves a tensor (device and precision), as :class:`torch.nn.Module` does."""

@@ -120,3 +120,16 @@ def result_table(rows: dict[str, Figures], title: str) -> str:
     width = [max(len(line[i]) for line in lines) for i in range(len(header))]
     text = ['  '.join([line[0].ljust(width[0]), *(cell.rjust(w) for cell, w in zip(line[1:], width[1:]))]) for line in lines]
     return '\n'.join([title, *text, *warnings])
+
+
+def choice_lines(choice: dict[str, Any]) -> list[str]:
+    r"""What a model chose on validation before training, one sentence per line: values, and seconds if they are given."""
+    if not choice:
+        return []
+    values = [f'{name} {_plain(value)}' for name, value in choice.items() if name in ('schedule', 'weights')]
+    how = 'chosen on validation' if choice.get('chosen_on_validation') else 'defaults, nothing was chosen'
+    return [f"interest: {'; '.join(values)} ({how}, {choice.get('seconds', 0.0):.1f} s)"]
+
+
+def _plain(values: dict[str, float]) -> str:
+    return ', '.join(f'{name} {value:g}' for name, value in values.items() if value != 0) or 'none'

@@ -23,6 +23,8 @@ _CODES = 256
 _CHANNELS_PER_CODE = 4
 #: Candidates of one user beyond which all items are ranked; also the most that faiss returns on a GPU.
 _MOST_CANDIDATES = 2048
+#: Candidates per wanted item from either part where scores have a sparse part.
+_SPARSE_OVERSAMPLE = 4
 #: Entries of gathered item rows at a time.
 _BLOCK_ENTRIES = 2 ** 24
 
@@ -202,7 +204,35 @@ def make_search(model: Recommender, index: str = 'exact', num_cells: Optional[in
         return lambda user, k, known: topk_excluding(model.score(user), k, known.rowptr, known.col)
     users, items = model.embeddings()
     found: Index = ExactIndex(items) if index == 'exact' else ApproximateIndex(items, num_cells, num_probes)
+    if model.has_sparse_scores:
+        return _with_sparse_scores(model, users, items, found)
     return lambda user, k, known: found.search(users[user], k, known)
+
+
+def _with_sparse_scores(model: Recommender, users: Tensor, items: Tensor, index: Index) -> Search:
+    r"""Search where scores are inner products plus a sparse part: exactly, or among the candidates of the approximate index
+    and the best of the sparse part, by their exact scores."""
+    num_items = items.size(0)
+
+    def exact(user: Tensor, k: int, known: Adjacency) -> tuple[Tensor, Tensor]:
+        return topk_excluding(model.add_sparse_scores(users[user] @ items.t(), user), k, known.rowptr, known.col)
+
+    def approximate(user: Tensor, k: int, known: Adjacency) -> tuple[Tensor, Tensor]:
+        wanted = min(num_items, _SPARSE_OVERSAMPLE * k)
+        sparse = model.add_sparse_scores(items.new_zeros(user.numel(), num_items), user)
+        item = torch.cat([index.search(users[user], wanted, known)[1],
+                          topk_excluding(sparse.clone(), wanted, known.rowptr, known.col)[1]], dim=1).sort(dim=1).values
+        valid = item < num_items
+        valid[:, 1:] &= item[:, 1:] != item[:, :-1]
+        place = item.clamp(max=num_items - 1)
+        length = max(1, _BLOCK_ENTRIES // (item.size(1) * items.size(1)))
+        score = sparse.gather(1, place) + torch.cat([(items[rows] @ query.unsqueeze(2)).squeeze(2)
+                                                     for rows, query in zip(place.split(length), users[user].split(length))])
+        score, order = score.masked_fill(~valid, -torch.inf).sort(dim=1, descending=True, stable=True)
+        item = item.gather(1, order).masked_fill(score == -torch.inf, num_items)
+        return score[:, :k], item[:, :k]
+
+    return exact if isinstance(index, ExactIndex) else approximate
 
 
 @torch.no_grad()

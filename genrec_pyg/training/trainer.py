@@ -56,6 +56,9 @@ class FitResult:
         stopped: What ended the training: ``'epochs'``, ``'patience'`` or ``'time'``; :obj:`None` for a model that is not
             trained.
         not_measured: Which of ``'validation'`` and ``'test'`` the graph has no interaction for.
+        choice: What the model chose on validation before training, see
+            :meth:`~genrec_pyg.nn.models.Recommender.choose`.
+        parts: Validation and test figures of the parts of the model alone, by name, at the chosen epoch.
     """
     validation: dict[str, float]
     test: dict[str, float]
@@ -65,6 +68,8 @@ class FitResult:
     history: list[dict[str, Any]] = field(default_factory=list)
     stopped: Optional[str] = None
     not_measured: list[str] = field(default_factory=list)
+    choice: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
 
 @dataclass
@@ -80,6 +85,7 @@ class _Session:
         record: Figures of the last finished epoch.
         evaluated: Whether that epoch was due for an evaluation.
         held_out: Digests of the held-out pairs on which it is evaluated.
+        choice: What the model chose before training.
     """
     stopper: EarlyStopping
     selection: str
@@ -89,17 +95,18 @@ class _Session:
     record: Optional[dict[str, Any]] = None
     evaluated: bool = True
     held_out: dict[str, str] = field(default_factory=dict)
+    choice: dict[str, Any] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         return {'stopper': self.stopper.state_dict(), 'epoch': self.epoch - 1, 'seconds': self.seconds,
                 'record': self.record, 'evaluated': self.evaluated, 'held_out': self.held_out,
-                'selection': self.selection, 'run': self.run}
+                'selection': self.selection, 'run': self.run, 'choice': self.choice}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.stopper.load_state_dict(state['stopper'])
         self.epoch, self.seconds = state['epoch'] + 1, state['seconds']
         self.record, self.evaluated = state.get('record'), state.get('evaluated', True)
-        self.run = state.get('run')
+        self.run, self.choice = state.get('run'), state.get('choice', {})
 
 
 class Trainer:
@@ -228,6 +235,11 @@ class Trainer:
         optimizer = self.make_optimizer(model) if model.trainable else None
         if resume:
             self._restore(session, model, optimizer)
+        elif model.trainable:
+            begin = time.perf_counter()
+            with self.distributed.whole_tables():
+                session.choice = model.choose(data)
+            session.seconds += time.perf_counter() - begin
         history = History(self.output if is_main else None, session.epoch - (session.record is not None))
         history.records = self.distributed.processes.on_main(lambda: history.records)  # which the file of the run holds
         if self.output is not None and is_main:
@@ -236,20 +248,27 @@ class Trainer:
                 self._checkpoint('best-due').unlink(missing_ok=True)  # of another training
         stopped = None
         if model.trainable:
-            stopped = self._train(session, model, optimizer, monitor, history, config)
+            stopped = self._train(session, model, optimizer, monitor, history, config, data)
         elif self.output is not None:
             self._save(session, model, None, config, True)
         model.eval()  # scores from here on are those of the evaluation: without dropout, batch statistics those of training
         figures = {split: evaluators[split](model) if split in evaluators else {} for split in ('val', 'test')}
+        parts = {}
+        for name, part in model.parts().items():
+            with part:
+                parts[name] = {label: evaluators[split](model) if split in evaluators else {}
+                               for split, label in (('val', 'validation'), ('test', 'test'))}
         chosen = session.epoch - 1 if monitor is None else session.stopper.best_epoch
         result = FitResult(figures['val'], figures['test'], chosen, session.seconds, selection, history.records, stopped,
-                           [name for split, name in (('val', 'validation'), ('test', 'test')) if split not in evaluators])
+                           [name for split, name in (('val', 'validation'), ('test', 'test')) if split not in evaluators],
+                           session.choice, parts)
         history.close()
         if self.output is not None and is_main:
             write_json(self.output / 'metrics.json', {
                 'validation': result.validation, 'test': result.test, 'epoch': result.epoch, 'seconds': result.seconds,
                 'stopped': result.stopped, 'model': type(model).__name__, 'seed': self.seed, 'protocol': self.protocol,
-                'selection': result.selection, 'not_measured': result.not_measured, 'run': session.run})
+                'selection': result.selection, 'not_measured': result.not_measured, 'run': session.run,
+                'choice': result.choice, 'parts': result.parts})
         return result
 
     def _choose_monitor(self, evaluators: dict[str, Evaluator], trainable: bool) -> Optional[Evaluator]:
@@ -267,7 +286,7 @@ class Trainer:
         return evaluators.get('val')
 
     def _train(self, session: _Session, model: Recommender, optimizer: torch.optim.Optimizer, monitor: Optional[Evaluator],
-               history: History, config: Optional[dict[str, Any]]) -> str:
+               history: History, config: Optional[dict[str, Any]], data: HeteroData) -> str:
         r"""Trains from where ``session`` stands, loads the best state and returns what ended the training.
 
         Every decision hangs on ``session`` alone, as it is after an epoch and its due evaluation. An evaluation that only the
@@ -285,6 +304,7 @@ class Trainer:
             session.evaluated = session.epoch % self.eval_every == 0
             improved = monitor is None  # then the last epoch is the one to keep
             if monitor is not None and session.evaluated:
+                record['refined'] = self._refine(model, data)
                 record[monitor.split] = self._evaluate(monitor, model)
                 improved = stopper.step(record[monitor.split][self.monitor], record['epoch'])
             session.seconds += time.perf_counter() - begin
@@ -301,7 +321,8 @@ class Trainer:
         keeps_last = monitor is None
         if monitor is not None and not session.evaluated:
             begin = time.perf_counter()
-            session.record = {**session.record, monitor.split: self._evaluate(monitor, model)}
+            session.record = {**session.record, 'refined': self._refine(model, data),
+                              monitor.split: self._evaluate(monitor, model)}
             session.seconds += time.perf_counter() - begin
             session.record['total_seconds'] = session.seconds
             had_best = stopper.best_epoch >= 0
@@ -327,6 +348,10 @@ class Trainer:
                 lambda: session.seconds >= self.max_seconds):
             return 'time'
         return 'epochs' if session.epoch >= self.epochs else None
+
+    def _refine(self, model: Recommender, data: HeteroData) -> dict[str, float]:
+        with self.distributed.whole_tables():
+            return model.refine(data)
 
     def _evaluate(self, evaluator: Evaluator, model: Recommender) -> dict[str, float]:
         with self.distributed.whole_tables():

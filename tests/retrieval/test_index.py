@@ -7,7 +7,7 @@ import torch
 from genrec_pyg.datasets import demo_graph
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import EASE, GenRec, Recommender
-from genrec_pyg.ops import Adjacency
+from genrec_pyg.ops import Adjacency, topk_excluding
 from genrec_pyg.recommend import main, top_items
 from genrec_pyg.retrieval import ApproximateIndex, ExactIndex, make_search, retrieve
 from genrec_pyg.train import main as train
@@ -148,3 +148,20 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert main(['run', '--users', '3', '--index', 'approximate']) == 2
     assert "index: got 'approximate' for EASE" in capsys.readouterr().err
     assert main(['run', '--users', '3', '--index', 'hnsw']) == 2
+
+
+@pytest.mark.parametrize('index', ['exact', 'approximate'])
+def test_sparse_scores_take_part_in_both_searches(demo_data, index):
+    if index == 'approximate':
+        pytest.importorskip('faiss', reason='THE APPROXIMATE INDEX IS NOT TESTED: pip install faiss-cpu')
+    model = GenRec(demo_data, hidden_channels=8)
+    model.choose(demo_data)
+    model.eval()
+    assert model.has_sparse_scores
+    user = torch.arange(20)
+    known = Adjacency.from_edge_index(model.graph.edge_index, size=(model.num_users, model.num_items))
+    rows = Adjacency(*known.select_rows(user), None, (20, model.num_items))
+    with torch.no_grad():
+        score, item = make_search(model, index)(user, 10, rows)
+        expected = topk_excluding(model.score(user), 10, rows.rowptr, rows.col)
+    assert torch.equal(item, expected[1]) and torch.allclose(score, expected[0], atol=1e-4)

@@ -9,6 +9,7 @@ from genrec_pyg.nn.closed_form.content import (
 )
 from genrec_pyg.nn.closed_form.filter import LinearFilter, graph_filter, nearest_items
 from genrec_pyg.nn.closed_form.interaction import (
+    MAX_LEVERAGE,
     InteractionStatistics,
     dense_interaction_kernel,
     interaction_kernel,
@@ -17,6 +18,7 @@ from genrec_pyg.nn.closed_form.interaction import (
 from genrec_pyg.nn.closed_form.kernel import ItemKernel, dense_rows, neighbor_kernel
 
 __all__ = [
+    'MAX_LEVERAGE',
     'InteractionStatistics',
     'ItemKernel',
     'LinearFilter',

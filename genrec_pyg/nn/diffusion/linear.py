@@ -90,6 +90,17 @@ class LinearDenoiser(Denoiser):
         self.key_weight.copy_(vector * shrink / scale / (1 - leverage))
         self._solved = self._buffer_versions()
 
+    @torch.no_grad()
+    def set_solution(self, query: Tensor, key: Tensor) -> None:
+        r"""Takes another map than that of the noise: factors ``[I, r]`` from history items and to scored items, of at most the
+        rank of the denoiser."""
+        rank = query.size(1)
+        if rank > self.rank:
+            raise ValueError(f'query, key: got {rank} columns, at most {self.rank} are accepted')
+        self.query_weight.zero_()[:, :rank] = query
+        self.key_weight.zero_()[:, :rank] = key
+        self._solved = self._buffer_versions()
+
     def _buffer_versions(self) -> list[tuple[int, int]]:
         # Torch counts how often a tensor was written to; one that was moved or copied is another tensor.
         return [(id(buffer), buffer._version) for buffer in self.buffers()]

@@ -19,6 +19,7 @@ from genrec_pyg.nn.losses.sampled import (
     in_row_blocks,
     logistic_loss,
     sampled_softmax,
+    shared_negatives_softmax,
     softmax_over_items,
 )
 
@@ -39,6 +40,7 @@ __all__ = [
     'loss_in_parts',
     'row_penalty',
     'sampled_softmax',
+    'shared_negatives_softmax',
     'softmax_over_items',
     'squared_norm',
 ]

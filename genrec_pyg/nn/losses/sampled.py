@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 from torch.utils.checkpoint import checkpoint
 
-from genrec_pyg.ops import rows_per_block
+from genrec_pyg.ops import rows_per_block, unit_rows
 from genrec_pyg.utils.precision import full_precision, widened
 
 #: Score of what is no candidate. Finite, so that rows without any candidate have finite gradients.
@@ -60,6 +60,27 @@ def sampled_softmax(positive: Tensor, negative: Tensor, log_q_positive: Optional
         if mask is not None:
             logit = logit.masked_fill(mask, NO_CANDIDATE)
     return torch.logaddexp(target, logit.logsumexp(dim=-1)) - target
+
+
+def shared_negatives_softmax(user: Tensor, positive: Tensor, negative: Tensor, temperature: float) -> Tensor:
+    r"""Sampled softmax over cosine scores, with negatives that all rows share (`Wu et al., "On the Effectiveness of Sampled
+    Softmax Loss for Item Recommendation", TOIS 2024 <https://arxiv.org/abs/2201.02327>`_).
+
+    .. math::
+        \mathcal{L} = -\frac{1}{B} \sum_k \log \frac{\exp(\cos(\mathbf{u}_k, \mathbf{i}^+_k) / \tau)}
+        {\exp(\cos(\mathbf{u}_k, \mathbf{i}^+_k) / \tau) + \sum_{j=1}^{n} \exp(\cos(\mathbf{u}_k, \mathbf{i}_j) / \tau)}
+
+    Args:
+        user: User rows ``[B, d]``.
+        positive: Rows of interacted items ``[B, d]``.
+        negative: Rows of sampled items ``[n, d]``.
+        temperature: Temperature :math:`\tau`.
+
+    Returns:
+        Scalar, at least float32.
+    """
+    user, positive, negative = unit_rows(user), unit_rows(positive), unit_rows(negative)
+    return sampled_softmax((user * positive).sum(dim=1) / temperature, user @ negative.t() / temperature).mean()
 
 
 def softmax_over_items(query: Tensor, item: Tensor, target: Tensor) -> Tensor:

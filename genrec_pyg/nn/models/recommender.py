@@ -5,7 +5,7 @@ import functools
 import inspect
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Optional, Union
 
 import torch
@@ -187,11 +187,35 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
         users, items = self.embeddings()
         rows = users[user]
         if rows.dim() == 2:
-            return rows @ items.t()
+            return self.add_sparse_scores(rows @ items.t(), user)
         best = rows[:, 0] @ items.t()
         for interest in range(1, rows.size(1)):  # one interest at a time: never [B, K, I]
             best = torch.maximum(best, rows[:, interest] @ items.t())
         return best
+
+    @property
+    def has_sparse_scores(self) -> bool:
+        r"""Whether :meth:`add_sparse_scores` adds anything to the inner products."""
+        return False
+
+    def add_sparse_scores(self, scores: Tensor, user: Tensor) -> Tensor:
+        r"""Adds to ``scores`` ``[B, I]`` of users ``user`` ``[B]`` what is no inner product of embeddings, in place."""
+        return scores
+
+    def choose(self, data: HeteroData) -> dict[str, Any]:
+        r"""Chooses settings on the validation split before training; returns what was chosen, as plain values. The trainer
+        calls it once for a model that it trains from the start. It may read training and validation edges of ``data`` and no
+        others."""
+        return {}
+
+    def refine(self, data: HeteroData) -> dict[str, float]:
+        r"""Chooses on the validation split what depends on the parameters; the trainer calls it before every evaluation that
+        chooses the epoch. It may read what :meth:`choose` may read."""
+        return {}
+
+    def parts(self) -> dict[str, AbstractContextManager]:
+        r"""Contexts by name of the part within which the model scores by that part alone; empty where there are no parts."""
+        return {}
 
     def top_k(self, user: Tensor, k: int, rowptr: Optional[Tensor] = None,
               col: Optional[Tensor] = None) -> tuple[Tensor, Tensor]:
@@ -206,7 +230,8 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
         Returns:
             As :func:`genrec_pyg.ops.topk_excluding`.
         """
-        if not self.has_embeddings or self._cached is None or self._cached[0].dim() == 3:
+        if (not self.has_embeddings or self._cached is None or self._cached[0].dim() == 3 or
+                self.has_sparse_scores):
             return topk_excluding(self.score(user), k, rowptr, col)
         users, items = self._cached
         return masked_topk(users[user], items, k, rowptr, col)

@@ -1,7 +1,9 @@
 r"""GenRec-V1: flip interest diffusion for multimodal recommendation."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Optional, Union
 
 import torch
@@ -13,11 +15,18 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.cluster import InterestDebias, interest_labels
 from genrec_pyg.nn.diffusion import DENOISERS, PROCESSES, InterestGenerator, ItemViews, make_denoiser, make_process
-from genrec_pyg.nn.losses import bpr_loss, grouped_info_nce, loss_in_parts, squared_norm
+from genrec_pyg.nn.interest import GeneratedInterest, HeldOutLists, InterestConfig, choose_interest
+from genrec_pyg.nn.losses import bpr_loss, grouped_info_nce, loss_in_parts, shared_negatives_softmax, squared_norm
 from genrec_pyg.nn.modality.graph_encoder import GraphViews, MultimodalGraphEncoder
-from genrec_pyg.nn.models.pairwise import check_choice
+from genrec_pyg.nn.models.pairwise import check_choice, check_range
 from genrec_pyg.nn.models.recommender import Recommender, Replaced
-from genrec_pyg.ops import rows_per_block
+from genrec_pyg.ops import rows_per_block, spmm, unit_rows
+from genrec_pyg.utils.collectives import batch_rows
+
+#: A number, or ``'auto'``: found on validation.
+Auto = Union[float, str]
+#: Weight of the generated interest where nothing can be chosen.
+DEFAULT_INTEREST_WEIGHT = 0.5
 
 
 class GenRec(Recommender):
@@ -56,9 +65,14 @@ class GenRec(Recommender):
     Neither repeats that neighbours of negative similarity make edges, whose degrees may be negative, nor that a user of whom
     no generated entry is drawn gets an edge to an observed item, or to any where there is none.
 
-    Beyond the paper, the score may contain the generator's own prediction: queries and keys of the denoiser extend user and
-    item embeddings, each part scaled to unit standard deviation over the items of a user, with weight ``interest_weight``.
-    With 0 the score is the paper's :math:`\mathbf{Z}_u \cdot \mathbf{Z}_i`.
+    **The score** is the weighted sum of two parts, each at unit standard deviation over the items of a user: the graph
+    encoder (content + side), and the generated interest (:class:`~genrec_pyg.nn.interest.GeneratedInterest`). The interest is
+    the closed-form flip denoiser, whose schedule is found on the validation split before training, together with a graph
+    filter and the content neighbors of every modality, mixed by weights found there too. The weight of the interest is found
+    at every evaluation, 0 and 1 included, so that on validation the whole is at least as good as its parts. Every choice can
+    be pinned by its argument; ``interest_weight=0`` is the score of the paper.
+
+    **The graph encoder** is trained by a sampled softmax over cosine scores (``ranking='softmax'``); ``'bpr'`` is the paper's.
 
     Args:
         data: Canonical graph or training graph.
@@ -104,13 +118,23 @@ class GenRec(Recommender):
         edge_weight: ``'probability'`` or ``'binary'`` weights of generated edges.
         keep: Share of generated edges that survive the edge dropout of an epoch.
         start: Start of the reverse chain: ``'diffused'``, ``'observed'`` or ``'clean'``.
-        interest_weight: Weight in [0, 1] of the generator's prediction in the score.
+        interest_weight: Weight in [0, 1] of the generated interest in the score, or ``'auto'``.
         debias: Whether clusters debias generated changes; :obj:`None` means on, and off in the released variant.
         sample_ratio: Share of changes that debiasing checks.
         debias_decision: ``'largest'`` or ``'majority'``, which modality decides over removed clicks.
         clusters: Interest clusters: a number for every modality, ``'auto'``, a mapping from modality to either, or of the
             fused features ``'spectral'`` or ``'eigengap'``, see :func:`~genrec_pyg.nn.cluster.interest_labels`.
-        process: ``'flip'`` (the paper's) or ``'gaussian'``, the noise of DiffMM.
+        process: ``'flip'`` (the paper's) or ``'gaussian'``, the noise of DiffMM, whose ridge is constant.
+        ranking: ``'softmax'`` over shared negatives, or ``'bpr'``.
+        ranking_temperature: Temperature of the softmax.
+        num_negatives: Negatives that a batch shares, at most its size.
+        ridge: See :class:`~genrec_pyg.nn.interest.FlipSchedule`, or ``'auto'``; so the next three.
+        ridge_power: Power of the popularity in the ridge.
+        row_weight: By how much long histories count less.
+        discount: Power of the popularity that divides a generated interest.
+        view_weights: Weights of the views of the interest, see :class:`~genrec_pyg.nn.interest.InterestConfig`.
+        interest_rank: Rank of the interest.
+        interest_neighbors: Sparse entries per item of the interest.
 
     Raises:
         ConfigError: On an option outside its accepted values, or one that another takes the place of: the released variant
@@ -125,25 +149,33 @@ class GenRec(Recommender):
                  specific: Optional[Sequence[str]] = None, merge: str = 'softmax', l2: float = 1e-5, contrast: bool = True,
                  lambda1: float = 0.1, lambda2: float = 0.1, temperature: float = 0.5, contrast_rows: int = 1024,
                  loss_rows: int = 65_536, generation: bool = True, denoiser: str = 'linear', denoiser_layers: int = 6,
-                 denoiser_rank: int = 512, modality_weight: float = 50.0, denoiser_lr: float = 1e-3,
+                 denoiser_rank: int = 256, modality_weight: float = 50.0, denoiser_lr: float = 1e-3,
                  denoiser_batch_size: int = 1024, denoiser_negatives: int = 0, num_steps: int = 5, noise_scale: float = 1.0,
                  flip_temp: float = 1.0, objective: str = 'multinomial',
                  variational_weight: float = 0.0, modality_contrast: float = 0.01, gen_topk: int = 5, rebuild_k: int = 5,
                  candidates: str = 'new', final: str = 'mode', edge_weight: str = 'probability', keep: float = 1.0,
-                 start: str = 'observed', interest_weight: float = 0.3, debias: Optional[bool] = None,
+                 start: str = 'observed', interest_weight: Auto = 'auto', debias: Optional[bool] = None,
                  sample_ratio: float = 0.1, debias_decision: str = 'largest',
-                 clusters: Union[int, str, dict[str, Union[int, str]]] = 20, process: str = 'flip'):
+                 clusters: Union[int, str, dict[str, Union[int, str]]] = 20, process: str = 'flip',
+                 ranking: str = 'softmax', ranking_temperature: float = 0.2, num_negatives: int = 512,
+                 ridge: Auto = 'auto', ridge_power: Auto = 'auto', row_weight: Auto = 'auto', discount: Auto = 'auto',
+                 view_weights: Union[str, dict[str, float]] = 'auto', interest_rank: int = 256,
+                 interest_neighbors: int = 20):
         super().__init__(data, modalities)
         GenRec.check_options(locals())
         if variant not in ('principled', 'released'):
             raise ConfigError(f"variant: got {variant!r}, accepted are 'principled' and 'released'")
         check_choice('denoiser', denoiser, DENOISERS)
         check_choice('process', process, PROCESSES)
-        if not 0 <= interest_weight <= 1:
-            raise ConfigError(f'interest_weight: got {interest_weight}, accepted are numbers in [0, 1]')
+        check_choice('ranking', ranking, ('softmax', 'bpr'))
+        check_range('ranking_temperature', ranking_temperature, 0, open_low=True)
+        check_range('num_negatives', num_negatives, 1)
+        if interest_weight != 'auto' and not (isinstance(interest_weight, (int, float)) and 0 <= interest_weight <= 1):
+            raise ConfigError(f"interest_weight: got {interest_weight!r}, accepted are 'auto' and numbers in [0, 1]")
         if not 0 <= rebuild_k <= gen_topk:
             raise ConfigError(f'rebuild_k: got {rebuild_k}, accepted are 0 to gen_topk = {gen_topk}')
         self.variant = variant
+        self.ranking, self.ranking_temperature, self.num_negatives = ranking, ranking_temperature, num_negatives
         self.l2 = l2
         self.contrast = contrast
         self.lambda1 = lambda1
@@ -155,11 +187,23 @@ class GenRec(Recommender):
         released = variant == 'released'
         if released:
             denoiser, candidates, final, edge_weight, start = 'transformer', 'all', 'sample', 'binary', 'diffused'
+            self.ranking = 'bpr'
             if 'audio' in self.graph.modalities:
                 if specific not in (None, ['audio']):
                     raise ConfigError(f"specific: got {list(specific)} with variant='released', accepted is ['audio']")
                 specific = ['audio']
-        self.interest_weight = 0.0 if released or not generation else interest_weight
+        #: Weight of the generated interest in the score, and whether it is found on validation.
+        self.chooses_weight = interest_weight == 'auto' and generation and not released
+        if released or not generation:
+            interest_weight = 0.0
+        self.interest_weight = DEFAULT_INTEREST_WEIGHT if interest_weight == 'auto' else float(interest_weight)
+        self.interest: Optional[GeneratedInterest] = None
+        if generation and not released and denoiser == 'linear':
+            self.interest = GeneratedInterest(self.graph)
+            self.interest_config = InterestConfig(ridge, 0.0 if process == 'gaussian' else ridge_power, row_weight,
+                                                  0.0 if process == 'gaussian' else discount, view_weights, interest_rank,
+                                                  interest_neighbors)
+        self._held_out: Optional[tuple[HeteroData, HeldOutLists]] = None
         self.encoder = MultimodalGraphEncoder(
             self.graph, hidden_channels, num_layers, num_item_layers, num_neighbors, dropout, side_in_score=side_in_score,
             specific=specific, merge=merge, svt=svt, joint_norm=not released)
@@ -191,9 +235,9 @@ class GenRec(Recommender):
             values.update({name: Replaced(value, by) for name, value in fixed.items()})
 
         if options['variant'] == 'released':
-            fix("variant='released'", denoiser='transformer', candidates='all', final='sample', edge_weight='binary',
-                start='diffused', interest_weight=0.0, objective='focal', variational_weight=0.0, modality_contrast=0.0,
-                denoiser_negatives=0, process='flip')
+            fix("variant='released'", ranking='bpr', denoiser='transformer', candidates='all', final='sample',
+                edge_weight='binary', start='diffused', interest_weight=0.0, objective='focal',
+                variational_weight=0.0, modality_contrast=0.0, denoiser_negatives=0, process='flip')
         else:
             fix("variant='principled'", flip_temp=1.0)
             if options['denoiser'] == 'linear':
@@ -210,8 +254,10 @@ class GenRec(Recommender):
         return self
 
     def reset_parameters(self) -> None:
-        r"""Draws encoder and denoiser anew and forgets generated edges."""
+        r"""Draws encoder and denoiser again and forgets generated edges and what was chosen of the interest."""
         self.encoder.reset_parameters()
+        if self.interest is not None:
+            self.interest.set_kernel(None)
         if self.generator is not None:
             self.generator.reset_parameters()
 
@@ -244,28 +290,117 @@ class GenRec(Recommender):
         r"""Content, side and final embeddings of all nodes on the observed and the generated graph."""
         return self.encoder(None if self.generator is None else self.generator.adjacency())
 
+    def choose(self, data: HeteroData) -> dict[str, Any]:
+        r"""Finds the schedule of the flips and the views of the interest, see :func:`~genrec_pyg.nn.interest.choose_interest`;
+        the generated graph is made from the same interest."""
+        if self.interest is None:
+            return {}
+        choice = choose_interest(self.graph, self._validation(data), self.interest_config)
+        self.interest.set_kernel(choice.kernel)
+        # The generator takes estimates for probabilities, which end at 1, and compares those of a user.
+        users = torch.arange(0, self.num_users, max(1, self.num_users // 512), device=self.interest.key.device)
+        query = spmm(self.interest.interactions, self.interest.query)[users]
+        largest = (query @ self.interest.key.t()).amax().clamp(min=1e-6)
+        rank = self.generator.denoiser.rank
+        self.generator.denoiser.set_solution(self.interest.query[:, :rank] / (2 * largest), self.interest.key[:, :rank])
+        return choice.report()
+
+    def refine(self, data: HeteroData) -> dict[str, float]:
+        r"""Finds the weight of the interest in the score: with 0 and 1 among the weights, the score is on the users measured
+        at least as good as either part."""
+        held_out = self._validation(data) if self.chooses_weight else None
+        if held_out is None:
+            return {}
+        scores = []
+        for name, part in self.parts().items():
+            with part, self.cached_embeddings():
+                scores.append((name, self._cached))
+        weights = [step / 10 for step in range(11)]
+        functions = [self._score_of(name, cached) for name, cached in scores]
+        candidates = held_out.candidates(functions)
+        found = {weight: candidates.recall([1 - weight, weight]) for weight in weights}
+        best = max(found.values())
+        # The middle of what is equally good.
+        equal = [weight for weight, value in found.items() if value == best]
+        self.interest_weight = equal[len(equal) // 2]
+        return {'interest_weight': self.interest_weight}
+
+    def _score_of(self, name: str, embeddings: tuple[Tensor, Tensor]) -> Callable[[Tensor], Tensor]:
+        def score(user: Tensor) -> Tensor:
+            found = embeddings[0][user] @ embeddings[1].t()
+            return self.interest.add_sparse_scores(found, user) if name == 'interest' and self.has_sparse_scores else found
+        return score
+
+    def _validation(self, data: HeteroData) -> Optional[HeldOutLists]:
+        if self._held_out is None or self._held_out[0] is not data:
+            self._held_out = data, HeldOutLists(data).to(self.graph.edge_index.device)
+        return self._held_out[1] if self._held_out[1].suffices else None
+
+    def parts(self) -> dict[str, contextlib.AbstractContextManager]:
+        r"""The graph encoder alone and the generated interest alone."""
+        if self.generator is None or self.variant == 'released' or self.interest is not None and not self.interest.is_fitted:
+            return {}
+        return {'graph': self._only(0.0), 'interest': self._only(1.0)}
+
+    @contextlib.contextmanager
+    def _only(self, weight: float) -> Iterator[None]:
+        before, self.interest_weight = self.interest_weight, weight
+        try:
+            yield
+        finally:
+            self.interest_weight = before
+
     def embed(self) -> tuple[Tensor, Tensor]:
-        r"""Users ``[U, d + q]`` and items ``[I, d + q]``, ``q`` the width of the denoiser's queries (0 without them)."""
+        r"""Users ``[U, d + q]`` and items ``[I, d + q]``, ``q`` the rank of the interest (0 without it)."""
         users, items = self.views().embedding.split([self.num_users, self.num_items])
-        if self.interest_weight == 0:
-            return users, items
-        query, keys = self.generator.predict(self.item_views())
+        if self.ranking == 'softmax':
+            items = unit_rows(items)
         weight = self.interest_weight
-        return (torch.cat([(1 - weight) * unit_scores(users, items), weight * unit_scores(query, keys)], dim=1),
-                torch.cat([items, keys], dim=1))
+        if weight == 0 or self.interest is not None and not self.interest.is_fitted:
+            return unit_scores(users, items), items
+        if self.interest is not None:
+            query, keys = self.interest.embeddings()
+        else:
+            query, keys = self.generator.predict(self.item_views())
+            query = unit_scores(query, keys)
+        return (torch.cat([(1 - weight) * unit_scores(users, items), weight * query], dim=1), torch.cat([items, keys], dim=1))
+
+    @property
+    def has_sparse_scores(self) -> bool:
+        r"""Whether the interest has a sparse part."""
+        return (self.interest is not None and self.interest.neighbors is not None and self.interest_weight > 0)
+
+    def add_sparse_scores(self, scores: Tensor, user: Tensor) -> Tensor:
+        r"""Adds the sparse part of the interest."""
+        return self.interest.add_sparse_scores(scores, user, self.interest_weight) if self.has_sparse_scores else scores
+
+    def get_extra_state(self) -> dict[str, Any]:
+        r"""The weight of the interest."""
+        return {'interest_weight': self.interest_weight}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        r"""Restores what :meth:`get_extra_state` returned."""
+        self.interest_weight = float(state['interest_weight'])
 
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR, L2 and the contrastive terms on a batch of triples."""
         views = self.views()
-        terms = loss_in_parts(self._batch_terms, views, torch.stack(batch, dim=1), self.loss_rows)
+        # The same for every part of the batch and every process; indices pass between processes as exact floats.
+        shared = batch_rows(batch.neg.unsqueeze(1).double())[0].squeeze(1)[:self.num_negatives].long()
+        terms = loss_in_parts(functools.partial(self._batch_terms, shared=shared), views, torch.stack(batch, dim=1),
+                              self.loss_rows)
         terms['l2'] = self.l2 * squared_norm(self.encoder.user_embedding, self.encoder.item_embedding)
         return terms
 
-    def _batch_terms(self, views: Sequence[Tensor], triples: Tensor) -> dict[str, Tensor]:
+    def _batch_terms(self, views: Sequence[Tensor], triples: Tensor, shared: Tensor) -> dict[str, Tensor]:
         content, side, embedding = (view.split([self.num_users, self.num_items]) for view in views)
         user, positive, negative = triples.unbind(dim=1)
         users = embedding[0][user]
-        terms = {'bpr': bpr_loss(users, embedding[1][positive], embedding[1][negative])}
+        if self.ranking == 'softmax':
+            terms = {'softmax': shared_negatives_softmax(users, embedding[1][positive], embedding[1][shared],
+                                                         self.ranking_temperature)}
+        else:
+            terms = {'bpr': bpr_loss(users, embedding[1][positive], embedding[1][negative])}
         if self.contrast and self.graph.modalities:
             def contrast(x: Tensor, y: Tensor) -> Tensor:
                 return grouped_info_nce(x, y, self.temperature, self.contrast_rows)

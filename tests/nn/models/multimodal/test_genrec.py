@@ -9,6 +9,8 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.models import GenRec, get_model
 from genrec_pyg.nn.models.multimodal.genrec import unit_scores
+from genrec_pyg.ops import unit_rows
+from genrec_pyg.training import Trainer
 
 #: Small and quick settings for every denoiser.
 SMALL = dict(hidden_channels=8, denoiser_layers=1, denoiser_rank=6, clusters=2, gen_topk=3, rebuild_k=2)
@@ -84,9 +86,9 @@ def test_the_released_variant_has_the_specific_part_of_audio_alone():
 
 def test_loss_terms():
     model = GenRec(toy_data(), **SMALL)
-    assert set(model.loss(BATCH)) == {'bpr', 'l2', 'contrast_views', 'contrast_pairs'}
-    assert set(GenRec(toy_data(), contrast=False, **SMALL).loss(BATCH)) == {'bpr', 'l2'}
-    assert set(GenRec(toy_data(), modalities=[], **SMALL).loss(BATCH)) == {'bpr', 'l2'}
+    assert set(model.loss(BATCH)) == {'softmax', 'l2', 'contrast_views', 'contrast_pairs'}
+    assert set(GenRec(toy_data(), contrast=False, ranking='bpr', **SMALL).loss(BATCH)) == {'bpr', 'l2'}
+    assert set(GenRec(toy_data(), modalities=[], **SMALL).loss(BATCH)) == {'softmax', 'l2'}
     model.l2 = 2.0
     tables = model.encoder.user_embedding, model.encoder.item_embedding
     assert float(model.loss(BATCH)['l2']) == pytest.approx(2 * float(sum(x.square().sum() for x in tables)), rel=1e-5)
@@ -125,19 +127,75 @@ def test_without_generation_nothing_is_generated():
     assert users.size(1) == items.size(1) == 8
 
 
-def test_score_mixes_standardised_parts():
+def test_score_mixes_parts_of_unit_deviation():
     torch.manual_seed(0)
     model = train_steps(GenRec(toy_data(), interest_weight=0.3, **SMALL))
+    model.choose(toy_data())
     users, items = model.views().embedding.split([8, 7])
-    content = users @ items.t()
+    content = users @ unit_rows(items).t()
+    content = content / content.std(dim=1, correction=0, keepdim=True)
+    user = torch.arange(8)
+    assert torch.allclose(model.score(user), 0.7 * content + 0.3 * model.interest.score(user), atol=1e-4)
+    with model.parts()['graph']:
+        assert torch.allclose(model.score(user), content, atol=1e-4)
+    with model.parts()['interest']:
+        assert torch.allclose(model.score(user), model.interest.score(user), atol=1e-5)
+    assert model.interest_weight == 0.3
+
+
+def test_a_trained_denoiser_gives_the_interest():
+    torch.manual_seed(0)
+    model = train_steps(GenRec(toy_data(), interest_weight=0.3, denoiser='tied', ranking='bpr', **SMALL))
+    users, items = model.views().embedding.split([8, 7])
     query, keys = model.generator.predict(model.item_views())
-    interest = query @ keys.t()
+    parts = [x / x.std(dim=1, correction=0, keepdim=True) for x in (users @ items.t(), query @ keys.t())]
+    assert torch.allclose(model.score(torch.arange(8)), 0.7 * parts[0] + 0.3 * parts[1], atol=1e-3)
 
-    def unit(x):
-        deviation = x.std(dim=1, correction=0, keepdim=True)
-        return torch.where(deviation > 1e-7, x / deviation.clamp(min=1e-7), torch.zeros_like(x))
 
-    assert torch.allclose(model.score(torch.arange(8)), 0.7 * unit(content) + 0.3 * unit(interest), atol=1e-4)
+def test_weight_and_schedule_are_chosen_without_the_test_split(demo_data):
+    changed = copy.deepcopy(demo_data)
+    store = changed['user', 'interacts', 'item']
+    store.edge_index[1, store.test_mask] = store.edge_index[1, store.test_mask].flip(0)
+    found = []
+    for data in (demo_data, changed):
+        torch.manual_seed(0)
+        model = GenRec(demo_data, hidden_channels=8)
+        choice = model.choose(data)
+        choice.pop('seconds')
+        found.append((choice, model.refine(data), model.score(torch.arange(20))))
+    assert found[0][:2] == found[1][:2] and torch.equal(found[0][2], found[1][2])
+    assert found[0][0]['chosen_on_validation'] and 0 <= found[0][1]['interest_weight'] <= 1
+
+
+def test_on_validation_the_mixture_is_at_least_as_good_as_its_parts(demo_data):
+    result_model = GenRec(demo_data, hidden_channels=8)
+    result = Trainer(epochs=3, lr=0.01, batch_size=512, progress=False, device='cpu').fit(result_model, demo_data)
+    assert set(result.parts) == {'graph', 'interest'}
+    for figures in result.parts.values():
+        assert result.validation['recall@20'] >= figures['validation']['recall@20'] - 1e-9
+    assert result.choice['schedule'] and result.choice['weights']
+
+
+def test_what_was_chosen_is_part_of_the_state(demo_data):
+    model = GenRec(demo_data, hidden_channels=8)
+    model.choose(demo_data)
+    model.refine(demo_data)
+    other = GenRec(demo_data, hidden_channels=8)
+    other.load_state_dict(copy.deepcopy(model.state_dict()))
+    user = torch.arange(30)
+    assert torch.equal(model.eval().score(user), other.eval().score(user))
+    assert other.interest_weight == model.interest_weight
+
+
+def test_the_weight_of_the_interest_may_be_pinned(demo_data):
+    model = GenRec(demo_data, hidden_channels=8, interest_weight=0.2, ridge=4.0, ridge_power=0.0, row_weight=0.5, discount=0.0,
+                   view_weights={'kernel': 1.0})
+    choice = model.choose(demo_data)
+    assert model.refine(demo_data) == {} and model.interest_weight == 0.2
+    assert choice['schedule'] == {'ridge': 4.0, 'ridge_power': 0.0, 'row_weight': 0.5, 'discount': 0.0}
+    assert choice['curve'] == [] and [name for name, value in choice['weights'].items() if value] == ['kernel']
+    with pytest.raises(ConfigError, match="interest_weight: got 'often', accepted"):
+        GenRec(demo_data, interest_weight='often')
 
 
 def test_unit_scores_of_constant_or_zero_queries():

@@ -1,0 +1,8 @@
+r"""The generated interest of GenRec in closed form: views of the items, their fusion and its settings found on validation."""
+from genrec_pyg.nn.interest.generated import GeneratedInterest
+from genrec_pyg.nn.interest.held_out import HeldOutLists
+from genrec_pyg.nn.interest.schedule import FlipSchedule, KernelPath
+from genrec_pyg.nn.interest.search import InterestChoice, InterestConfig, choose_interest
+
+__all__ = ['FlipSchedule', 'GeneratedInterest', 'HeldOutLists', 'InterestChoice', 'InterestConfig',
+           'KernelPath', 'choose_interest']

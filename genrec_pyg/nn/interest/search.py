@@ -1,0 +1,381 @@
+r"""Chooses schedule, views and their weights of a generated interest on the validation split."""
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Optional, Union
+
+import torch
+from torch import Tensor
+
+from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.nn.closed_form import (
+    InteractionStatistics,
+    ItemKernel,
+    dense_interaction_kernel,
+    graph_filter,
+    low_rank_interaction_kernel,
+    neighbor_kernel,
+)
+from genrec_pyg.nn.interest.held_out import HeldOutLists, Score
+from genrec_pyg.nn.interest.schedule import FlipSchedule, KernelPath, popularity_discount
+from genrec_pyg.nn.modality.features import centered_unit_rows
+from genrec_pyg.ops import Adjacency, knn_graph, spmm
+
+logger = logging.getLogger(__name__)
+
+#: A number, or ``'auto'``: found on validation.
+Auto = Union[float, str]
+
+RIDGES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+RIDGE_POWERS = (0.0, 0.15, 0.3)
+ROW_WEIGHTS = (0.0, 0.25, 0.5)
+DISCOUNTS = (-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
+
+#: Neighbors per item by content.
+NUM_CONTENT_NEIGHBORS = 10
+
+#: Weights of the views where nothing can be chosen, all views scaled to one deviation.
+DEFAULT_WEIGHTS = {'kernel': 1.0, 'low_rank': 0.0, 'filter': 0.1, 'two_hop': 0.0}
+DEFAULT_CONTENT_WEIGHT = 0.2
+
+
+@dataclass(frozen=True)
+class InterestConfig:
+    r"""Settings of a generated interest; those that are ``'auto'`` are found on validation.
+
+    Args:
+        ridge: See :class:`FlipSchedule`.
+        ridge_power: See :class:`FlipSchedule`.
+        row_weight: See :class:`FlipSchedule`.
+        discount: See :class:`FlipSchedule`.
+        weights: ``'auto'``, or weights of the views ``'kernel'``, ``'low_rank'``, ``'filter'``, ``'two_hop'``
+            and of each modality; those that are not named are 0.
+        rank: Rank of the low-rank part.
+        num_neighbors: Sparse entries per item.
+        max_items: Most items for which dense matrices of items x items are used on the way; about ``12 * max_items ** 2``
+            bytes.
+    """
+    ridge: Auto = 'auto'
+    ridge_power: Auto = 'auto'
+    row_weight: Auto = 'auto'
+    discount: Auto = 'auto'
+    weights: Union[str, dict[str, float]] = 'auto'
+    rank: int = 256
+    num_neighbors: int = 20
+    max_items: int = 8_000
+
+
+@dataclass
+class InterestChoice:
+    r"""A generated interest and how it was found.
+
+    Args:
+        kernel: Low rank plus sparse.
+        schedule: Flip schedule.
+        weights: Weight of every view.
+        chosen: Whether anything was chosen on validation.
+        recall: Validation recall of the interest, of every view and of the search, on the users that were measured.
+        curve: Settings tried, with their recall.
+        seconds: Seconds taken.
+    """
+    kernel: ItemKernel
+    schedule: FlipSchedule
+    weights: dict[str, float]
+    chosen: bool
+    recall: dict[str, float] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def report(self) -> dict[str, Any]:
+        r"""Plain values for logs and ``metrics.json``."""
+        return {'schedule': vars(self.schedule) | {}, 'weights': self.weights, 'chosen_on_validation': self.chosen,
+                'recall': self.recall, 'curve': self.curve, 'seconds': self.seconds}
+
+
+@torch.no_grad()
+def choose_interest(graph: TrainingGraph, held_out: Optional[HeldOutLists] = None,
+                    config: InterestConfig = InterestConfig()) -> InterestChoice:
+    r"""Finds the generated interest of a graph.
+
+    Views are the closed-form flip denoiser (kernel), the graph filter over one and two hops, and the content neighbors of
+    each modality. First the schedule of the kernel is found, then the weights of the views by coordinate search from the best
+    single view, so that on the users measured the mixture is at least as good as each of them.
+
+    Args:
+        graph: Training graph.
+        held_out: Validation users; :obj:`None`, or too few of them, take the documented fallback.
+        config: Settings.
+    """
+    begin = time.perf_counter()
+    if held_out is not None and not held_out.suffices:
+        logger.warning('interest: %d users have validation items, too few to choose on; its settings are the defaults',
+                       held_out.user.numel())
+        held_out = None
+    views = _Views(graph, config)
+    curve: list[dict[str, float]] = []
+    schedule = _choose_schedule(views, held_out, config, curve)
+    views.add_kernel(schedule)
+    views.add_others()
+    names = list(views.kernels)
+    recall: dict[str, float] = {}
+    if isinstance(config.weights, dict):
+        weights = {name: float(config.weights.get(name, 0.0)) for name in names}
+    elif held_out is None:
+        weights = {name: DEFAULT_WEIGHTS.get(name, DEFAULT_CONTENT_WEIGHT) for name in names}
+    else:
+        weights, recall = _choose_weights(views, held_out)
+    kernel = views.mixture(weights)
+    return InterestChoice(kernel, schedule, weights, held_out is not None, recall, curve, time.perf_counter() - begin)
+
+
+class _Views:
+    r"""Views of the items, each a map from histories to scores."""
+
+    def __init__(self, graph: TrainingGraph, config: InterestConfig):
+        self.graph, self.config = graph, config
+        self.interactions = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
+        self.degree = graph.item_degree().clamp(min=1).float()
+        self.dense = graph.num_items <= config.max_items
+        self.kernels: dict[str, ItemKernel] = {}
+        self.discount = torch.ones_like(self.degree)
+        self.deviation: dict[str, float] = {}
+        self._statistics: dict[float, InteractionStatistics] = {}
+
+    def statistics(self, row_weight: float) -> InteractionStatistics:
+        if row_weight not in self._statistics:
+            self._statistics[row_weight] = InteractionStatistics.of(self.interactions, row_weight)
+        return self._statistics[row_weight]
+
+    def add_kernel(self, schedule: FlipSchedule) -> None:
+        statistics = self.statistics(schedule.row_weight)
+        ridge = statistics.ridge(schedule.ridge * float(statistics.gram_diagonal.mean()), schedule.ridge_power)
+        self.discount = popularity_discount(self.degree, schedule.discount)
+        if self.dense:
+            kernel = dense_interaction_kernel(statistics, ridge)
+            kernel.weight.mul_(self.discount)
+            # Without the small eigenvalues, which are mostly noise, it is another view, and sometimes the better one.
+            path = KernelPath(statistics, schedule.ridge_power, self.config.rank)
+            key = path.keys(schedule.ridge) * self.discount.unsqueeze(1)
+            self.kernels['low_rank'] = ItemKernel(self.graph.num_items, query=path.query, key=key)
+        else:
+            kernel = low_rank_interaction_kernel(statistics, ridge, self.config.rank, self.config.num_neighbors)
+            kernel.key.mul_(self.discount.unsqueeze(1))
+            neighbors = kernel.neighbors
+            kernel.neighbors = neighbors.with_value(neighbors.value * self.discount[neighbors.row()])
+        self.kernels['kernel'] = kernel
+
+    def add_others(self) -> None:
+        self.kernels['filter'] = graph_filter(self.interactions)
+        if self.dense:  # two hops are neither sparse nor of low rank
+            self.kernels['two_hop'] = self.kernels['filter']
+        for name, modality in self.graph.modalities.items():
+            x = centered_unit_rows(modality.item_features().to(self.degree.dtype))
+            if bool((x != 0).any()):
+                (item, neighbor), similarity = knn_graph(x, NUM_CONTENT_NEIGHBORS, include_self=False)
+                self.kernels[name] = neighbor_kernel(item, neighbor, similarity, self.graph.num_items)
+            else:
+                logger.warning('modality %r: all features are equal or missing; it is no view of the interest', name)
+
+    def score(self, name: str) -> Score:
+        def score(user: Tensor) -> Tensor:
+            rows = Adjacency(*self.interactions.select_rows(user), None, (user.numel(), self.graph.num_items))
+            scores = self.kernels[name](rows)
+            return self.kernels[name].propagate(scores) if name == 'two_hop' else scores
+        return score
+
+    def measure_deviations(self, user: Tensor) -> None:
+        r"""Mean deviation of the scores of every view over users with a history."""
+        for name in self.kernels:
+            found = torch.cat([self.score(name)(block).std(dim=1) for block in user.split(256)])
+            self.deviation[name] = max(float(found.mean()), torch.finfo(found.dtype).tiny)
+
+    def mixture(self, weights: dict[str, float]) -> ItemKernel:
+        r"""The weighted sum of the views as low rank plus sparse."""
+        if not self.deviation:
+            users = torch.arange(self.graph.num_users, device=self.degree.device)
+            self.measure_deviations(users[::max(1, len(users) // 512)])
+        factor = {name: weight / self.deviation[name] for name, weight in weights.items() if weight != 0}
+        if not factor:
+            factor = {'kernel': 1.0}
+        return self._compressed(factor) if self.dense else self._sum(factor)
+
+    def _compressed(self, factor: dict[str, float]) -> ItemKernel:
+        num_items = self.graph.num_items
+        total = torch.zeros(num_items, num_items, device=self.degree.device)
+        for name, value in factor.items():
+            kernel = self.kernels[name]
+            if kernel.weight is not None:
+                total.add_(kernel.weight, alpha=value)
+                continue
+            if kernel.query is not None:
+                total.addmm_(kernel.query, kernel.key.t(), alpha=value)
+                continue
+            sparse = kernel.neighbors
+            dense = torch.zeros_like(total)
+            dense[sparse.col.long(), sparse.row()] = sparse.value
+            if name == 'two_hop':
+                dense = spmm(sparse.t(), dense)
+            total.add_(dense, alpha=value)
+        return compressed(total, self.config.rank, self.config.num_neighbors)
+
+    def _sum(self, factor: dict[str, float]) -> ItemKernel:
+        query = key = None
+        row, col, value = [], [], []
+        for name, scale in factor.items():
+            kernel = self.kernels[name]
+            if kernel.query is not None:
+                query, key = kernel.query, scale * kernel.key
+            row.append(kernel.neighbors.row())
+            col.append(kernel.neighbors.col.long())
+            value.append(scale * kernel.neighbors.value)
+        size = (self.graph.num_items, self.graph.num_items)
+        merged = torch.sparse_coo_tensor(torch.stack([torch.cat(row), torch.cat(col)]), torch.cat(value), size).coalesce()
+        neighbors = _largest(merged.indices(), merged.values(), size[0], 2 * self.config.num_neighbors)
+        if query is None:
+            query = key = torch.zeros(size[0], 1, device=self.degree.device)
+        return ItemKernel(size[0], query=query, key=key, neighbors=neighbors)
+
+
+def compressed(weight: Tensor, rank: int, num_neighbors: int) -> ItemKernel:
+    r"""A dense kernel as its leading singular triples plus, per scored item, the largest entries of the rest.
+
+    Args:
+        weight: Kernel ``[I, I]`` from history items to scored items; used up.
+        rank: Singular triples; a quarter of the items at most.
+        num_neighbors: Entries kept per scored item.
+    """
+    num_items = weight.size(0)
+    rank = max(1, min(rank, num_items // 4))
+    with torch.random.fork_rng(devices=[]):  # what is drawn before or after must not depend on it
+        torch.manual_seed(0)
+        left, value, right = torch.svd_lowrank(weight, min(rank + 16, num_items), niter=4)
+    left, value, right = left[:, :rank], value[:rank], right[:, :rank]
+    root = value.sqrt()
+    query, key = (left * root).contiguous(), (right * root).contiguous()
+    neighbors = None
+    if num_neighbors > 0:
+        rest = weight.addmm_(query, key.t(), alpha=-1.0)
+        rest.fill_diagonal_(0)  # an item of the history is never listed
+        index = rest.abs().topk(min(num_neighbors, num_items), dim=0).indices.t()
+        item = torch.arange(num_items, device=weight.device).unsqueeze(1).expand_as(index)
+        entry = rest[index, item]
+        keep = entry != 0
+        neighbors = Adjacency.from_edge_index(torch.stack([item[keep], index[keep]]), entry[keep], (num_items, num_items))
+    return ItemKernel(num_items, query=query, key=key, neighbors=neighbors)
+
+
+def _largest(index: Tensor, value: Tensor, num_items: int, k: int) -> Adjacency:
+    r"""The ``k`` entries of largest magnitude of every row of a coalesced matrix."""
+    order = torch.argsort(value.abs(), descending=True, stable=True)
+    order = order[torch.argsort(index[0][order], stable=True)]
+    count = torch.bincount(index[0], minlength=num_items)
+    rank = torch.arange(order.numel(), device=order.device) - (count.cumsum(0) - count)[index[0][order]]
+    keep = order[rank < k]
+    return Adjacency.from_edge_index(index[:, keep], value[keep], (num_items, num_items))
+
+
+def _choose_schedule(views: _Views, held_out: Optional[HeldOutLists], config: InterestConfig,
+                     curve: list[dict[str, float]]) -> FlipSchedule:
+    r"""The schedule of the best kernel: ridge and discount on one eigendecomposition, the two powers one after the other."""
+    pinned = {name: value for name in ('ridge', 'ridge_power', 'row_weight', 'discount')
+              if (value := getattr(config, name)) != 'auto'}
+    start = replace(FlipSchedule(), **pinned)
+    if held_out is None or len(pinned) == 4:
+        return start
+
+    def best_of(schedule: FlipSchedule) -> tuple[float, FlipSchedule]:
+        path = KernelPath(views.statistics(schedule.row_weight), schedule.ridge_power, config.rank)
+        found: dict[FlipSchedule, float] = {}
+
+        def measure(candidate: FlipSchedule) -> float:
+            if candidate not in found:
+                key = path.keys(candidate.ridge) * popularity_discount(views.degree, candidate.discount).unsqueeze(1)
+                found[candidate] = held_out.recall(lambda user: path.history[user] @ key.t())
+                curve.append({**vars(candidate), 'recall': found[candidate]})
+            return found[candidate]
+
+        for _ in range(2):
+            before = schedule
+            for name, values in (('ridge', RIDGES), ('discount', DISCOUNTS)):
+                if name not in pinned:
+                    schedule = _climb(schedule, name, values, measure)
+            if schedule == before:
+                break
+        return measure(schedule), schedule
+
+    best = best_of(start)
+    for name, values in (('row_weight', ROW_WEIGHTS), ('ridge_power', RIDGE_POWERS)):
+        if name in pinned:
+            continue
+        for value in values:
+            if value != getattr(best[1], name):
+                found = best_of(replace(best[1], **{name: value}))
+                best = found if found[0] > best[0] else best
+    return best[1]
+
+
+def _climb(schedule: FlipSchedule, name: str, values: Sequence[float], measure) -> FlipSchedule:
+    r"""Moves one setting along its grid while the recall grows."""
+    for step in (1, -1):
+        moved = False
+        while True:
+            here = getattr(schedule, name)
+            further = [v for v in values if (v > here if step > 0 else v < here)]
+            if not further:
+                break
+            candidate = replace(schedule, **{name: further[0] if step > 0 else further[-1]})
+            if measure(candidate) <= measure(schedule):
+                break
+            schedule, moved = candidate, True
+        if moved:
+            break
+    return schedule
+
+
+def _choose_weights(views: _Views, held_out: HeldOutLists) -> tuple[dict[str, float], dict[str, float]]:
+    names = list(views.kernels)
+    views.measure_deviations(held_out.user)
+    scaled = [_scaled(views.score(name), 1 / views.deviation[name]) for name in names]
+    candidates = held_out.candidates(scaled)
+    single = {name: candidates.recall([float(other == name) for other in names]) for name in names}
+    start = max(names, key=single.get)
+    weights = {name: float(name == start) for name in names}
+    weights, value = coordinate_search(weights, lambda w: candidates.recall(list(w.values())))
+    return weights, {**single, 'mixture': value}
+
+
+def coordinate_search(weights: dict[str, float], measure, values: Sequence[float] = WEIGHTS,
+                      num_rounds: int = 2) -> tuple[dict[str, float], float]:
+    r"""Moves one weight after the other to its best value while that is better; at least one stays positive.
+
+    Args:
+        weights: Where to start.
+        measure: Function of the weights.
+        values: Values tried.
+        num_rounds: Rounds over the weights.
+
+    Returns:
+        The weights and their value.
+    """
+    best = measure(weights)
+    for _ in range(num_rounds):
+        before = best
+        for name in weights:
+            for value in values:
+                candidate = {**weights, name: value}
+                if value == weights[name] or not any(candidate.values()):
+                    continue
+                found = measure(candidate)
+                if found > best:
+                    best, weights = found, candidate
+        if best <= before:
+            break
+    return weights, best
+
+
+def _scaled(score: Score, factor: float) -> Score:
+    return lambda user: score(user) * factor

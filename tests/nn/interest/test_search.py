@@ -1,0 +1,84 @@
+import copy
+
+import pytest
+import torch
+
+from genrec_pyg.graph import training_graph
+from genrec_pyg.nn.interest import GeneratedInterest, HeldOutLists, InterestConfig, choose_interest
+from genrec_pyg.nn.interest.schedule import FlipSchedule
+from genrec_pyg.nn.interest.search import _largest, compressed, coordinate_search
+
+
+def test_compressed_keeps_what_rank_and_neighbors_allow():
+    torch.manual_seed(0)
+    weight = (torch.randn(40, 2) @ torch.randn(2, 40)).fill_diagonal_(0)
+    weight[3, 5] += 30.0
+    kernel = compressed(weight.clone(), rank=2, num_neighbors=40)
+    found = kernel.query @ kernel.key.t()
+    item, history = kernel.neighbors.to_edge_index()[0]
+    found[history, item] += kernel.neighbors.value
+    off_diagonal = ~torch.eye(40, dtype=torch.bool)
+    assert torch.allclose(found[off_diagonal], weight[off_diagonal], atol=1e-4)
+    sparse = compressed(weight.clone(), rank=2, num_neighbors=1)
+    assert int(sparse.neighbors.row_degree().max()) == 1 and sparse.query.shape == (40, 2)
+    assert compressed(weight.clone(), rank=2, num_neighbors=0).neighbors is None
+
+
+def test_compression_draws_nothing_from_the_global_generator():
+    weight = torch.rand(20, 20)
+    before = torch.get_rng_state()
+    compressed(weight, 4, 3)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_largest_entries_of_rows():
+    index = torch.tensor([[0, 0, 0, 2, 2], [1, 2, 3, 0, 1]])
+    found = _largest(index, torch.tensor([1.0, -3.0, 2.0, 5.0, -6.0]), 4, 2)
+    assert found.to_edge_index()[0].tolist() == [[0, 0, 2, 2], [2, 3, 0, 1]]
+
+
+def test_coordinate_search_finds_the_best_of_a_separable_function():
+    weights, value = coordinate_search({'a': 1.0, 'b': 0.0}, lambda w: -(w['a'] - 0.3) ** 2 - (w['b'] - 1.5) ** 2)
+    assert weights == {'a': 0.3, 'b': 1.5} and value == pytest.approx(0.0)
+    weights, _ = coordinate_search({'a': 1.0, 'b': 0.0}, lambda w: -sum(w.values()))
+    assert sum(weights.values()) > 0  # never nothing at all
+
+
+@pytest.mark.parametrize('max_items', [8000, 10])
+def test_the_mixture_is_at_least_as_good_as_every_view(demo_data, max_items):
+    graph = training_graph(demo_data)
+    held_out = HeldOutLists(demo_data)
+    choice = choose_interest(graph, held_out, InterestConfig(rank=16, max_items=max_items))
+    assert choice.chosen and choice.curve and choice.recall['mixture'] >= max(
+        value for name, value in choice.recall.items() if name != 'mixture')
+    assert ('two_hop' in choice.weights) == (max_items > 80)
+    assert choice.kernel.weight is None and choice.kernel.query.size(1) <= 20
+    interest = GeneratedInterest(graph)
+    interest.set_kernel(choice.kernel)
+    assert held_out.recall(interest.score) > 0.9 * choice.recall['mixture']
+
+
+def test_without_enough_validation_the_fallback_is_taken_and_said(demo_data, caplog):
+    choice = choose_interest(training_graph(demo_data), HeldOutLists(demo_data, max_users=3))
+    assert not choice.chosen and choice.schedule == FlipSchedule() and 'too few to choose on' in caplog.text
+    assert choose_interest(training_graph(demo_data)).weights == choice.weights
+
+
+def test_constant_features_are_no_view(demo_data, caplog):
+    data = copy.deepcopy(demo_data)
+    data['image'].x = torch.ones_like(data['image'].x)
+    choice = choose_interest(training_graph(data), HeldOutLists(data))
+    assert 'image' not in choice.weights and "modality 'image'" in caplog.text
+
+
+def test_a_graph_where_every_user_has_every_item_and_one_of_one_user():
+    from torch_geometric.data import HeteroData
+    for num_users in (1, 6):
+        data = HeteroData()
+        data['user'].num_nodes, data['item'].num_nodes = num_users, 5
+        data['user', 'interacts', 'item'].edge_index = torch.cartesian_prod(torch.arange(num_users), torch.arange(5)).t()
+        data['user', 'interacts', 'item'].train_mask = torch.ones(5 * num_users, dtype=torch.bool)
+        graph = training_graph(data)
+        interest = GeneratedInterest(graph)
+        interest.set_kernel(choose_interest(graph).kernel)
+        assert bool(torch.isfinite(interest.score(torch.arange(num_users))).all())
