@@ -34,7 +34,9 @@ class Modality:
         if self.edge_index is None:
             return z
         item, node = self.edge_index
-        share = torch.bincount(item, minlength=self.num_items).to(z.dtype).reciprocal()  # before the sum, which may overflow
+        # Not by bincount, which reads its size back from the device in every step.
+        count = item.new_zeros(self.num_items).scatter_add_(0, item, torch.ones_like(item))
+        share = count.to(z.dtype).reciprocal()  # before the sum, which may overflow
         return scatter(z[node] * share[item].unsqueeze(1), item, dim=0, dim_size=self.num_items, reduce='sum')
 
     def item_features(self) -> Tensor:

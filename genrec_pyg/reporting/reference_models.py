@@ -127,7 +127,7 @@ def choice_lines(choice: dict[str, Any]) -> list[str]:
     if not choice:
         return []
     values = [f'{name} {_plain(value)}' for name, value in choice.items() if name in ('schedule', 'weights')]
-    how = 'chosen on validation' if choice.get('chosen_on_validation') else 'defaults, nothing was chosen'
+    how = 'found on validation' if choice.get('chosen_on_validation') else 'defaults, nothing was chosen'
     return [f"interest: {'; '.join(values)} ({how}, {choice.get('seconds', 0.0):.1f} s)"]
 
 
