@@ -39,6 +39,12 @@ class _DrawnParameters(type):
             namespace = {**namespace, 'reset_parameters': _remembering(namespace['reset_parameters'])}
         return super().__new__(mcs, name, bases, namespace)
 
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        r"""The arguments of the constructor, which ``__call__`` would hide."""
+        signature = inspect.signature(cls.__init__)
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         model = super().__call__(*args, **kwargs)
         model._drawn = parameter_digests(model)

@@ -74,3 +74,11 @@ def test_cache_is_dropped_after_an_error():
 
 def test_repr_names_sizes():
     assert repr(Fixed(torch.eye(2), torch.eye(3))) == 'Fixed(users=2, items=3, modalities=[none])'
+
+
+def test_the_signature_of_a_model_is_that_of_its_constructor():
+    import inspect
+
+    from genrec_pyg.nn.models import LightGCN
+    names = list(inspect.signature(LightGCN).parameters)
+    assert names[:2] == ['data', 'modalities'] and 'num_layers' in names and 'self' not in names

@@ -39,31 +39,12 @@ class GenRec(Recommender):
     generated graph with
 
     .. math::
-        \mathcal{L} = \mathrm{BPR} + \lambda \Vert \mathbf{E} \Vert^2 +
+        \mathcal{L} = \mathrm{rank} + \lambda \Vert \mathbf{E} \Vert^2 +
         \lambda_1 [\mathrm{NCE}(\mathrm{side}_i, \mathrm{content}_i) + \mathrm{NCE}(\mathrm{side}_u, \mathrm{content}_u)] +
         \lambda_2 [\mathrm{NCE}(\mathbf{Z}_u, \mathrm{content}_i) + \mathrm{NCE}(\mathbf{Z}_u, \mathrm{side}_i)]
 
     ``variant='principled'`` (default) has correct probabilities and gradients, ``variant='released'`` is what the published
-    code computes; its training settings are in ``configs/GenRec.yaml``. The differences, all of them:
-
-    ===========================  ==========================================  ==============================================
-    part                         principled                                  released
-    ===========================  ==========================================  ==============================================
-    forward flips                exact marginals of the Markov chain         0.38 at any schedule (``flip_temp=1``)
-    reverse step                 exact two-state posterior                   last step's rates, near the complement
-    denoiser's loss              ``objective`` with positive weights         focal loss with negative weight on zeros
-    variational, contrastive     with gradient                               gradient zero, left out
-    last step                    ``final``, ``candidates``, ``edge_weight``  Bernoulli draw, all candidates, weight 1
-    edge dropout                 undirected pairs, only in training          entries independently, also in evaluation
-    modality parts in the side   ``specific``, all by default                audio alone where there is audio
-    batch norm of the attention  statistics of all modalities together       of each modality by itself
-    score                        content + side + generator's prediction     content + side
-    debiasing clusters           each modality its own, on by default        image clusters for all, off by default
-    evaluation, generation       evaluation mode                             dropout and batch statistics active
-    ===========================  ==========================================  ==============================================
-
-    Neither repeats that neighbours of negative similarity make edges, whose degrees may be negative, nor that a user of whom
-    no generated entry is drawn gets an edge to an observed item, or to any where there is none.
+    code computes, difference by difference in the section GenRec of ``docs/``.
 
     **The score** is the weighted sum of two parts, each at unit standard deviation over the items of a user: the graph
     encoder (content + side), and the generated interest (:class:`~genrec_pyg.nn.interest.GeneratedInterest`). The interest is
