@@ -68,7 +68,10 @@ def test_bad_sections_are_named(monkeypatch, section, message):
 
 
 def test_a_default_that_is_no_plain_value_is_named(monkeypatch):
-    monkeypatch.setattr(tuning, 'shipped_file', lambda model: {'search': {'hparams': {'clusters': [10, 20]}}})
+    content = {'default': {'hparams': {'clusters': {'image': 18}}},
+               'search': {'hparams': {'l2': None, 'clusters': [10, 20]}}}
+    monkeypatch.setattr(tuning, 'shipped_file', lambda model: content)
+    monkeypatch.setattr('genrec_pyg.config.parser.shipped_file', lambda model: content)
     with pytest.raises(ConfigError, match="hparams.clusters: got the default {'image': 18.*plain values"):
         search_space('GenRec', 'tiktok')
 
