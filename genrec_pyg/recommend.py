@@ -90,7 +90,7 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
 
 
 def raw_ids(data: HeteroData, node_type: str) -> Sequence[Any]:
-    r"""Ids that the user knows: ``raw_id`` where the graph has them, else the node numbers."""
+    r"""Returns the ids used in the dataset: ``raw_id`` where the graph has them, else the node numbers."""
     ids = data[node_type].get('raw_id')
     if ids is None:
         return range(int(data[node_type].num_nodes))

@@ -1,4 +1,4 @@
-r"""What the command lines share: error handling, making a model, and loading a finished run."""
+r"""Error handling of the command lines, construction of models, and loading of finished runs."""
 from __future__ import annotations
 
 import argparse

@@ -87,7 +87,7 @@ class RunConfig:
 
 @dataclass
 class Call:
-    r"""What the command line asked for.
+    r"""A parsed command line.
 
     Args:
         config: Configuration of the run.

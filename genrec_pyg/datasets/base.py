@@ -1,4 +1,4 @@
-r"""What the file-based datasets share: where files lie, when the processed graph is valid, and how it is kept."""
+r"""Base class of file-based datasets: location of files, validity and storage of the processed graph."""
 from __future__ import annotations
 
 import hashlib

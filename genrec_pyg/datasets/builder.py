@@ -14,7 +14,7 @@ from genrec_pyg.graph import HAS, INTERACTS, ITEM, SPLITS, USER
 
 logger = logging.getLogger(__name__)
 
-#: More users or items than this, and than a hundred per interaction, are a wrong id or a damaged header, not a dataset.
+#: Sizes above both this and 100 per interaction indicate a corrupt id or header.
 _PLAUSIBLE_SIZE = 10 ** 6
 
 
@@ -24,7 +24,7 @@ def build_graph(user: np.ndarray, item: np.ndarray, split: Optional[np.ndarray],
     r"""Builds the canonical graph.
 
     A pair that occurs several times becomes one interaction of its earliest split (train before validation before test): a
-    known positive can then never be asked for again. Within that split the earliest ``time`` is kept, and among equal times
+    training positive never appears as a held-out item. Within that split the earliest ``time`` is kept, and among equal times
     the first line. How many were merged is logged. Interactions stay in the order they are given in.
 
     Args:

@@ -68,7 +68,7 @@ class UserItemTextDataset(LayoutDataset):
 
 
 def _text_files(folder: Path) -> list[str]:
-    return [name for name in list_folder(folder, '*.txt') if not name.lower().startswith(('readme', 'license', 'licence'))]
+    return [name for name in list_folder(folder, '*.txt') if not name.lower().startswith(('readme', 'license', 'license'))]
 
 
 def _read_pairs(path: Path) -> tuple[list[str], list[str]]:

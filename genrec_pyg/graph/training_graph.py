@@ -1,4 +1,4 @@
-r"""What a model may learn from, and the one place where it is made."""
+r"""The input of models, free of held-out interactions."""
 from __future__ import annotations
 
 import functools
@@ -42,7 +42,7 @@ _EXPECTED = ('x', 'edge_attr', 'edge_weight', 'rating', 'edge_label_index')
 
 @dataclass(frozen=True)
 class TrainingGraph:
-    r"""What a model may learn from: training edges and modality features, nothing held out.
+    r"""Input of models: training edges and modality features, nothing held out.
 
     Args:
         num_users: Number of users ``U``.
@@ -80,7 +80,7 @@ class TrainingGraph:
 
     def fingerprint(self) -> str:
         r"""Hex digest of sizes, training edges, the sequence where there is one, and features (as float32) and links of
-        the modalities, computed once: a checkpoint names the graph that it belongs to by it."""
+        the modalities, computed once: stored in checkpoints to identify their graph."""
         return self._fingerprint
 
     @functools.cached_property
@@ -101,8 +101,8 @@ class TrainingGraph:
 
 def training_graph(data: HeteroData, modalities: Union[str, Iterable[str], None] = None, timed: bool = False,
                    repeats: bool = False) -> TrainingGraph:
-    r"""The training graph of a canonical graph: the only road from data to a model. What the graph holds beside it is named in
-    the log, once.
+    r"""Builds the training graph of a canonical graph, the only input that models accept. What the graph holds beside it is
+    named in the log, once.
 
     Args:
         data: Canonical graph with splits.

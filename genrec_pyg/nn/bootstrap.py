@@ -1,4 +1,4 @@
-r"""The two sides of training without negatives: a predictor, and the target that it predicts."""
+r"""Online and target side of training without negatives."""
 from __future__ import annotations
 
 import torch

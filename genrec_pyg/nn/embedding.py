@@ -1,4 +1,4 @@
-r"""Learned tables of users and items, and how they start."""
+r"""Embedding tables of users and items, and their initialization."""
 from __future__ import annotations
 
 import math
@@ -41,7 +41,7 @@ def init_table(table: Tensor, init: str = 'xavier') -> None:
 class NodeEmbedding(torch.nn.Module):
     r"""One row per user and one per item.
 
-    The start decides more than it seems to: for 9,308 users and 6,710 items of width 64 the standard deviation of a first
+    Initialization matters more than it seems: for 9,308 users and 6,710 items of width 64 the standard deviation of a first
     inner product is 0.0020 with ``'xavier'``, 0.08 with ``'normal'`` and 8 with ``'standard'``.
 
     Args:

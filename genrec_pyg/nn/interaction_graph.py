@@ -47,8 +47,8 @@ class InteractionGraph(GraphModule):
 
     def degree_drop(self, ratio: float) -> Tensor:
         r"""Boolean mask ``[E]`` of exactly :math:`\lfloor (1 - \rho) E \rfloor` interactions, drawn one after another from
-        those left with probability proportional to :math:`1 / \sqrt{d_u d_i}`, so that rather those between popular nodes go
-        (degree-sensitive pruning: Zhou et al., ICDE 2023; Zhou and Shen, MM 2023).
+        those left with probability proportional to :math:`1 / \sqrt{d_u d_i}`, so that edges between popular nodes are more
+        likely to be dropped (degree-sensitive pruning: Zhou et al., ICDE 2023; Zhou and Shen, MM 2023).
 
         One pass: the smallest of independent exponential times of these rates (Efraimidis and Spirakis, 2006).
         """

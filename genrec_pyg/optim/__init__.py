@@ -1,4 +1,4 @@
-r"""Optimizers beyond those of torch, and how sharp the minima are that they find."""
+r"""Mirror Gradient and estimates of the sharpness of minima."""
 from genrec_pyg.optim.mirror_gradient import MirrorGradient, check_coefficients
 from genrec_pyg.optim.sharpness import Curvature, ascent_sharpness, largest_curvature
 

@@ -1,4 +1,4 @@
-r"""How sharp a loss is around parameters: estimates that need gradients only."""
+r"""Estimates of the sharpness of a loss around parameters, from gradients only."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence

@@ -1,4 +1,4 @@
-r"""Reference models that need no training, so that a user sees at once what a result is worth."""
+r"""Reference models without gradient training, to put a result into proportion."""
 from __future__ import annotations
 
 import logging

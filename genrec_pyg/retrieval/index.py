@@ -1,4 +1,4 @@
-r"""Best items of users from embeddings: exactly, or by an approximate index over the items."""
+r"""Exact and approximate search of the best items of users, given embeddings."""
 from __future__ import annotations
 
 import importlib
@@ -174,7 +174,7 @@ class ApproximateIndex:
                 torch.nn.functional.pad(item[:, :width], pad, value=num_items), valid.sum(dim=1))
 
     def _vectors(self, x: Tensor) -> Tensor:
-        r"""What faiss takes, with zero channels up to a whole number of codes, which change no inner product."""
+        r"""Pads rows for faiss with zero channels up to a whole number of codes, which change no inner product."""
         x = x.detach().float().cpu()
         return torch.nn.functional.pad(x, (0, -x.size(1) % _CHANNELS_PER_CODE)).contiguous()
 

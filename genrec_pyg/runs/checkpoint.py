@@ -1,4 +1,4 @@
-r"""Checkpoints that are whole or absent and never execute anything when read."""
+r"""Checkpoints, written atomically and read without executing code."""
 from __future__ import annotations
 
 import logging

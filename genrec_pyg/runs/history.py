@@ -1,4 +1,4 @@
-r"""Figures of a run as JSON lines and TensorBoard events."""
+r"""Metrics of a run as JSON lines and TensorBoard events."""
 from __future__ import annotations
 
 import json

@@ -53,8 +53,8 @@ class Recorder:
 
 
 class RecordedStep:
-    r"""A training step that the device repeats by itself: for small models the host needs longer to launch the hundreds of
-    kernels of a step than the device to run them, and a graph is one launch.
+    r"""A recorded training step that the device replays without the host: for small models the host needs longer to launch the
+    hundreds of kernels of a step than the device to run them, and a graph is one launch.
 
     The first :data:`EAGER_STEPS` batches run as usual. The next is recorded, and from then on batches are copied to where it
     lay. A batch of another size, as the last of an epoch is, runs as usual. What the step reads besides the batch must stay

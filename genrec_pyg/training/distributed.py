@@ -1,4 +1,4 @@
-r"""Training on several devices, with the result of one.
+r"""Training in several processes that gives the result of one process.
 
 Every process runs the propagation over the whole graph, so batch normalization and dropout are those of one process as long as
 all draw the same random numbers, which :meth:`Distributed.synchronize` ensures. A batch, the evaluated users and, if sharded,
@@ -44,7 +44,8 @@ _LONGEST_WAIT = 7 * 86_400
 
 class _Table:
     r"""An embedding table of which this process holds some rows. While it is sharded, the attribute of the module is a
-    property that gathers it: a parametrization of torch, but for names such as ``items`` that torch's container refuses.
+    property that gathers it: a parametrization of torch that also works for names that torch's container refuses, such as
+    ``items``.
 
     Args:
         module: Module whose parameter it is.
@@ -212,7 +213,7 @@ class Distributed:
         return dict(zip(values, (self.processes.sum(stacked) / self.processes.size).tolist()))
 
     def optimized_parameters(self) -> Union[list[Parameter], list[dict[str, Any]]]:
-        r"""What the optimizer is made of: parameters, in two groups where some are sharded, which no fused step mixes."""
+        r"""Returns the parameters for the optimizer, in two groups if some are sharded, since no fused step mixes them."""
         if not self._tables:
             return self._parameters
         return [{'params': group} for group in self._groups() if group]
@@ -271,7 +272,7 @@ class Distributed:
         optimizer.load_state_dict(state)
 
     def _split_state(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-        r"""What this process holds of a state of one process."""
+        r"""Returns this process's part of a state of one process."""
         if self._tables:
             groups, numbers = [], iter(range(len(self._parameters)))
             for group in optimizer.param_groups:

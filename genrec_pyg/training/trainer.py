@@ -74,7 +74,7 @@ class FitResult:
 
 @dataclass
 class _Session:
-    r"""What a training has reached after its last finished epoch; all of it comes back from ``last.pt``.
+    r"""State of a training after its last finished epoch, restored from ``last.pt``.
 
     Args:
         stopper: Best epoch so far and evaluations without a better one.
@@ -340,7 +340,7 @@ class Trainer:
         return stopped
 
     def _reason_to_stop(self, session: _Session) -> Optional[str]:
-        r"""What ends the training after the last finished epoch, if anything does."""
+        r"""Returns why the training ends after the last finished epoch, or :obj:`None` if it goes on."""
         if session.stopper.should_stop:
             return 'patience'
         # The clocks of processes differ, their number of epochs must not.

@@ -1,4 +1,4 @@
-r"""What the transforms of this package share."""
+r"""Base class of the transforms of this package."""
 from __future__ import annotations
 
 import inspect

@@ -1,4 +1,4 @@
-r"""Perturbations that show how much a model hangs on its input: of modality features and of training interactions.
+r"""Perturbations that show how much a model depends on its input: of modality features and of training interactions.
 
 All are deterministic under their seed and neither read nor change the global random state; strength 0 changes nothing. With
 one seed, what a smaller share chooses is among what a larger one chooses.
@@ -122,7 +122,7 @@ class DropModality(_PerturbShare):
     r"""Takes a modality away from a share of the items that have it: their links to its nodes go, the nodes stay.
 
     Args:
-        share: Share in [0, 1] of the items with the modality, rounded to whole items; 1 leaves the modality to nobody.
+        share: Share in [0, 1] of the items with the modality, rounded to whole items; 1 removes the modality from every item.
         modalities: Modalities to take, each from a choice of items of its own; :obj:`None` takes all.
         seed: Seed.
 
@@ -140,7 +140,7 @@ class DropModality(_PerturbShare):
 
 @functional_transform('add_noise_interactions')
 class AddNoiseInteractions(GraphTransform):
-    r"""Adds training interactions that nobody made: distinct pairs, uniform over all pairs of user and item that occur in no
+    r"""Adds random training interactions: distinct pairs, uniform over all pairs of user and item that occur in no
     split, appended to the interactions.
 
     Further attributes of an added edge (``time``, ``rating``) are those of a random training edge. The boolean ``noise`` of

@@ -101,7 +101,7 @@ def plain_edges(data: HeteroData, edge_type: EdgeType) -> None:
 
 
 def _take(value: Any, size: int, index: Tensor, key: str, where: str) -> Any:
-    r"""What ``value`` becomes where the ``size`` nodes or edges become those at ``index``."""
+    r"""Selects from ``value``, which describes ``size`` nodes or edges, those at ``index``."""
     if isinstance(value, Mapping):
         if size > 0 and len(value) == size and all(number in value for number in range(size)):
             return {new: value[old] for new, old in enumerate(index.tolist())}

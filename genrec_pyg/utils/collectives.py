@@ -1,4 +1,4 @@
-r"""The processes that share one run: which part of the work is whose, and sums over all of them.
+r"""Rank, row partition and collective operations of a distributed run.
 
 Evaluator and losses know processes only through this module; how they start and how they share a model is told by
 :mod:`genrec_pyg.training.distributed`.

@@ -1,4 +1,4 @@
-r"""Writing files and standard output: everything or an error."""
+r"""Complete writing of files and standard output, or an error."""
 from __future__ import annotations
 
 import errno
@@ -154,7 +154,7 @@ def write_stdout(content: Union[str, bytes]) -> None:
 
 
 def _refusal(error: BaseException) -> BaseException:
-    r"""What the system said, behind an error that torch makes of it."""
+    r"""Returns the error of the system behind one that torch raised."""
     found: Optional[BaseException] = error
     while found is not None and not isinstance(found, OSError):
         found = found.__cause__ or found.__context__

@@ -1,4 +1,4 @@
-r"""Full precision within autocast (``torch.autocast``), where half of it is too coarse."""
+r"""Helpers that leave autocast (``torch.autocast``) where half precision is not accurate enough."""
 from __future__ import annotations
 
 import torch

@@ -1,4 +1,4 @@
-r"""What signals do while this process waits inside a library."""
+r"""Signal handling while this process waits inside a library."""
 from __future__ import annotations
 
 import signal

@@ -1,4 +1,4 @@
-r"""Downloads that are whole and verified or leave nothing behind."""
+r"""Verified downloads that leave nothing behind when they fail."""
 from __future__ import annotations
 
 import hashlib

@@ -18,7 +18,7 @@ MAX_LEVERAGE = 1 - 1e-4
 
 
 class InteractionStatistics(NamedTuple):
-    r"""What the kernel takes from the training interactions.
+    r"""Quantities of the training interactions that the kernel needs.
 
     Args:
         interactions: Matrix :math:`\mathbf{R}` ``[U, I]`` without values.

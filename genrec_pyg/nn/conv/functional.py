@@ -1,4 +1,4 @@
-r"""Linear propagation beyond the mean over layers of one graph, for which :class:`~genrec_pyg.nn.conv.LightConv` is made."""
+r"""Linear propagation over several graphs or with separate layers; see :class:`~genrec_pyg.nn.conv.LightConv` for the mean."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-r"""Message passing that runs on the sparse kernels whenever nobody looks at single messages."""
+r"""Message passing on sparse kernels; falls back to PyG's per-edge messages when hooks or an explainer need them."""
 from __future__ import annotations
 
 from typing import Any, Optional, Union

@@ -42,7 +42,7 @@ def flip_rates(density: float, num_steps: int = 5, scale: float = 1.0) -> FlipRa
         scale: Factor on all rates; 0 switches the noise off.
 
     Raises:
-        ConfigError: If the first rate is above 0.5, where a flip would say more than none.
+        ConfigError: If the first flip rate is not in [0, 0.5].
     """
     gamma_0 = 0.1 * density + 0.001
     epsilon_0 = 0.005 * (1 - density) + 0.0001

@@ -211,7 +211,7 @@ class InterestGenerator(GraphModule):
             loss = sum(found.values())
             with full_precision(loss):
                 loss.backward()
-            # It holds casts of the weights for as long as a context lasts, here for many steps; now the weights will change.
+            # Autocast caches cast weights until its context ends; the cache is cleared because the weights change here.
             torch.clear_autocast_cache()
             for name, term in found.items():  # of the first time: what the batch found before its step
                 terms.setdefault(name, term.detach())
@@ -324,7 +324,7 @@ class InterestGenerator(GraphModule):
     @torch.no_grad()
     def predict(self, views: ItemViews) -> tuple[Tensor, Tensor]:
         r"""Queries ``[U, q]`` of all users' observed rows and keys ``[I, q]``: the prediction that enters scores."""
-        self.denoiser.eval()  # scores are free of dropout, also those asked for between the steps of a training
+        self.denoiser.eval()  # no dropout in scores, even when requested in the middle of training
         users = torch.arange(self.graph.num_users, device=views.embedding.device)
         query = torch.cat([self._query(self.rows(user), views) for user in users.split(self.batch_size)])
         return query, self.denoiser.keys(views)
@@ -338,7 +338,7 @@ class InterestGenerator(GraphModule):
     def generate(self, views: ItemViews) -> dict[str, float]:
         r"""Rebuilds the generated edges of all users; returns the share of new edges and seconds."""
         begin = time.perf_counter()
-        # Called at the start of an epoch, in training mode: edges are chosen without dropout, but by the released code.
+        # The model is in training mode here; edges are still chosen without dropout, except in the released variant.
         self.denoiser.train(self.process.released)
         constant = not self.denoiser.trainable and self.start == 'observed'
         candidates = self._candidates if constant else None

@@ -237,7 +237,7 @@ def modality_contrast(profile: Tensor, rows: SparseRows, views: ItemViews, tempe
         temperature: Temperature.
     """
     filled = rows.count() > 0
-    if not bool(filled.any()):  # the mean over no row is no number
+    if not bool(filled.any()):  # the mean over zero rows is undefined
         return 0 * profile.sum()
     clean = row_product(rows, views.embedding)[filled]
     generated = profile[filled]

@@ -15,7 +15,7 @@ WEIGHTINGS = ('snr', 'equal')
 
 
 class DiffusionProcess(ABC):
-    r"""What generator, objectives and closed-form denoiser know of a process, so that one may stand in for another.
+    r"""Interface through which the generator, the objectives and the linear denoiser use a diffusion process.
 
     Steps are ``t = 0 .. T - 1``: :math:`\mathbf{x}_0` below is the clean row, and the state at step ``t`` has passed the
     steps ``0 .. t``. A schedule is whatever :meth:`rates` returns; only the process itself looks into it.

@@ -1,4 +1,4 @@
-r"""What diffusion processes and denoisers exchange: rows of the user x item matrix and views of the items."""
+r"""Rows of the user x item matrix and item representations, exchanged by diffusion processes and denoisers."""
 from __future__ import annotations
 
 from typing import NamedTuple, Optional, Union
@@ -56,7 +56,7 @@ class SparseRows(NamedTuple):
 
 
 class ItemViews(NamedTuple):
-    r"""What a denoiser may know of the items.
+    r"""Item representations available to a denoiser.
 
     Args:
         embedding: Views :math:`\mathbf{V}_m = \mathbf{E}_i \odot \mathbf{F}_m` side by side ``[I, M * d]``, detached.

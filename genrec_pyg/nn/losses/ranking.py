@@ -67,7 +67,7 @@ def batch_l2(*rows: Tensor) -> Tensor:
 
 
 def row_penalty(*tables: Tensor, shape: str = 'l2') -> Tensor:
-    r"""Penalty on ``tables`` in one of the shapes of the field, none of which means the same at an equal weight.
+    r"""L2-type penalty on ``tables`` in one of the forms used in the literature; an equal weight means something else in each.
 
     ===============  ==================================================================================================
     ``shape``        penalty
@@ -202,7 +202,7 @@ def grouped_info_nce(x: Tensor, y: Tensor, temperature: float, group_size: int) 
 
 def loss_in_parts(terms: Callable[[Sequence[Tensor], Tensor], dict[str, Tensor]], tables: Sequence[Tensor], batch: Tensor,
                   part_rows: int) -> dict[str, Tensor]:
-    r"""Loss terms of a batch, taken part after part, so that memory does not grow with the batch.
+    r"""Computes the loss in chunks so that peak memory does not grow with the batch size.
 
     What made ``tables``, say a propagation over the whole graph, runs forward and backward once; only the terms are computed
     and differentiated part by part, and the gradients of the tables are summed. Their graph is built here if gradients are
@@ -216,7 +216,7 @@ def loss_in_parts(terms: Callable[[Sequence[Tensor], Tensor], dict[str, Tensor]]
             process takes its rows in one part, because the rows of different processes meet.
 
     Returns:
-        The terms, each the mean over all rows. The gradient of their **sum** is that of the whole; it hangs on the first.
+        The terms, each the mean over all rows. Only the gradient of their **sum** is defined; it is attached to the first.
     """
     num_rows = batch.size(0)
     num_parts = -(-num_rows // part_rows)

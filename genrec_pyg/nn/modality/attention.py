@@ -11,7 +11,7 @@ from genrec_pyg.nn.modality.encoder import make_norm, reset_linear
 
 
 class FusedViews(NamedTuple):
-    r"""What the modalities share and what each has of its own.
+    r"""Part shared by the modalities and part specific to each.
 
     Args:
         common: Shared part ``[n, d]``.

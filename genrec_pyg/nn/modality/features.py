@@ -1,4 +1,4 @@
-r"""Frozen item features as models take them, and their projection."""
+r"""Item features in the form that models take, and their projection."""
 from __future__ import annotations
 
 from typing import NamedTuple, Optional
@@ -14,7 +14,8 @@ from genrec_pyg.ops import unit_rows
 
 
 class ItemFeatures(NamedTuple):
-    r"""Features ``x`` ``[I, d_m]`` of one modality, zero where an item lacks it, and who has it, ``present`` ``[I, 1]``."""
+    r"""Features ``x`` ``[I, d_m]`` of one modality, zero where an item lacks it, and the mask of items that have it,
+    ``present`` ``[I, 1]``."""
     x: Tensor
     present: Tensor
 

@@ -1,4 +1,4 @@
-r"""What the models that score a list of items share."""
+r"""Base class of the models that score a list of items."""
 from __future__ import annotations
 
 from collections.abc import Iterable

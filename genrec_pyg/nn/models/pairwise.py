@@ -1,4 +1,4 @@
-r"""What the models that learn from triples with BPR share."""
+r"""Base class of the models that learn from triples with BPR."""
 from __future__ import annotations
 
 from collections.abc import Iterable

@@ -21,7 +21,7 @@ from genrec_pyg.optim import MirrorGradient
 
 
 class Replaced(NamedTuple):
-    r"""What counts in the place of an option.
+    r"""Value that replaces an option.
 
     Args:
         value: Value that counts.
@@ -246,7 +246,7 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
     def cached_embeddings(self) -> Iterator[None]:
         r"""Within this context :meth:`score` computes the embeddings once, without gradient and in evaluation mode."""
         was_training = self.training
-        self.eval()  # dropout off, batch statistics those of training; put back below
+        self.eval()  # evaluation mode (no dropout, running batch statistics), restored below
         try:
             with torch.no_grad():
                 self._cached = self.embed() if type(self).embed is not Recommender.embed else None

@@ -1,4 +1,4 @@
-r"""What every launch shares: the device, the precision of products, and how to fill a device."""
+r"""Common parts of kernel launches: device, precision of products, and number of programs."""
 from __future__ import annotations
 
 import contextlib

@@ -1,4 +1,4 @@
-r"""What the models of nearest items share."""
+r"""Base class of the models of nearest items."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
