@@ -298,7 +298,7 @@ def mmgcn(checkout: Path) -> list[Agreement]:
     with pair(checkout, 'mmgcn', 'MMGCN', {'reg_weight': 0.1, 'n_layers': 3}, 'MMGCN',
               {'variant': 'released', 'l2': 0.1, 'latent_channels': 6, 'num_layers': 3}, ('image', 'text')) as both:
         theirs, ours = both.theirs, both.ours
-        # Their class for one modality, made anew: text, wider than six, with the input map and image without.
+        # Their class for one modality, made again: text, wider than six, with the input map and image without.
         network = type(theirs.v_gcn)
         sizes = theirs.n_users, theirs.n_items
         for name, features, latent in (('v_gcn', theirs.v_feat, None), ('t_gcn', theirs.t_feat, 6)):

@@ -13,7 +13,7 @@ The section ``search`` of ``config/defaults/FAMILY/MODEL.yaml`` says what is tun
         num_layers: null                            # not tuned
 
 It is laid over :data:`SHARED`, the space of a trained model that has no such section, and always contains the defaults of the
-data set, which every study tries first. Names and types are those of the flags.
+dataset, which every study tries first. Names and types are those of the flags.
 """
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ SearchSpace = dict[str, Union[Choice, Range]]
 
 
 def search_space(model: str, dataset: str = 'demo') -> tuple[SearchSpace, Settings]:
-    r"""What is tuned of a model on a data set, and the default of each of these settings, by dotted name (``'trainer.lr'``).
+    r"""What is tuned of a model on a dataset, and the default of each of these settings, by dotted name (``'trainer.lr'``).
 
     Raises:
         ConfigError: If there is no such model, or its section ``search`` names what is no setting or no space.
@@ -212,7 +212,7 @@ class Tuner:
 
         Args:
             trial: Trial of :meth:`ask`.
-            value: What is maximised, finite.
+            value: What is maximized, finite.
             record: Further figures to keep, of plain values.
         """
         trial.set_user_attr('value', value)

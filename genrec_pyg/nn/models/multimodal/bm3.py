@@ -36,10 +36,7 @@ class BM3(LightGCN):
     looked at. The penalty sees all propagated rows. Dropout acts on rows of targets, which all terms of a batch share. Items
     that lack a modality take no part in its two terms. Without modalities it is a self-supervised LightGCN.
 
-    Defects of the released program: raw features are trained like a table (``variant='released'``), which costs three times
-    their memory with Adam and lets them drift from what the encoder made; the penalty over users and items is divided by
-    the items alone (kept with ``reg='frobenius'``, so that published weights keep their meaning; the paper squares norms); a
-    setting for the width of content is read and ignored.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
@@ -74,7 +71,7 @@ class BM3(LightGCN):
             name: Parameter(features.x.clone()) for name, features in self.features.items() if variant == 'released'})
 
     def reset_parameters(self) -> None:
-        r"""Draws tables, predictor and projections anew; trained features become the raw ones again."""
+        r"""Redraws tables, predictor and projections; trained features become the raw ones again."""
         super().reset_parameters()
         for projection in self.projections.values():
             projection.reset_parameters()

@@ -45,10 +45,7 @@ class CLCRec(PairwiseRecommender):
 
     At the published :math:`\tau = 2` with ``n = 128`` the first term lies between 3.87 and 5.86: it can fall by a fifth only.
 
-    Defects of the release: the default :math:`\lambda_c = 1` switches the user term off; replaced positions are drawn with
-    replacement, so that 39 percent change instead of 50; negatives are rejected against held-out interactions too, which
-    leaks; masked entries score :math:`10^{-15}` instead of :math:`-\infty`; ids must list warm items first; all items are
-    encoded in every batch; scores are one update old.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
@@ -100,7 +97,7 @@ class CLCRec(PairwiseRecommender):
         self._sampler: Optional[NegativeSampler] = None
 
     def reset_parameters(self) -> None:
-        r"""Draws tables and encoder anew; the vectors of missing modalities become zero."""
+        r"""Redraws tables and encoder; the vectors of missing modalities become zero."""
         super().reset_parameters()
         for layer in (self.encoder[0], self.encoder[2]):
             layer.reset_parameters()

@@ -33,8 +33,8 @@ class DiffMM(PairwiseRecommender):
 
     Before every epoch a diffusion over user rows (:class:`~genrec_pyg.nn.diffusion.InterestGenerator`) is trained for each
     modality and generates a graph :math:`\mathbf{G}_m` with the ``rebuild_k`` largest entries of every user. With
-    :math:`\mathbf{A}` the normalised training graph with self loops, :math:`\mathbf{F}_m` the transformed features,
-    :math:`w = \mathrm{softmax}(\omega)` and :math:`\overline{\,\cdot\,}` row normalisation,
+    :math:`\mathbf{A}` the normalized training graph with self loops, :math:`\mathbf{F}_m` the transformed features,
+    :math:`w = \mathrm{softmax}(\omega)` and :math:`\overline{\,\cdot\,}` row normalization,
 
     .. math::
         \mathbf{H}_m &= \mathbf{A} [\mathbf{E}_u ; \overline{\mathbf{F}_m}], \qquad
@@ -53,11 +53,7 @@ class DiffMM(PairwiseRecommender):
     ``process`` alone decides between Gaussian noise, the paper's, and the flips of GenRec-V1; generator, denoiser, objective
     and everything after them are the same, and so is the meaning of every other argument.
 
-    Differences from the public implementation: rows are drawn from the sparse graph, never held for all users; the epoch is
-    chosen on validation; :math:`\log \sigma` does not underflow; a last batch that is not full is divided by its own size; the
-    contrast over all nodes passes in blocks; edge dropout takes both directions of an edge, leaves self loops and is off in
-    evaluation; an entry that is not estimated positive makes no edge; ``transform='mixed'`` takes any modalities, there it
-    fails with audio. The share of generated edges that are new is logged: with one edge per user most exist already.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
@@ -80,7 +76,7 @@ class DiffMM(PairwiseRecommender):
         denoiser: ``'perceptron'``, the paper's, or any other of :func:`~genrec_pyg.nn.diffusion.make_denoiser`.
         denoiser_channels: Hidden width of the perceptron.
         denoiser_dropout: Dropout of the perceptron's input.
-        denoiser_normalize: Whether the perceptron normalises its input rows.
+        denoiser_normalize: Whether the perceptron normalizes its input rows.
         denoiser_layers: Layers of the transformer or tied denoiser.
         denoiser_rank: Rank of the linear denoiser.
         denoiser_lr: Learning rate of the denoisers.
@@ -155,7 +151,7 @@ class DiffMM(PairwiseRecommender):
         return {'objective': Replaced('squared', "denoiser='linear'")} if options['denoiser'] == 'linear' else {}
 
     def reset_parameters(self) -> None:
-        r"""Draws tables, transforms and denoisers anew and forgets the generated edges."""
+        r"""Redraws tables, transforms and denoisers and forgets the generated edges."""
         super().reset_parameters()
         for module in [*self.encoders.values(), *self.generators.values()]:
             module.reset_parameters()
@@ -165,7 +161,7 @@ class DiffMM(PairwiseRecommender):
         torch.nn.init.constant_(self.modal_logits, 1 / self.modal_logits.numel())
 
     def trained_parameters(self) -> Iterator[Parameter]:
-        r"""All but the denoisers, which have optimisers of their own."""
+        r"""All but the denoisers, which have optimizers of their own."""
         return (parameter for name, parameter in self.named_parameters() if not name.startswith('generators.'))
 
     def features(self) -> dict[str, Tensor]:
@@ -191,7 +187,7 @@ class DiffMM(PairwiseRecommender):
         return figures
 
     def generated(self) -> dict[str, Adjacency]:
-        r"""Normalised generated graph of every modality; empty before the first epoch."""
+        r"""Normalized generated graph of every modality; empty before the first epoch."""
         graphs = {name: generator.adjacency() for name, generator in self.generators.items()}
         return {name: graph for name, graph in graphs.items() if graph is not None}
 

@@ -41,10 +41,7 @@ class DRAGON(Recommender):
     with :math:`a` of :class:`~genrec_pyg.nn.user_graph.CoUserGraph` and :math:`\mathbf{S}` as in
     :class:`~genrec_pyg.nn.models.multimodal.freedom.FREEDOM`.
 
-    Defects of the released program: it ranks with embeddings left over from the last batch; lists of fewer than :math:`k_U`
-    users are padded by chance (``neighbor_padding='polya'``); :math:`\mathbf{S}` is kept in a file whose
-    name has the number of neighbors only, so that a search over weights of modalities always reads the first; numbers of
-    common items are counted in a dense matrix of users x users; searched settings for layers are not read.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
@@ -79,11 +76,11 @@ class DRAGON(Recommender):
         self.item_conv = ItemGraphConv(num_item_layers)
 
     def reset_parameters(self) -> None:
-        r"""Draws all parameters anew."""
+        r"""Redraws all parameters."""
         self.streams.reset_parameters()
 
     def start_epoch(self, epoch: int) -> dict[str, float]:
-        r"""Pads lists of users anew, where they are padded."""
+        r"""Pads lists of users again, where they are padded."""
         self.user_graph.draw()
         return {}
 

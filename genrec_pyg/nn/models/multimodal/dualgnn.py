@@ -43,10 +43,9 @@ class DualGNN(Recommender):
     lacks a modality starts that stream from zero and keeps what it receives from its users.
 
     ``variant='released'`` mixes users as the released toolbox does, which adds the streams of the items in place into the
-    first before users are mixed: they get :math:`w_{u1} \sum_m \mathbf{z}_m + \sum_{m>1} w_{um} \mathbf{z}_m`. Further
-    defects of it: it ranks with the rows of the last training batch; lists of neighbours are padded by chance
-    (``neighbor_padding='polya'``); the batch is changed in place; its users x users matrix of counts is dense; the logarithm
-    of BPR is unprotected; a table of item weights is penalised and used nowhere.
+    first before users are mixed: they get :math:`w_{u1} \sum_m \mathbf{z}_m + \sum_{m>1} w_{um} \mathbf{z}_m`.
+
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
@@ -58,7 +57,7 @@ class DualGNN(Recommender):
         fusion: How a user mixes modalities: ``'weighted'``; ``'softmax'``, the weights a softmax of the table; ``'mean'``,
             without weights; ``'max'``, the entrywise largest weighted stream; ``'concat'``, a linear map of the weighted
             streams.
-        neighbor_padding: Padding of short lists of neighbours, see :class:`~genrec_pyg.nn.user_graph.CoUserGraph`.
+        neighbor_padding: Padding of short lists of neighbors, see :class:`~genrec_pyg.nn.user_graph.CoUserGraph`.
         l2: :math:`\lambda`; published: 1e-1 to 1e-5.
 
     Raises:
@@ -81,13 +80,13 @@ class DualGNN(Recommender):
         self.mixture = Linear(width, hidden_channels) if fusion == 'concat' else None
 
     def reset_parameters(self) -> None:
-        r"""Draws all parameters anew."""
+        r"""Redraws all parameters."""
         self.streams.reset_parameters()
         if self.mixture is not None:
             self.mixture.reset_parameters()
 
     def start_epoch(self, epoch: int) -> dict[str, float]:
-        r"""Pads lists of neighbours anew, where they are padded."""
+        r"""Pads lists of neighbors again, where they are padded."""
         self.user_graph.draw()
         return {}
 

@@ -27,22 +27,20 @@ class FREEDOM(PairwiseRecommender):
         [\mathbf{Z}_u ; \tilde{\mathbf{Z}}_i] = \frac{1}{L+1} \sum_{l=0}^{L} \mathbf{A}^l [\mathbf{E}_u ; \mathbf{E}_i], \qquad
         \mathbf{Z}_i = \tilde{\mathbf{Z}}_i + \mathbf{S}^{L_s} \mathbf{E}_i
 
-    with :math:`\mathbf{S}` the weighted mean of nearest-neighbour graphs with equal weights of neighbours
+    with :math:`\mathbf{S}` the weighted mean of nearest-neighbor graphs with equal weights of neighbors
     (:func:`~genrec_pyg.nn.modality.item_graph.mixed_item_graph`), made once. Every epoch draws the interactions of
     :math:`\mathbf{A}`
-    anew, rather those between nodes of low degree (:meth:`~genrec_pyg.nn.interaction_graph.InteractionGraph.degree_drop`), and
-    normalises them; evaluation uses all.
+    again, rather those between nodes of low degree (:meth:`~genrec_pyg.nn.interaction_graph.InteractionGraph.degree_drop`),
+    and normalizes them; evaluation uses all.
 
     .. math::
         \mathcal{L} = \mathrm{BPR}(\mathbf{Z}_u, \mathbf{Z}_i) + \mu \sum_m \mathrm{BPR}(\mathbf{Z}_u, \mathbf{W}_m
         \mathbf{x}_m + \mathbf{b}_m) \, [+ \, \lambda \, \mathrm{L2}]
 
     A triple of which an item lacks a modality takes no part in its term. An item without training edge is ranked by its own
-    row and those of its neighbours in :math:`\mathbf{S}`.
+    row and those of its neighbors in :math:`\mathbf{S}`.
 
-    Defects of the released program: raw features are trained like a table, while :math:`\mathbf{S}` stays that of the first
-    ones; :math:`\mathbf{S}` is kept in a file whose name has the number of neighbours and one digit of the image weight, so
-    that changed features or a weight changed by less than 0.1 find the old one.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
@@ -50,7 +48,7 @@ class FREEDOM(PairwiseRecommender):
         hidden_channels: Width ``d``.
         num_layers: Layers ``L``.
         num_item_layers: Layers :math:`L_s`.
-        num_neighbors: Neighbours per item and modality, the item itself included.
+        num_neighbors: Neighbors per item and modality, the item itself included.
         modality_weights: Weight of each modality in :math:`\mathbf{S}` up to a common factor (published: image 0.1, text
             0.9); equal ones by default. Modalities that the graph lacks are passed over.
         l2: :math:`\lambda` on the rows of the two tables; the paper has none.
@@ -81,7 +79,7 @@ class FREEDOM(PairwiseRecommender):
             name: FeatureProjection(features.x.size(1), hidden_channels) for name, features in self.features.items()})
 
     def reset_parameters(self) -> None:
-        r"""Draws tables and projections anew."""
+        r"""Redraws tables and projections."""
         super().reset_parameters()
         for projection in self.projections.values():
             projection.reset_parameters()

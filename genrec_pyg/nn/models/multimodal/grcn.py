@@ -96,12 +96,13 @@ class GRCN(Recommender):
     no part in that network, nor its edges in that share of the maximum; an edge of an item without any weighs one over the
     degree of its target. Inner products exist on edges alone.
 
-    Confidence starts from 1, so that at first a weight is the largest attention. ``variant='released'`` stands for what the
-    authors' program and the toolbox MMRec do: steps of routing go to the wrong side and change nothing, so there are none;
-    confidence starts Xavier normal, which silences for ever the share :math:`2^{-M}` of nodes whose entries are all negative,
-    for attention is positive and the ReLU leaves them no gradient; the preferences of ``image`` are penalized twice. Further
-    defects of the toolbox: ranking uses the rows of the last training batch; the logarithm of BPR is unprotected; text alone
-    fails; it does not run on a CPU.
+    Confidence starts from 1, so that at first a weight is the largest attention. ``variant='released'`` stands for what
+    the authors' program and the toolbox MMRec do: steps of routing go to the wrong side and change nothing, so there are
+    none; confidence starts Xavier normal, which silences for ever the share :math:`2^{-M}` of nodes whose entries are all
+    negative, for attention is positive and the ReLU leaves them no gradient; the preferences of ``image`` are penalized
+    twice.
+
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
@@ -167,7 +168,7 @@ class GRCN(Recommender):
                 init_table(table, 'xavier_normal')
 
     def reset_parameters(self) -> None:
-        r"""Draws all parameters anew."""
+        r"""Redraws all parameters."""
         self.embedding.reset_parameters()
         self.preferences.reset_parameters()
         for projection in self.projections.values():

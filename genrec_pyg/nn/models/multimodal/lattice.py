@@ -40,10 +40,7 @@ class LATTICE(PairwiseRecommender):
     learned graph of each modality before it mixes them (``mix='separate'``) and has LightGCN's normalization
     (``normalization='sym'``); the defaults are those of the authors' program.
 
-    Defects of the released programs: the graph of an epoch is built in its first batch and is constant in all others, so that
-    the projections have a gradient in one batch an epoch; an item without features makes every entry of the graph NaN; raw
-    features are trained like a table while their graph stays that of the first ones; seven dense matrices of items x items
-    are held; the penalty is divided by the nominal size of a batch, the last one's too.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
@@ -86,7 +83,7 @@ class LATTICE(PairwiseRecommender):
         self.conv, self.item_conv = LightConv(0 if backbone == 'mf' else num_layers), ItemGraphConv(num_item_layers)
 
     def reset_parameters(self) -> None:
-        r"""Draws tables and projections anew and sets the weights of the modalities to equal ones."""
+        r"""Redraws tables and projections and sets the weights of the modalities to equal ones."""
         super().reset_parameters()
         for projection in self.projections.values():
             projection.reset_parameters()

@@ -53,7 +53,7 @@ class LGCNM(PairwiseRecommender):
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
         reg: Shape :math:`\rho` of the penalty, see :func:`~genrec_pyg.nn.losses.row_penalty`.
         combine: ``'add'``, ``'concat'`` or ``'replace'``.
-        normalize_features: Whether the features of every modality are l2-normalised first.
+        normalize_features: Whether the features of every modality are l2-normalized first.
 
     Raises:
         ConfigError: On an argument outside its accepted values, or if content shall replace tables and there is none.
@@ -83,7 +83,7 @@ class LGCNM(PairwiseRecommender):
             for name, features in self.features.items()})
 
     def reset_parameters(self) -> None:
-        r"""Draws tables and projections anew."""
+        r"""Redraws tables and projections."""
         super().reset_parameters()
         for projection in self.projections.values():
             projection.reset_parameters()

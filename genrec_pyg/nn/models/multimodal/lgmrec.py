@@ -53,9 +53,7 @@ class LGMRec(PairwiseRecommender):
     The contrast takes users and positive items of the batch against all nodes of their type. An item that
     lacks a modality has no content, belongs to all its hyperedges alike and is left out of the means of users.
 
-    Defects of the released program: its noise stays on in evaluation, drawn anew for every batch of users, so that two
-    evaluations of the same weights differ; it fails with one modality; the contrast is a sum over the batch and grows with it
-    (the weight here is that of the mean, 2,048 times as large).
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
@@ -116,7 +114,7 @@ class LGMRec(PairwiseRecommender):
             init_table(weight)
 
     def reset_parameters(self) -> None:
-        r"""Draws tables and maps anew."""
+        r"""Redraws tables and maps."""
         super().reset_parameters()
         self._reset_maps()
 

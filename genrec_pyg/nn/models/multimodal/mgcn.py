@@ -1,4 +1,4 @@
-r"""MGCN: views purified by behaviour, fused by attention."""
+r"""MGCN: views purified by behavior, fused by attention."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -30,16 +30,14 @@ class MGCN(Recommender):
         \mathcal{L} &= \mathrm{BPR} + \lambda \mathrm{L2} + w [\mathrm{NCE}(\mathrm{side}_{i^+}, \mathbf{C}_{i^+}) +
         \mathrm{NCE}(\mathrm{side}_u, \mathbf{C}_u)]
 
-    with :math:`\mathbf{S}_m` the cosine nearest neighbours of the raw features, an item its own first, and
-    :math:`\hat{\mathbf{R}}` the user-item block of the normalised graph without self loops. The encoder is that of GenRec
-    without batch normalisation, residual projections and generated graph
+    with :math:`\mathbf{S}_m` the cosine nearest neighbors of the raw features, an item its own first, and
+    :math:`\hat{\mathbf{R}}` the user-item block of the normalized graph without self loops. The encoder is that of GenRec
+    without batch normalization, residual projections and generated graph
     (:class:`~genrec_pyg.nn.modality.graph_encoder.MultimodalGraphEncoder`). The paper has two modalities, here every
     sum runs over
     those of the graph; without any the model is LightGCN.
 
-    Defects of the released program: raw features are trained like a table, while :math:`\mathbf{S}_m` stays that of the first
-    ones and is kept in a file that changed features find again; the penalty is on final rows, and divided by the nominal size
-    of a batch also where the last one is smaller; one modality alone fails.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
@@ -47,7 +45,7 @@ class MGCN(Recommender):
         hidden_channels: Width ``d``.
         num_layers: Layers ``L`` of the collaborative view.
         num_item_layers: Layers ``L_s`` of the item-item graphs.
-        num_neighbors: Neighbours per item in the item-item graphs, itself included.
+        num_neighbors: Neighbors per item in the item-item graphs, itself included.
         l2: :math:`\lambda` on the initial rows of a batch, see :func:`~genrec_pyg.nn.losses.batch_l2`.
         contrast_weight: Weight ``w``; the paper chooses among 0.001, 0.01 and 0.1.
         temperature: Temperature of the contrast.
@@ -74,7 +72,7 @@ class MGCN(Recommender):
             batch_norm=False, residual=False, self_loops=False, shared_gates=False)
 
     def reset_parameters(self) -> None:
-        r"""Draws the encoder anew."""
+        r"""Redraws the encoder."""
         self.encoder.reset_parameters()
 
     def views(self) -> GraphViews:

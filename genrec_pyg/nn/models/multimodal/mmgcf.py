@@ -47,8 +47,7 @@ class MMGCF(PairwiseRecommender):
     has: one that lacks all modalities has :math:`\mathbf{z}` alone in them. Under ``'concat'`` what it lacks is a block of
     zeros. Only the items of a batch are projected in training. Without modalities it is LightGCN on a pruned graph.
 
-    Defects of the program: the number of kept interactions is that of a rounded product, so that of 10 at a ratio of 0.8
-    one is kept; maps of the weightings that are not chosen are made and never used.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
@@ -90,7 +89,7 @@ class MMGCF(PairwiseRecommender):
             self.item_map = Linear((2 if inner else count + 1) * hidden_channels, hidden_channels)
 
     def reset_parameters(self) -> None:
-        r"""Draws tables, projections and maps anew and sets the share of IDs to 1/2."""
+        r"""Redraws tables, projections and maps and sets the share of IDs to 1/2."""
         super().reset_parameters()
         for projection in self.projections.values():
             projection.reset_parameters()

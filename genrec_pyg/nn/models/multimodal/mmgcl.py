@@ -46,16 +46,14 @@ class MMGCL(PairwiseRecommender):
     random rows; view B drops edges, apart in every stream. A challenging negative is a row of view B whose share of one
     modality comes from another node of the batch.
 
-    The readout is linear, so a stream's share can be exchanged without a second pass; and the part of a propagation that
-    starts from the user table is the same in all streams, so ``L (M + 2)`` half products of width ``d`` do instead of
-    ``2 L (M + 1)``, and view A costs ``L``.
+    The readout is linear, so a stream's share can be exchanged without a second pass. The part of a propagation that
+    starts from the user table is the same in all streams: ``L (M + 2)`` half products, not ``2 L (M + 1)``; view A costs
+    ``L``.
 
     ``variant='released'`` contrasts the observed pairs of users and items in view B, with twice the weight and without
-    challenging negatives, which is what the released program's loss amounts to: its second term repeats the first view's
-    logits, so that masking and negatives never enter. Further defects of it: a node that occurs twice in a batch is its own
-    negative; masking is node dropout and mixes up the modalities' features; the readout has room for two modalities only and
-    nothing can be evaluated; graphs are rebuilt on the CPU twice per batch; BPR has 1e-5 inside the logarithm; the weight of
-    its penalty is never read (weight decay 1e-4 instead).
+    challenging negatives, as the loss of the released program amounts to.
+
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.

@@ -54,7 +54,7 @@ class MMGCNLayer(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""Draws weights and biases anew."""
+        r"""Redraws weights and biases."""
         for linear in (self.message, self.own, self.update):
             linear.reset_parameters()
             if self.first or linear is not self.update:
@@ -88,11 +88,11 @@ class MMGCN(Recommender):
     ``latent_channels`` pass a linear map first. An item that lacks a modality starts that network from zero and receives
     messages. All modalities share one product with the graph in every layer.
 
-    ``variant='released'`` never trains the tables of nodes and preferences, as in the authors' program and the toolbox MMRec,
-    where they are plain arrays that no optimizer sees: published figures rest on random users and items, and the penalty, of
-    which the preferences' part is that of ``image`` over all users, has no effect. Further defects: the depth is three
-    whatever is set; the switch between the two updates is always on; ranking uses the rows of the last training batch; the
-    logarithm of BPR is unprotected.
+    ``variant='released'`` never trains the tables of nodes and preferences, as in the authors' program and the toolbox
+    MMRec, where they are plain arrays that no optimizer sees: published figures rest on random users and items, and the
+    penalty, of which the preferences' part is that of ``image`` over all users, has no effect.
+
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
@@ -137,7 +137,7 @@ class MMGCN(Recommender):
                 table.requires_grad_(False)
 
     def reset_parameters(self) -> None:
-        r"""Draws all parameters anew."""
+        r"""Redraws all parameters."""
         self.embedding.reset_parameters()
         self.preferences.reset_parameters()
         for module in (*self.inputs.values(), *(layer for layers in self.networks.values() for layer in layers)):

@@ -115,10 +115,7 @@ class MVGAE(Recommender):
     itself. All products with :math:`\mathbf{P}` of a layer are one. The equations are those of the authors' program, whose
     loss is this one times ``B``.
 
-    Defects of the toolbox MMRec: items are read from rows of users in the loss; a second sigmoid saturates, so that scores of
-    the start differ by nothing in float32 and only the distance from the normal is trained; negatives are the hardest of the
-    whole batch, among which are positives of the user. In the authors' program too the tables of users and the free table of
-    items are never trained.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
@@ -160,7 +157,7 @@ class MVGAE(Recommender):
         init_table(self.item_table, 'xavier_normal')
 
     def reset_parameters(self) -> None:
-        r"""Draws tables and encoders anew."""
+        r"""Redraws tables and encoders."""
         init_table(self.item_table, 'xavier_normal')
         for expert in self._experts():
             expert.reset_parameters()

@@ -106,11 +106,7 @@ class SLMRec(PairwiseRecommender):
     The part of a propagation that starts from users is shared: ``L (M + 2)`` half products instead of ``2 L (M + 1)``, and
     only nodes of a batch are fused. Published training has weight decay 1e-4 on every parameter.
 
-    An item that occurs twice in a batch is its own negative in public programs; here candidates and nodes of a task are the
-    distinct ones (``mask_duplicates``). Defects of the toolbox MMRec: exactly image and text are accepted; text is compared
-    after three maps in a row, for the one of an absent audio stays; scores pass a sigmoid, which saturates; dropout and
-    masking cannot run, and exchange the layers of their two passes in the authors' program as well; ranking uses the rows of
-    the last batch; a weight of a penalty is read and used nowhere, though its grid is searched.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
@@ -165,7 +161,7 @@ class SLMRec(PairwiseRecommender):
             torch.nn.init.xavier_uniform_(fusion.weight)
 
     def reset_parameters(self) -> None:
-        r"""Draws all parameters anew."""
+        r"""Redraws all parameters."""
         super().reset_parameters()
         for projection in self.projections.values():
             projection.reset_parameters()

@@ -1,4 +1,4 @@
-r"""VBPR: matrix factorisation with a projection of content beside the free item rows."""
+r"""VBPR: matrix factorization with a projection of content beside the free item rows."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -32,8 +32,7 @@ class VBPR(PairwiseRecommender):
     item without any has the content zero. Features are taken as they are: wide activations outweigh unit vectors unless
     ``normalize_features`` is on.
 
-    A defect of public implementations: the logarithm of BPR holds 1e-10, so that pairs ranked wrongly by more than about 23
-    stop learning.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
@@ -41,10 +40,10 @@ class VBPR(PairwiseRecommender):
         hidden_channels: Width ``d``.
         l2: :math:`\lambda`; the published grid, from 1e-5 to 2, belongs to ``reg='frobenius'``.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
-        reg: Shape :math:`\rho` of the penalty, see :func:`~genrec_pyg.nn.losses.row_penalty`. Projected content is penalised,
+        reg: Shape :math:`\rho` of the penalty, see :func:`~genrec_pyg.nn.losses.row_penalty`. Projected content is penalized,
             :math:`\mathbf{W}` is not.
-        normalize_features: Whether the features of every modality are l2-normalised first.
-        item_bias: Whether there are :math:`\beta_i` and :math:`\boldsymbol{\beta}'`, zero at the start, not penalised.
+        normalize_features: Whether the features of every modality are l2-normalized first.
+        item_bias: Whether there are :math:`\beta_i` and :math:`\boldsymbol{\beta}'`, zero at the start, not penalized.
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
@@ -64,7 +63,7 @@ class VBPR(PairwiseRecommender):
         self.content_bias = Parameter(torch.zeros(self.features.x.size(1), 1)) if item_bias else None
 
     def reset_parameters(self) -> None:
-        r"""Draws tables and projection anew and sets the biases to zero."""
+        r"""Redraws tables and projection and sets the biases to zero."""
         super().reset_parameters()
         if self.item_bias is not None:
             torch.nn.init.zeros_(self.item_bias)

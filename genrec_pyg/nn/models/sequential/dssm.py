@@ -22,7 +22,7 @@ class DSSM(Recommender):
     r"""DSSM over ids (Huang et al., CIKM 2013, https://doi.org/10.1145/2505515.2505665, as the two-tower IDRec of Yuan et al.,
     SIGIR 2023, https://arxiv.org/abs/2303.13835): a table of users and the item side, each through a perceptron of
     :math:`l` layers [dropout, linear, GELU], binary cross-entropy of their inner products. It reads no order; with
-    :math:`l = 0`, which the authors found best, it is matrix factorisation.
+    :math:`l = 0`, which the authors found best, it is matrix factorization.
 
     .. math::
         \mathcal{L} = \frac{1}{2B} \sum_k \bigl( \mathrm{softplus}(-s^+_k) + \mathrm{softplus}(s^-_k) \bigr)
@@ -50,7 +50,7 @@ class DSSM(Recommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""Draws tables and towers anew, normal with variance 2 over the sum of both widths; biases become 0."""
+        r"""Redraws tables and towers, normal with variance 2 over the sum of both widths; biases become 0."""
         torch.nn.init.normal_(self.user, std=math.sqrt(2 / (self.num_users + 1 + self.user.size(1))))
         self.items.reset_parameters()
         for layer in (*self.user_tower, *self.item_tower):

@@ -52,7 +52,7 @@ class HistoryRecommender(Recommender):
         self.items = ItemTable(self.num_items, hidden_channels, item_std)
 
     def reset_parameters(self) -> None:
-        r"""Draws all parameters anew."""
+        r"""Redraws all parameters."""
         for module in self.children():
             if hasattr(module, 'reset_parameters'):
                 module.reset_parameters()

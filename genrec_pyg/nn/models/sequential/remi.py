@@ -1,4 +1,4 @@
-r"""REMI: ComiRec-SA with hard negatives and regularised routing."""
+r"""REMI: ComiRec-SA with hard negatives and regularized routing."""
 from __future__ import annotations
 
 from collections.abc import Iterable

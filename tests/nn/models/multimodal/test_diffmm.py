@@ -192,7 +192,7 @@ def test_denoisers_see_modality_signals_without_teaching_the_recommender():
         assert torch.allclose(views.embedding, views.features * views.items)
 
 
-def test_state_holds_generated_graphs_and_the_optimisers_of_the_denoisers():
+def test_state_holds_generated_graphs_and_the_optimizers_of_the_denoisers():
     model = double(epochs=2)
     other = double(epochs=0)
     other.load_state_dict(copy.deepcopy(model.state_dict()))

@@ -10,7 +10,7 @@ from genrec_pyg.loader import Triples
 from genrec_pyg.nn.models import DualGNN
 
 X = {name: Modality(name, torch.ones(3, 2), 3) for name in ('image', 'text')}
-#: Item 2 has no edge; each user is the other's only neighbour.
+#: Item 2 has no edge; each user is the other's only neighbor.
 GRAPH = TrainingGraph(2, 3, torch.tensor([[0, 0, 1], [0, 1, 1]]), X)
 #: Propagated sums of the starts (1, 2 | 3, 4, 5) and (1, -1 | 1, 0, 2).
 FIRST, SECOND = (6.578427, 6.181981, 6.621320, 9.974874, 5), (2.103553, -1.146447, 2.207107, 0.146447, 2)
@@ -30,7 +30,7 @@ def test_embeddings_by_hand(monkeypatch):
     mixed = model.mix(model.streams()[0])
     assert mixed.view(-1).tolist() == pytest.approx([4.788477, 2.517767], abs=1e-6)
     users, items = model.embed()
-    assert users.view(-1).tolist() == pytest.approx([7.306244, 7.306244], abs=1e-6)  # on the only neighbour: the sum of both
+    assert users.view(-1).tolist() == pytest.approx([7.306244, 7.306244], abs=1e-6)  # on the only neighbor: the sum of both
     assert items.view(-1).tolist() == pytest.approx([a + b for a, b in zip(FIRST[2:], SECOND[2:])], abs=2e-6)
 
 

@@ -21,7 +21,7 @@ def on_toy(**arguments):
 def test_embeddings_by_hand():
     users, items = on_toy().embed()
     assert users.view(-1).tolist() == pytest.approx([2.192809, 2.060660], abs=1e-6)
-    # Items 0 and 2 take the mean of their rows, item 1 has no neighbour of positive similarity but itself.
+    # Items 0 and 2 take the mean of their rows, item 1 has no neighbor of positive similarity but itself.
     assert items.view(-1).tolist() == pytest.approx([2.207107 + 4, 3.324958 + 4, 5 / 3 + 4], abs=1e-6)
     assert on_toy(num_item_layers=3).embed()[1].view(-1).tolist() == pytest.approx(items.view(-1).tolist())
 
@@ -47,7 +47,7 @@ def test_without_item_graph_it_is_light_gcn():
     assert all(torch.allclose(a, b) for a, b in zip(model.embed(), expected))
 
 
-def test_an_item_without_edges_is_known_by_its_neighbours():
+def test_an_item_without_edges_is_known_by_its_neighbors():
     model = on_toy()
     before = model.embed()[1]
     with torch.no_grad():

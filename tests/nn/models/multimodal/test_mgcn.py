@@ -42,7 +42,7 @@ def test_equal_modalities_have_nothing_specific():
 
 
 def test_open_gates_smooth_the_item_embeddings():
-    """A gate of 1 leaves the behaviour alone: the view is the item table on the item graph."""
+    """A gate of 1 leaves the behavior alone: the view is the item table on the item graph."""
     model = double(toy_data(1))
     with torch.no_grad():
         model.encoder.gates['image'].linear.weight.zero_()

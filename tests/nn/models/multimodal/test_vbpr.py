@@ -22,7 +22,7 @@ def by_hand(**arguments):
     return model
 
 
-def randomised(partial=True, **arguments):
+def randomized(partial=True, **arguments):
     model = VBPR(toy_data(3, partial=partial), hidden_channels=4, **arguments).double()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -43,7 +43,7 @@ def test_loss_by_hand(reg, expected):
     assert terms['l2'].item() == pytest.approx(0.5 * expected, abs=1e-6)
 
 
-def test_without_content_it_is_matrix_factorisation():
+def test_without_content_it_is_matrix_factorization():
     model = VBPR(toy_data(), hidden_channels=4, l2=0.0).double()
     with torch.no_grad():
         model.projection.linear.weight.zero_()
@@ -55,7 +55,7 @@ def test_without_content_it_is_matrix_factorisation():
 
 @pytest.mark.parametrize('item_bias', [False, True])
 def test_projecting_the_batch_alone_changes_nothing(item_bias):
-    model = randomised(item_bias=item_bias)
+    model = randomized(item_bias=item_bias)
     users, items = model.embed()
     expected = bpr_loss(users[BATCH.user], items[BATCH.pos], items[BATCH.neg])
     found = model.loss(BATCH)['bpr']
@@ -65,7 +65,7 @@ def test_projecting_the_batch_alone_changes_nothing(item_bias):
 
 
 def test_bias_of_the_projection_is_moved_by_the_penalty_alone():
-    model = randomised(partial=False)
+    model = randomized(partial=False)
     terms = model.loss(BATCH)
     bias = model.projection.linear.bias
     assert torch.allclose(torch.autograd.grad(terms['bpr'], bias, retain_graph=True)[0], torch.zeros_like(bias), atol=1e-12)
@@ -87,7 +87,7 @@ def test_biases_by_hand():
 
 
 def test_order_of_modalities_is_that_of_the_weights():
-    model = randomised()
+    model = randomized()
     other = VBPR(toy_data(3, partial=True), ['audio', 'image', 'text'], hidden_channels=4).double()
     state = model.state_dict()
     image, text, audio = state['projection.linear.weight'].split(5, dim=1)
@@ -103,7 +103,7 @@ def test_missing_modalities():
         model.projection.linear.bias.fill_(1.0)
     image = data['image'].x[6].double() @ model.projection.linear.weight[:, :5].t() + 1
     assert torch.allclose(model.item_rows()[6, 4:], image)
-    assert not randomised().item_rows()[6, 4:].any()  # none at all: not even the bias
+    assert not randomized().item_rows()[6, 4:].any()  # none at all: not even the bias
 
 
 def test_features_are_raw_unless_asked():
