@@ -1,4 +1,4 @@
-"""The raw public data sets of ``transfer.py`` as graphs: 5-core, random 8:1:1 per user, content by TF-IDF or as given.
+"""The raw public datasets of ``transfer.py`` as graphs: 5-core, random 8:1:1 per user, content by TF-IDF or as given.
 
 Files are read as their publishers distribute them. Content is reduced without looking at interactions: words of titles, tags
 and categories by TF-IDF and a truncated SVD, given matrices by a truncated SVD of their centered columns.
@@ -163,7 +163,7 @@ def video_games(root: Path, seed: int = 0) -> HeteroData:
     return split_graph('video_games', user, item, {}, int(item.max()) + 1, seed=seed)
 
 
-#: Name to function of the folder of data sets and the seed of the split.
+#: Name to function of the folder of datasets and the seed of the split.
 DATASETS: dict[str, Callable[..., HeteroData]] = {
     'tiktok': tiktok, 'lfm2k': lfm2k, 'ml-100k-posters': ml_100k, 'ml-100k-likes': ml_100k_likes,
     'amazon-beauty': amazon_beauty,

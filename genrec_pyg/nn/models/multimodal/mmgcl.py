@@ -46,9 +46,8 @@ class MMGCL(PairwiseRecommender):
     random rows; view B drops edges, apart in every stream. A challenging negative is a row of view B whose share of one
     modality comes from another node of the batch.
 
-    The readout is linear, so a stream's share can be exchanged without a second pass. The part of a propagation that
-    starts from the user table is the same in all streams: ``L (M + 2)`` half products, not ``2 L (M + 1)``; view A costs
-    ``L``.
+    The readout is linear, so a stream's share is exchanged without a second pass. The part of a propagation that starts from
+    the user table is the same in all streams: ``L (M + 2)`` half products, not ``2 L (M + 1)``; view A costs ``L``.
 
     ``variant='released'`` contrasts the observed pairs of users and items in view B, with twice the weight and without
     challenging negatives, as the loss of the released program amounts to.
