@@ -4,7 +4,7 @@ from genrec_pyg.ops.backends import BACKENDS, DEFAULT_BACKENDS
 from genrec_pyg.ops.contrast import info_nce, unit_rows
 from genrec_pyg.ops.cooccurrence import cooccurrence, cooccurrence_graph
 from genrec_pyg.ops.edges import edge_softmax
-from genrec_pyg.ops.eigen import leading_eigenpairs
+from genrec_pyg.ops.eigen import block_krylov_svd, leading_eigenpairs
 from genrec_pyg.ops.flip import flip_dense, released_flip_probability, sample_flips
 from genrec_pyg.ops.knn import knn_graph
 from genrec_pyg.ops.negative import NegativeSampler
@@ -21,7 +21,7 @@ from genrec_pyg.ops.topk import masked_topk, rows_per_block, topk_excluding
 
 __all__ = [
     'BACKENDS', 'DEFAULT_BACKENDS', 'Adjacency', 'NegativeSampler', 'bipartite_adjacency', 'bipartite_block',
-    'cooccurrence', 'cooccurrence_graph', 'edge_softmax', 'flip_dense', 'info_nce', 'knn_adjacency', 'knn_graph',
+    'block_krylov_svd', 'cooccurrence', 'cooccurrence_graph', 'edge_softmax', 'flip_dense', 'info_nce', 'knn_adjacency', 'knn_graph',
     'knn_weights', 'layer_mean', 'leading_eigenpairs', 'masked_topk', 'normalized_layer_mean', 'random_walk_adjacency',
     'released_flip_probability', 'rows_per_block', 'sample_flips', 'sampled_product', 'spmm', 'symmetric_scale',
     'topk_excluding', 'unit_rows'
