@@ -31,6 +31,7 @@ MODELS = {
     'MVGAE': ('MVGAE', dict(hidden_channels=16, latent_channels=16)),
     'LGMRec': ('LGMRec', dict(hidden_channels=16)),
     'MMGCF': ('MMGCF', dict(hidden_channels=16)),
+    'SMORE': ('SMORE', dict(hidden_channels=16)),
     'FREEDOM': ('FREEDOM', dict(hidden_channels=16)),
     'LGCNM': ('LGCNM', dict(hidden_channels=16)),
     'SLMRec': ('SLMRec', dict(hidden_channels=16)),

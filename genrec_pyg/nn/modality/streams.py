@@ -23,18 +23,20 @@ NEGATIVE_SLOPE = 0.01
 
 
 class UserPreferences(ParameterDict):
-    r"""One table of users per modality, Xavier normal.
+    r"""One table of users per modality.
 
     Args:
         num_users: Number of users ``U``.
         channels: Width per modality.
+        init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
 
     Raises:
         ConfigError: If a width is not positive.
     """
 
-    def __init__(self, num_users: int, channels: dict[str, int]):
+    def __init__(self, num_users: int, channels: dict[str, int], init: str = 'xavier_normal'):
         super().__init__()
+        self._init = init
         for name, width in channels.items():
             if width < 1:
                 raise ConfigError(f'hidden_channels: got {width}, accepted are integers from 1')
@@ -44,7 +46,7 @@ class UserPreferences(ParameterDict):
     def reset_parameters(self) -> None:
         r"""Redraws all tables."""
         for table in self.values():
-            init_table(table, 'xavier_normal')
+            init_table(table, self._init)
 
 
 class ContentMLP(torch.nn.Module):

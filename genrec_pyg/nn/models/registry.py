@@ -94,6 +94,8 @@ MODELS: dict[str, Entry] = {
                    'https://doi.org/10.1109/TMM.2021.3111487', needs_modality=True),
     'LGMRec': Entry('multimodal.lgmrec', 'Local and Global Graph Learning, AAAI 2024', 'https://arxiv.org/abs/2312.16400',
                     needs_modality=True),
+    'SMORE': Entry('multimodal.smore', 'Spectrum-based Modality Fusion GCN, WSDM 2025', 'https://arxiv.org/abs/2412.14978',
+                   needs_modality=True),
     'MMGCF': Entry('multimodal.mmgcf', 'Multimodal Graph Collaborative Filtering, UMAP 2026',
                    'https://doi.org/10.1145/3774935.3806158'),
     'SASRec': Entry('sequential.sasrec', 'Self-Attentive Sequential Recommendation, ICDM 2018',
