@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
+import pyarrow
 import torch
+from pyarrow import parquet
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -134,11 +136,9 @@ def write_table(columns: dict[str, list], form: str, path: Optional[Path] = None
         path: File, replaced atomically (see :func:`genrec_pyg.utils.files.replacing`); :obj:`None` is standard output.
 
     Raises:
-        ConfigError: If Parquet is asked for and pyarrow is missing.
         OutputError: If the system refuses.
     """
     if form == 'parquet':
-        pyarrow, parquet = _require_pyarrow()
         buffer = io.BytesIO()
         parquet.write_table(pyarrow.table(columns), buffer)
         content = buffer.getvalue()
@@ -154,16 +154,6 @@ def write_table(columns: dict[str, list], form: str, path: Optional[Path] = None
         write_stdout(content)
     else:
         write_atomically(path, lambda file: file.write(content))
-
-
-def _require_pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ConfigError("--format: 'parquet' needs the package pyarrow (pip install genrec_pyg[parquet]); accepted "
-                          "without it are 'csv' and 'json'") from error
-    return pyarrow, parquet
 
 
 def recommend(argv: Sequence[str]) -> dict[str, list]:
@@ -192,8 +182,6 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
     if output is not None:
         _check_no_input(output, arguments)
     form = arguments.format or _format_of(output)
-    if form == 'parquet':
-        _require_pyarrow()
     if output is None:
         check_stdout()
     else:

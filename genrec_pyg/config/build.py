@@ -14,19 +14,16 @@ from typing import Any, NamedTuple, Optional
 
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.config import RunConfig, find_root, parse_train_arguments
+from genrec_pyg.config import RunConfig, find_root, parse_columns, parse_train_arguments
 from genrec_pyg.datasets import load_dataset
+from genrec_pyg.datasets.prepare import make_split
 from genrec_pyg.exceptions import CheckpointError, ConfigError, GenRecError
 from genrec_pyg.graph import held_out_digests, read_mask
 from genrec_pyg.nn.models import Recommender, get_model
 from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, warn_of_held_out
 from genrec_pyg.training.trainer import SELECTION, resolve_device
-from genrec_pyg.transforms import LeaveOneOut, RandomSplit, TemporalSplit, UserSplit
 from genrec_pyg.utils.interruption import INTERRUPTED, interruptible
 from genrec_pyg.utils.memory import keep_freed_memory
-
-#: Splits of the command line; those that draw do so by a seed of their own, so that runs of all seeds share them.
-SPLITS_BY_NAME = {'leave_one_out': LeaveOneOut, 'random': RandomSplit, 'temporal': TemporalSplit, 'users': UserSplit}
 
 
 class Run(NamedTuple):
@@ -45,19 +42,16 @@ class Run(NamedTuple):
 
 
 def make_data(config: RunConfig) -> HeteroData:
-    r"""The graph that a configuration names, split as it says; where it says nothing, by leave-one-out if the dataset has no
-    split of its own.
+    r"""The graph that a configuration names, filtered and split as it says; where it says nothing, by leave-one-out if the
+    dataset has no split of its own.
 
     Raises:
         ConfigError: If there is no such dataset, modality or split.
         DataError: If files are damaged, or the data cannot be split so.
     """
-    if config.split not in (None, *SPLITS_BY_NAME):
-        raise ConfigError(f"split: got {config.split!r}, accepted are {', '.join(SPLITS_BY_NAME)}")
-    data = load_dataset(config.dataset, config.root, config.modalities)
-    if config.split is None and read_mask(data, 'train') is not None:
-        return data
-    return SPLITS_BY_NAME[config.split or 'leave_one_out']()(data)
+    data = load_dataset(config.dataset, config.root, config.modalities, columns=parse_columns(config.columns),
+                        min_rating=config.min_rating, core=config.core, split=config.split)
+    return data if read_mask(data, 'train') is not None else make_split('leave_one_out')(data)
 
 
 def make_model(config: RunConfig, data: HeteroData) -> Recommender:

@@ -45,11 +45,13 @@ class RunConfig:
     r"""Resolved configuration of a run; every field is a flag and a YAML key of the same name.
 
     Args:
-        dataset: Dataset, the name of its folder under ``root``, or ``'demo'``.
+        dataset: Dataset, the name of its folder or the path of its table under ``root``, or ``'demo'``.
         root: Folder of the datasets.
         modalities: Modalities to use, ``NAME`` or ``NAME=FILE``; :obj:`None` takes all.
-        split: ``'leave_one_out'``, ``'temporal'``, ``'users'`` or ``'random'``, see :mod:`genrec_pyg.transforms`;
-            :obj:`None` takes the split of the dataset, leave-one-out where it has none.
+        columns: Columns of a table, ``ROLE=NAME``; others are found by usual names.
+        min_rating: Least rating that counts as an interaction.
+        core: Least number of items per user and users per item.
+        split: Split in place of that of the data set, see :func:`~genrec_pyg.datasets.from_table`.
         model: Name of the model.
         seed: Seed.
         epochs: Largest number of epochs.
@@ -64,6 +66,9 @@ class RunConfig:
     dataset: str = 'demo'
     root: str = 'data'
     modalities: Optional[list[str]] = None
+    columns: Optional[list[str]] = None
+    min_rating: Optional[float] = None
+    core: int = 0
     split: Optional[str] = None
     model: str = 'GenRec'
     seed: int = 0
@@ -111,7 +116,8 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     Raises:
         ConfigError: On an unknown flag, key, model or a value of the wrong type; the message names it.
     """
-    for flag in ('--config', '--resume', '--modalities'):  # of others the last one counts, these would be dropped unseen
+    # Of others the last one counts, these would be dropped unseen.
+    for flag in ('--config', '--resume', '--modalities', '--columns'):
         times = sum(argument == flag or argument.startswith(f'{flag}=') for argument in argv)
         if times > 1:
             raise ConfigError(f'{flag}: given {times} times, accepted is once')
@@ -180,11 +186,16 @@ def build_parser(model: str) -> ArgumentParser:
                         'the tables too')
     parser.add_argument('--distributed_timeout', type=Optional[float], help='under torchrun: seconds to wait for the other '
                         'processes to start (default: half an hour)')
-    parser.add_argument('--dataset', type=str, default=RunConfig.dataset, help='folder under --root, or demo')
+    parser.add_argument('--dataset', type=str, default=RunConfig.dataset, help='folder under --root, table NAME/FILE under '
+                        'it (CSV, TSV, Parquet, .inter), or demo')
     parser.add_argument('--root', type=str, default=root, help='folder of the datasets (default: $GENREC_DATA, else data)')
     parser.add_argument('--modalities', type=str, nargs='*', help='NAME or NAME=FILE; all by default')
-    parser.add_argument('--split', type=Optional[str], help='leave_one_out, temporal, users or random (default: that of the '
-                        'dataset, else leave_one_out)')
+    parser.add_argument('--columns', type=str, nargs='*', help='columns of a table, as user=NAME item=NAME rating=NAME '
+                        'time=NAME; numbers from 1 where it has no header')
+    parser.add_argument('--min-rating', type=Optional[float], help='least rating that counts as an interaction')
+    parser.add_argument('--core', type=int, default=RunConfig.core, help='least number of items per user and users per item')
+    parser.add_argument('--split', type=Optional[str], help='random:0.1,0.1, time:0.1,0.1, users:0.1,0.1 (validation, test), '
+                        'leave-one-out, column:NAME or none (all for the training)')
     parser.add_argument('--model', type=str, default=model, help=f"one of {', '.join(MODELS)}")
     parser.add_argument('--seed', type=int, default=RunConfig.seed)
     parser.add_argument('--epochs', type=int, default=RunConfig.epochs)
@@ -202,9 +213,24 @@ def build_parser(model: str) -> ArgumentParser:
 def find_root(dataset: str, root: str) -> str:
     r"""The folder in which the dataset of a run lies now: ``root``, that of the training, or ``$GENREC_DATA``."""
     for candidate in (root, os.environ.get('GENREC_DATA')):
-        if candidate and (Path(candidate) / dataset).is_dir():
+        if candidate and (Path(candidate) / dataset).exists():
             return candidate
     return root
+
+
+def parse_columns(entries: Optional[Sequence[str]]) -> Optional[dict[str, str]]:
+    r"""Role to column of a table from ``ROLE=NAME`` entries.
+
+    Raises:
+        ConfigError: On an entry of another form or a role that is given twice.
+    """
+    found: dict[str, str] = {}
+    for entry in entries or ():
+        role, equals, name = entry.partition('=')
+        if not (role and equals and name) or role in found:
+            raise ConfigError(f'--columns: got {entry!r}, accepted are user=NAME item=NAME rating=NAME time=NAME, each once')
+        found[role] = name
+    return found or None
 
 
 def shipped_defaults(model: str, dataset: str, variant: Optional[str] = None) -> dict[str, Any]:
@@ -315,9 +341,10 @@ def _set_defaults(parser: ArgumentParser, values: dict[str, Any], source: str) -
         for name in value or {}:
             if name not in accepted[key]:
                 raise ConfigError(f"{source}: unknown key '{key}.{name}', accepted are {', '.join(accepted[key])}")
-    modalities = values.get('modalities')
-    if modalities is not None and not (isinstance(modalities, list) and all(isinstance(m, str) for m in modalities)):
-        raise ConfigError(f'{source}: modalities: got {modalities!r}, accepted is a list of names')
+    for key in ('modalities', 'columns'):
+        names = values.get(key)
+        if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise ConfigError(f'{source}: {key}: got {names!r}, accepted is a list of names')
     values = {key: value for key, value in values.items() if key not in _GROUPS or value}
     try:
         checked = flatten(parser.parse_object(values).as_dict())

@@ -14,26 +14,38 @@ from genrec_pyg.datasets.demo import Demo, demo_graph
 from genrec_pyg.datasets.diffmm import BY_HAND, DOWNLOADABLE, DiffMMDataset
 from genrec_pyg.datasets.io.regular import list_folder
 from genrec_pyg.datasets.mmrec import MMRecDataset
+from genrec_pyg.datasets.prepare import prepare, split_column
 from genrec_pyg.datasets.recbole import RecBoleDataset
+from genrec_pyg.datasets.table import find_features, from_table
 from genrec_pyg.datasets.user_item_text import UserItemTextDataset
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import ITEM, modality_names, select_modalities
 
 logger = logging.getLogger(__name__)
 
+#: Bytes in a path that file systems take.
+_LONGEST_PATH = 4095
+
 
 def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Union[Iterable[str], Modalities] = None,
-                 mirror: Optional[str] = None) -> HeteroData:
+                 mirror: Optional[str] = None, columns: Optional[Mapping[str, str]] = None,
+                 min_rating: Optional[float] = None, core: int = 0, split: Optional[str] = None) -> HeteroData:
     r"""The canonical graph of a dataset.
 
-    ``'demo'`` is generated, with a warning where a folder of that name holds files. Any other name is a folder under ``root``,
-    whose layout is recognized from its content; where there is no such folder, ``tiktok`` and ``baby`` are downloaded into it.
+    ``'demo'`` is generated, with a warning where a folder of that name holds files. A name such as
+    ``'shop/log.csv'`` is a table of interactions, see :func:`from_table`; so is a folder with one
+    ``interactions.*``. Any other name is a folder under ``root``, whose layout is recognized from its content; where there is
+    no such folder, ``tiktok`` and ``baby`` are downloaded into it.
 
     Args:
         name: Name of the dataset.
         root: Folder of the datasets, by default the environment variable ``GENREC_DATA``, else ``data``.
         modalities: Names, ``NAME=FILE`` entries or a mapping; :obj:`None` takes all.
         mirror: See :class:`DiffMMDataset`.
+        columns: Role to column of a table, see :func:`from_table`.
+        min_rating: Least rating that counts as an interaction.
+        core: Least number of distinct items per user and users per item.
+        split: Split in place of that of the dataset, see :func:`from_table`.
 
     Raises:
         ConfigError: If there is no such dataset or modality.
@@ -41,6 +53,17 @@ def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Uni
     """
     choice = modalities if modalities is None or isinstance(modalities, Mapping) else parse_modalities(modalities)
     root = Path(root if root is not None else os.environ.get('GENREC_DATA', 'data'))
+    table = _table(name, root)
+    if table is not None:
+        features = find_features(table.parent, choice)
+        return from_table(table, columns, features, min_rating, core, split)
+    if columns or split_column(split) is not None:
+        raise ConfigError(f'columns, split: got {columns}, {split!r} for {name!r}, whose layout names its columns; accepted '
+                          'are tables such as NAME/FILE.csv')
+    return prepare(_load_layout(name, root, choice, mirror), min_rating, core, split)
+
+
+def _load_layout(name: str, root: Path, choice: Optional[Mapping[str, Optional[str]]], mirror: Optional[str]) -> HeteroData:
     check_name(name, root)
     if name == 'demo':
         if _recognize(root / name) is not None:
@@ -58,6 +81,17 @@ def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Uni
     found = f'{folder} has no {patterns} (found {there})' if os.path.isdir(folder) else f'there is no folder {folder}'
     raise ConfigError(f"dataset: got {name!r}, but {found}; accepted are demo, {', '.join([*DOWNLOADABLE, *BY_HAND])} and the "
                       f"folders under {root} ({', '.join(here) or 'none'})")
+
+
+def _table(name: str, root: Path) -> Optional[Path]:
+    r"""The table of interactions that ``name`` means, if it means one."""
+    if name in ('', 'demo') or '\0' in name or len(os.fsencode(name)) > _LONGEST_PATH:
+        return None
+    path = root / name
+    if Path(name).name != name or not os.path.isdir(path):
+        return path if os.path.isfile(path) else None
+    found = list_folder(path, 'interactions.*')
+    return path / found[0] if len(found) == 1 else None
 
 
 def _recognize(folder: Path) -> Optional[type[LayoutDataset]]:
@@ -87,5 +121,5 @@ def _keep(data: HeteroData, choice: Optional[Mapping[str, Optional[str]]]) -> He
     return data
 
 
-__all__ = ['Demo', 'DiffMMDataset', 'MMRecDataset', 'RecBoleDataset', 'UserItemTextDataset', 'demo_graph', 'load_dataset',
-           'parse_modalities']
+__all__ = ['Demo', 'DiffMMDataset', 'MMRecDataset', 'RecBoleDataset', 'UserItemTextDataset', 'demo_graph', 'from_table',
+           'load_dataset', 'parse_modalities']

@@ -78,15 +78,6 @@ def test_bad_usage(run, capsys):
     assert main([str(run)]) == 2
 
 
-def test_parquet_without_its_package(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(__import__('sys').modules, 'pyarrow', None)
-    with pytest.raises(ConfigError, match='needs the package pyarrow'):
-        write_table({'user': [1]}, 'parquet', tmp_path / 'x.parquet')
-    assert main(['nowhere', '--users', 'all', '--output', 'x.parquet']) == 2  # told before the run is looked at
-    assert 'needs the package pyarrow' in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
 def test_the_suffix_names_the_format_in_capitals_too(run):
     assert main([str(run), '--users', '3', '--k', '2', '--output', 'LIST.JSON']) == 0
     assert [record['rank'] for record in json.load(open('LIST.JSON'))] == [1, 2]

@@ -39,7 +39,7 @@ def test_termination_counts_as_interruption():
 def test_a_run_notices_changed_features_and_names_changed_held_out_pairs(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     data = demo_graph(60, 48, 4)
-    monkeypatch.setattr(build, 'load_dataset', lambda *arguments: data)
+    monkeypatch.setattr(build, 'load_dataset', lambda *arguments, **options: data)
     config = parse_train_arguments(['--model', 'VBPR', '--dataset', 'demo', '--modalities', 'image']).config
     model = build.make_model(config, data)
     Trainer(epochs=1, output='run', progress=False, device='cpu').fit(model, data)

@@ -1,0 +1,130 @@
+r"""Features of items that say whose they are."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, Union
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from genrec_pyg.datasets.io.arrays import load_features
+from genrec_pyg.datasets.io.arrow import find_columns, read_ids
+from genrec_pyg.datasets.io.regular import open_regular
+from genrec_pyg.exceptions import ConfigError, DataError
+
+#: Ending of the list of ids beside ``NAME.npy``: UTF-8, one id per line, in the order of the rows.
+ID_SUFFIX = '.ids.txt'
+
+
+class ItemFeatures(NamedTuple):
+    r"""Rows of features and the items that they belong to.
+
+    Args:
+        ids: Item ids, int64 ``[n]`` or a list of texts, each once.
+        x: Features float32 ``[n, d]``.
+    """
+    ids: Union[np.ndarray, list[str]]
+    x: np.ndarray
+
+
+def read_features(source: Any, modality: str) -> ItemFeatures:
+    r"""Reads features with their item ids.
+
+    Args:
+        source: ``NAME.npy`` with ``NAME.ids.txt`` beside it (one id per line), or ``FILE.parquet`` with a column of ids and a
+            column called ``modality`` of lists of numbers (``FILE.parquet:COLUMN`` names another one; an item without a list
+            has no features), or a pair of ids and a matrix ``[n, d]``.
+        modality: Name of the modality.
+
+    Raises:
+        ConfigError: If a column is not there.
+        DataError: If a file cannot be read, an id is there twice, or rows do not fit.
+    """
+    if isinstance(source, (str, Path)):
+        name = str(source)
+        file, colon, column = name.rpartition(':')
+        if colon and Path(file).suffix == '.parquet':
+            return _from_parquet(Path(file), column)
+        return _from_parquet(Path(name), modality) if name.endswith('.parquet') else _from_numpy(Path(name))
+    try:
+        ids, x = source
+        column = pa.chunked_array([pa.array(ids.tolist() if hasattr(ids, 'tolist') else list(ids))])
+        x = np.asarray(x, dtype=np.float32)
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        raise DataError(f'features: {modality!r} is {type(source).__name__}, accepted are a file and a pair of item ids and a '
+                        f'matrix ({str(error)[:200]})') from error
+    return _checked(column, x, f'features of {modality!r}')
+
+
+def _from_numpy(path: Path) -> ItemFeatures:
+    x = load_features(path)
+    ids = path.with_name(path.name.removesuffix('.npy') + ID_SUFFIX)
+    try:
+        with open_regular(ids) as file:
+            names = file.read().decode('utf-8-sig').split('\n')
+    except UnicodeDecodeError as error:
+        raise DataError(f'{ids}: is not UTF-8 text ({error}); accepted is one item id per line') from error
+    names = [name.rstrip('\r') for name in (names[:-1] if names[-1] == '' else names)]
+    return _checked(pa.chunked_array([pa.array(names, pa.string())]), x, str(path))
+
+
+def _from_parquet(path: Path, column: str) -> ItemFeatures:
+    with open_regular(path):
+        pass
+    try:
+        with parquet.ParquetFile(str(path)) as file:
+            names = file.schema_arrow.names
+            if column not in names:
+                raise ConfigError(f"{path}: has no column {column!r}, accepted are {', '.join(names)}; say which with "
+                                  f'{column}={path.name}:COLUMN')
+            item = find_columns(names, {}, str(path), ('item',))['item']
+            table = file.read([item, column])
+        table = table.filter(table.column(column).is_valid())
+        ids, rows = table.column(item), table.column(column)
+        flat = rows.combine_chunks()
+        flat = flat.flatten() if isinstance(flat, pa.Array) else pa.array([], pa.float32())
+        values = flat.cast(pa.float32()).to_numpy(zero_copy_only=False)
+    except (ConfigError, DataError):
+        raise
+    except Exception as error:  # damage can lead the reader anywhere
+        raise DataError(f'{path}: column {column!r} cannot be read as lists of numbers ({str(error)[:200]})') from error
+    if len(rows) == 0 or len(values) % len(rows):
+        raise DataError(f'{path}: column {column!r} has {len(values)} numbers in {len(rows)} lists, accepted are lists of one '
+                        'length')
+    if not pa.types.is_fixed_size_list(rows.type):
+        lengths = np.asarray([len(row) for row in rows.to_pylist()])
+        if (lengths != lengths[0]).any():
+            row = int((lengths != lengths[0]).argmax())
+            raise DataError(f'{path}: list {row + 1} of column {column!r} has {lengths[row]} numbers, the first has '
+                            f'{lengths[0]}; accepted are lists of one length')
+    return _checked(ids, values.reshape(len(rows), -1), str(path))
+
+
+def _checked(column: pa.ChunkedArray, x: np.ndarray, source: str) -> ItemFeatures:
+    if x.ndim != 2 or x.shape[0] != len(column) or x.shape[1] == 0:
+        raise DataError(f'{source}: has features of shape {x.shape} and {len(column)} item ids, accepted is one row per id')
+    bad = ~np.isfinite(x).all(axis=1)
+    if bad.any():
+        raise DataError(f'{source}: row {int(bad.argmax()) + 1} has NaN or infinity, accepted are finite numbers')
+    ids, number = read_ids(column, 'item', source)
+    if len(ids) != len(number):
+        twice = int(np.flatnonzero(np.bincount(number) > 1)[0])
+        raise DataError(f'{source}: item {ids[twice]!r} has several rows, accepted is one')
+    return ItemFeatures(ids, np.ascontiguousarray(x[np.argsort(number)], dtype=np.float32))
+
+
+def save_features(path: Path, ids: list[str], x: Optional[np.ndarray]) -> None:
+    r"""Writes the list of ids beside ``path`` and, unless it is :obj:`None`, the matrix ``x`` ``[n, d]`` into it.
+
+    Raises:
+        DataError: If an id has a line break, which the list cannot say.
+    """
+    from genrec_pyg.utils.files import write_atomically
+    wrong = [value for value in ids if '\n' in value or '\r' in value]
+    if wrong:
+        raise DataError(f'{path}: item id {wrong[0]!r} has a line break, accepted are ids of one line')
+    if x is not None:
+        write_atomically(path, lambda file: np.save(file, x))
+    write_atomically(path.with_name(path.name.removesuffix('.npy') + ID_SUFFIX),
+                     lambda file: file.write(''.join(f'{value}\n' for value in ids).encode()))

@@ -1,0 +1,103 @@
+r"""From a graph of all interactions to the one that is trained on: threshold of ratings, k-core, split."""
+from __future__ import annotations
+
+import logging
+from typing import Any, Optional
+
+import torch
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.exceptions import ConfigError, DataError
+from genrec_pyg.graph import HISTORY, INTERACTS, SPLITS, modality_names, read_interactions
+from genrec_pyg.graph.containers import as_dense
+from genrec_pyg.transforms import KCore, LeaveOneOut, RandomSplit, TemporalSplit, UserSplit
+from genrec_pyg.transforms.selection import select_edges
+
+logger = logging.getLogger(__name__)
+
+#: The split of a log that brings none.
+DEFAULT_SPLIT = 'random:0.1,0.1'
+#: Splits by shares of validation and test.
+_SHARES = {'random': RandomSplit, 'time': TemporalSplit, 'temporal': TemporalSplit, 'users': UserSplit}
+_ACCEPTED = ("leave_one_out, random, time (or temporal), users (these three also with shares of validation and test, as in "
+             'random:0.1,0.1), column:NAME and none')
+
+
+def split_column(split: Optional[str]) -> Optional[str]:
+    r"""The column that ``split`` names, as in ``'column:NAME'``; :obj:`None` where it names none."""
+    return split.partition(':')[2] if split is not None and split.startswith('column:') else None
+
+
+def make_split(split: str) -> Any:
+    r"""The transform that a text names.
+
+    Args:
+        split: ``'random'``, ``'time'`` or ``'users'``, also with shares of validation and test (``'random:0.1,0.1'``),
+            ``'leave-one-out'``, or ``'none'``, which leaves all interactions to the training; ``'temporal'`` and
+            ``'leave_one_out'`` mean the same as ``'time'`` and ``'leave-one-out'``. The seed of random splits is 0,
+            whatever the seed of the training.
+
+    Raises:
+        ConfigError: On another text or shares out of range.
+    """
+    kind, colon, rest = split.partition(':')
+    if kind in _SHARES:
+        try:
+            shares = [float(share) for share in rest.split(',')] if colon else [0.1, 0.1]
+        except ValueError:
+            shares = []
+        if len(shares) != 2:
+            raise ConfigError(f'split: got {split!r}, accepted are two shares, of validation and test, as in {kind}:0.1,0.1')
+        return _SHARES[kind](*shares)
+    if split in ('leave-one-out', 'leave_one_out'):
+        return LeaveOneOut()
+    if split == 'none':
+        return train_on_all
+    raise ConfigError(f'split: got {split!r}, accepted are {_ACCEPTED}')
+
+
+def train_on_all(data: HeteroData) -> HeteroData:
+    r"""Leaves every interaction to the training, in place."""
+    everything = torch.ones_like(read_interactions(data)[0], dtype=torch.bool)
+    if f'{HISTORY}_mask' in data[INTERACTS]:
+        del data[INTERACTS][f'{HISTORY}_mask']
+    for name in SPLITS:
+        data[INTERACTS][f'{name}_mask'] = everything if name == 'train' else ~everything
+    return data
+
+
+def prepare(data: HeteroData, min_rating: Optional[float] = None, core: int = 0, split: Optional[str] = None) -> HeteroData:
+    r"""Filters and splits a canonical graph, in this order; the log says what each step left out.
+
+    Args:
+        data: Canonical graph.
+        min_rating: Least rating of an interaction that counts as liked; others are left out.
+        core: Least number of distinct items per user and users per item, see :class:`~genrec_pyg.transforms.KCore`.
+        split: See :func:`make_split`; :obj:`None` keeps that of the graph.
+
+    Raises:
+        ConfigError: On an unknown split or a number out of range.
+        DataError: If the graph has no ratings, or nothing is left.
+    """
+    transform = None if split is None else make_split(split)
+    if core < 0:
+        raise ConfigError(f'core: got {core}, accepted are integers from 0')
+    if min_rating is not None:
+        rating = as_dense(data[INTERACTS].get('rating'))
+        if rating is None:
+            raise DataError(f"graph: {INTERACTS} has no 'rating', so min_rating={min_rating} has nothing to compare with; "
+                            'accepted is None, or a log with ratings (--columns rating=NAME)')
+        kept = (rating >= min_rating).nonzero().view(-1)
+        if kept.numel() == 0:
+            raise DataError(f'graph: no rating is at least {min_rating}, the largest is {float(rating.max())}')
+        logger.info('ratings below %g: %d of %d interactions left out', min_rating, rating.numel() - kept.numel(),
+                    rating.numel())
+        select_edges(data, INTERACTS, kept)
+    if min_rating is not None or core > 0:
+        before = read_interactions(data).size(1), int(data['user'].num_nodes), int(data['item'].num_nodes)
+        # Items that features describe stay without interactions, where no core is asked for.
+        data = KCore((max(core, 1), core or (0 if modality_names(data) else 1)))(data)
+        after = read_interactions(data).size(1), int(data['user'].num_nodes), int(data['item'].num_nodes)
+        logger.info('%d-core: %d of %d interactions, %d of %d users, %d of %d items are kept', core,
+                    *(number for pair in zip(after, before) for number in pair))
+    return data if transform is None else transform(data)

@@ -1,0 +1,156 @@
+r"""Graphs from tables of interactions with any ids: one's own logs, RecBole's atomic files, data frames."""
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import numpy as np
+import torch
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.datasets.base import feature_key
+from genrec_pyg.datasets.builder import build_graph
+from genrec_pyg.datasets.io.arrow import natural_key, read_columns, read_ids, read_labels, read_numbers
+from genrec_pyg.datasets.io.item_features import ID_SUFFIX, ItemFeatures, read_features
+from genrec_pyg.datasets.io.regular import list_folder
+from genrec_pyg.datasets.prepare import DEFAULT_SPLIT, prepare, split_column
+from genrec_pyg.exceptions import ConfigError, DataError
+from genrec_pyg.graph import HAS, INTERACTS, ITEM, USER
+
+logger = logging.getLogger(__name__)
+
+Ids = Union[np.ndarray, list[str]]
+
+
+def from_table(source: Any, columns: Optional[Mapping[str, str]] = None,
+               features: Optional[Mapping[str, Union[str, Path, tuple[Sequence[Any], Any]]]] = None,
+               min_rating: Optional[float] = None, core: int = 0, split: Optional[str] = None) -> HeteroData:
+    r"""The canonical graph of a table of interactions.
+
+    Ids of any kind become node numbers in their order (:func:`~genrec_pyg.datasets.io.arrow.read_ids`) and stay as
+    ``raw_id``. With a time the interactions are sorted by it. Equal times keep the order of a log that stands in the order
+    of time; in another log the order of rows means nothing and they are mixed by a fixed rule. So the rows of such a log give
+    the same graph in any order. Without a time the order is that of the rows. A pair that occurs several times is one
+    interaction, the earliest.
+
+    Args:
+        source: Path of a delimited text file (``.csv``, ``.tsv``, RecBole's ``.inter``; plain, gzip, bzip2 or zstd) or a
+            Parquet file, or a data frame (pandas, Polars, Arrow, or a mapping from names to columns).
+        columns: Role (``'user'``, ``'item'``, ``'rating'``, ``'time'``, ``'split'``) to the name of its column. Roles that
+            are left out are found by the usual names, such as ``user_id`` or ``timestamp``. In a text file numbers from 1 are
+            positions, and say that it has no header.
+        features: Modality to its features: a file (:func:`~genrec_pyg.datasets.io.item_features.read_features`) or a pair of
+            item ids and a matrix. An item without a row has no such modality; an item without an interaction is in the graph.
+        min_rating: Least rating that counts as an interaction.
+        core: Least number of distinct items per user and users per item.
+        split: ``'random'``, ``'time'``, ``'users'`` (each also with shares of validation and test, ``'random:0.1,0.1'``),
+            ``'leave-one-out'``, ``'column:NAME'`` (0, 1, 2 or train, val, test) or ``'none'``, all for the training. By
+            default that of a column called ``split`` or ``x_label``, else ``'random:0.1,0.1'``.
+
+    Raises:
+        ConfigError: On an argument outside its accepted values, or a column that is not there.
+        DataError: If a table cannot be read; the message names the row.
+    """
+    columns = dict(columns or {})
+    if split_column(split) is not None:
+        columns['split'] = split_column(split)
+    table, name = read_columns(source, columns)
+    if len(table['user']) == 0:
+        raise DataError(f'{name}: has no interaction')
+    user_id, user = read_ids(table['user'], 'user', name)
+    item_id, item = read_ids(table['item'], 'item', name)
+    labels = None
+    if 'split' in table and (split is None or 'split' in columns):
+        labels, split = read_labels(table['split'], name), None
+    elif split is None:
+        split = DEFAULT_SPLIT
+        logger.info('%s: split as %s, since it has no column for it (--split)', name, split)
+    attributes = {}
+    if 'time' in table:
+        attributes['time'] = read_numbers(table['time'], 'time', name)
+    if 'rating' in table:
+        attributes['rating'] = read_numbers(table['rating'], 'rating', name).astype(np.float32)
+    del table
+    read = {modality: _item_features(modality, found) for modality, found in (features or {}).items()}
+    item_id, item = _with_features(item_id, item, [found.ids for found in read.values()])
+    labels = np.zeros(len(user), dtype=np.int64) if labels is None else labels
+    if 'time' in attributes:
+        order = _time_order(attributes['time'], user, item)
+        user, item, labels = user[order], item[order], labels[order]
+        attributes = {key: column[order] for key, column in attributes.items()}
+    data = build_graph(user, item, labels, len(user_id), len(item_id), {}, name, attributes)
+    for node_type, ids in ((USER, user_id), (ITEM, item_id)):
+        data[node_type].raw_id = torch.from_numpy(ids) if isinstance(ids, np.ndarray) else ids
+    for modality, found in read.items():
+        _add_modality(data, modality, found, item_id)
+    data = prepare(data, min_rating, core, split)
+    logger.info('%s: %d users, %d items, %d interactions', name, data[USER].num_nodes, data[ITEM].num_nodes,
+                data[INTERACTS].edge_index.size(1))
+    return data
+
+
+def find_features(folder: Path, choice: Optional[Mapping[str, Optional[str]]]) -> dict[str, Path]:
+    r"""Feature files beside a log: modality to file.
+
+    Args:
+        folder: Folder of the log.
+        choice: Modality to file, :obj:`None` for that of its name; :obj:`None` takes every ``.npy`` with a list of ids.
+
+    Raises:
+        ConfigError: If there is no such file.
+    """
+    there = [name for name in list_folder(folder, '*.npy')
+             if (folder / f"{name.removesuffix('.npy')}{ID_SUFFIX}").is_file()]
+    if choice is None:
+        return {feature_key(name): folder / name for name in there}
+    found = {}
+    for modality, asked in choice.items():
+        matches = [name for name in there if feature_key(name) == modality] if asked is None else [asked]
+        if len(matches) != 1:
+            raise ConfigError(f"modalities: {folder} has {len(matches)} files for {modality!r}, accepted are "
+                              f"{', '.join(map(feature_key, there)) or 'none'} (a .npy with a list of ids NAME{ID_SUFFIX}) "
+                              'and NAME=FILE')
+        found[modality] = folder / matches[0]
+    return found
+
+
+def _item_features(modality: str, source: Any) -> ItemFeatures:
+    if modality in (USER, ITEM):
+        raise ConfigError(f"features: {modality!r} cannot name a modality, accepted are other names")
+    return read_features(source, modality)
+
+
+def _with_features(item_id: Ids, item: np.ndarray, others: Sequence[Ids]) -> tuple[Ids, np.ndarray]:
+    r"""Ids of the items that occur in the log or have features, and the items of the rows by their new numbers."""
+    if not others:
+        return item_id, item
+    lists = [ids.tolist() if isinstance(ids, np.ndarray) else ids for ids in (item_id, *others)]
+    numbers = all(isinstance(ids[0], int) for ids in lists if ids)
+    lists = lists if numbers else [[str(raw) for raw in ids] for ids in lists]
+    union = sorted(set().union(*lists), key=None if numbers else natural_key)
+    place = {raw: number for number, raw in enumerate(union)}
+    number = np.array([place[raw] for raw in lists[0]], dtype=np.int64)
+    return (np.array(union, dtype=np.int64) if numbers else union), number[item]
+
+
+def _time_order(time: np.ndarray, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    if (time[1:] >= time[:-1]).all():
+        return np.arange(len(time))
+    # Equal times by a mix of both numbers (splitmix64): by item, the highest would always be the last of a session.
+    key = user.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + item.astype(np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        key = (key ^ (key >> np.uint64(shift))) * np.uint64(factor)
+    return np.lexsort((item, user, key, time))
+
+
+def _add_modality(data: HeteroData, modality: str, found: ItemFeatures, item_id: Ids) -> None:
+    raw = item_id.tolist() if isinstance(item_id, np.ndarray) else item_id
+    as_text = bool(raw) and isinstance(raw[0], str)
+    place = {value: number for number, value in enumerate(raw)}
+    ids = found.ids.tolist() if isinstance(found.ids, np.ndarray) else found.ids
+    item = torch.tensor([place[str(value) if as_text else value] for value in ids], dtype=torch.long)
+    order = item.argsort()
+    data[modality].x = torch.from_numpy(found.x)[order]
+    data[ITEM, HAS, modality].edge_index = torch.stack([item[order], torch.arange(item.numel())])

@@ -1,0 +1,47 @@
+"""From a log of one's own to lists with one's own ids, by command."""
+import csv
+import json
+
+import pytest
+
+from genrec_pyg.datasets import demo_graph
+from genrec_pyg.graph import read_interactions
+from genrec_pyg.recommend import main as recommend
+from genrec_pyg.train import main as train
+
+FAST = ['--references', 'false', '--device', 'cpu']
+
+
+@pytest.fixture
+def log(tmp_path, monkeypatch):
+    """The interactions of a small demo under names as shops have them."""
+    monkeypatch.chdir(tmp_path)
+    user, item = read_interactions(demo_graph(num_users=60, num_items=40, num_clusters=4))
+    (tmp_path / 'data' / 'shop').mkdir(parents=True)
+    rows = [(f'u-{u}', f'sku-{i}', n) for n, (u, i) in enumerate(zip(user.tolist(), item.tolist()))]
+    with open('data/shop/log.csv', 'w', newline='') as file:
+        csv.writer(file).writerows([('customer', 'product', 'ts'), *rows])
+    return rows
+
+
+def test_a_log_is_trained_on_and_lists_come_in_its_own_ids(log, capsys):
+    assert train(['--dataset', 'shop/log.csv', '--model', 'EASE', *FAST]) == 2
+    error = capsys.readouterr().err
+    assert "none of its columns ('customer', 'product', 'ts') is known as user; say which with --columns user=NAME" in error
+    columns = ['--columns', 'user=customer', 'item=product']
+    assert train(['--dataset', 'shop/log.csv', '--model', 'EASE', '--output', 'run', '--core', '3', '--split', 'leave-one-out',
+                  *columns, *FAST]) == 0
+    assert json.load(open('run/metrics.json'))['test']['recall@20'] > 0
+    assert recommend(['run', '--users', 'u-17', '--k', '3', '--output', 'list.csv']) == 0
+    rows = list(csv.DictReader(open('list.csv')))
+    assert [row['user'] for row in rows] == ['u-17'] * 3
+    known = {item for user, item, _ in log if user == 'u-17'}
+    assert all(row['item'].startswith('sku-') and row['item'] not in known for row in rows)
+
+
+def test_recbole_folder_trains_untouched(tmp_path, monkeypatch, shared_data):
+    monkeypatch.chdir(tmp_path)
+    flags = ['--root', str(shared_data), '--split', 'leave-one-out', '--min-rating', '4', '--model', 'ItemKNN']
+    assert train(['--dataset', 'ml-100k', *flags, '--output', 'run', *FAST]) == 0
+    assert recommend(['run', '--users', '196', '--k', '2', '--output', 'list.json']) == 0
+    assert [row['user'] for row in json.load(open('list.json'))] == [196, 196]
