@@ -32,6 +32,8 @@ MODELS = {
     'LGMRec': ('LGMRec', dict(hidden_channels=16)),
     'MMGCF': ('MMGCF', dict(hidden_channels=16)),
     'SMORE': ('SMORE', dict(hidden_channels=16)),
+    'PGL': ('PGL', dict(hidden_channels=16)),
+    'PGL, global': ('PGL', dict(hidden_channels=16, mode='global')),
     'FREEDOM': ('FREEDOM', dict(hidden_channels=16)),
     'LGCNM': ('LGCNM', dict(hidden_channels=16)),
     'SLMRec': ('SLMRec', dict(hidden_channels=16)),

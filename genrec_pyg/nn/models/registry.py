@@ -96,6 +96,8 @@ MODELS: dict[str, Entry] = {
                     needs_modality=True),
     'SMORE': Entry('multimodal.smore', 'Spectrum-based Modality Fusion GCN, WSDM 2025', 'https://arxiv.org/abs/2412.14978',
                    needs_modality=True),
+    'PGL': Entry('multimodal.pgl', 'Principal Graph Learning, AAAI 2025', 'https://github.com/demonph10/PGL',
+                 needs_modality=True),
     'MMGCF': Entry('multimodal.mmgcf', 'Multimodal Graph Collaborative Filtering, UMAP 2026',
                    'https://doi.org/10.1145/3774935.3806158'),
     'SASRec': Entry('sequential.sasrec', 'Self-Attentive Sequential Recommendation, ICDM 2018',
