@@ -45,6 +45,9 @@ def _evaluate(arguments: argparse.Namespace, distributed: Distributed) -> dict[s
     processes = distributed.processes
     with processes.one_per_machine_first():
         config, data, model, selection = load_run(arguments.run, arguments.root, 'cpu')
+    if config.split == 'none':
+        raise ConfigError(f'{arguments.run}: was trained on all interactions, so none is left to evaluate on; accepted is a '
+                          'run with a split, such as the one that --final named')
     model.to(distributed.device(resolve_device(arguments.device)))
     protocol = arguments.protocol or config.protocol
     if config.protocol == 'published' and protocol != 'published':

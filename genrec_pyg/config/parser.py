@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import logging
 import os
 import re
@@ -34,7 +35,7 @@ _TRAINER_SKIP = {'epochs', 'seed', 'device', 'protocol', 'mirror_gradient', 'out
 #: Keys that hold settings of one part each.
 _GROUPS = ('trainer', 'hparams')
 #: Keys of a configuration that name this call rather than the run.
-_CALL_KEYS = ('config', 'print_config', 'resume', 'debug', 'distributed', 'distributed_timeout')
+_CALL_KEYS = ('config', 'print_config', 'resume', 'final', 'debug', 'distributed', 'distributed_timeout')
 #: What may differ from the interrupted run under ``--resume``; anything else would not continue the same experiment.
 _RESUME_MAY_CHANGE = ('root', 'epochs', 'device', 'references', 'trainer.patience', 'trainer.max_seconds',
                       'trainer.eval_every', 'trainer.precision', 'trainer.cuda_graph')
@@ -117,12 +118,14 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
         ConfigError: On an unknown flag, key, model or a value of the wrong type; the message names it.
     """
     # Of others the last one counts, these would be dropped unseen.
-    for flag in ('--config', '--resume', '--modalities', '--columns'):
+    for flag in ('--config', '--resume', '--final', '--modalities', '--columns'):
         times = sum(argument == flag or argument.startswith(f'{flag}=') for argument in argv)
         if times > 1:
             raise ConfigError(f'{flag}: given {times} times, accepted is once')
     first = _first_look(argv)
-    for flag in ('config', 'resume'):
+    if first.resume is not None and first.final is not None:
+        raise ConfigError(f'--final: got {first.final!r} with --resume, accepted is one of the two')
+    for flag in ('config', 'resume', 'final'):
         if getattr(first, flag) == '':
             raise ConfigError(f"--{flag}: got '', accepted is the name of a file or folder")
     layers = []
@@ -137,6 +140,8 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
         if isinstance(run.get('root'), str) and isinstance(run.get('dataset'), str):
             run['root'] = find_root(run['dataset'], run['root'])
         layers.append((str(path), run))
+    if first.final is not None:
+        layers.append((str(Path(first.final) / 'config.yaml'), _final_settings(Path(first.final), first.model)))
     if first.config is not None:
         layers.append((first.config, read_yaml(Path(first.config))))
     named = {key: value for _, layer in layers for key, value in layer.items() if key in ('model', 'dataset')}
@@ -163,6 +168,8 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     for flag in ('output', 'root'):
         if values[flag] == '':
             raise ConfigError(f"--{flag}: got '', accepted is the name of a folder")
+    if first.final is not None and values['split'] != 'none':
+        raise ConfigError(f"--split: got {values['split']!r} with --final, which trains on all interactions; accepted is none")
     if first.resume is not None:
         _check_resumed(interrupted, flatten(values))
     return Call(RunConfig(**values), call['resume'], call['debug'], call['print_config'], call['distributed'],
@@ -181,6 +188,8 @@ def build_parser(model: str) -> ArgumentParser:
     parser.add_argument('--config', type=str, help='YAML file with any of these keys, for example of a run')
     parser.add_argument('--print_config', action='store_true', help='print the resolved configuration and leave')
     parser.add_argument('--resume', type=str, help='folder of a run to continue')
+    parser.add_argument('--final', '--like', type=str, help='folder of a finished run: its settings and number of epochs, '
+                        'on all interactions')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     parser.add_argument('--distributed', type=str, help='under torchrun: ddp (its default) or sharded, which splits '
                         'the tables too')
@@ -208,6 +217,28 @@ def build_parser(model: str) -> ArgumentParser:
     parser.add_class_arguments(Trainer, 'trainer', skip=_TRAINER_SKIP)
     parser.add_class_arguments(get_model(model), 'hparams', skip={'data', 'modalities'})
     return parser
+
+
+def _final_settings(folder: Path, model: Optional[str]) -> dict[str, Any]:
+    r"""Settings of a training on all interactions after the run in ``folder``: those of the run, as many epochs as it chose.
+
+    Raises:
+        ConfigError: If the run is not finished or has another model.
+    """
+    run = read_yaml(folder / 'config.yaml')
+    if model not in (None, run.get('model')):
+        raise ConfigError(f"--model: got {model!r} with --final, accepted is {run.get('model')!r} of the run")
+    try:
+        epoch = json.loads((folder / 'metrics.json').read_text('utf-8'))['epoch']
+        epochs = max(int(epoch) + 1, 1)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f'--final: {folder} has no metrics.json with the epoch that was chosen, accepted is the folder of a '
+                          'finished run') from error
+    trainer = {**(run.get('trainer') or {}), 'max_seconds': None}
+    if isinstance(run.get('root'), str) and isinstance(run.get('dataset'), str):
+        run['root'] = find_root(run['dataset'], run['root'])
+    return {**run, 'output': None, 'split': 'none', 'protocol': 'validation', 'references': False, 'epochs': epochs,
+            'trainer': trainer}
 
 
 def find_root(dataset: str, root: str) -> str:
@@ -298,6 +329,7 @@ def _first_look(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for flag in ('--model', '--dataset', '--config', '--resume'):
         parser.add_argument(flag)
+    parser.add_argument('--final', '--like', dest='final')
     parser.add_argument('--hparams.variant', dest='variant')
     try:
         with contextlib.redirect_stderr(io.StringIO()):

@@ -62,7 +62,7 @@ def from_table(source: Any, columns: Optional[Mapping[str, str]] = None,
     user_id, user = read_ids(table['user'], 'user', name)
     item_id, item = read_ids(table['item'], 'item', name)
     labels = None
-    if 'split' in table and (split is None or 'split' in columns):
+    if 'split' in table and (split is None or split_column(split) is not None):
         labels, split = read_labels(table['split'], name), None
     elif split is None:
         split = DEFAULT_SPLIT

@@ -4,7 +4,10 @@ import json
 
 import pytest
 
+from genrec_pyg.config import parse_train_arguments
+from genrec_pyg.config.build import load_run
 from genrec_pyg.datasets import demo_graph
+from genrec_pyg.evaluate import main as evaluate
 from genrec_pyg.graph import read_interactions
 from genrec_pyg.recommend import main as recommend
 from genrec_pyg.train import main as train
@@ -45,3 +48,32 @@ def test_recbole_folder_trains_untouched(tmp_path, monkeypatch, shared_data):
     assert train(['--dataset', 'ml-100k', *flags, '--output', 'run', *FAST]) == 0
     assert recommend(['run', '--users', '196', '--k', '2', '--output', 'list.json']) == 0
     assert [row['user'] for row in json.load(open('list.json'))] == [196, 196]
+
+
+def test_a_final_run_has_the_settings_of_another_and_keeps_nothing_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert train(['--model', 'MFBPR', '--epochs', '3', '--hparams.l2', '0.001', '--output', 'run', *FAST]) == 0
+    metrics = json.load(open('run/metrics.json'))
+    json.dump({**metrics, 'epoch': 1}, open('run/metrics.json', 'w'))  # as if the second of three had been the best
+    assert train(['--dataset', 'demo', '--final', 'run', '--output', 'final', '--device', 'cpu']) == 0
+    config, data, model, _ = load_run('final', device='cpu')
+    assert bool(data['user', 'interacts', 'item'].train_mask.all())
+    assert model.graph.num_edges == data['user', 'interacts', 'item'].edge_index.size(1)
+    assert (config.epochs, config.hparams['l2'], config.split) == (2, 0.001, 'none')
+    final = json.load(open('final/metrics.json'))
+    assert final['epoch'] == 1 and not final['test'] and final['not_measured'] == ['validation', 'test']
+    capsys.readouterr()
+    assert evaluate(['final']) == 2 and 'none is left to evaluate on' in capsys.readouterr().err
+    assert recommend(['final', '--users', '3', '--k', '2']) == 0
+
+
+@pytest.mark.parametrize('flags,message', [
+    (['--model', 'EASE'], "--model: got 'EASE' with --final, accepted is 'MFBPR'"), (['--resume', 'run'], 'one of the two'),
+    (['--split', 'random'], "--split: got 'random' with --final"), ([], 'accepted is the folder of a finished run')])
+def test_what_contradicts_a_final_run_is_named(tmp_path, monkeypatch, capsys, flags, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'config.yaml').write_text(parse_train_arguments(['--model', 'MFBPR']).config.to_yaml())
+    if flags:
+        (tmp_path / 'run' / 'metrics.json').write_text('{"epoch": 4}')
+    assert train(['--final', 'run', *flags]) == 2 and message in capsys.readouterr().err
