@@ -34,6 +34,7 @@ MODELS = {
     'SMORE': ('SMORE', dict(hidden_channels=16)),
     'PGL': ('PGL', dict(hidden_channels=16)),
     'PGL, global': ('PGL', dict(hidden_channels=16, mode='global')),
+    'DAMRS': ('DAMRS', dict(hidden_channels=16)),
     'FREEDOM': ('FREEDOM', dict(hidden_channels=16)),
     'LGCNM': ('LGCNM', dict(hidden_channels=16)),
     'SLMRec': ('SLMRec', dict(hidden_channels=16)),

@@ -94,6 +94,8 @@ MODELS: dict[str, Entry] = {
                    'https://doi.org/10.1109/TMM.2021.3111487', needs_modality=True),
     'LGMRec': Entry('multimodal.lgmrec', 'Local and Global Graph Learning, AAAI 2024', 'https://arxiv.org/abs/2312.16400',
                     needs_modality=True),
+    'DAMRS': Entry('multimodal.damrs', 'Denoising and Aligning Content and Feedback, KDD 2024',
+                   'https://arxiv.org/abs/2406.12501', needs_modality=True),
     'SMORE': Entry('multimodal.smore', 'Spectrum-based Modality Fusion GCN, WSDM 2025', 'https://arxiv.org/abs/2412.14978',
                    needs_modality=True),
     'PGL': Entry('multimodal.pgl', 'Principal Graph Learning, AAAI 2025', 'https://github.com/demonph10/PGL',

@@ -122,13 +122,15 @@ class FixedTargets:
         self.seen, self.next = [], 0
         if hasattr(model, 'predictor'):
             self.draw, model.predictor.target = model.predictor.target, self
+        if hasattr(model, 'feedback_weights'):
+            self.draw, model.feedback_weights = model.feedback_weights, self
 
     def rewind(self):
         self.next = 0
 
-    def __call__(self, x):
+    def __call__(self, *x):
         if self.next == len(self.seen):
-            self.seen.append(self.draw(x))
+            self.seen.append(self.draw(*x))
         self.next += 1
         return self.seen[self.next - 1]
 
