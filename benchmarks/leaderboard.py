@@ -128,7 +128,7 @@ class Board:
         return ['--dataset', args.dataset, *([] if args.root is None else ['--root', args.root]), *modalities]
 
     def flags(self, model: str, settings: Settings, seconds: float, seed: int) -> list[str]:
-        r"""Flags of one run: the model's own defaults but for ``settings`` and what is the same for all."""
+        r"""Flags of one run: the model's own defaults except ``settings`` and what is the same for all."""
         precision = 'bf16' if model in self.args.bf16 else 'float32'
         return ['--model', model, *self.data_flags(), '--device', self.args.device, '--seed', str(seed),
                 '--epochs', str(EPOCHS), '--trainer.precision', precision, '--trainer.patience', str(self.args.patience),

@@ -4,7 +4,7 @@ r"""Robustness of models with and without Mirror Gradient, its cost, and the sha
 
     python benchmarks/robustness.py --root DIR --dataset tiktok --modalities image audio
 
-Every model of ``--models`` trains with its shipped settings (but for :data:`COMMON` and :data:`FLAGS`), plain and with Mirror
+Every model of ``--models`` trains with its shipped settings (except :data:`COMMON` and :data:`FLAGS`), plain and with Mirror
 Gradient, once per seed on the graph as it is, and once per share of noise interactions (``AddNoiseInteractions``) and
 strength of noise on the features (``AddFeatureNoise``) in it. The models trained on the graph as it is then meet perturbed
 features at test time: noise, features shuffled among a share of the items (``ShuffleFeatures``) and modalities taken from a

@@ -82,7 +82,7 @@ def _take_folder(call: Call, stack: ExitStack, held: list[RunFolder]) -> Path:
 
 
 def _report(config: RunConfig, data: HeteroData, trainer: Trainer, trained: bool, result: FitResult) -> FitResult:
-    r"""Prints the result beside the reference models and adds them to ``metrics.json``."""
+    r"""Prints the result next to the reference models and adds them to ``metrics.json``."""
     references = reference_figures(data, config, trainer.ks, result.seconds) if config.references else {}
     file = trainer.output / 'metrics.json'
     write_json(file, {**json.loads(file.read_text()), 'dataset': config.dataset, 'reference': references})

@@ -59,7 +59,7 @@ class RunConfig:
         device: ``'auto'`` or a torch device.
         protocol: ``'validation'`` or ``'published'``.
         mirror_gradient: Whether Mirror Gradient wraps the optimizer.
-        references: Whether reference models, tuned on validation, are evaluated beside the model.
+        references: Whether reference models, tuned on validation, are evaluated next to the model.
         output: Folder of the run.
         trainer: Further arguments of the trainer.
         hparams: Hyper-parameters of the model.

@@ -47,7 +47,7 @@ def demo_graph(num_users: int = 600, num_items: int = 400, num_clusters: int = 1
         seed: Seed; the graph depends on nothing else.
 
     Returns:
-        Canonical graph with the truth beside it: ``data['item'].cluster`` ``[I]``, ``data['user'].clusters``
+        Canonical graph with the truth next to it: ``data['item'].cluster`` ``[I]``, ``data['user'].clusters``
         ``[U, 3]`` (-1 where a user has two) and ``noise`` on every interaction.
 
     Raises:

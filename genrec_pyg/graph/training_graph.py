@@ -101,7 +101,7 @@ class TrainingGraph:
 
 def training_graph(data: HeteroData, modalities: Union[str, Iterable[str], None] = None, timed: bool = False,
                    repeats: bool = False) -> TrainingGraph:
-    r"""Builds the training graph of a canonical graph, the only input that models accept. What the graph holds beside it is
+    r"""Builds the training graph of a canonical graph, the only input that models accept. Whatever else the graph holds is
     named in the log, once.
 
     Args:
@@ -154,7 +154,7 @@ def check_held_out(graph: TrainingGraph, data: HeteroData, splits: Sequence[str]
 
 def held_out_digests(data: HeteroData) -> dict[str, str]:
     r"""Hex digests of the pairs of the validation and the test split, where the graph has them. Checkpoints note them
-    beside the fingerprint of the training graph: a model does not hang on these pairs, its figures do."""
+    beside the fingerprint of the training graph: a model does not depend on these pairs, its metrics do."""
     return {split: hashlib.sha256(_bytes(split_edges(data, split))).hexdigest()
             for split in ('val', 'test') if read_mask(data, split) is not None}
 

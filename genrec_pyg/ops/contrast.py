@@ -86,7 +86,7 @@ def _mean_log_sum_exp(x: Tensor, bank: Tensor, scale: float, block_size: int) ->
 class _MeanLogSumExp(torch.autograd.Function):
     r"""Mean of the row-wise :math:`\log \sum_j \exp(s \, \mathbf{x}_k \cdot \mathbf{b}_j)` of unit rows.
 
-    Being a mean, it knows its gradient but for one factor already in forward, while a block's exponentials are at hand: they
+    Being a mean, it knows its gradient up to one factor already in forward, while a block's exponentials are at hand: they
     are neither kept for backward nor computed again. Cosines are at most 1, so up to a scale of 60 the sum fits float32
     without subtracting a maximum.
     """

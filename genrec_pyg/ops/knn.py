@@ -12,9 +12,10 @@ from genrec_pyg.ops.topk import rows_per_block, topk_excluding
 def knn_graph(x: Tensor, k: int, include_self: bool = True, block_size: int = 512) -> tuple[Tensor, Tensor]:
     r"""The ``k`` most similar rows of every row by cosine, without ever holding all similarities.
 
-    Cosines are taken in float64, block by block: rows that are close to each other beside their distance from the origin
-    (years, prices) differ in digits that float32 does not have. Ties go to the lowest id. Only positive similarities make an
-    edge, so that degrees are positive; the edge of a row to itself always has similarity 1, and a zero row has no other.
+    Cosines are taken in float64, block by block: rows that are close to each other compared with their distance from the
+    origin (years, prices) differ in digits that float32 does not have. Ties go to the lowest id. Only positive similarities
+    make an edge, so that degrees are positive; the edge of a row to itself always has similarity 1, and a zero row has no
+    other.
 
     Args:
         x: Features ``[n, d]``, normalized here.

@@ -1,6 +1,6 @@
-r"""Tuning of hyper-parameters by Optuna: search spaces beside the defaults, and studies that stop and resume.
+r"""Tuning of hyper-parameters by Optuna: search spaces next to the defaults, and studies that stop and resume.
 
-The section ``search`` of ``config/defaults/FAMILY/MODEL.yaml`` says what is tuned, in the groups of the defaults beside it:
+The section ``search`` of ``config/defaults/FAMILY/MODEL.yaml`` says what is tuned, in the groups of the defaults next to it:
 
 .. code-block:: yaml
 

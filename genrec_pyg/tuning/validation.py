@@ -344,6 +344,6 @@ def _adjust(model: Recommender, setting: Setting) -> None:
 
 
 def _neighbor(values: Sequence[Any], value: Any, step: int) -> Optional[Any]:
-    r"""The next larger (``step`` 1) or smaller (-1) entry of ascending ``values`` beside ``value``, which need not be one."""
+    r"""The next larger (``step`` 1) or smaller (-1) entry of ascending ``values`` next to ``value``, which need not be one."""
     further = [v for v in values if (v > value if step > 0 else v < value)]
     return None if not further else further[0] if step > 0 else further[-1]

@@ -130,7 +130,7 @@ def low_rank_interaction_kernel(statistics: InteractionStatistics, ridge: Tensor
     left, :math:`\mathbf{A}_{\perp} = \mathbf{A} - \mathbf{V} \mathbf{E} \mathbf{V}^{\top}`, whose eigenvalues are small,
     :math:`f` is replaced by the one factor :math:`1 / (1 + \bar e)` with the mean eigenvalue :math:`\bar e =
     \mathrm{tr}(\mathbf{A}_{\perp}^2) / \mathrm{tr}(\mathbf{A}_{\perp})`. Per item the ``num_neighbors`` largest entries of
-    this remainder among its ``num_candidates`` strongest co-occurrences are kept, beside the entry that makes the diagonal
+    this remainder among its ``num_candidates`` strongest co-occurrences are kept, next to the entry that makes the diagonal
     zero. Memory is ``I * (2 * rank + num_neighbors)`` numbers and blocks of 2^23.
 
     Args:

@@ -1,4 +1,4 @@
-r"""FREEDOM: a frozen item-item graph beside a pruned user-item graph."""
+r"""FREEDOM: a frozen item-item graph next to a pruned user-item graph."""
 from __future__ import annotations
 
 from collections.abc import Iterable

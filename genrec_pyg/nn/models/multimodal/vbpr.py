@@ -1,4 +1,4 @@
-r"""VBPR: matrix factorization with a projection of content beside the free item rows."""
+r"""VBPR: matrix factorization with a projection of content next to the free item rows."""
 from __future__ import annotations
 
 from collections.abc import Iterable
