@@ -53,7 +53,7 @@ class SpectralFilter(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""Draws the factors anew."""
+        r"""Redraws the factors."""
         if self.init == 'normal':
             torch.nn.init.normal_(self.real)
             torch.nn.init.normal_(self.imag)

@@ -31,8 +31,7 @@ class SMOREViews(NamedTuple):
 
 
 class SMORE(PairwiseRecommender):
-    r"""SMORE (Ong, Khong, "Spectrum-based Modality Representation Fusion Graph Convolutional Network for Multimodal
-    Recommendation", WSDM 2025, https://arxiv.org/abs/2412.14978).
+    r"""SMORE (Ong, Khong, "Spectrum-based Modality Representation Fusion", WSDM 2025, https://arxiv.org/abs/2412.14978).
 
     Projected content :math:`\mathbf{f}_m` passes a filter per modality, and the product of their unfiltered spectra one more
     (:class:`~genrec_pyg.nn.modality.spectral.SpectralFilter`): views :math:`\mathbf{c}_v` with :math:`v` in the modalities and
@@ -58,8 +57,7 @@ class SMORE(PairwiseRecommender):
     modality weighs ``d`` times less than the fused view at the start, or over the modalities (``attention='modality'``). An
     item that lacks a modality has the identity of the product in its place, zero content, and itself alone in its graph.
 
-    Defects of the released program: raw features are trained like a table while their graphs stay those of the first ones;
-    the penalty is divided by the nominal size of a batch; it fails with one modality.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
@@ -120,7 +118,7 @@ class SMORE(PairwiseRecommender):
         self.preferences, self.fused_preference = ModuleDict({name: linear() for name in self.features}), linear()
 
     def reset_parameters(self) -> None:
-        r"""Draws all parameters anew."""
+        r"""Redraws all parameters."""
         super().reset_parameters()
         for part in (self.projections, self.filters, self.gates, self.preferences):
             for module in part.values():
