@@ -52,7 +52,7 @@ class RunConfig:
         columns: Columns of a table, ``ROLE=NAME``; others are found by usual names.
         min_rating: Least rating that counts as an interaction.
         core: Least number of items per user and users per item.
-        split: Split in place of that of the data set, see :func:`~genrec_pyg.datasets.from_table`.
+        split: Split in place of that of the dataset, see :func:`~genrec_pyg.datasets.from_table`.
         model: Name of the model.
         seed: Seed.
         epochs: Largest number of epochs.

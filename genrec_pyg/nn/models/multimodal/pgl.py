@@ -36,7 +36,7 @@ class PGL(Recommender):
         \mathbf{X}_i], \qquad \mathbf{Z}_i = \tilde{\mathbf{Z}}_i + \mathbf{S}^{L_s} \mathbf{X}_i
 
     with :math:`\mathbf{S}` as in :class:`~genrec_pyg.nn.models.multimodal.freedom.FREEDOM`. Evaluation takes all interactions
-    for :math:`\mathbf{A}`; training a share that is drawn every epoch and normalized anew (``mode='local'``,
+    for :math:`\mathbf{A}`; training a share that is drawn every epoch and normalized again (``mode='local'``,
     :class:`~genrec_pyg.nn.interaction_graph.PrunedGraph`), or the low-rank graph of
     :class:`~genrec_pyg.nn.principal_graph.PrincipalGraph` (``mode='global'``).
 
@@ -46,9 +46,7 @@ class PGL(Recommender):
 
     with two dropout masks on the rows of a batch. Items have no row of their own.
 
-    Defects of the released program: the global graph is made from several dense matrices of nodes x nodes, and where the
-    interactions have several components its factors are an arbitrary mixture of these; raw features are trained while
-    :math:`\mathbf{S}` stays that of the first ones; the weight of the contrast is 0 in its settings, and not in its logs.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
@@ -99,7 +97,7 @@ class PGL(Recommender):
             for name, features in self.features.items()})
 
     def reset_parameters(self) -> None:
-        r"""Draws tables and projections anew."""
+        r"""Redraws tables and projections."""
         self.preferences.reset_parameters()
         for projection in self.projections.values():
             projection.reset_parameters()
