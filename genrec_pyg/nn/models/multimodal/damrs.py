@@ -47,9 +47,7 @@ class DAMRS(PairwiseRecommender):
     :func:`~genrec_pyg.nn.losses.graded.bernoulli_divergence` over the distinct users and items of a batch, and
     :math:`\mathcal{L}_I` the contrast of :func:`~genrec_pyg.nn.losses.graded.graded_neighbor_contrast` over these items.
 
-    Defects of the released program: an item without features makes the mean similarity not a number, so that all pairs fail in
-    that modality and nothing is denoised; its divergence is not a number either where a score passes 17; similarities and
-    their shares are dense matrices; the two grades overlap where there are fewer than 20 items.
+    Differences from public implementations: ``docs/parity.md``.
 
     Args:
         data: Canonical graph or training graph.
