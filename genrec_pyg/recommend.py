@@ -23,7 +23,8 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import HISTORY, ITEM, USER, check_held_out, has_split, split_edges
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency
-from genrec_pyg.retrieval import INDEXES, make_search, retrieve
+from genrec_pyg.retrieval import INDEXES, Search, make_search, retrieve
+from genrec_pyg.retrieval.fold_in import history_search, read_histories, without_items
 from genrec_pyg.runs.folder import CONTENT
 from genrec_pyg.utils.files import check_stdout, check_writable, write_atomically, write_stdout
 
@@ -36,7 +37,7 @@ EXCLUDE = {'known': ('train', 'val', 'test'), 'seen': ('train', 'val'), 'train':
 @torch.no_grad()
 def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, exclude: str = 'known',
               batch_size: int = 1024, index: str = 'exact', num_cells: Optional[int] = None,
-              num_probes: int = 16) -> dict[str, list]:
+              num_probes: int = 16, blocked: Optional[Tensor] = None) -> dict[str, list]:
     r"""Best items of users, known ones left out.
 
     Args:
@@ -53,6 +54,7 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
         index: ``'exact'``, or ``'approximate'`` with faiss, see :class:`~genrec_pyg.retrieval.ApproximateIndex`.
         num_cells: Cells of the approximate index.
         num_probes: Cells that a query visits.
+        blocked: Items ``[n]`` that nobody is offered.
 
     Returns:
         Columns ``user``, ``item`` (raw ids where the graph has ``raw_id``), ``rank`` (from 1) and ``score``.
@@ -77,18 +79,79 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
     known = torch.cat([torch.empty(2, 0, dtype=torch.long), *(split_edges(data, split) for split in left_out)], dim=1)
     device = model.graph.edge_index.device
     matrix = Adjacency.from_edge_index(known, size=(model.num_users, model.num_items)).to(device)
-    user_ids, item_ids = raw_ids(data, USER), raw_ids(data, ITEM)
-    columns: dict[str, list] = {name: [] for name in COLUMNS}
     with model.known_edges(data, read), model.cached_embeddings():
         search = make_search(model, index, num_cells, num_probes)
-        for block, score, item in retrieve(search, user.to(device), k, matrix, batch_size):
-            check_scores(score, block)
-            row, rank = (item < model.num_items).nonzero(as_tuple=True)
-            columns['user'] += [user_ids[u] for u in block[row].tolist()]
-            columns['item'] += [item_ids[i] for i in item[row, rank].tolist()]
-            columns['rank'] += (rank + 1).tolist()
-            columns['score'] += score[row, rank].tolist()
+        return _lists(search, user.to(device), raw_ids(data, USER), data, matrix, k, batch_size, blocked)
+
+
+@torch.no_grad()
+def top_items_of_histories(model: Recommender, data: HeteroData, names: Sequence[Any], histories: Adjacency, k: int = 20,
+                           batch_size: int = 1024, blocked: Optional[Tensor] = None) -> dict[str, list]:
+    r"""Best items of users outside the graph, from the items that they have, which are left out.
+
+    Args:
+        model: Trained model.
+        data: Its graph.
+        names: Ids of the users ``[B]``.
+        histories: Their items ``[B, I]``, without values, see :func:`~genrec_pyg.retrieval.fold_in.history_search`.
+        k: Items per user.
+        batch_size: Users per block.
+        blocked: Items ``[n]`` that nobody is offered.
+
+    Returns:
+        As :func:`top_items`.
+
+    Raises:
+        ConfigError: If the model knows only the users that it was trained with.
+    """
+    device = model.graph.edge_index.device
+    histories = histories.to(device)
+    with model.cached_embeddings():
+        search = history_search(model, histories)
+        return _lists(search, torch.arange(len(names), device=device), names, data, histories, k, batch_size, blocked)
+
+
+def _lists(search: Search, user: Tensor, user_ids: Sequence[Any], data: HeteroData, known: Adjacency, k: int, batch_size: int,
+           blocked: Optional[Tensor]) -> dict[str, list]:
+    item_ids = raw_ids(data, ITEM)
+    columns: dict[str, list] = {name: [] for name in COLUMNS}
+    search = search if blocked is None else without_items(search, blocked)
+    for block, score, item in retrieve(search, user, k, known, batch_size):
+        check_scores(score, block)
+        row, rank = (item < len(item_ids)).nonzero(as_tuple=True)
+        columns['user'] += [user_ids[u] for u in block[row].tolist()]
+        columns['item'] += [item_ids[i] for i in item[row, rank].tolist()]
+        columns['rank'] += (rank + 1).tolist()
+        columns['score'] += score[row, rank].tolist()
     return columns
+
+
+def find_blocked(block: Optional[str], candidates: Optional[str], data: HeteroData) -> Optional[Tensor]:
+    r"""Items that are not offered: those in the file ``block``, and all that are not in the file ``candidates`` (one raw id
+    per line, UTF-8).
+
+    Raises:
+        ConfigError: If a file cannot be read or names an item that is not there.
+    """
+    if block is None and candidates is None:
+        return None
+    number = {str(raw): index for index, raw in enumerate(raw_ids(data, ITEM))}
+    out = torch.zeros(len(number), dtype=torch.bool)
+    for flag, path in (('--candidates', candidates), ('--block', block)):
+        if path is None:
+            continue
+        try:
+            names = [line.strip() for line in Path(path).read_text('utf-8-sig').splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f'{flag}: {path} cannot be read ({error})') from error
+        unknown = [name for name in names if name not in number]
+        if unknown:
+            raise ConfigError(f'{flag}: {path} names {len(unknown)} items that are not there, the first is {unknown[0]!r}')
+        listed = torch.tensor([number[name] for name in names], dtype=torch.long)
+        if flag == '--candidates':
+            out[:] = True
+        out[listed] = flag == '--block'
+    return out.nonzero().view(-1)
 
 
 def raw_ids(data: HeteroData, node_type: str) -> Sequence[Any]:
@@ -161,7 +224,12 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
     parser = argparse.ArgumentParser(prog='python -m genrec_pyg.recommend', description='Recommends items to users.',
                                      allow_abbrev=False)
     parser.add_argument('run', type=path_argument, help='folder written by python -m genrec_pyg.train')
-    parser.add_argument('--users', nargs='+', action='extend', required=True, help='raw ids, @FILE with one per line, or all')
+    parser.add_argument('--users', nargs='+', action='extend', default=[],
+                        help='raw ids, @FILE with one per line, or all')
+    parser.add_argument('--history', type=path_argument, help='table of users and items: lists for these users, whom training '
+                        'need not have seen, from these items')
+    parser.add_argument('--candidates', type=path_argument, help='file of item ids, one per line: only these are offered')
+    parser.add_argument('--block', type=path_argument, help='file of item ids, one per line: these are not offered')
     parser.add_argument('--k', type=int, default=20, help='items per user')
     parser.add_argument('--exclude', choices=EXCLUDE, default='known',
                         help='interactions of a user that are not offered again: known (the default) is all of them, seen '
@@ -178,6 +246,10 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
     arguments = parser.parse_args(argv)
     if arguments.k < 1 or arguments.batch_size < 1:
         raise ConfigError(f'--k, --batch_size: got {arguments.k}, {arguments.batch_size}, accepted are integers from 1')
+    if bool(arguments.users) == (arguments.history is not None):
+        raise ConfigError('--users, --history: accepted is one of the two')
+    if arguments.history is not None and arguments.index != 'exact':
+        raise ConfigError(f"--index: got {arguments.index!r} with --history, accepted is 'exact'")
     output = None if arguments.output is None else Path(arguments.output)
     if output is not None:
         _check_no_input(output, arguments)
@@ -187,9 +259,15 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
     else:
         check_writable(arguments.output)
     _, data, model, _ = load_run(arguments.run, arguments.root, arguments.device)
-    user = find_users(arguments.users, data)
-    columns = top_items(model, data, user, arguments.k, arguments.exclude, arguments.batch_size, arguments.index,
-                        arguments.num_cells, arguments.num_probes)
+    blocked = find_blocked(arguments.block, arguments.candidates, data)
+    if arguments.history is not None:
+        number = {str(raw): index for index, raw in enumerate(raw_ids(data, ITEM))}
+        names, histories = read_histories(Path(arguments.history), number, model.num_items)
+        columns = top_items_of_histories(model, data, names, histories, arguments.k, arguments.batch_size, blocked)
+    else:
+        user = find_users(arguments.users, data)
+        columns = top_items(model, data, user, arguments.k, arguments.exclude, arguments.batch_size, arguments.index,
+                            arguments.num_cells, arguments.num_probes, blocked)
     write_table(columns, form, output)
     return columns
 
@@ -200,6 +278,7 @@ def _check_no_input(output: Path, arguments: argparse.Namespace) -> None:
     inputs = [run / name for name in CONTENT] + [path for name in ('checkpoints', 'tensorboard')
                                                  for path in (run / name).rglob('*')]
     inputs += [Path(name[1:]) for name in arguments.users if name.startswith('@')]
+    inputs += [Path(name) for name in (arguments.history, arguments.candidates, arguments.block) if name is not None]
     if output.is_file() and any(path.is_file() and path.samefile(output) for path in inputs):
         raise ConfigError(f'--output: {output} is read or kept by this run, accepted is another file')
 

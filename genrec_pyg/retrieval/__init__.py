@@ -4,6 +4,7 @@ from genrec_pyg.retrieval.index import (
     ApproximateIndex,
     ExactIndex,
     Index,
+    Search,
     make_search,
     retrieve,
 )
@@ -13,6 +14,7 @@ __all__ = [
     'ExactIndex',
     'INDEXES',
     'Index',
+    'Search',
     'make_search',
     'retrieve',
 ]

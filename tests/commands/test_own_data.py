@@ -41,6 +41,18 @@ def test_a_log_is_trained_on_and_lists_come_in_its_own_ids(log, capsys):
     known = {item for user, item, _ in log if user == 'u-17'}
     assert all(row['item'].startswith('sku-') and row['item'] not in known for row in rows)
 
+    with open('new.csv', 'w') as file:
+        file.write('user,item\nnew-1,sku-3\nnew-1,sku-5\nnew-2,sku-7\nnew-2,nothing\nlost,nothing\n')
+    open('few.txt', 'w').write('sku-1\nsku-3\nsku-9\nsku-11\n')
+    open('never.txt', 'w').write('sku-9\n')
+    lists = ['--history', 'new.csv', '--candidates', 'few.txt', '--block', 'never.txt', '--output', 'new.json']
+    assert recommend(['run', *lists]) == 0
+    offered = {(row['user'], row['item']) for row in json.load(open('new.json'))}
+    assert offered == {('new-1', 'sku-1'), ('new-1', 'sku-11'), ('new-2', 'sku-1'), ('new-2', 'sku-3'), ('new-2', 'sku-11')}
+    open('never.txt', 'w').write('sku-x\n')
+    assert recommend(['run', *lists]) == 2 and "the first is 'sku-x'" in capsys.readouterr().err
+    assert recommend(['run', '--k', '3']) == 2 and 'accepted is one of the two' in capsys.readouterr().err
+
 
 def test_recbole_folder_trains_untouched(tmp_path, monkeypatch, shared_data):
     monkeypatch.chdir(tmp_path)

@@ -27,3 +27,7 @@ class Popularity(Recommender):
     def score(self, user: Tensor) -> Tensor:
         r"""Popularity of every item ``[B, I]``."""
         return self.popularity.expand(user.numel(), -1)
+
+    def score_history(self, rowptr: Tensor, item: Tensor) -> Tensor:
+        r"""The same scores ``[B, I]`` for any list of items, given by row offsets ``[B + 1]`` and items."""
+        return self.popularity.expand(rowptr.numel() - 1, -1)

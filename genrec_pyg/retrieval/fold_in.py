@@ -1,0 +1,139 @@
+r"""Lists for users whom training has not seen, from the items that they have."""
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genrec_pyg.datasets.io.arrow import read_columns, read_ids
+from genrec_pyg.exceptions import ConfigError, DataError
+from genrec_pyg.nn.models import Recommender
+from genrec_pyg.ops import Adjacency, topk_excluding
+from genrec_pyg.retrieval.index import ExactIndex, Search
+
+logger = logging.getLogger(__name__)
+
+#: Ridge of the map from histories to user embeddings, as a share of the mean square of its inputs.
+_RIDGE = 1e-3
+#: Pairs of a user and a blocked item that are held at a time.
+_MOST_PAIRS = 2 ** 23
+
+
+class HistoryEmbedding:
+    r"""Embeddings of users from lists of items, next to a trained model that stays as it is.
+
+    One propagation step over the fixed item embeddings, :math:`d_u^{-1/2} \sum_{i \in N(u)} d_i^{-1/2} \mathbf{z}_i`, and
+    their mean over the list are mapped to the space of user embeddings. The linear map is the ridge regression from the
+    lists of the training users to their trained embeddings. A list costs one sparse product, whatever the model.
+
+    Args:
+        users: Trained user embeddings ``[U, d]``.
+        items: Item embeddings ``[I, d]``.
+        interactions: Training interactions ``[U, I]``.
+    """
+
+    def __init__(self, users: Tensor, items: Tensor, interactions: Adjacency):
+        degree = torch.bincount(interactions.col.long(), minlength=items.size(0)).clamp(min=1)
+        self.items = items
+        self._scaled = items / degree.to(items.dtype).sqrt().unsqueeze(1)
+        active = interactions.rowptr.diff() > 0
+        inputs, targets = self._inputs(interactions)[active].double(), users[active].double()
+        gram = inputs.t() @ inputs
+        ridge = _RIDGE * gram.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
+        gram.diagonal().add_(ridge)
+        self.weight = torch.linalg.solve(gram, inputs.t() @ targets).to(items.dtype)
+
+    def _inputs(self, histories: Adjacency) -> Tensor:
+        count = histories.rowptr.diff().clamp(min=1).to(self.items.dtype).unsqueeze(1)
+        return torch.cat([(histories @ self._scaled) / count.sqrt(), (histories @ self.items) / count], dim=1)
+
+    def __call__(self, histories: Adjacency) -> Tensor:
+        r"""Embeddings ``[B, d]`` of the rows of a matrix ``[B, I]`` without values."""
+        return self._inputs(histories) @ self.weight
+
+
+@torch.no_grad()
+def history_search(model: Recommender, histories: Adjacency) -> Search:
+    r"""Search for new users by their number among ``histories``.
+
+    Models of item histories (``score_history``) score them as they score their own users. Models with one embedding per user
+    get one for each list by :class:`HistoryEmbedding`. Call it within
+    :meth:`~genrec_pyg.nn.models.Recommender.cached_embeddings`.
+
+    Args:
+        model: Trained model, in evaluation mode.
+        histories: Items of the new users ``[B, I]``, without values.
+
+    Raises:
+        ConfigError: If the model can do neither.
+    """
+    if hasattr(model, 'score_history'):
+        return lambda user, k, known: topk_excluding(model.score_history(*histories.select_rows(user)), k, known.rowptr,
+                                                     known.col)
+    users, items = model.embeddings() if model.has_embeddings else (None, None)
+    if users is None or users.dim() != 2 or model.reads_history:
+        raise ConfigError(f'history: {type(model).__name__} has neither one embedding per user nor scores of lists of items, '
+                          'so it knows only the users that it was trained with; accepted are models that do')
+    size = (model.num_users, model.num_items)
+    embed = HistoryEmbedding(users, items, Adjacency.from_edge_index(model.graph.edge_index, size=size))
+    index = ExactIndex(items)
+    return lambda user, k, known: index.search(
+        embed(Adjacency(*histories.select_rows(user), None, (user.numel(), model.num_items))), k, known)
+
+
+def without_items(search: Search, blocked: Tensor) -> Search:
+    r"""The same search with the items ``blocked`` ``[n]`` left out for everybody."""
+    if blocked.numel() == 0:
+        return search
+
+    def restricted(user: Tensor, k: int, known: Adjacency) -> tuple[Tensor, Tensor]:
+        parts = []
+        for rows in torch.arange(user.numel(), device=user.device).split(max(1, _MOST_PAIRS // blocked.numel())):
+            rowptr, col = known.select_rows(rows)
+            own = torch.stack([torch.repeat_interleave(rowptr.diff().long()), col.long()])
+            place = torch.arange(rows.numel(), device=user.device)
+            everybody = torch.stack([place.repeat_interleave(blocked.numel()), blocked.to(user.device).repeat(rows.numel())])
+            both = Adjacency.from_edge_index(torch.cat([own, everybody], dim=1), size=(rows.numel(), known.size[1]))
+            parts.append(search(user[rows], k, both))
+        score, item = (torch.cat(column) for column in zip(*parts))
+        return score, item
+
+    return restricted
+
+
+def read_histories(path: Path, number: Mapping[str, int], num_items: int) -> tuple[Sequence[Any], Adjacency]:
+    r"""New users and their items from a table of interactions; items that are not in the graph are left out and counted.
+
+    Args:
+        path: Table with columns of users and items, see :func:`genrec_pyg.datasets.from_table`.
+        number: Item id, as text, to the number of the item.
+        num_items: Number of items ``I``.
+
+    Returns:
+        Ids of the users who have an item of the graph, and their items ``[B, I]``.
+
+    Raises:
+        ConfigError: If a column is not there.
+        DataError: If the table cannot be read or names no item of the graph.
+    """
+    table, source = read_columns(path)
+    user_id, user = read_ids(table['user'], 'user', source)
+    item_id, item = read_ids(table['item'], 'item', source)
+    place = torch.tensor([number.get(str(raw), -1) for raw in item_id], dtype=torch.long)
+    items = place[torch.from_numpy(item)]
+    kept = items >= 0
+    if not bool(kept.any()):
+        raise DataError(f'{source}: names no item that the model knows, accepted are ids such as {next(iter(number), None)!r}')
+    if not bool(kept.all()):
+        logger.warning('%s: %d of %d rows name items that the model does not know and are left out', source,
+                       int((~kept).sum()), kept.numel())
+    users, row = torch.from_numpy(user)[kept].unique(return_inverse=True)
+    if users.numel() < len(user_id):
+        logger.warning('%s: %d users have no item that the model knows and get no list', source, len(user_id) - users.numel())
+    names = user_id.tolist() if hasattr(user_id, 'tolist') else user_id
+    size = (users.numel(), num_items)
+    return [names[index] for index in users.tolist()], Adjacency.from_edge_index(torch.stack([row, items[kept]]), size=size)

@@ -1,0 +1,72 @@
+"""Lists for users whom training has not seen."""
+import pytest
+import torch
+
+from genrec_pyg.datasets import demo_graph
+from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.graph import split_edges, training_graph
+from genrec_pyg.nn.models import get_model
+from genrec_pyg.ops import Adjacency
+from genrec_pyg.recommend import top_items, top_items_of_histories
+from genrec_pyg.training import Trainer
+from genrec_pyg.transforms.selection import select_edges
+
+OUT = torch.arange(0, 600, 10)  # a tenth of the users
+
+
+def without_users(data):
+    """The same graph in which the users ``OUT`` have no interaction."""
+    edges = ('user', 'interacts', 'item')
+    select_edges(data, edges, (~torch.isin(data[edges].edge_index[0], OUT)).nonzero().view(-1))
+    return data
+
+
+def histories(data, user=OUT):
+    whole = Adjacency.from_edge_index(split_edges(data, 'train'), size=(600, 400))
+    return Adjacency(*whole.select_rows(user), None, (user.numel(), 400))
+
+
+def recall(columns, data):
+    wanted = {pair for pair in map(tuple, split_edges(data, 'test').t().tolist()) if pair[0] % 10 == 0}
+    hits = [pair for pair in zip(columns['user'], columns['item']) if pair in wanted]
+    return len(hits) / len(wanted)
+
+
+@pytest.mark.parametrize('name,options,epochs', [('EASE', {}, 0), ('ItemKNN', {}, 0), ('LightGCN', {}, 25), ('MFBPR', {}, 25)])
+def test_folded_users_keep_nine_tenths_of_the_recall_of_trained_ones(name, options, epochs):
+    found = []
+    for data in (demo_graph(), without_users(demo_graph())):
+        model = get_model(name)(data, **options)
+        if epochs:
+            Trainer(epochs=epochs, batch_size=512, lr=5e-3, progress=False, device='cpu').fit(model, data)
+        found.append((model.eval(), data))
+    (trained, whole), (other, reduced) = found
+    lists = top_items_of_histories(other, reduced, OUT.tolist(), histories(whole))
+    assert not set(zip(lists['user'], lists['item'])) & set(map(tuple, split_edges(whole, 'train').t().tolist()))
+    expected = recall(top_items(trained, whole, OUT, exclude='train'), whole)
+    assert expected > 0.2 and recall(lists, whole) >= 0.9 * expected
+
+
+def test_a_history_gets_the_list_of_the_user_who_has_it_and_blocked_items_are_left_out():
+    data = demo_graph()
+    model = get_model('EASE')(data)
+    mine = top_items(model, data, OUT, k=5, exclude='train')
+    assert top_items_of_histories(model, data, OUT.tolist(), histories(data), k=5) == mine
+    blocked = torch.tensor(sorted(set(mine['item'])))
+    for lists in (top_items(model, data, OUT, k=5, exclude='train', blocked=blocked),
+                  top_items_of_histories(model, data, OUT.tolist(), histories(data), k=5, blocked=blocked)):
+        assert len(lists['item']) == 5 * OUT.numel() and not set(lists['item']) & set(mine['item'])
+
+
+def test_models_that_know_only_their_own_users_say_so():
+    data = demo_graph()
+    model = get_model('MIND')(with_time(data))
+    with pytest.raises(ConfigError, match='history: MIND has neither one embedding per user nor scores of lists'):
+        top_items_of_histories(model, data, OUT.tolist(), histories(data))
+
+
+def with_time(data):
+    store = data['user', 'interacts', 'item']
+    store.time = torch.arange(store.edge_index.size(1))
+    assert training_graph(data).num_edges
+    return data
