@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-import numpy as np
 import pyarrow
 import torch
 from pyarrow import parquet
@@ -20,7 +19,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.config.build import load_run, path_argument, run_command
 from genrec_pyg.evaluation import check_scores
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.graph import HISTORY, ITEM, USER, check_held_out, has_split, split_edges
+from genrec_pyg.graph import HISTORY, ITEM, USER, check_held_out, has_split, raw_ids, split_edges
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency
 from genrec_pyg.retrieval import INDEXES, Search, make_search, retrieve
@@ -152,15 +151,6 @@ def find_blocked(block: Optional[str], candidates: Optional[str], data: HeteroDa
             out[:] = True
         out[listed] = flag == '--block'
     return out.nonzero().view(-1)
-
-
-def raw_ids(data: HeteroData, node_type: str) -> Sequence[Any]:
-    r"""Returns the ids used in the dataset: ``raw_id`` where the graph has them, else the node numbers."""
-    ids = data[node_type].get('raw_id')
-    if ids is None:
-        return range(int(data[node_type].num_nodes))
-    ids = ids.tolist() if hasattr(ids, 'tolist') else ids  # tensors, arrays and columns of data frames
-    return [raw.item() if isinstance(raw, (Tensor, np.generic)) else raw for raw in ids]  # what JSON and Parquet take
 
 
 def find_users(names: Sequence[str], data: HeteroData) -> Tensor:

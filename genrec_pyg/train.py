@@ -15,10 +15,13 @@ from typing import Optional
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.config import Call, RunConfig, parse_train_arguments
-from genrec_pyg.config.build import make_data, make_model, run_command
+from genrec_pyg.config.build import load_run, make_data, make_model, run_command
 from genrec_pyg.exceptions import OutputError
+from genrec_pyg.graph import ITEM, USER, raw_ids
+from genrec_pyg.nn.models import Recommender
 from genrec_pyg.reporting.reference_models import choice_lines, reference_figures, result_table
 from genrec_pyg.runs.folder import RunFolder
+from genrec_pyg.runs.warm_start import check_unseen, take_over
 from genrec_pyg.training import Distributed, FitResult, Trainer, launch, seed_everything
 from genrec_pyg.training.trainer import SELECTION
 from genrec_pyg.utils.files import check_stdout, write_atomically, write_json, write_stdout
@@ -49,6 +52,8 @@ def _train(call: Call, distributed: Distributed) -> FitResult:
             data = make_data(config)
         seed_everything(config.seed)
         model = make_model(config, data)
+        if call.start is not None:
+            _start_from(call.start, model, data)
         trainer.output = path.absolute()
         can_resume = processes.on_main(lambda: call.resume is not None and (path / 'checkpoints' / 'last.pt').exists())
         resume = can_resume and model.trainable
@@ -66,6 +71,13 @@ def _train(call: Call, distributed: Distributed) -> FitResult:
             logger.info('interrupted; continue with: python -m genrec_pyg.train --resume %s', shlex.quote(str(path)))
             raise
         return _report(config, data, trainer, model.trainable, result)
+
+
+def _start_from(folder: str, model: Recommender, data: HeteroData) -> None:
+    before = load_run(folder, device='cpu')
+    ids, before_ids = ((raw_ids(graph, USER), raw_ids(graph, ITEM)) for graph in (data, before.data))
+    check_unseen(data, ids, before.model, before_ids)
+    take_over(model, ids, before.model, before_ids)
 
 
 def _take_folder(call: Call, stack: ExitStack, held: list[RunFolder]) -> Path:

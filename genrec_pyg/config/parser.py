@@ -35,7 +35,7 @@ _TRAINER_SKIP = {'epochs', 'seed', 'device', 'protocol', 'mirror_gradient', 'out
 #: Keys that hold settings of one part each.
 _GROUPS = ('trainer', 'hparams')
 #: Keys of a configuration that name this call rather than the run.
-_CALL_KEYS = ('config', 'print_config', 'resume', 'final', 'debug', 'distributed', 'distributed_timeout')
+_CALL_KEYS = ('config', 'print_config', 'resume', 'final', 'from', 'debug', 'distributed', 'distributed_timeout')
 #: What may differ from the interrupted run under ``--resume``; anything else would not continue the same experiment.
 _RESUME_MAY_CHANGE = ('root', 'epochs', 'device', 'references', 'trainer.patience', 'trainer.max_seconds',
                       'trainer.eval_every', 'trainer.precision', 'trainer.cuda_graph')
@@ -102,6 +102,7 @@ class Call:
         print_config: Whether to print the configuration and leave.
         distributed: How processes share the model; no part of the configuration, since it does not change the result.
         distributed_timeout: Seconds that a process waits for the others to start, if not as long as torch does.
+        start: Folder of the run whose parameters the model starts from, if any.
     """
     config: RunConfig
     resume: Optional[str] = None
@@ -109,6 +110,7 @@ class Call:
     print_config: bool = False
     distributed: Optional[str] = None
     distributed_timeout: Optional[float] = None
+    start: Optional[str] = None
 
 
 def parse_train_arguments(argv: Sequence[str]) -> Call:
@@ -118,14 +120,15 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
         ConfigError: On an unknown flag, key, model or a value of the wrong type; the message names it.
     """
     # Of others the last one counts, these would be dropped unseen.
-    for flag in ('--config', '--resume', '--final', '--modalities', '--columns'):
+    for flag in ('--config', '--resume', '--final', '--from', '--modalities', '--columns'):
         times = sum(argument == flag or argument.startswith(f'{flag}=') for argument in argv)
         if times > 1:
             raise ConfigError(f'{flag}: given {times} times, accepted is once')
     first = _first_look(argv)
-    if first.resume is not None and first.final is not None:
-        raise ConfigError(f'--final: got {first.final!r} with --resume, accepted is one of the two')
-    for flag in ('config', 'resume', 'final'):
+    for flag in ('final', 'from'):
+        if first.resume is not None and getattr(first, flag) is not None:
+            raise ConfigError(f'--{flag}: got {getattr(first, flag)!r} with --resume, accepted is one of the two')
+    for flag in ('config', 'resume', 'final', 'from'):
         if getattr(first, flag) == '':
             raise ConfigError(f"--{flag}: got '', accepted is the name of a file or folder")
     layers = []
@@ -140,6 +143,12 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
         if isinstance(run.get('root'), str) and isinstance(run.get('dataset'), str):
             run['root'] = find_root(run['dataset'], run['root'])
         layers.append((str(path), run))
+    start = getattr(first, 'from')
+    if start is not None:
+        run = read_yaml(Path(start) / 'config.yaml')
+        if first.model not in (None, run.get('model')):
+            raise ConfigError(f"--model: got {first.model!r} with --from, accepted is {run.get('model')!r} of the run")
+        layers.append((str(Path(start) / 'config.yaml'), {**run, 'output': None}))
     if first.final is not None:
         layers.append((str(Path(first.final) / 'config.yaml'), _final_settings(Path(first.final), first.model)))
     if first.config is not None:
@@ -173,7 +182,7 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     if first.resume is not None:
         _check_resumed(interrupted, flatten(values))
     return Call(RunConfig(**values), call['resume'], call['debug'], call['print_config'], call['distributed'],
-                call['distributed_timeout'])
+                call['distributed_timeout'], call['from'])
 
 
 def build_parser(model: str) -> ArgumentParser:
@@ -190,6 +199,8 @@ def build_parser(model: str) -> ArgumentParser:
     parser.add_argument('--resume', type=str, help='folder of a run to continue')
     parser.add_argument('--final', '--like', type=str, help='folder of a finished run: its settings and number of epochs, '
                         'on all interactions')
+    parser.add_argument('--from', type=str, help='folder of a run: its settings, and its parameters as the start, on data '
+                        'that have grown since (--dataset); users and items are matched by their ids')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     parser.add_argument('--distributed', type=str, help='under torchrun: ddp (its default) or sharded, which splits '
                         'the tables too')
@@ -330,6 +341,7 @@ def _first_look(argv: Sequence[str]) -> argparse.Namespace:
     for flag in ('--model', '--dataset', '--config', '--resume'):
         parser.add_argument(flag)
     parser.add_argument('--final', '--like', dest='final')
+    parser.add_argument('--from')
     parser.add_argument('--hparams.variant', dest='variant')
     try:
         with contextlib.redirect_stderr(io.StringIO()):

@@ -1,5 +1,6 @@
 r"""The canonical graph: schema, checks and the training graph."""
 from genrec_pyg.graph.modality import Modality, item_modality, linked_nodes
+from genrec_pyg.graph.raw_ids import raw_ids
 from genrec_pyg.graph.schema import (
     HAS,
     HISTORY,
@@ -40,6 +41,7 @@ __all__ = [
     'known_masks',
     'linked_nodes',
     'modality_names',
+    'raw_ids',
     'name_list',
     'pair_keys',
     'read_edges',

@@ -21,16 +21,18 @@ def log(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     user, item = read_interactions(demo_graph(num_users=60, num_items=40, num_clusters=4))
     (tmp_path / 'data' / 'shop').mkdir(parents=True)
-    rows = [(f'u-{u}', f'sku-{i}', n) for n, (u, i) in enumerate(zip(user.tolist(), item.tolist()))]
+    rows = [(f'u-{u}', f'sku-{i}', n, ('val', 'test', *9 * ['train'])[n % 11])
+            for n, (u, i) in enumerate(zip(user.tolist(), item.tolist()))]
     with open('data/shop/log.csv', 'w', newline='') as file:
-        csv.writer(file).writerows([('customer', 'product', 'ts'), *rows])
+        csv.writer(file).writerows([('customer', 'product', 'ts', 'part'), *rows])
     return rows
 
 
 def test_a_log_is_trained_on_and_lists_come_in_its_own_ids(log, capsys):
     assert train(['--dataset', 'shop/log.csv', '--model', 'EASE', *FAST]) == 2
     error = capsys.readouterr().err
-    assert "none of its columns ('customer', 'product', 'ts') is known as user; say which with --columns user=NAME" in error
+    assert "none of its columns ('customer', 'product', 'ts', 'part') is known as user" in error
+    assert 'say which with --columns user=NAME' in error
     columns = ['--columns', 'user=customer', 'item=product']
     assert train(['--dataset', 'shop/log.csv', '--model', 'EASE', '--output', 'run', '--core', '3', '--split', 'leave-one-out',
                   *columns, *FAST]) == 0
@@ -38,7 +40,7 @@ def test_a_log_is_trained_on_and_lists_come_in_its_own_ids(log, capsys):
     assert recommend(['run', '--users', 'u-17', '--k', '3', '--output', 'list.csv']) == 0
     rows = list(csv.DictReader(open('list.csv')))
     assert [row['user'] for row in rows] == ['u-17'] * 3
-    known = {item for user, item, _ in log if user == 'u-17'}
+    known = {item for user, item, *_ in log if user == 'u-17'}
     assert all(row['item'].startswith('sku-') and row['item'] not in known for row in rows)
 
     with open('new.csv', 'w') as file:
@@ -89,3 +91,20 @@ def test_what_contradicts_a_final_run_is_named(tmp_path, monkeypatch, capsys, fl
     if flags:
         (tmp_path / 'run' / 'metrics.json').write_text('{"epoch": 4}')
     assert train(['--final', 'run', *flags]) == 2 and message in capsys.readouterr().err
+
+
+def test_a_grown_log_starts_from_the_run_before(log, capsys):
+    columns = ['--columns', 'user=customer', 'item=product', '--split', 'column:part', '--trainer.batch_size', '64']
+    flags = ['--dataset', 'shop/log.csv', '--model', 'MFBPR', '--trainer.lr', '0.05', *columns, *FAST]
+    assert train([*flags, '--epochs', '20', '--output', 'run']) == 0
+    grown = open('data/shop/log.csv').read() + 'u-0-new,sku-3,99999,train\nu-0-new,sku-new,99999,train\n'
+    open('data/shop/grown.csv', 'w').write(grown)
+    grown = ['--dataset', 'shop/grown.csv', '--epochs', '1']
+    for name, start in (('warm', ['--from', 'run']), ('cold', flags)):
+        assert train([*start, *grown, '--output', name]) == 0
+    losses = [json.loads(open(f'{name}/metrics.jsonl').readline())['loss']['bpr'] for name in ('warm', 'cold')]
+    assert losses[0] < 0.8 * losses[1]
+    capsys.readouterr()
+    assert train(['--from', 'run', *grown, '--split', 'random']) == 1
+    assert 'pairs of the val split are training pairs of the run' in capsys.readouterr().err
+    assert train(['--from', 'run', '--model', 'EASE']) == 2 and "--model: got 'EASE' with --from" in capsys.readouterr().err

@@ -1,0 +1,106 @@
+r"""Starting from a trained model on data that have grown since: rows are matched by the ids of users and items."""
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from genrec_pyg.exceptions import ConfigError, DataError
+from genrec_pyg.graph import has_split, pair_keys, split_edges
+from genrec_pyg.nn.models import Recommender
+
+logger = logging.getLogger(__name__)
+
+#: Ids of users and of items, in the order of their numbers.
+Ids = tuple[Sequence[Any], Sequence[Any]]
+
+
+@torch.no_grad()
+def take_over(model: Recommender, ids: Ids, trained: Recommender, trained_ids: Ids) -> None:
+    r"""Gives ``model`` the parameters of ``trained``, in place.
+
+    A parameter with a row per user, per item or per both gets the rows of the users and items that both models have; the rows
+    of new ones stay as they were drawn. Other parameters of equal shape are copied, and the log names those that are not.
+
+    Args:
+        model: Model on the new data.
+        ids: Ids of its users and items.
+        trained: Trained model of the same class.
+        trained_ids: Ids of its users and items.
+
+    Raises:
+        ConfigError: If the models are of different classes, or have no user and no item in common.
+    """
+    if type(model) is not type(trained):
+        raise ConfigError(f'from: the run is one of {type(trained).__name__}, accepted is one of '
+                          f'{type(model).__name__}')
+    rows = [_common(new, old) for new, old in zip(ids, trained_ids)]
+    if not any(new.numel() for new, _ in rows):
+        raise ConfigError('from: the data have no user and no item of the run, accepted are data that have grown since')
+    (new_user, old_user), (new_item, old_item) = rows
+    sizes = {'user': (len(ids[0]), len(trained_ids[0]), new_user, old_user),
+             'item': (len(ids[1]), len(trained_ids[1]), new_item, old_item),
+             'node': (len(ids[0]) + len(ids[1]), len(trained_ids[0]) + len(trained_ids[1]),
+                      torch.cat([new_user, new_item + len(ids[0])]), torch.cat([old_user, old_item + len(trained_ids[0])]))}
+    before = dict(trained.named_parameters())
+    left = []
+    for name, parameter in model.named_parameters():
+        value = before.get(name)
+        kind = None if value is None else _kind(name, parameter, value, sizes)
+        if kind is not None:
+            new, old = sizes[kind][2:]
+            parameter[new.to(parameter.device)] = value[old.to(value.device)].to(parameter)
+        elif value is not None and value.shape == parameter.shape:
+            parameter.copy_(value)
+        else:
+            left.append(name)
+    logger.info('%d of %d users and %d of %d items start from the run', new_user.numel(), len(ids[0]), new_item.numel(),
+                len(ids[1]))
+    if left:
+        logger.warning('parameters that start anew, since their shape hangs on the data in another way: %s', ', '.join(left))
+
+
+def check_unseen(data: HeteroData, ids: Ids, trained: Recommender, trained_ids: Ids) -> None:
+    r"""Refuses held-out pairs that the run was trained on: their figures would be those of memory.
+
+    Args:
+        data: Canonical graph of the new training.
+        ids: Ids of its users and items.
+        trained: Model of the run.
+        trained_ids: Ids of its users and items.
+
+    Raises:
+        DataError: Naming how many pairs there are.
+    """
+    place = [torch.full((len(new),), -1).index_put((common[0],), common[1])
+             for new, common in ((new, _common(new, old)) for new, old in zip(ids, trained_ids))]
+    known = pair_keys(trained.graph.edge_index.cpu(), trained.num_items)
+    for split in ('val', 'test'):
+        if not has_split(data, split):
+            continue
+        user, item = split_edges(data, split).cpu()
+        pairs = torch.stack([place[0][user], place[1][item]])
+        seen = torch.isin(pair_keys(pairs[:, (pairs >= 0).all(dim=0)], trained.num_items), known)
+        if bool(seen.any()):
+            raise DataError(f'from: {int(seen.sum())} of {user.numel()} pairs of the {split} split are training pairs of the '
+                            'run, so figures would say nothing; accepted is a split that only moves on (time, column:NAME) '
+                            'or none')
+
+
+def _kind(name: str, new: Tensor, old: Tensor, sizes: dict[str, tuple[int, int, Tensor, Tensor]]) -> Optional[str]:
+    r"""Whose rows a parameter has, by its number of rows and, where that is no answer, by its name."""
+    if new.dim() == 0 or new.dim() != old.dim() or new.shape[1:] != old.shape[1:]:
+        return None
+    kinds = [kind for kind, size in sizes.items() if (new.size(0), old.size(0)) == size[:2]]
+    return next((kind for kind in kinds if kind in name), kinds[0] if len(kinds) == 1 else None)
+
+
+def _common(new: Sequence[Any], old: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    r"""Numbers, among the new and among the old ones, of the ids that are in both."""
+    place = {str(raw): number for number, raw in enumerate(old)}
+    pairs = [(number, place[str(raw)]) for number, raw in enumerate(new) if str(raw) in place]
+    return tuple(torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).t().unbind())
