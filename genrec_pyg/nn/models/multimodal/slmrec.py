@@ -91,17 +91,9 @@ class SLMRec(PairwiseRecommender):
         \mathcal{L}_{\mathrm{ssl}}, \qquad s(u, i) = \mathbf{e}_u \cdot \mathbf{e}_i
 
     over observed pairs, from users to items; the negatives of a batch are not looked at. :math:`\mathcal{L}_{\mathrm{ssl}}`
-    compares views of the nodes of a batch:
-
-    ==========  ====================================================================================================
-    ``task``    what is compared
-    ==========  ====================================================================================================
-    ``fac``     fine and coarse alignment of the ID view with the others, :class:`AlignmentChain`
-    ``fd``      feature dropout: the fused rows of two passes with dropout after every step of propagation
-    ``fm``      feature masking: two passes, each with the items of another view, drawn per batch, set to zero
-    ``fd+fm``   both
-    ``none``    nothing
-    ==========  ====================================================================================================
+    compares views of the nodes of a batch. ``'fac'`` aligns the ID view with the others (:class:`AlignmentChain`). ``'fd'``
+    compares the fused rows of two passes with dropout after every step of propagation, ``'fm'`` those of two passes, each
+    with the items of another view, drawn per batch, set to zero. ``'fd+fm'`` does both, ``'none'`` nothing.
 
     The part of a propagation that starts from users is shared: ``L (M + 2)`` half products instead of ``2 L (M + 1)``, and
     only nodes of a batch are fused. Published training has weight decay 1e-4 on every parameter.
