@@ -105,7 +105,7 @@ def test_models_that_cannot_be_compared_are_named(name, capsys):
 
 
 def test_a_training_is_the_users_and_meets_perturbed_features():
-    flags = ['--model', 'GenRec', *DEMO, *SMALL, '--mirror-gradient', '--seed', '3']
+    flags = ['--model', 'GenRec', *DEMO, *SMALL, '--mirror-gradient', '--seed', '3', '--hparams.interest_weight', '0']
     found = run(flags, None, {'noise': [0.0, 3.0], 'dropped': [1.0]}, **SHARPNESS)
     config = parse(flags)
     data = demo_graph()
