@@ -51,6 +51,8 @@ class OwnSystem:
         self._loader = AnnouncedLoader(loader, lambda: self._clock.start('recommender'))
         self._evaluator = Evaluator(data, 'test', self._trainer.ks)
         seed_everything(self.config.seed)  # as the training loop does before its first epoch
+        self._data = data
+        self._model.choose(data)  # once per training: no part of an epoch
         self._clock = PhaseClock()
         generator = self._model.generator
         if generator is not None:
@@ -66,6 +68,7 @@ class OwnSystem:
         clock.start('recommender')
         self._trainer._epoch(self._model, self._loader, self._optimizer, epoch)
         clock.start('evaluation')
+        self._model.refine(self._data)
         figures = self._evaluator(self._model)
         clock.stop()
         return {name: figures[name] for name in ('recall@20', 'ndcg@20', 'num_users')}

@@ -154,7 +154,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
 def test_sparse_scores_take_part_in_both_searches(demo_data, index):
     if index == 'approximate':
         pytest.importorskip('faiss', reason='THE APPROXIMATE INDEX IS NOT TESTED: pip install faiss-cpu')
-    model = GenRec(demo_data, hidden_channels=8)
+    model = GenRec(demo_data, hidden_channels=8, interest_rank=16)
     model.choose(demo_data)
     model.eval()
     assert model.has_sparse_scores

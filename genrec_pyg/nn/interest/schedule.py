@@ -47,15 +47,19 @@ class KernelPath:
     Args:
         statistics: Statistics of the training interactions, for :math:`\alpha`.
         ridge_power: :math:`\beta`.
-        rank: Eigenpairs kept.
+        rank: Eigenpairs kept; from the number of items on all of them, which gives the kernel exactly.
     """
 
     def __init__(self, statistics: InteractionStatistics, ridge_power: float, rank: int = 256):
         self.unit = float(statistics.gram_diagonal.mean())
         scale = statistics.ridge(self.unit, ridge_power).rsqrt().unsqueeze(1)
         num_items = scale.size(0)
-        self.value, self.vector = leading_eigenpairs(lambda y: scale * statistics.gram_product(scale * y), num_items,
-                                                     min(rank, num_items), 4, scale.squeeze(1))
+        if rank >= num_items:
+            value, vector = torch.linalg.eigh(scale * statistics.gram() * scale.t())
+            self.value, self.vector = value.clamp(min=0), vector
+        else:
+            self.value, self.vector = leading_eigenpairs(lambda y: scale * statistics.gram_product(scale * y), num_items,
+                                                         rank, 4, scale.squeeze(1))
         self.scale = scale
         self.query = scale * self.vector
         self.history = spmm(statistics.interactions, self.query)

@@ -14,11 +14,13 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.closed_form import (
     InteractionStatistics,
     ItemKernel,
+    content_kernel,
     dense_interaction_kernel,
     graph_filter,
     low_rank_interaction_kernel,
     neighbor_kernel,
 )
+from genrec_pyg.nn.interest.generated import GeneratedInterest
 from genrec_pyg.nn.interest.held_out import HeldOutLists, Score
 from genrec_pyg.nn.interest.schedule import FlipSchedule, KernelPath, popularity_discount
 from genrec_pyg.nn.modality.features import centered_unit_rows
@@ -37,6 +39,15 @@ WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
 
 #: Neighbors per item by content.
 NUM_CONTENT_NEIGHBORS = 10
+#: Ridge of the regression on features.
+CONTENT_RIDGE = 10.0
+
+#: Most sparse entries per item, and the recall that more of them must bring.
+MOST_NEIGHBORS = 200
+WORTH_NEIGHBORS = 0.001
+
+#: Most items of which all eigenpairs are found.
+MAX_DECOMPOSED = 2_048
 
 #: Weights of the views where nothing can be chosen, all views scaled to one deviation.
 DEFAULT_WEIGHTS = {'kernel': 1.0, 'low_rank': 0.0, 'filter': 0.1, 'two_hop': 0.0}
@@ -53,9 +64,10 @@ class InterestConfig:
         row_weight: See :class:`FlipSchedule`.
         discount: See :class:`FlipSchedule`.
         weights: ``'auto'``, or weights of the views ``'kernel'``, ``'low_rank'``, ``'filter'``, ``'two_hop'``
-            and of each modality; those that are not named are 0.
-        rank: Rank of the low-rank part.
-        num_neighbors: Sparse entries per item.
+            and, of each modality, ``NAME`` (nearest items) and ``NAME_ridge`` (regression on features); those that are
+            not named are 0.
+        rank: Rank of the low-rank part; up to four times as many items the interest is kept whole.
+        num_neighbors: Fewest sparse entries per item; more where that brings recall, 0 for none.
         max_items: Most items for which dense matrices of items x items are used on the way; about ``12 * max_items ** 2``
             bytes.
     """
@@ -75,7 +87,7 @@ class InterestChoice:
 
     Args:
         kernel: Low rank plus sparse.
-        schedule: Flip schedule.
+        schedule: Flip schedule of the kernel; that of its low-rank view may be another, see the curve.
         weights: Weight of every view.
         chosen: Whether anything was chosen on validation.
         recall: Validation recall of the interest, of every view and of the search, on the users that were measured.
@@ -117,19 +129,27 @@ def choose_interest(graph: TrainingGraph, held_out: Optional[HeldOutLists] = Non
         held_out = None
     views = _Views(graph, config)
     curve: list[dict[str, float]] = []
-    schedule = _choose_schedule(views, held_out, config, curve)
-    views.add_kernel(schedule)
+    schedule = _choose_schedule(views, held_out, config, curve, config.rank)
+    exact = schedule
+    if config.rank < graph.num_items <= MAX_DECOMPOSED:  # truncation regularizes too: the whole kernel wants another ridge
+        exact = _choose_schedule(views, held_out, config, curve, graph.num_items)
+    views.add_kernel(exact, schedule)
     views.add_others()
     names = list(views.kernels)
     recall: dict[str, float] = {}
     if isinstance(config.weights, dict):
         weights = {name: float(config.weights.get(name, 0.0)) for name in names}
     elif held_out is None:
-        weights = {name: DEFAULT_WEIGHTS.get(name, DEFAULT_CONTENT_WEIGHT) for name in names}
+        weights = {name: DEFAULT_WEIGHTS.get(name, 0.0 if name.endswith('_ridge') else DEFAULT_CONTENT_WEIGHT)
+                   for name in names}
     else:
         weights, recall = _choose_weights(views, held_out)
     kernel = views.mixture(weights)
-    return InterestChoice(kernel, schedule, weights, held_out is not None, recall, curve, time.perf_counter() - begin)
+    if held_out is not None:
+        kernel, recall['compressed'] = _trimmed(kernel, views, held_out, config.num_neighbors)
+    elif kernel.neighbors is not None:
+        kernel = _with_neighbors(kernel, config.num_neighbors)
+    return InterestChoice(kernel, exact, weights, held_out is not None, recall, curve, time.perf_counter() - begin)
 
 
 class _Views:
@@ -150,7 +170,7 @@ class _Views:
             self._statistics[row_weight] = InteractionStatistics.of(self.interactions, row_weight)
         return self._statistics[row_weight]
 
-    def add_kernel(self, schedule: FlipSchedule) -> None:
+    def add_kernel(self, schedule: FlipSchedule, low_rank: FlipSchedule) -> None:
         statistics = self.statistics(schedule.row_weight)
         ridge = statistics.ridge(schedule.ridge * float(statistics.gram_diagonal.mean()), schedule.ridge_power)
         self.discount = popularity_discount(self.degree, schedule.discount)
@@ -158,8 +178,8 @@ class _Views:
             kernel = dense_interaction_kernel(statistics, ridge)
             kernel.weight.mul_(self.discount)
             # Without the small eigenvalues, which are mostly noise, it is another view, and sometimes the better one.
-            path = KernelPath(statistics, schedule.ridge_power, self.config.rank)
-            key = path.keys(schedule.ridge) * self.discount.unsqueeze(1)
+            path = KernelPath(self.statistics(low_rank.row_weight), low_rank.ridge_power, self.config.rank)
+            key = path.keys(low_rank.ridge) * popularity_discount(self.degree, low_rank.discount).unsqueeze(1)
             self.kernels['low_rank'] = ItemKernel(self.graph.num_items, query=path.query, key=key)
         else:
             kernel = low_rank_interaction_kernel(statistics, ridge, self.config.rank, self.config.num_neighbors)
@@ -177,6 +197,7 @@ class _Views:
             if bool((x != 0).any()):
                 (item, neighbor), similarity = knn_graph(x, NUM_CONTENT_NEIGHBORS, include_self=False)
                 self.kernels[name] = neighbor_kernel(item, neighbor, similarity, self.graph.num_items)
+                self.kernels[f'{name}_ridge'] = content_kernel(x, CONTENT_RIDGE)
             else:
                 logger.warning('modality %r: all features are equal or missing; it is no view of the interest', name)
 
@@ -220,24 +241,25 @@ class _Views:
             if name == 'two_hop':
                 dense = spmm(sparse.t(), dense)
             total.add_(dense, alpha=value)
-        return compressed(total, self.config.rank, self.config.num_neighbors)
+        return compressed(total, self.config.rank, MOST_NEIGHBORS if self.config.num_neighbors > 0 else 0)
 
     def _sum(self, factor: dict[str, float]) -> ItemKernel:
-        query = key = None
+        queries, keys = [], []
         row, col, value = [], [], []
         for name, scale in factor.items():
             kernel = self.kernels[name]
             if kernel.query is not None:
-                query, key = kernel.query, scale * kernel.key
+                queries.append(kernel.query)
+                keys.append(scale * kernel.key)
             row.append(kernel.neighbors.row())
             col.append(kernel.neighbors.col.long())
             value.append(scale * kernel.neighbors.value)
         size = (self.graph.num_items, self.graph.num_items)
         merged = torch.sparse_coo_tensor(torch.stack([torch.cat(row), torch.cat(col)]), torch.cat(value), size).coalesce()
-        neighbors = _largest(merged.indices(), merged.values(), size[0], 2 * self.config.num_neighbors)
-        if query is None:
-            query = key = torch.zeros(size[0], 1, device=self.degree.device)
-        return ItemKernel(size[0], query=query, key=key, neighbors=neighbors)
+        neighbors = _largest(merged.indices(), merged.values(), size[0], MOST_NEIGHBORS)
+        empty = [torch.zeros(size[0], 1, device=self.degree.device)]
+        return ItemKernel(size[0], query=torch.cat(queries or empty, dim=1), key=torch.cat(keys or empty, dim=1),
+                          neighbors=neighbors)
 
 
 def compressed(weight: Tensor, rank: int, num_neighbors: int) -> ItemKernel:
@@ -245,11 +267,12 @@ def compressed(weight: Tensor, rank: int, num_neighbors: int) -> ItemKernel:
 
     Args:
         weight: Kernel ``[I, I]`` from history items to scored items; used up.
-        rank: Singular triples; a quarter of the items at most.
+        rank: Singular triples; up to four times as many items the kernel is kept whole.
         num_neighbors: Entries kept per scored item.
     """
     num_items = weight.size(0)
-    rank = max(1, min(rank, num_items // 4))
+    if num_items <= 4 * rank:  # of a small catalog nothing need be lost
+        return ItemKernel(num_items, query=weight.fill_diagonal_(0), key=torch.eye(num_items, device=weight.device))
     with torch.random.fork_rng(devices=[]):  # what is drawn before or after must not depend on it
         torch.manual_seed(0)
         left, value, right = torch.svd_lowrank(weight, min(rank + 16, num_items), niter=4)
@@ -268,6 +291,29 @@ def compressed(weight: Tensor, rank: int, num_neighbors: int) -> ItemKernel:
     return ItemKernel(num_items, query=query, key=key, neighbors=neighbors)
 
 
+def _with_neighbors(kernel: ItemKernel, k: int) -> ItemKernel:
+    r"""The kernel with the ``k`` largest sparse entries per scored item."""
+    if kernel.neighbors is None:
+        return kernel
+    index, value = kernel.neighbors.to_edge_index()
+    return ItemKernel(kernel.num_items, query=kernel.query, key=kernel.key,
+                      neighbors=_largest(index, value, kernel.num_items, k) if k > 0 else None)
+
+
+def _trimmed(kernel: ItemKernel, views: _Views, held_out: HeldOutLists, num_neighbors: int) -> tuple[ItemKernel, float]:
+    r"""The kernel with as few neighbors as do not cost recall, from ``num_neighbors`` on, and its recall."""
+    interest = GeneratedInterest(views.graph)
+    found: list[tuple[float, ItemKernel]] = []
+    for k in dict.fromkeys([num_neighbors, 2 * num_neighbors, 5 * num_neighbors, MOST_NEIGHBORS]):
+        if k > MOST_NEIGHBORS or kernel.neighbors is None and found:
+            break
+        candidate = _with_neighbors(kernel, k)
+        interest.set_kernel(candidate)
+        found.append((held_out.recall(interest.score), candidate))
+    best = max(recall for recall, _ in found)
+    return next((candidate, recall) for recall, candidate in found if recall >= best - WORTH_NEIGHBORS)
+
+
 def _largest(index: Tensor, value: Tensor, num_items: int, k: int) -> Adjacency:
     r"""The ``k`` entries of largest magnitude of every row of a coalesced matrix."""
     order = torch.argsort(value.abs(), descending=True, stable=True)
@@ -279,7 +325,7 @@ def _largest(index: Tensor, value: Tensor, num_items: int, k: int) -> Adjacency:
 
 
 def _choose_schedule(views: _Views, held_out: Optional[HeldOutLists], config: InterestConfig,
-                     curve: list[dict[str, float]]) -> FlipSchedule:
+                     curve: list[dict[str, float]], rank: int) -> FlipSchedule:
     r"""The schedule of the best kernel: ridge and discount on one eigendecomposition, the two powers one after the other."""
     pinned = {name: value for name in ('ridge', 'ridge_power', 'row_weight', 'discount')
               if (value := getattr(config, name)) != 'auto'}
@@ -288,14 +334,14 @@ def _choose_schedule(views: _Views, held_out: Optional[HeldOutLists], config: In
         return start
 
     def best_of(schedule: FlipSchedule) -> tuple[float, FlipSchedule]:
-        path = KernelPath(views.statistics(schedule.row_weight), schedule.ridge_power, config.rank)
+        path = KernelPath(views.statistics(schedule.row_weight), schedule.ridge_power, rank)
         found: dict[FlipSchedule, float] = {}
 
         def measure(candidate: FlipSchedule) -> float:
             if candidate not in found:
                 key = path.keys(candidate.ridge) * popularity_discount(views.degree, candidate.discount).unsqueeze(1)
                 found[candidate] = held_out.recall(lambda user: path.history[user] @ key.t())
-                curve.append({**vars(candidate), 'recall': found[candidate]})
+                curve.append({**vars(candidate), 'rank': rank, 'recall': found[candidate]})
             return found[candidate]
 
         for _ in range(2):

@@ -184,6 +184,8 @@ class GenRec(Recommender):
             self.interest_config = InterestConfig(ridge, 0.0 if process == 'gaussian' else ridge_power, row_weight,
                                                   0.0 if process == 'gaussian' else discount, view_weights, interest_rank,
                                                   interest_neighbors)
+            if self.num_items <= 4 * interest_rank:  # the interest is kept whole then, and the generator takes it
+                denoiser_rank = max(denoiser_rank, self.num_items)
         self._held_out: Optional[tuple[HeteroData, HeldOutLists]] = None
         self.encoder = MultimodalGraphEncoder(
             self.graph, hidden_channels, num_layers, num_item_layers, num_neighbors, dropout, side_in_score=side_in_score,
