@@ -61,7 +61,7 @@ def take_over(model: Recommender, ids: Ids, trained: Recommender, trained_ids: I
     logger.info('%d of %d users and %d of %d items start from the run', new_user.numel(), len(ids[0]), new_item.numel(),
                 len(ids[1]))
     if left:
-        logger.warning('parameters that start again, since their shape hangs on the data in another way: %s', ', '.join(left))
+        logger.warning('parameters drawn again, since their shape depends on the data in another way: %s', ', '.join(left))
 
 
 def check_unseen(data: HeteroData, ids: Ids, trained: Recommender, trained_ids: Ids) -> None:
