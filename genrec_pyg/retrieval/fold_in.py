@@ -81,8 +81,15 @@ def history_search(model: Recommender, histories: Adjacency) -> Search:
     size = (model.num_users, model.num_items)
     embed = HistoryEmbedding(users, items, Adjacency.from_edge_index(model.graph.edge_index, size=size))
     index = ExactIndex(items)
-    return lambda user, k, known: index.search(
-        embed(Adjacency(*histories.select_rows(user), None, (user.numel(), model.num_items))), k, known)
+
+    def search(user: Tensor, k: int, known: Adjacency) -> tuple[Tensor, Tensor]:
+        rows = Adjacency(*histories.select_rows(user), None, (user.numel(), model.num_items))
+        query = model.history_embeddings(embed(rows), rows)
+        if not model.has_sparse_scores:
+            return index.search(query, k, known)
+        return topk_excluding(model.add_sparse_history_scores(query @ items.t(), rows), k, known.rowptr, known.col)
+
+    return search
 
 
 def without_items(search: Search, blocked: Tensor) -> Search:

@@ -16,7 +16,7 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph, training_graph
 from genrec_pyg.loader import InteractionLoader
 from genrec_pyg.nn.graph_module import GraphModule
-from genrec_pyg.ops import masked_topk, topk_excluding
+from genrec_pyg.ops import Adjacency, masked_topk, topk_excluding
 from genrec_pyg.optim import MirrorGradient
 
 
@@ -206,6 +206,15 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
 
     def add_sparse_scores(self, scores: Tensor, user: Tensor) -> Tensor:
         r"""Adds to ``scores`` ``[B, I]`` of users ``user`` ``[B]`` what is no inner product of embeddings, in place."""
+        return scores
+
+    def history_embeddings(self, approximate: Tensor, histories: Adjacency) -> Tensor:
+        r"""Embeddings ``[B, D]`` of new users with ``histories`` ``[B, I]``, given a general approximation of them; a model
+        that knows parts of them exactly puts these in their place."""
+        return approximate
+
+    def add_sparse_history_scores(self, scores: Tensor, histories: Adjacency) -> Tensor:
+        r"""As :meth:`add_sparse_scores`, for new users with ``histories`` ``[B, I]``."""
         return scores
 
     def choose(self, data: HeteroData) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from genrec_pyg.nn.losses import bpr_loss, grouped_info_nce, loss_in_parts, shar
 from genrec_pyg.nn.modality.graph_encoder import GraphViews, MultimodalGraphEncoder
 from genrec_pyg.nn.models.pairwise import check_choice, check_range
 from genrec_pyg.nn.models.recommender import Recommender, Replaced
-from genrec_pyg.ops import rows_per_block, spmm, unit_rows
+from genrec_pyg.ops import Adjacency, rows_per_block, spmm, unit_rows
 from genrec_pyg.utils.collectives import batch_rows
 
 #: A number, or ``'auto'``: found on validation.
@@ -356,6 +356,19 @@ class GenRec(Recommender):
     def add_sparse_scores(self, scores: Tensor, user: Tensor) -> Tensor:
         r"""Adds the sparse part of the interest."""
         return self.interest.add_sparse_scores(scores, user, self.interest_weight) if self.has_sparse_scores else scores
+
+    def history_embeddings(self, approximate: Tensor, histories: Adjacency) -> Tensor:
+        r"""Takes the generated interest of the histories, which is exact."""
+        if self.interest is None or not self.interest.is_fitted or self.interest_weight == 0:
+            return approximate
+        query = self.interest_weight * self.interest.user_queries(histories)
+        return torch.cat([approximate[:, :-query.size(1)], query], dim=1)
+
+    def add_sparse_history_scores(self, scores: Tensor, histories: Adjacency) -> Tensor:
+        r"""Adds the sparse part of the interest of the histories."""
+        if not self.has_sparse_scores:
+            return scores
+        return self.interest.add_history_scores(scores, histories.rowptr.long(), histories.col.long(), self.interest_weight)
 
     def get_extra_state(self) -> dict[str, Any]:
         r"""The weight of the interest."""
