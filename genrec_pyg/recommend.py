@@ -24,7 +24,7 @@ from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency
 from genrec_pyg.retrieval import INDEXES, Search, make_search, retrieve
 from genrec_pyg.retrieval.fold_in import history_search, read_histories, without_items
-from genrec_pyg.runs.folder import CONTENT
+from genrec_pyg.runs.folder import CONTENT, MEMBERS
 from genrec_pyg.utils.files import check_stdout, check_writable, write_atomically, write_stdout
 
 FORMATS = ('csv', 'json', 'parquet')
@@ -265,7 +265,7 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
 def _check_no_input(output: Path, arguments: argparse.Namespace) -> None:
     r"""Refuses an output that is a file of the run, of its data or of ``--users``."""
     run = Path(arguments.run)
-    inputs = [run / name for name in CONTENT] + [path for name in ('checkpoints', 'tensorboard')
+    inputs = [run / name for name in CONTENT] + [path for name in ('checkpoints', 'tensorboard', MEMBERS)
                                                  for path in (run / name).rglob('*')]
     inputs += [Path(name[1:]) for name in arguments.users if name.startswith('@')]
     inputs += [Path(name) for name in (arguments.history, arguments.candidates, arguments.block) if name is not None]

@@ -7,21 +7,24 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.config import RunConfig, find_root, parse_columns, parse_train_arguments
+from genrec_pyg.config import RunConfig, find_root, parse_columns, parse_train_arguments, read_yaml
 from genrec_pyg.datasets import load_dataset
 from genrec_pyg.datasets.prepare import make_split
 from genrec_pyg.exceptions import CheckpointError, ConfigError, GenRecError
-from genrec_pyg.graph import held_out_digests, read_mask
+from genrec_pyg.graph import held_out_digests, read_mask, training_graph
 from genrec_pyg.nn.models import Recommender, get_model
+from genrec_pyg.nn.models.blend import Blend, check_weights
 from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, warn_of_held_out
-from genrec_pyg.training.trainer import SELECTION, resolve_device
+from genrec_pyg.runs.folder import MEMBERS
+from genrec_pyg.training.trainer import NOT_CHOSEN, SELECTION, resolve_device
 from genrec_pyg.utils.interruption import INTERRUPTED, interruptible
 from genrec_pyg.utils.memory import keep_freed_memory
 
@@ -63,7 +66,7 @@ def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> R
     r"""Loads configuration, data and best model of a run folder.
 
     Args:
-        folder: Folder that ``python -m genrec_pyg.train`` wrote.
+        folder: Folder that ``python -m genrec_pyg.train`` or ``python -m genrec_pyg.blend`` wrote.
         root: Folder of the datasets; :obj:`None` takes that of the training and then ``$GENREC_DATA``.
         device: Device of the model.
 
@@ -75,6 +78,9 @@ def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> R
     path = Path(folder)
     if not (path / 'config.yaml').is_file():
         raise ConfigError(f'{folder}: holds no config.yaml, accepted is a folder written by python -m genrec_pyg.train')
+    content = read_yaml(path / 'config.yaml')
+    if content.get('model') == Blend.__name__:
+        return _load_blend(path, content, root, device)
     config = parse_train_arguments(['--config', str(path / 'config.yaml')]).config
     config.root = find_root(config.dataset, config.root) if root is None else root
     checkpoint = path / 'checkpoints' / 'best.pt'
@@ -94,6 +100,53 @@ def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> R
         raise CheckpointError(f'{checkpoint}: does not fit the model of config.yaml ({reason})') from error
     model.to(resolve_device(device)).eval()  # for use: no dropout, stored batch statistics
     return Run(config, data, model, state.get('selection') or SELECTION[config.protocol])
+
+
+def fuse(runs: Mapping[str, Run], weights: Mapping[str, float], chosen: bool) -> Run:
+    r"""The blend of finished runs by name.
+
+    Args:
+        runs: Runs of the same data and split.
+        weights: Weight of every run.
+        chosen: Whether the weights were chosen on validation.
+
+    Raises:
+        ConfigError: If a run is of other data, another split, or had its epoch chosen on test.
+    """
+    (name, first), *others = runs.items()
+    expected = _data_of(first)
+    for other, run in others:
+        for part, value in _data_of(run).items():
+            if value != expected[part]:
+                raise ConfigError(f'{other}: its {part} are not those of {name}; accepted are runs of the same data and split')
+    for other, run in runs.items():
+        if run.config.protocol != 'validation':
+            raise ConfigError(f'{other}: its epoch was chosen on test (protocol {run.config.protocol!r}), accepted are '
+                              "runs of protocol 'validation'")
+    model = Blend(first.data, {name: run.model for name, run in runs.items()}, weights)
+    config = replace(first.config, model=Blend.__name__, mirror_gradient=False, output=None, trainer={}, hparams={})
+    selection = SELECTION['validation'] if chosen else NOT_CHOSEN[False]
+    return Run(config, first.data, model.to(first.model.graph.edge_index.device).eval(), selection)
+
+
+def _data_of(run: Run) -> dict[str, Any]:
+    r"""What runs must share to be blended: features may differ."""
+    return {'training interactions': training_graph(run.data, []).fingerprint(),
+            'held-out interactions': held_out_digests(run.data)}
+
+
+def _load_blend(path: Path, content: Mapping[str, Any], root: Optional[str], device: str) -> Run:
+    members, file = content.get('members'), path / 'config.yaml'
+    if not isinstance(members, dict) or not members or not all(
+            isinstance(name, str) and name not in ('', '.', '..') and not set(name) & set('/\\\0') for name in members):
+        raise ConfigError(f'{file}: members: got {members!r}, accepted are weights by the name of a folder in '
+                          f'{path / MEMBERS}')
+    try:
+        check_weights(members)
+    except ConfigError as error:
+        raise ConfigError(f'{file}: {error}') from error
+    runs = {name: load_run(str(path / MEMBERS / name), root, device) for name in members}
+    return fuse(runs, members, content.get('chosen_on_validation') is True)
 
 
 def path_argument(value: str) -> str:

@@ -21,8 +21,11 @@ except ImportError:  # not on Windows
 logger = logging.getLogger(__name__)
 
 LOCK = '.lock'
-#: What a training writes; a folder with any of it is taken.
-CONTENT = ('config.yaml', 'metrics.json', 'metrics.jsonl', 'environment.json', 'train.log', 'checkpoints', 'tensorboard')
+#: Folder of the runs that a blend is made of.
+MEMBERS = 'members'
+#: What a training or a blend writes; a folder with any of it is taken.
+CONTENT = ('config.yaml', 'metrics.json', 'metrics.jsonl', 'environment.json', 'train.log', 'checkpoints', 'tensorboard',
+           MEMBERS)
 #: Answers of file systems that do not lock.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.graph import INTERACTS, ITEM, USER, has_split, split_edges
+from genrec_pyg.graph import INTERACTS, ITEM, USER, has_split, known_masks, split_edges
 from genrec_pyg.ops import Adjacency, rows_per_block, topk_excluding
 
 #: Fewest users with held-out items on whom settings are chosen: with fewer the standard error of a recall is up to 0.07.
@@ -21,7 +21,7 @@ Score = Callable[[Tensor], Tensor]
 
 
 class HeldOutLists:
-    r"""A sample of the users with validation items, training items masked. Nothing of the test split is read.
+    r"""A sample of the users with validation items, known items masked. Nothing of the test split is read.
 
     Args:
         data: Canonical graph with splits.
@@ -37,7 +37,8 @@ class HeldOutLists:
         device = data[INTERACTS].edge_index.device
         held_out = split_edges(data, 'val') if has_split(data, 'val') else torch.empty(2, 0, dtype=torch.long, device=device)
         self.k = min(k, size[1])
-        self.known = Adjacency.from_edge_index(split_edges(data, 'train'), size=size)
+        known = [split_edges(data, name) for name in known_masks(data, 'val')]  # also histories of users outside the training
+        self.known = Adjacency.from_edge_index(torch.cat(known, dim=1), size=size)
         self.held_out = Adjacency.from_edge_index(held_out, size=size)
         user = held_out[0].unique()
         if user.numel() > max_users:

@@ -21,7 +21,7 @@ from genrec_pyg.nn.closed_form import (
     neighbor_kernel,
 )
 from genrec_pyg.nn.interest.generated import GeneratedInterest
-from genrec_pyg.nn.interest.held_out import HeldOutLists, Score
+from genrec_pyg.nn.interest.held_out import CandidateScores, HeldOutLists, Score
 from genrec_pyg.nn.interest.schedule import FlipSchedule, KernelPath, popularity_discount
 from genrec_pyg.nn.modality.features import centered_unit_rows
 from genrec_pyg.ops import Adjacency, knn_graph, spmm
@@ -386,12 +386,25 @@ def _choose_weights(views: _Views, held_out: HeldOutLists) -> tuple[dict[str, fl
     names = list(views.kernels)
     views.measure_deviations(held_out.user)
     scaled = [_scaled(views.score(name), 1 / views.deviation[name]) for name in names]
-    candidates = held_out.candidates(scaled)
+    weights, recall, value = mixture_weights(held_out.candidates(scaled), names)
+    return weights, {**recall, 'mixture': value}
+
+
+def mixture_weights(candidates: CandidateScores, names: Sequence[str]) -> tuple[dict[str, float], dict[str, float], float]:
+    r"""Weights of a mixture by coordinate search from the best single function, so that it is at least as good as each.
+
+    Args:
+        candidates: Scores of the functions.
+        names: Their names, in the same order.
+
+    Returns:
+        Weights, the recall of every single function, and that of the mixture.
+    """
     single = {name: candidates.recall([float(other == name) for other in names]) for name in names}
     start = max(names, key=single.get)
     weights = {name: float(name == start) for name in names}
     weights, value = coordinate_search(weights, lambda w: candidates.recall(list(w.values())))
-    return weights, {**single, 'mixture': value}
+    return weights, single, value
 
 
 def coordinate_search(weights: dict[str, float], measure, values: Sequence[float] = WEIGHTS,
