@@ -2,7 +2,6 @@ r"""Exact and approximate search of the best items of users, given embeddings.""
 from __future__ import annotations
 
 import importlib
-import math
 from collections.abc import Callable, Iterator
 from typing import Optional, Protocol
 
@@ -12,13 +11,11 @@ from torch import Tensor
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency, masked_topk, topk_excluding
+from genrec_pyg.ops.knn import CODES, usual_num_cells
 
 #: Accepted names of indices.
 INDEXES = ('exact', 'approximate')
 
-#: Points below which faiss calls a cell or a code book badly trained: 39 for each of their centroids.
-_POINTS_PER_CENTROID = 39
-_CODES = 256
 #: Channels that one byte of a code stands for.
 _CHANNELS_PER_CODE = 4
 #: Candidates of one user beyond which all items are ranked; also the most that faiss returns on a GPU.
@@ -99,9 +96,9 @@ class ApproximateIndex:
         for name, value in (('num_probes', num_probes), ('oversample', oversample)):
             if value < 1:
                 raise ConfigError(f'{name}: got {value}, accepted are integers from 1')
-        if num_cells is not None and not (1 <= num_cells <= num_items and num_items >= _CODES):
+        if num_cells is not None and not (1 <= num_cells <= num_items and num_items >= CODES):
             raise ConfigError(f'num_cells: got {num_cells} for {num_items} items, accepted are 1 to the number of items, of '
-                              f'which there must be at least {_CODES}')
+                              f'which there must be at least {CODES}')
         try:
             importlib.import_module('faiss')  # PyG does so in the constructors below
         except ImportError as error:
@@ -113,8 +110,8 @@ class ApproximateIndex:
         self.num_probes = num_probes
         self.oversample = oversample
         self.num_cells = num_cells
-        if num_cells is None and num_items >= _POINTS_PER_CENTROID * _CODES:
-            self.num_cells = min(round(4 * math.sqrt(num_items)), num_items // _POINTS_PER_CENTROID)
+        if num_cells is None:
+            self.num_cells = usual_num_cells(num_items) or None
         if self.num_cells is None:
             self._index = MIPSKNNIndex(self._vectors(item))
         else:

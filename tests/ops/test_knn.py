@@ -1,3 +1,6 @@
+import importlib.util
+import logging
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -86,3 +89,68 @@ def test_columns_of_features_pass_in_blocks(monkeypatch):
 def test_rows_without_columns_have_only_their_own_edge():
     edge_index, similarity = knn_graph(torch.empty(3, 0), 2)
     assert edge_index.tolist() == [[0, 1, 2]] * 2 and similarity.tolist() == [1, 1, 1]
+
+
+needs_faiss = pytest.mark.skipif(importlib.util.find_spec('faiss') is None,
+                                 reason='APPROXIMATE NEIGHBORS ARE NOT TESTED: pip install faiss-cpu')
+
+
+def groups(num_rows, offset=0.0):
+    """Rows in groups of about thirty, as content features are, and three zero rows."""
+    generator = torch.Generator().manual_seed(0)
+    center = torch.randn(num_rows // 30, 16, generator=generator)
+    x = center[torch.randint(len(center), (num_rows,), generator=generator)]
+    x = x + 0.3 * torch.randn(num_rows, 16, generator=generator) + offset
+    x[[0, 5, num_rows - 1]] = 0
+    return x
+
+
+@needs_faiss
+@pytest.mark.parametrize('offset', [0.0, 1000.0])
+def test_few_rows_without_cells_have_the_exact_neighbors(offset, caplog):
+    x = groups(400, offset).double()
+    expected = knn_graph(x, 6)
+    with caplog.at_level(logging.INFO, 'genrec_pyg'):
+        found = knn_graph(x, 6, approximate_above=399)
+    assert 'approximate neighbors' in caplog.text and 'recall 1.000' in caplog.text
+    assert torch.equal(found[0], expected[0]) and torch.allclose(found[1], expected[1])
+
+
+@needs_faiss
+def test_cells_miss_few_neighbors_and_similarities_are_exact(caplog):
+    x = groups(10_100)
+    with caplog.at_level(logging.INFO, 'genrec_pyg'):
+        (row, col), similarity = knn_graph(x, 6, approximate_above=10_000)
+    expected = knn_graph(x, 6)[0]
+    key, wanted = row * len(x) + col, expected[0] * len(x) + expected[1]
+    recall = float(torch.isin(wanted, key).double().mean())
+    assert recall > 0.95 and key.unique().numel() == key.numel()
+    logged = float(caplog.text.partition('recall ')[2].split()[0])
+    assert logged == pytest.approx(recall, abs=0.05)
+    unit = F.normalize(x.double(), dim=1)
+    other = row != col
+    assert torch.allclose(similarity[other].double(), (unit[row] * unit[col]).sum(dim=1)[other], atol=1e-6)
+    for zero in (0, 5, len(x) - 1):
+        assert col[row == zero].tolist() == [zero] and row[col == zero].tolist() == [zero]
+
+
+def test_without_faiss_many_rows_are_searched_exactly_and_the_log_estimates_the_time(monkeypatch, caplog):
+    x = groups(90)
+    monkeypatch.setattr('genrec_pyg.ops.knn._has_faiss', lambda: False)
+    expected = knn_graph(x, 4)
+    with caplog.at_level(logging.INFO, 'genrec_pyg'):
+        found = knn_graph(x, 4, block_size=30, approximate_above=50)
+    assert torch.equal(found[0], expected[0]) and torch.allclose(found[1], expected[1])
+    assert 'pip install genrec_pyg[faiss]' in caplog.text and 'neighbors of 30 of 90 rows, about' in caplog.text
+
+
+@needs_faiss
+@pytest.mark.parametrize('x', [torch.zeros(5, 3), torch.empty(4, 0), torch.eye(4)[[0, 1, 2, 3]]])
+def test_approximate_search_of_rows_without_neighbors(x):
+    edge_index, similarity = knn_graph(x, 3, approximate_above=0)
+    assert edge_index.tolist() == [list(range(len(x)))] * 2 and bool((similarity == 1).all())
+
+
+def test_the_threshold_is_checked():
+    with pytest.raises(ConfigError, match='approximate_above: got -1, accepted are integers from 0'):
+        knn_graph(torch.ones(2, 2), 1, approximate_above=-1)
