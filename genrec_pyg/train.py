@@ -15,7 +15,7 @@ from typing import Optional
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.config import Call, RunConfig, parse_train_arguments
-from genrec_pyg.config.build import load_run, make_data, make_model, run_command
+from genrec_pyg.config.build import load_run, make_data, make_model, make_trainer, run_command
 from genrec_pyg.exceptions import OutputError
 from genrec_pyg.graph import ITEM, USER, raw_ids
 from genrec_pyg.nn.models import Recommender
@@ -134,13 +134,6 @@ def _log_file(path: Path) -> Iterator[None]:
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()
-
-
-def make_trainer(config: RunConfig, distributed: Optional[Distributed] = None) -> Trainer:
-    r"""The trainer of a configuration, still without a folder."""
-    return Trainer(epochs=config.epochs, seed=config.seed, device=config.device, protocol=config.protocol,
-                   mirror_gradient=config.mirror_gradient, progress=sys.stderr.isatty(), distributed=distributed,
-                   **config.trainer)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -24,6 +24,7 @@ from genrec_pyg.nn.models import Recommender, get_model
 from genrec_pyg.nn.models.blend import Blend, check_weights
 from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, warn_of_held_out
 from genrec_pyg.runs.folder import MEMBERS
+from genrec_pyg.training import Distributed, Trainer
 from genrec_pyg.training.trainer import NOT_CHOSEN, SELECTION, resolve_device
 from genrec_pyg.utils.interruption import INTERRUPTED, interruptible
 from genrec_pyg.utils.memory import keep_freed_memory
@@ -60,6 +61,13 @@ def make_data(config: RunConfig) -> HeteroData:
 def make_model(config: RunConfig, data: HeteroData) -> Recommender:
     r"""The model that a configuration names, untrained."""
     return get_model(config.model)(data, **config.hparams)
+
+
+def make_trainer(config: RunConfig, distributed: Optional[Distributed] = None) -> Trainer:
+    r"""The trainer of a configuration, still without a folder."""
+    return Trainer(epochs=config.epochs, seed=config.seed, device=config.device, protocol=config.protocol,
+                   mirror_gradient=config.mirror_gradient, progress=sys.stderr.isatty(), distributed=distributed,
+                   **config.trainer)
 
 
 def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> Run:

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -53,8 +53,8 @@ class FitResult:
         seconds: Seconds of training and validation, earlier sessions of a resumed run included.
         selection: How the epoch was chosen.
         history: Record of every epoch.
-        stopped: What ended the training: ``'epochs'``, ``'patience'`` or ``'time'``; :obj:`None` for a model that is not
-            trained.
+        stopped: What ended the training: ``'epochs'``, ``'patience'``, ``'time'`` or ``'pruned'`` (by ``stop_when``);
+            :obj:`None` for a model that is not trained.
         not_measured: Which of ``'validation'`` and ``'test'`` the graph has no interaction for.
         choice: What the model chose on validation before training, see
             :meth:`~genrec_pyg.nn.models.Recommender.choose`.
@@ -190,6 +190,8 @@ class Trainer:
         self.mg_alpha1, self.mg_alpha2, self.mg_interval = mg_alpha1, mg_alpha2, mg_interval
         self.cuda_graph = cuda_graph
         self.output = None if output is None else Path(output).absolute()  # whatever the current folder becomes
+        #: Asked after every evaluated epoch, with its record, whether the training should end.
+        self.stop_when: Optional[Callable[[dict[str, Any]], bool]] = None
         self.progress = progress and self.distributed.processes.is_main
         if precision == 'bf16' and self.device.type == 'cuda' and not torch.cuda.is_bf16_supported():
             raise ConfigError("precision: got 'bf16', which this GPU does not support; accepted here is 'float32'")
@@ -343,6 +345,8 @@ class Trainer:
         r"""Returns why the training ends after the last finished epoch, or :obj:`None` if it goes on."""
         if session.stopper.should_stop:
             return 'patience'
+        if self.stop_when is not None and session.record is not None and session.evaluated and self.stop_when(session.record):
+            return 'pruned'
         # The clocks of processes differ, their number of epochs must not.
         if self.max_seconds is not None and session.epoch > 0 and self.distributed.processes.on_main(
                 lambda: session.seconds >= self.max_seconds):

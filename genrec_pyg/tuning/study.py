@@ -44,6 +44,8 @@ SHARED: dict[str, dict[str, Any]] = {
 }
 #: Trials drawn at random, the default included, before the sampler learns from them.
 STARTUP_TRIALS = 4
+#: Fewest trials from which the importance of settings is told.
+TRIALS_FOR_IMPORTANCE = 10
 
 
 @dataclass(frozen=True)
@@ -145,9 +147,9 @@ def suggest(trial: optuna.trial.BaseTrial, space: SearchSpace) -> Settings:
 class Tuner:
     r"""An Optuna study that tries the default, then what its tree-structured Parzen estimator suggests.
 
-    It asks and tells, so the caller decides where and when a trial runs; one trial at a time. The sampler of the n-th trial is
-    seeded by the study's seed and n, so a study that was interrupted goes on as if it had not been: a trial that was under way
-    is asked for again, and finished ones are not. A failed trial counts as one.
+    It asks and tells, so the caller decides where and when a trial runs, one at a time or several. The sampler of the n-th
+    trial is seeded by the study's seed and n, so a study that was interrupted goes on as if it had not been: a trial that was
+    under way is asked for again, and finished ones are not. A failed trial counts as one.
 
     Args:
         storage: File of Optuna's journal, made if need be; other studies may share it. Plain JSON lines.
@@ -197,15 +199,26 @@ class Tuner:
         return max(complete, key=lambda trial: trial.value, default=None)
 
     def ask(self) -> Optional[optuna.trial.Trial]:
-        r"""The next trial, its setting in ``params``; :obj:`None` when all are done."""
-        done = len(self.finished)
-        if done >= self.trials:
+        r"""The next trial, its setting in ``params``; :obj:`None` when all are done or under way."""
+        begun = len(self.finished) + len(self.study.get_trials(deepcopy=False, states=(self._state.RUNNING,)))
+        if begun >= self.trials:
             return None
         self.study.sampler = self._optuna.samplers.TPESampler(
-            n_startup_trials=STARTUP_TRIALS, seed=zlib.crc32(f'{self.seed}/{self.name}/{done}'.encode()))
+            n_startup_trials=STARTUP_TRIALS, seed=zlib.crc32(f'{self.seed}/{self.name}/{begun}'.encode()))
         trial = self.study.ask()
         suggest(trial, self.space)
         return trial
+
+    def importance(self) -> dict[str, float]:
+        r"""How much each setting decides whether a trial is among the best ones, by PED-ANOVA (`Watanabe et al., IJCAI 2023
+        <https://arxiv.org/abs/2304.10255>`_), as shares of 1, largest first; empty with fewer than
+        :data:`TRIALS_FOR_IMPORTANCE` trials, or where nothing is to be said."""
+        complete = [trial.value for trial in self.finished if trial.state == self._state.COMPLETE]
+        if len(complete) < TRIALS_FOR_IMPORTANCE or len(set(complete)) < 2:
+            return {}
+        evaluator = self._optuna.importance.PedAnovaImportanceEvaluator()
+        found = self._optuna.importance.get_param_importances(self.study, evaluator=evaluator)
+        return found if any(found.values()) else {}
 
     def tell(self, trial: optuna.trial.Trial, value: float, record: Mapping[str, Any]) -> None:
         r"""Finishes a trial.
@@ -235,7 +248,8 @@ class Tuner:
                 self.study.tell(trial.number, trial.user_attrs['value'])
             else:
                 self.study.tell(trial.number, state=self._state.FAIL)  # drawn again it is the same: the seed says so
-        if not self.finished and not self.study.get_trials(deepcopy=False, states=(self._state.WAITING,)):
+        tried = any(trial.params == self.default for trial in self.finished)
+        if not tried and not self.study.get_trials(deepcopy=False, states=(self._state.WAITING,)):
             self.study.enqueue_trial(self.default)
 
 

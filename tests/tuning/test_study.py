@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -10,6 +11,23 @@ from genrec_pyg.tuning import study as tuning
 
 SPACE = {'trainer.lr': Range(1e-4, 1e-1, log=True), 'hparams.num_layers': Range(1, 4), 'hparams.init': Choice(('a', 'b'))}
 DEFAULT = {'trainer.lr': 1e-3, 'hparams.num_layers': 3, 'hparams.init': 'b'}
+
+
+def test_importance_needs_trials_and_finds_the_setting_that_counts(tmp_path):
+    tuner = Tuner(tmp_path / 'study.log', 'study', SPACE, DEFAULT, 30)
+    while (trial := tuner.ask()) is not None:
+        assert not tuner.importance() or len(tuner.finished) >= tuning.TRIALS_FOR_IMPORTANCE
+        tuner.tell(trial, -abs(math.log10(trial.params['trainer.lr']) + 2), {})
+    assert next(iter(tuner.importance())) == 'trainer.lr' and sum(tuner.importance().values()) == pytest.approx(1)
+
+
+def test_several_trials_may_be_under_way_and_the_default_is_not_lost(tmp_path):
+    tuner = Tuner(tmp_path / 'study.log', 'study', SPACE, DEFAULT, 3)
+    first, second, third = tuner.ask(), tuner.ask(), tuner.ask()
+    assert first.params == DEFAULT and second.params != third.params and tuner.ask() is None
+    tuner.tell(second, 0.5, {})
+    again = Tuner(tmp_path / 'study.log', 'study', SPACE, DEFAULT, 3)  # the process of the others is gone
+    assert len(again.finished) == 1 and again.ask().params == DEFAULT
 
 
 def search(monkeypatch, section):
