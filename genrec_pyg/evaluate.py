@@ -25,12 +25,12 @@ def evaluate(argv: Sequence[str]) -> dict[str, float]:
     parser = argparse.ArgumentParser(prog='python -m genrec_pyg.evaluate', allow_abbrev=False,
                                      description='Evaluates the best checkpoint of a run.')
     parser.add_argument('run', type=path_argument, help='folder written by python -m genrec_pyg.train')
-    parser.add_argument('--split', default='test', choices=('val', 'test'))
+    parser.add_argument('--split', default='test', choices=('val', 'test'), help='held-out interactions to find')
     parser.add_argument('--ks', type=int, nargs='+', action='extend', help='lengths of the lists (default: 10 20 50)')
     parser.add_argument('--protocol', choices=PROTOCOLS, help="which items are masked: by default as in the run; a run "
                         "whose epoch was chosen on test takes 'published' only")
     parser.add_argument('--root', type=path_argument, help='folder of the datasets, where it has moved since')
-    parser.add_argument('--device', default='auto')
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--batch_size', type=int, default=1024, help='users per block')
     parser.add_argument('--distributed_timeout', type=float, help='under torchrun: seconds to wait for the other processes '
                         'to start (default: half an hour)')

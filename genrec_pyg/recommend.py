@@ -227,7 +227,7 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
     parser.add_argument('--format', choices=FORMATS, help="by the suffix of --output, else csv")
     parser.add_argument('--output', type=path_argument, help='file; standard output by default')
     parser.add_argument('--root', type=path_argument, help='folder of the datasets, where it has moved since')
-    parser.add_argument('--device', default='auto')
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--batch_size', type=int, default=1024, help='users per block')
     parser.add_argument('--index', choices=INDEXES, default='exact', help='approximate: visits few of the items; needs faiss')
     parser.add_argument('--num_cells', type=int, help='cells of the approximate index (default: by the number of items)')

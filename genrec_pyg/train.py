@@ -87,7 +87,8 @@ def _take_folder(call: Call, stack: ExitStack, held: list[RunFolder]) -> Path:
     elif config.output is not None:
         folder = RunFolder.create(Path(config.output))
     else:
-        name = f'{config.model}-{config.dataset}-seed{config.seed}'.replace(os.sep, '_')  # a wrong one is refused later
+        model = config.model.rpartition(':')[2]
+        name = f'{model}-{config.dataset}-seed{config.seed}'.replace(os.sep, '_')  # a wrong one is refused later
         folder = RunFolder.create_numbered(Path('runs') / name)
     held.append(stack.enter_context(folder))
     return folder.path

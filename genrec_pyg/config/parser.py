@@ -216,10 +216,11 @@ def build_parser(model: str) -> ArgumentParser:
     parser.add_argument('--core', type=int, default=RunConfig.core, help='least number of items per user and users per item')
     parser.add_argument('--split', type=Optional[str], help='random:0.1,0.1, time:0.1,0.1, users:0.1,0.1 (validation, test), '
                         'leave-one-out, column:NAME or none (all for the training)')
-    parser.add_argument('--model', type=str, default=model, help=f"one of {', '.join(MODELS)}")
-    parser.add_argument('--seed', type=int, default=RunConfig.seed)
-    parser.add_argument('--epochs', type=int, default=RunConfig.epochs)
-    parser.add_argument('--device', type=str, default=RunConfig.device)
+    parser.add_argument('--model', type=str, default=model, help=f"one of {', '.join(MODELS)}, "
+                        "the entry point of an installed package, or package.module:Class")
+    parser.add_argument('--seed', type=int, default=RunConfig.seed, help='seed of everything that is drawn at random')
+    parser.add_argument('--epochs', type=int, default=RunConfig.epochs, help='largest number of epochs')
+    parser.add_argument('--device', type=str, default=RunConfig.device, help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--protocol', type=str, default=RunConfig.protocol, help='validation or published')
     parser.add_argument('--mirror-gradient', action='store_true',
                         help='Mirror Gradient; its coefficients are --trainer.mg_alpha1, mg_alpha2 and mg_interval')

@@ -6,6 +6,8 @@ of settings and its test, and add one entry here.
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from genrec_pyg.exceptions import ConfigError
@@ -117,12 +119,34 @@ MODELS: dict[str, Entry] = {
 }
 
 
+#: Group of the entry points by which an installed package adds models under short names.
+ENTRY_POINTS = 'genrec_pyg.models'
+
+
 def get_model(name: str) -> type[Recommender]:
     r"""Returns the model class called ``name``.
 
+    It is one of :data:`MODELS`, one that an installed package names as an entry point of the group ``genrec_pyg.models``, or
+    any other by its place, ``'package.module:Class'``, which is imported.
+
     Raises:
-        ConfigError: If there is none; the message lists the names.
+        ConfigError: If there is none, which lists the names, or it is no :class:`~genrec_pyg.nn.models.Recommender`.
     """
-    if name not in MODELS:
-        raise ConfigError(f"model: got {name!r}, accepted are {', '.join(MODELS)}")
-    return getattr(importlib.import_module(f'genrec_pyg.nn.models.{MODELS[name].module}'), name)
+    if name in MODELS:
+        return getattr(importlib.import_module(f'genrec_pyg.nn.models.{MODELS[name].module}'), name)
+    if not isinstance(name, str):
+        raise ConfigError(f'model: got {name!r}, accepted is a name')
+    installed = {point.name: point.value for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    place = installed.get(name, name)
+    if not re.fullmatch(r'[^\W\d]\w*(\.[^\W\d]\w*)*\s*:\s*[^\W\d]\w*', place):
+        raise ConfigError(f"model: got {name!r}, accepted are {', '.join([*MODELS, *installed])} or package.module:Class")
+    module, _, attribute = (part.strip() for part in place.partition(':'))
+    try:
+        model = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f'model: got {name!r}, which cannot be imported ({error}); accepted is package.module:Class of a '
+                          'package that Python finds (installed, or below a folder of PYTHONPATH)') from error
+    from genrec_pyg.nn.models.recommender import Recommender
+    if not (isinstance(model, type) and issubclass(model, Recommender)):
+        raise ConfigError(f'model: got {name!r}, accepted is a subclass of genrec_pyg.nn.models.Recommender')
+    return model

@@ -1,0 +1,44 @@
+"""What the commands say about themselves."""
+import argparse
+import re
+
+import pytest
+
+import genrec_pyg.__main__ as commands
+from genrec_pyg.config import build_parser
+from genrec_pyg.evaluate import main as evaluate
+from genrec_pyg.nn.models import MODELS
+from genrec_pyg.recommend import main as recommend
+
+
+def test_the_package_lists_its_commands(capsys):
+    assert commands.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in commands.COMMANDS:
+        assert any(re.fullmatch(rf'  {name} +\w+ \w+.*', line) for line in lines)
+    assert commands.main(['--help']) == 0
+
+
+def test_an_unknown_command_is_refused(capsys):
+    assert commands.main(['explain']) == 2
+    assert "command: got 'explain', accepted are python -m genrec_pyg.{train,evaluate,recommend}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('model', MODELS)
+def test_every_flag_of_a_training_has_a_sentence(model):
+    silent = [action.dest for action in build_parser(model)._actions if not (action.help or '').strip()]
+    assert silent == []
+
+
+@pytest.mark.parametrize('command', [evaluate, recommend])
+def test_every_flag_of_the_other_commands_has_a_sentence(command, monkeypatch):
+    seen = []
+    parse_args = argparse.ArgumentParser.parse_args
+
+    def look(parser, argv):
+        seen.extend(parser._actions)
+        return parse_args(parser, argv)
+
+    monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', look)
+    assert command(['--help']) == 0
+    assert len(seen) > 5 and [action.dest for action in seen if not (action.help or '').strip()] == []
