@@ -6,13 +6,17 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip
 
-.PHONY: train test lint clean
+.PHONY: train test test-fast lint clean
 
 train: $(VENV)/.core
 	$(VENV)/bin/python -m genrec_pyg.train $(ARGS)
 
 test: $(VENV)/.core $(VENV)/.test $(VENV)/.sparse $(VENV)/.triton
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+# Without the tests that start processes or take more than five seconds, and without what is compiled for minutes.
+test-fast: $(VENV)/.core $(VENV)/.test
+	$(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
 
 lint: $(VENV)/.core
 	$(PIP) install --quiet ruff
