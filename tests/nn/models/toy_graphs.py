@@ -1,34 +1,15 @@
 """Graphs that several tests of models share."""
 import torch
-from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
+from genrec_pyg.testing import toy_graph as toy_data  # noqa: F401  for the tests of models
 
 #: Users 0, 1 and items 0, 1 on the path u1 - i1 - u0 - i0.
 PATH = TrainingGraph(2, 2, torch.tensor([[0, 0, 1], [0, 1, 1]]))
 
-#: Triples of :func:`toy_data`; user 0 and item 2 occur twice.
+#: Triples of :func:`genrec_pyg.testing.toy_graph`; user 0 and item 2 occur twice.
 BATCH = Triples(torch.tensor([0, 1, 4, 6, 0]), torch.tensor([0, 2, 2, 5, 1]), torch.tensor([3, 4, 5, 6, 4]))
-
-
-def toy_data(num_modalities=2, held_out=None, partial=False):
-    """Eight users and seven items, of which user 7 and item 6 have no training edge."""
-    generator = torch.Generator().manual_seed(0)
-    data = HeteroData()
-    data['user'].num_nodes, data['item'].num_nodes = 8, 7
-    train = torch.tensor([[0, 0, 1, 1, 2, 3, 4, 4, 5, 6], [0, 1, 1, 2, 3, 4, 0, 2, 5, 5]])
-    held_out = torch.tensor([[0, 1, 2], [2, 3, 4]]) if held_out is None else held_out
-    store = data['user', 'interacts', 'item']
-    store.edge_index = torch.cat([train, held_out], dim=1)
-    store.train_mask = torch.arange(13) < 10
-    store.val_mask = torch.arange(13) == 10
-    store.test_mask = torch.arange(13) > 10
-    for name in ('image', 'text', 'audio')[:num_modalities]:
-        count = 6 if partial else 7  # item 6 has nothing then
-        data[name].x = torch.randn(count, 5, generator=generator)
-        data['item', 'has', name].edge_index = torch.arange(count).expand(2, count).contiguous()
-    return data
 
 
 def train_steps(model, steps=3):
