@@ -47,7 +47,8 @@ class OwnSystem:
         self._model = make_model(self.config, data)
         self._trainer = make_trainer(self.config)
         self._optimizer = self._trainer.make_optimizer(self._model)
-        loader = InteractionLoader(self._model.graph, batch_size=self._trainer.batch_size, sampler=self._trainer.sampler)
+        loader = InteractionLoader(self._model.graph, batch_size=self._trainer.schedule(self._model.graph)[0],
+                                   sampler=self._trainer.sampler)
         self._loader = AnnouncedLoader(loader, lambda: self._clock.start('recommender'))
         self._evaluator = Evaluator(data, 'test', self._trainer.ks)
         seed_everything(self.config.seed)  # as the training loop does before its first epoch
@@ -78,7 +79,7 @@ class OwnSystem:
         hparams, trainer = self.config.hparams, self._trainer
         parameters = sum(parameter.numel() for parameter in self._model.parameters())
         return {**{name: hparams[name] for name in ('variant', 'denoiser', 'start', 'denoiser_layers', 'num_steps')},
-                'batch_size': trainer.batch_size, 'precision': trainer.precision, 'parameters': parameters}
+                'batch_size': trainer.schedule(self._model.graph)[0], 'precision': trainer.precision, 'parameters': parameters}
 
     def _announce(self, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any) -> Any:

@@ -145,7 +145,7 @@ def _epoch_of(config: RunConfig) -> Callable[[], object]:
     model = make_model(config, data)
     trainer = make_trainer(config)
     optimizer = trainer.make_optimizer(model)
-    loader = InteractionLoader(model.graph, trainer.batch_size, trainer.sampler)
+    loader = InteractionLoader(model.graph, trainer.schedule(model.graph)[0], trainer.sampler)
     return lambda: trainer._epoch(model, loader, optimizer, 0)
 
 

@@ -69,7 +69,7 @@ def measure(users: int, items: int, edges: int, steps: int, threads: int, negati
     at_rest = memory_bytes()['now']
     trainer = Trainer(epochs=1, batch_size=math.ceil(edges / steps), device='cpu', patience=0, progress=False)
     optimizer = trainer.make_optimizer(model)
-    loader = InteractionLoader(model.graph, batch_size=trainer.batch_size)
+    loader = InteractionLoader(model.graph, batch_size=trainer.schedule(model.graph)[0])
     record = trainer._epoch(model, loader, optimizer, 0)
     figures = record['start_epoch']
     denoiser, rebuild = figures['seconds_denoiser'], figures['seconds_rebuild']

@@ -111,7 +111,7 @@ def measure(flags: Sequence[str], epochs: int) -> dict[str, Any]:
     optimizer = trainer.make_optimizer(model)
     evaluator = Evaluator(data, 'test', trainer.ks)
     clock = NestedClock()
-    loader = CountedLoader(InteractionLoader(model.graph, trainer.batch_size, trainer.sampler), clock,
+    loader = CountedLoader(InteractionLoader(model.graph, trainer.schedule(model.graph)[0], trainer.sampler), clock,
                            'batches with negatives')
     encoder = model.encoder
     for owner, attribute, name in [

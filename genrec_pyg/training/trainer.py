@@ -23,7 +23,7 @@ from tqdm import tqdm
 import genrec_pyg
 from genrec_pyg.evaluation import PROTOCOLS, Evaluator
 from genrec_pyg.exceptions import ConfigError, GenRecError
-from genrec_pyg.graph import check_held_out, has_split, held_out_digests
+from genrec_pyg.graph import TrainingGraph, check_held_out, has_split, held_out_digests
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.optim import MirrorGradient, check_coefficients
 from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, save_checkpoint, warn_of_held_out
@@ -35,6 +35,9 @@ from genrec_pyg.training.seed import rng_state, seed_everything, set_rng_state
 from genrec_pyg.utils.files import write_atomically, write_json
 
 logger = logging.getLogger(__name__)
+
+#: Steps per epoch with batches of automatic size.
+AUTO_STEPS = 28
 
 #: Label of every result under each protocol.
 SELECTION = {'validation': 'chosen on validation', 'published': 'chosen on test'}
@@ -117,7 +120,8 @@ class Trainer:
 
     Args:
         epochs: Largest number of epochs.
-        batch_size: Triples per step, over all processes.
+        batch_size: Triples per step, over all processes; ``'auto'`` makes about :data:`AUTO_STEPS` steps per epoch and scales
+            the learning rate with the root of the batch, see :meth:`schedule`.
         lr: Learning rate of Adam.
         weight_decay: Weight decay of Adam.
         patience: Evaluations without a better one before training stops; 0 never stops.
@@ -153,14 +157,17 @@ class Trainer:
         ConfigError: On arguments outside their accepted values.
     """
 
-    def __init__(self, epochs: int = 50, batch_size: int = 1024, lr: float = 1e-3, weight_decay: float = 0.0,
+    def __init__(self, epochs: int = 50, batch_size: Union[int, str] = 1024, lr: float = 1e-3, weight_decay: float = 0.0,
                  patience: int = 10, eval_every: int = 1, seed: int = 0, device: str = 'auto', precision: str = 'float32',
                  sampler: str = 'edge', protocol: str = 'validation', ks: Sequence[int] = (10, 20),
                  monitor: str = 'recall@20', grad_clip: Optional[float] = None, mirror_gradient: bool = False,
                  mg_alpha1: float = 1.0, mg_alpha2: float = 0.2, mg_interval: int = 3, cuda_graph: bool = False,
                  max_seconds: Optional[float] = None, output: Optional[Union[str, Path]] = None, progress: bool = True,
                  distributed: Optional[Distributed] = None, steps_per_epoch: Optional[int] = None):
-        for name, value, low in (('epochs', epochs, 1), ('batch_size', batch_size, 1), ('eval_every', eval_every, 1),
+        if isinstance(batch_size, str) and batch_size != 'auto':
+            raise ConfigError(f"batch_size: got {batch_size!r}, accepted are 'auto' and integers from 1")
+        batch = 1 if batch_size == 'auto' else batch_size
+        for name, value, low in (('epochs', epochs, 1), ('batch_size', batch, 1), ('eval_every', eval_every, 1),
                                  ('patience', patience, 0), ('weight_decay', weight_decay, 0)):
             if not value >= low:
                 raise ConfigError(f'{name}: got {value}, accepted are numbers from {low}')
@@ -294,7 +301,7 @@ class Trainer:
         Every decision hangs on ``session`` alone, as it is after an epoch and its due evaluation. An evaluation that only the
         end of a session asks for decides which epoch this session reports, and nothing in a later one.
         """
-        loader = model.make_loader(self.batch_size, self.sampler, self.steps_per_epoch)
+        loader = model.make_loader(self.schedule(model.graph)[0], self.sampler, self.steps_per_epoch)
         stopper, stopped, best_state = session.stopper, self._reason_to_stop(session), None
         if session.record is not None and stopped is None:
             history.append(session.record)
@@ -361,12 +368,26 @@ class Trainer:
         with self.distributed.whole_tables():
             return evaluator(model)
 
+    def schedule(self, graph: TrainingGraph) -> tuple[int, float]:
+        r"""Batch size and learning rate on a graph.
+
+        With ``batch_size='auto'`` the batch is the power of two next to the interactions divided by :data:`AUTO_STEPS`, from
+        256 to 8192: a step costs a propagation over the whole graph whatever its batch, so that the cost of an epoch grows
+        with the interactions and not with their square. ``lr`` is meant for batches of 2048 then and follows the root of the
+        batch (`Malladi et al., NeurIPS 2022 <https://arxiv.org/abs/2205.10287>`_, for Adam).
+        """
+        if self.batch_size != 'auto':
+            return self.batch_size, self.lr
+        power = round(math.log2(max(graph.edge_index.size(1), 1) / AUTO_STEPS))
+        batch_size = min(max(2 ** max(power, 0), 256), 8192)
+        return batch_size, self.lr * math.sqrt(batch_size / 2048)
+
     def make_optimizer(self, model: Recommender) -> torch.optim.Optimizer:
         r"""Adam over the parameters of ``model`` that the trainer owns, within Mirror Gradient where that is on, as are the
         model's own optimizers; from here on processes share the model."""
         self.distributed.attach(model)
         parameters = self.distributed.optimized_parameters()
-        optimizer = torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        optimizer = torch.optim.Adam(parameters, lr=self.schedule(model.graph)[1], weight_decay=self.weight_decay, fused=True)
         model.wrap_optimizers(self._mirror if self.mirror_gradient else None)
         return self._mirror(optimizer) if self.mirror_gradient else optimizer
 

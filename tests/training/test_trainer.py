@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.evaluation import Evaluator, evaluate
 from genrec_pyg.exceptions import CheckpointError, ConfigError, DataError, GenRecError, OutputError
+from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.models import GenRec, Popularity, Recommender
 from genrec_pyg.runs.history import History
 from genrec_pyg.training import Trainer, load_checkpoint
@@ -532,3 +533,17 @@ def test_the_output_stays_where_it_was_named(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / 'elsewhere')
     trainer.fit(build('factors', data), data)
     assert (tmp_path / 'run' / 'metrics.json').exists() and not list((tmp_path / 'elsewhere').iterdir())
+
+
+@pytest.mark.parametrize('interactions,expected', [(1_000, 256), (7_200, 256), (44_327, 2048), (59_541, 2048), (158_792, 4096),
+                                                   (10 ** 7, 8192)])
+def test_batches_of_automatic_size_follow_the_interactions(interactions, expected):
+    graph = TrainingGraph(2, 2, torch.zeros(2, interactions, dtype=torch.long))
+    batch_size, lr = Trainer(batch_size='auto', lr=0.005, device='cpu').schedule(graph)
+    assert batch_size == expected and lr == pytest.approx(0.005 * (expected / 2048) ** 0.5)
+    assert Trainer(batch_size=100, lr=0.5, device='cpu').schedule(graph) == (100, 0.5)
+
+
+def test_batch_size_is_a_number_or_automatic():
+    with pytest.raises(ConfigError, match="batch_size: got 'large', accepted are 'auto' and integers from 1"):
+        Trainer(batch_size='large')
