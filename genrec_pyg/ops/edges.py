@@ -1,8 +1,6 @@
 r"""Softmax over the edges of a sparse matrix."""
 from __future__ import annotations
 
-from torch_geometric.utils import softmax
-
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.ops.adjacency import Adjacency
 
@@ -21,4 +19,5 @@ def edge_softmax(graph: Adjacency) -> Adjacency:
     """
     if graph.value is None:
         raise ConfigError('edge_softmax: got an adjacency without values, accepted is one with logits')
+    from torch_geometric.utils import softmax  # here: the kernels are imported without PyG
     return graph.with_value(softmax(graph.value, graph.row(), num_nodes=graph.size[0]))

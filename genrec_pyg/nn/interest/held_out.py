@@ -13,8 +13,9 @@ from genrec_pyg.ops import Adjacency, rows_per_block, topk_excluding
 
 #: Fewest users with held-out items on whom settings are chosen: with fewer the standard error of a recall is up to 0.07.
 MIN_USERS = 50
-#: Most users on whom a setting is measured.
+#: Most users on whom a setting is measured, and most scores, below which it is half of them at least.
 MAX_USERS = 2000
+MAX_SCORES = 2 ** 23
 
 #: Scores ``[B, I]`` of all items for users ``[B]``.
 Score = Callable[[Tensor], Tensor]
@@ -26,13 +27,14 @@ class HeldOutLists:
     Args:
         data: Canonical graph with splits.
         k: Length of the lists.
-        max_users: Users measured; more are thinned out evenly.
+        max_users: Users measured; more are thinned out evenly. By default :data:`MAX_USERS`, fewer where there are many
+            items, so that choosing takes a small part of a training.
 
     Attributes:
         user: Users ``[n]``, ascending.
     """
 
-    def __init__(self, data: HeteroData, k: int = 20, max_users: int = MAX_USERS):
+    def __init__(self, data: HeteroData, k: int = 20, max_users: Optional[int] = None):
         size = int(data[USER].num_nodes), int(data[ITEM].num_nodes)
         device = data[INTERACTS].edge_index.device
         held_out = split_edges(data, 'val') if has_split(data, 'val') else torch.empty(2, 0, dtype=torch.long, device=device)
@@ -40,6 +42,8 @@ class HeldOutLists:
         known = [split_edges(data, name) for name in known_masks(data, 'val')]  # also histories of users outside the training
         self.known = Adjacency.from_edge_index(torch.cat(known, dim=1), size=size)
         self.held_out = Adjacency.from_edge_index(held_out, size=size)
+        if max_users is None:
+            max_users = min(max(MAX_SCORES // size[1], MAX_USERS // 2), MAX_USERS)
         user = held_out[0].unique()
         if user.numel() > max_users:
             user = user[torch.linspace(0, user.numel() - 1, max_users, device=device).long()]

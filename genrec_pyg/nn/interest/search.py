@@ -226,18 +226,18 @@ class _Views:
 
     def _compressed(self, factor: dict[str, float]) -> ItemKernel:
         num_items = self.graph.num_items
-        total = torch.zeros(num_items, num_items, device=self.degree.device)
+        total = torch.zeros(num_items, num_items, device=self.degree.device, dtype=self.degree.dtype)
         for name, value in factor.items():
             kernel = self.kernels[name]
             if kernel.weight is not None:
-                total.add_(kernel.weight, alpha=value)
+                total.add_(kernel.weight.to(total.dtype), alpha=value)
                 continue
             if kernel.query is not None:
-                total.addmm_(kernel.query, kernel.key.t(), alpha=value)
+                total.addmm_(kernel.query.to(total.dtype), kernel.key.t().to(total.dtype), alpha=value)
                 continue
             sparse = kernel.neighbors
             dense = torch.zeros_like(total)
-            dense[sparse.col.long(), sparse.row()] = sparse.value
+            dense[sparse.col.long(), sparse.row()] = sparse.value.to(total.dtype)
             if name == 'two_hop':
                 dense = spmm(sparse.t(), dense)
             total.add_(dense, alpha=value)
@@ -257,7 +257,7 @@ class _Views:
         size = (self.graph.num_items, self.graph.num_items)
         merged = torch.sparse_coo_tensor(torch.stack([torch.cat(row), torch.cat(col)]), torch.cat(value), size).coalesce()
         neighbors = _largest(merged.indices(), merged.values(), size[0], MOST_NEIGHBORS)
-        empty = [torch.zeros(size[0], 1, device=self.degree.device)]
+        empty = [self.degree.new_zeros(size[0], 1)]
         return ItemKernel(size[0], query=torch.cat(queries or empty, dim=1), key=torch.cat(keys or empty, dim=1),
                           neighbors=neighbors)
 
@@ -272,7 +272,8 @@ def compressed(weight: Tensor, rank: int, num_neighbors: int) -> ItemKernel:
     """
     num_items = weight.size(0)
     if num_items <= 4 * rank:  # of a small catalog nothing need be lost
-        return ItemKernel(num_items, query=weight.fill_diagonal_(0), key=torch.eye(num_items, device=weight.device))
+        identity = torch.eye(num_items, device=weight.device, dtype=weight.dtype)
+        return ItemKernel(num_items, query=weight.fill_diagonal_(0), key=identity)
     with torch.random.fork_rng(devices=[]):  # what is drawn before or after must not depend on it
         torch.manual_seed(0)
         left, value, right = torch.svd_lowrank(weight, min(rank + 16, num_items), niter=4)

@@ -304,6 +304,8 @@ def double_precision():
 @pytest.mark.parametrize('name', MODELS)
 def test_every_model_trains_where_the_default_precision_is_float64(name, double_precision):
     data = toy_data()
+    if MODELS[name].needs_time:
+        data['user', 'interacts', 'item'].time = torch.arange(13)
     model = get_model(name)(data)
     result = Trainer(epochs=1, batch_size=4, progress=False, device='cpu').fit(model, data)
     score = model.score(torch.arange(8))

@@ -32,7 +32,7 @@ def test_negatives_are_warm_and_no_training_items(negatives):
 
 
 def test_a_user_of_all_warm_items_has_no_negatives():
-    data = toy_data()
+    data = toy_data(held_out=torch.tensor([[1, 2, 3], [2, 3, 4]]))
     data['user', 'interacts', 'item'].edge_index[0, :10] = torch.tensor([0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
     data['user', 'interacts', 'item'].edge_index[1, :10] = torch.tensor([0, 1, 2, 3, 4, 5, 0, 1, 2, 0])
     model = CLCRec(data, hidden_channels=4)
