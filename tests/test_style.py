@@ -14,7 +14,7 @@ COMMANDS = {'blend', 'compare', 'encode', 'evaluate', 'prepare', 'recommend', 'r
 #: Packages from the foundation up. A module imports only from rows before its own.
 LEVELS = ({'exceptions'}, {'utils'}, {'graph'}, {'ops'}, {'loader', 'optim'}, {'nn'},
           {'datasets', 'transforms', 'encoders'}, {'runs', 'evaluation', 'retrieval'}, {'training'}, {'config'},
-          {'tuning', 'reporting', 'serving', 'testing'}, {'cli'}, COMMANDS)
+          {'tuning', 'reporting', 'serving', 'testing'}, {'cli'}, COMMANDS | {'__main__'})
 #: Beside ``nn``: import the foundations and one another, never models or training.
 DATA = {'datasets', 'transforms', 'encoders'}
 DATA_MAY_IMPORT = DATA | {'graph', 'ops', 'utils', 'exceptions'}
