@@ -74,7 +74,7 @@ _EASE = Path({'l2': _RIDGES, 'ridge_power': (0.0, 0.15, 0.3, 0.5), 'row_weight':
 
 #: What is searched, by model.
 PATHS: dict[str, Path] = {
-    'ItemKNN': Path({'k': (10, 20, 50, 100, 200, 500), 'shrink': (0.0, 10.0, 50.0, 100.0, 500.0)},
+    'ItemKNN': Path({'k': (10, 20, 50, 100, 200, 500), 'shrink': (0.0, 10.0, 50.0, 100.0, 500.0, 2000.0, 5000.0)},
                     start={'k': 100, 'shrink': 10.0}, scan=True),
     'EASE': _EASE,
     'GraphFilter': Path({'user_power': (0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 'power': (0.4, 0.5, 0.6, 0.7, 0.85, 1.0)},
