@@ -28,7 +28,7 @@ clean:
 $(VENV)/.core: pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet "$(TORCH)"
-	$(PIP) install --quiet --editable ".[parquet,tensorboard]"
+	$(PIP) install --quiet --editable ".[tensorboard]"
 	touch $@
 
 $(VENV)/.test: $(VENV)/.core
