@@ -1,6 +1,7 @@
 import importlib.util
 import os
 import random
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,13 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.datasets import demo_graph
 from genrec_pyg.ops.backends import triton_kernels
+
+# A shell without job control starts jobs in the background with SIGINT ignored, and nohup with SIGHUP: tests of signals, and
+# the programs that they start, want what a terminal gives.
+for number, action in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL),
+                       (signal.SIGTERM, signal.SIG_DFL)):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, action)
 
 SHARED = Path(os.environ.get('GENREC_TEST_DATA') or Path(__file__).resolve().parents[1].parent / 'shared' / 'data')
 
