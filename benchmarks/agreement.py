@@ -35,6 +35,8 @@ TOOLBOXES: dict[str, str] = {
     'sslrec': '_agreement_sslrec',
     'ngcf': '_agreement_ngcf',
     'clcrec': '_agreement_clcrec',
+    'bam': '_agreement_bam',
+    'idrec': '_agreement_idrec',
 }
 
 logger = logging.getLogger('agreement')

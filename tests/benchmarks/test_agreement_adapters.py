@@ -6,7 +6,7 @@ import pytest
 from genrec_pyg.nn.models import MODELS
 
 #: Adapters that check the files of the checkout before they import anything of it.
-CHECKED = ['diffmm', 'genrec', 'selfrec', 'sslrec', 'ngcf', 'clcrec']
+CHECKED = ['diffmm', 'genrec', 'selfrec', 'sslrec', 'ngcf', 'clcrec', 'bam', 'idrec']
 
 
 @pytest.mark.parametrize('toolbox', list(agreement.TOOLBOXES))
