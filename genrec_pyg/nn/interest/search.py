@@ -2,6 +2,7 @@ r"""Chooses schedule, views and their weights of a generated interest on the val
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import Any, Optional, Union
 import torch
 from torch import Tensor
 
+from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.closed_form import (
     InteractionStatistics,
@@ -80,6 +82,27 @@ class InterestConfig:
     num_neighbors: int = 20
     max_items: int = 8_000
 
+    def __post_init__(self):
+        for name in ('ridge', 'ridge_power', 'row_weight', 'discount'):
+            value = getattr(self, name)
+            if value != 'auto' and not (isinstance(value, (int, float)) and math.isfinite(value)):
+                raise ConfigError(f"{name}: got {value!r}, accepted are 'auto' and numbers")
+        if self.ridge != 'auto' and not self.ridge > 0:
+            raise ConfigError(f"ridge: got {self.ridge}, accepted are 'auto' and positive numbers")
+        for name, value, low in (('rank', self.rank, 1), ('num_neighbors', self.num_neighbors, 0)):
+            if not value >= low:
+                raise ConfigError(f'interest_{name}: got {value}, accepted are integers from {low}')
+        if isinstance(self.weights, str) and self.weights != 'auto':
+            raise ConfigError(f"view_weights: got {self.weights!r}, accepted are 'auto' and a weight per view")
+        if not isinstance(self.weights, str) and not (all(value >= 0 for value in self.weights.values()) and
+                                                      any(self.weights.values())):
+            raise ConfigError(f'view_weights: got {self.weights}, accepted are weights from 0, of which one is positive')
+
+    @property
+    def is_pinned(self) -> bool:
+        r"""Whether nothing is left to choose."""
+        return 'auto' not in (self.ridge, self.ridge_power, self.row_weight, self.discount, self.weights)
+
 
 @dataclass
 class InterestChoice:
@@ -121,6 +144,9 @@ def choose_interest(graph: TrainingGraph, held_out: Optional[HeldOutLists] = Non
         graph: Training graph.
         held_out: Validation users; :obj:`None`, or too few of them, take the documented fallback.
         config: Settings.
+
+    Raises:
+        ConfigError: If a weight is given for a view that the graph has not.
     """
     begin = time.perf_counter()
     if held_out is not None and not held_out.suffices:
@@ -138,6 +164,10 @@ def choose_interest(graph: TrainingGraph, held_out: Optional[HeldOutLists] = Non
     names = list(views.kernels)
     recall: dict[str, float] = {}
     if isinstance(config.weights, dict):
+        unknown = [name for name in config.weights if name not in names]
+        if unknown:
+            raise ConfigError(f"view_weights: got {', '.join(map(repr, unknown))}, accepted on this graph are "
+                              f"{', '.join(names)}")
         weights = {name: float(config.weights.get(name, 0.0)) for name in names}
     elif held_out is None:
         weights = {name: DEFAULT_WEIGHTS.get(name, 0.0 if name.endswith('_ridge') else DEFAULT_CONTENT_WEIGHT)
@@ -149,7 +179,8 @@ def choose_interest(graph: TrainingGraph, held_out: Optional[HeldOutLists] = Non
         kernel, recall['compressed'] = _trimmed(kernel, views, held_out, config.num_neighbors)
     elif kernel.neighbors is not None:
         kernel = _with_neighbors(kernel, config.num_neighbors)
-    return InterestChoice(kernel, exact, weights, held_out is not None, recall, curve, time.perf_counter() - begin)
+    chosen = held_out is not None and not config.is_pinned
+    return InterestChoice(kernel, exact, weights, chosen, recall, curve, time.perf_counter() - begin)
 
 
 class _Views:
@@ -256,7 +287,9 @@ class _Views:
             value.append(scale * kernel.neighbors.value)
         size = (self.graph.num_items, self.graph.num_items)
         merged = torch.sparse_coo_tensor(torch.stack([torch.cat(row), torch.cat(col)]), torch.cat(value), size).coalesce()
-        neighbors = _largest(merged.indices(), merged.values(), size[0], MOST_NEIGHBORS)
+        neighbors = None
+        if self.config.num_neighbors > 0:
+            neighbors = _largest(merged.indices(), merged.values(), size[0], MOST_NEIGHBORS)
         empty = [self.degree.new_zeros(size[0], 1)]
         return ItemKernel(size[0], query=torch.cat(queries or empty, dim=1), key=torch.cat(keys or empty, dim=1),
                           neighbors=neighbors)
@@ -306,7 +339,7 @@ def _trimmed(kernel: ItemKernel, views: _Views, held_out: HeldOutLists, num_neig
     interest = GeneratedInterest(views.graph)
     found: list[tuple[float, ItemKernel]] = []
     for k in dict.fromkeys([num_neighbors, 2 * num_neighbors, 5 * num_neighbors, MOST_NEIGHBORS]):
-        if k > MOST_NEIGHBORS or kernel.neighbors is None and found:
+        if k > max(MOST_NEIGHBORS, num_neighbors) or kernel.neighbors is None and found:
             break
         candidate = _with_neighbors(kernel, k)
         interest.set_kernel(candidate)

@@ -225,6 +225,17 @@ class GenRec(Recommender):
             fix("variant='principled'", flip_temp=1.0)
             if options['denoiser'] == 'linear':
                 fix("denoiser='linear'", objective='squared', variational_weight=0.0, denoiser_negatives=0)
+        if options['ranking'] == 'bpr' or options['variant'] == 'released':
+            fix("ranking='bpr'", ranking_temperature=0.2, num_negatives=512)
+        if options['denoiser'] != 'linear' or options['variant'] == 'released' or not options['generation']:
+            fix('no interest in closed form', ridge='auto', ridge_power='auto', row_weight='auto', discount='auto',
+                view_weights='auto', interest_rank=256, interest_neighbors=20)
+        else:  # the schedule and the views found for the interest take the place of the noise
+            fix("denoiser='linear'", modality_weight=50.0)
+            if options['start'] == 'observed':
+                fix("denoiser='linear'", noise_scale=1.0)
+            if options['process'] == 'gaussian':
+                fix("process='gaussian'", ridge_power=0.0, discount=0.0)
         if not options['generation']:
             fix('generation=False', interest_weight=0.0, debias=False, process='flip')
         return values

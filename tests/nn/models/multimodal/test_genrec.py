@@ -272,3 +272,12 @@ def test_registry_names_what_it_has():
     assert get_model('GenRec') is GenRec
     with pytest.raises(ConfigError, match="model: got 'LightFM', accepted are GenRec"):
         get_model('LightFM')
+
+
+@pytest.mark.parametrize('arguments', [
+    dict(denoiser='tied', ridge=4.0), dict(generation=False, view_weights={'kernel': 1.0}),
+    dict(ranking='bpr', num_negatives=8),
+    dict(process='gaussian', ridge_power=0.3), dict(modality_weight=3.0), dict(noise_scale=2.0)])
+def test_settings_of_the_interest_without_effect_are_refused(arguments):
+    with pytest.raises(ConfigError, match=f'{list(arguments)[-1]}: got .* with .*, accepted is'):
+        GenRec(toy_data(), **{**SMALL, **arguments})
