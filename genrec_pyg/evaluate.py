@@ -13,7 +13,7 @@ from genrec_pyg.evaluation import PROTOCOLS
 from genrec_pyg.evaluation import evaluate as evaluate_model
 from genrec_pyg.exceptions import ConfigError, OutputError
 from genrec_pyg.training import Distributed, launch
-from genrec_pyg.training.trainer import resolve_device
+from genrec_pyg.training.device import resolve_device
 from genrec_pyg.utils.files import check_stdout, write_json, write_stdout
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from genrec_pyg.reporting.reference_models import choice_lines, reference_figure
 from genrec_pyg.runs.folder import RunFolder
 from genrec_pyg.runs.warm_start import check_unseen, take_over
 from genrec_pyg.training import Distributed, FitResult, Trainer, launch, seed_everything
-from genrec_pyg.training.trainer import SELECTION
+from genrec_pyg.training.session import SELECTION
 from genrec_pyg.utils.files import check_stdout, write_atomically, write_json, write_stdout
 
 logger = logging.getLogger(__name__)

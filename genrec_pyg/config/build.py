@@ -25,7 +25,8 @@ from genrec_pyg.nn.models.blend import Blend, check_weights
 from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, warn_of_held_out
 from genrec_pyg.runs.folder import MEMBERS
 from genrec_pyg.training import Distributed, Trainer
-from genrec_pyg.training.trainer import NOT_CHOSEN, SELECTION, resolve_device
+from genrec_pyg.training.device import resolve_device
+from genrec_pyg.training.session import NOT_CHOSEN, SELECTION
 from genrec_pyg.utils.interruption import INTERRUPTED, interruptible
 from genrec_pyg.utils.memory import keep_freed_memory
 

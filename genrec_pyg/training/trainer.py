@@ -11,7 +11,6 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -29,87 +28,17 @@ from genrec_pyg.optim import MirrorGradient, check_coefficients
 from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, save_checkpoint, warn_of_held_out
 from genrec_pyg.runs.history import History, environment
 from genrec_pyg.training.cuda_graph import RecordedStep, Recorder
+from genrec_pyg.training.device import resolve_device
 from genrec_pyg.training.distributed import Distributed
 from genrec_pyg.training.early_stopping import EarlyStopping
 from genrec_pyg.training.seed import rng_state, seed_everything, set_rng_state
+from genrec_pyg.training.session import NOT_CHOSEN, SELECTION, FitResult, Session, record_line
 from genrec_pyg.utils.files import write_atomically, write_json
 
 logger = logging.getLogger(__name__)
 
 #: Steps per epoch with batches of automatic size.
 AUTO_STEPS = 28
-
-#: Label of every result under each protocol.
-SELECTION = {'validation': 'chosen on validation', 'published': 'chosen on test'}
-#: Label of a result without a validation split, by whether the model is trained.
-NOT_CHOSEN = {True: 'last epoch, nothing was chosen', False: 'nothing was chosen'}
-
-
-@dataclass
-class FitResult:
-    r"""Result of :meth:`Trainer.fit`.
-
-    Args:
-        validation: Validation figures at the chosen epoch; empty where the graph has no validation interaction.
-        test: Test figures at the chosen epoch; empty where the graph has no test interaction.
-        epoch: Chosen epoch, from 0; -1 for a model that is not trained.
-        seconds: Seconds of training and validation, earlier sessions of a resumed run included.
-        selection: How the epoch was chosen.
-        history: Record of every epoch.
-        stopped: What ended the training: ``'epochs'``, ``'patience'``, ``'time'`` or ``'pruned'`` (by ``stop_when``);
-            :obj:`None` for a model that is not trained.
-        not_measured: Which of ``'validation'`` and ``'test'`` the graph has no interaction for.
-        choice: What the model chose on validation before training, see
-            :meth:`~genrec_pyg.nn.models.Recommender.choose`.
-        parts: Validation and test figures of the parts of the model alone, by name, at the chosen epoch.
-    """
-    validation: dict[str, float]
-    test: dict[str, float]
-    epoch: int
-    seconds: float
-    selection: str
-    history: list[dict[str, Any]] = field(default_factory=list)
-    stopped: Optional[str] = None
-    not_measured: list[str] = field(default_factory=list)
-    choice: dict[str, Any] = field(default_factory=dict)
-    parts: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
-
-
-@dataclass
-class _Session:
-    r"""State of a training after its last finished epoch, restored from ``last.pt``.
-
-    Args:
-        stopper: Best epoch so far and evaluations without a better one.
-        selection: How the epoch is chosen.
-        run: Random identifier of the training, the same in all its sessions; :obj:`None` in checkpoints of older versions.
-        epoch: Next epoch.
-        seconds: Seconds of training and validation so far.
-        record: Figures of the last finished epoch.
-        evaluated: Whether that epoch was due for an evaluation.
-        held_out: Digests of the held-out pairs on which it is evaluated.
-        choice: What the model chose before training.
-    """
-    stopper: EarlyStopping
-    selection: str
-    run: Optional[str]
-    epoch: int = 0
-    seconds: float = 0.0
-    record: Optional[dict[str, Any]] = None
-    evaluated: bool = True
-    held_out: dict[str, str] = field(default_factory=dict)
-    choice: dict[str, Any] = field(default_factory=dict)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {'stopper': self.stopper.state_dict(), 'epoch': self.epoch - 1, 'seconds': self.seconds,
-                'record': self.record, 'evaluated': self.evaluated, 'held_out': self.held_out,
-                'selection': self.selection, 'run': self.run, 'choice': self.choice}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.stopper.load_state_dict(state['stopper'])
-        self.epoch, self.seconds = state['epoch'] + 1, state['seconds']
-        self.record, self.evaluated = state.get('record'), state.get('evaluated', True)
-        self.run, self.choice = state.get('run'), state.get('choice', {})
 
 
 class Trainer:
@@ -239,7 +168,7 @@ class Trainer:
         model.to(self.device)
         is_main = self.distributed.processes.is_main
         selection = NOT_CHOSEN[model.trainable] if monitor is None else SELECTION[self.protocol]
-        session = _Session(EarlyStopping(self.patience), selection,
+        session = Session(EarlyStopping(self.patience), selection,
                            self.distributed.processes.on_main(lambda: secrets.token_hex(16)), held_out=held_out_digests(data))
         optimizer = self.make_optimizer(model) if model.trainable else None
         if resume:
@@ -294,7 +223,7 @@ class Trainer:
                            ', all epochs are trained and the last one is kept' if trainable else '')
         return evaluators.get('val')
 
-    def _train(self, session: _Session, model: Recommender, optimizer: torch.optim.Optimizer, monitor: Optional[Evaluator],
+    def _train(self, session: Session, model: Recommender, optimizer: torch.optim.Optimizer, monitor: Optional[Evaluator],
                history: History, config: Optional[dict[str, Any]], data: HeteroData) -> str:
         r"""Trains from where ``session`` stands, loads the best state and returns what ended the training.
 
@@ -326,7 +255,7 @@ class Trainer:
             stopped = self._reason_to_stop(session)
             if stopped is None:
                 history.append(record)
-                logger.info('epoch %d: %s', record['epoch'], _line(record))
+                logger.info('epoch %d: %s', record['epoch'], record_line(record))
         keeps_last = monitor is None
         if monitor is not None and not session.evaluated:
             begin = time.perf_counter()
@@ -340,7 +269,7 @@ class Trainer:
                 self._save_as_best(session, model, optimizer, config, had_best)
         if session.record is not None:
             history.append(session.record)
-            logger.info('epoch %d: %s', session.epoch - 1, _line(session.record))
+            logger.info('epoch %d: %s', session.epoch - 1, record_line(session.record))
         if not keeps_last:
             best_state = best_state if best_state is not None else self._load(model, 'best', session.run)['model']
         self.distributed.detach()
@@ -348,7 +277,7 @@ class Trainer:
             model.load_state_dict(best_state)
         return stopped
 
-    def _reason_to_stop(self, session: _Session) -> Optional[str]:
+    def _reason_to_stop(self, session: Session) -> Optional[str]:
         r"""Returns why the training ends after the last finished epoch, or :obj:`None` if it goes on."""
         if session.stopper.should_stop:
             return 'patience'
@@ -454,7 +383,7 @@ class Trainer:
     def _evaluator(self, data: HeteroData, split: str) -> Evaluator:
         return Evaluator(data, split, self.ks, self.protocol, processes=self.distributed.processes)
 
-    def _save(self, session: _Session, model: Recommender, optimizer: Optional[torch.optim.Optimizer],
+    def _save(self, session: Session, model: Recommender, optimizer: Optional[torch.optim.Optimizer],
               config: Optional[dict[str, Any]], improved: bool) -> None:
         state = self._state(session, model, optimizer, config)
         if not self.distributed.processes.is_main:  # it took part in gathering the state
@@ -463,7 +392,7 @@ class Trainer:
             save_checkpoint(self._checkpoint('best'), state)
         save_checkpoint(self._checkpoint('last'), state)
 
-    def _save_as_best(self, session: _Session, model: Recommender, optimizer: torch.optim.Optimizer,
+    def _save_as_best(self, session: Session, model: Recommender, optimizer: torch.optim.Optimizer,
                       config: Optional[dict[str, Any]], had_best: bool) -> None:
         r"""Makes an epoch the best one that was evaluated only because the session ends; the best of the epochs that were due,
         if there is one, is set aside for a session that goes on."""
@@ -476,7 +405,7 @@ class Trainer:
                 write_atomically(self._checkpoint('best-due'), lambda file: shutil.copyfileobj(source, file))
         save_checkpoint(best, state)
 
-    def _restore(self, session: _Session, model: Recommender, optimizer: torch.optim.Optimizer) -> None:
+    def _restore(self, session: Session, model: Recommender, optimizer: torch.optim.Optimizer) -> None:
         r"""Makes session, model, optimizer and random state those of the last finished epoch."""
         distributed = self.distributed
         state = self._load(model, 'last')
@@ -489,7 +418,7 @@ class Trainer:
         if distributed.processes.is_main and self._checkpoint('best-due').exists():
             os.replace(self._checkpoint('best-due'), self._checkpoint('best'))
 
-    def _state(self, session: _Session, model: Recommender, optimizer: Optional[torch.optim.Optimizer],
+    def _state(self, session: Session, model: Recommender, optimizer: Optional[torch.optim.Optimizer],
                config: Optional[dict[str, Any]]) -> dict[str, Any]:
         distributed = self.distributed
         return {'model': distributed.model_state(model), 'model_name': type(model).__name__,
@@ -508,29 +437,3 @@ class Trainer:
 
     def _checkpoint(self, name: str) -> Path:
         return self.output / 'checkpoints' / f'{name}.pt'
-
-
-def resolve_device(name: str) -> torch.device:
-    r"""The torch device called ``name``; ``'auto'`` is CUDA where there is one, else the CPU.
-
-    Raises:
-        ConfigError: If there is no such device here.
-    """
-    if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device: got {name!r}, which is not available ({reason}); accepted are 'auto', 'cpu', "
-                          "'cuda'") from error
-    return device
-
-
-def _line(record: dict[str, Any]) -> str:
-    parts = [f'{name} {value:.4f}' for name, value in record['loss'].items()]
-    for split in ('val', 'test'):
-        parts += [f'{split} {name} {value:.4f}' for name, value in record.get(split, {}).items()
-                  if name in ('recall@20', 'ndcg@20')]
-    return ', '.join([*parts, f"{record['seconds']:.1f} s"])
