@@ -135,7 +135,7 @@ def fuse(runs: Mapping[str, Run], weights: Mapping[str, float], chosen: bool) ->
     model = Blend(first.data, {name: run.model for name, run in runs.items()}, weights)
     config = replace(first.config, model=Blend.__name__, mirror_gradient=False, output=None, trainer={}, hparams={})
     selection = SELECTION['validation'] if chosen else NOT_CHOSEN[False]
-    return Run(config, first.data, model.to(first.model.graph.edge_index.device).eval(), selection)
+    return Run(config, first.data, model.to(first.model.graph.edge_index.device).eval(), selection)  # for use, as in load_run
 
 
 def _data_of(run: Run) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def as_dense(value: Any) -> Any:
     or rows; anything else as it is, for the caller to refuse by name."""
     if isinstance(value, (EdgeIndex, Index)):
         return value.as_tensor().long()
-    if is_sparse(value):
+    if is_sparse(value):  # edges, masks or features that the caller holds densely in any case
         return value.to_dense()
     if isinstance(value, np.ndarray) and value.dtype.kind in 'biuf':
         return torch.from_numpy(np.ascontiguousarray(value, dtype=value.dtype.newbyteorder('=')))

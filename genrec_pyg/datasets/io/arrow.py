@@ -287,7 +287,7 @@ def read_numbers(column: pa.ChunkedArray, role: str, source: str) -> np.ndarray:
         try:
             values = column.cast(kind)
             break
-        except (pa.ArrowException, NotImplementedError):
+        except (pa.ArrowException, NotImplementedError):  # no cast to this kind: the next may do, the last is refused below
             continue
     else:
         row, value = _first_wrong(column, kinds)

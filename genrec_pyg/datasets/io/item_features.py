@@ -2,7 +2,7 @@ r"""Features of items that say whose they are."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 import pyarrow as pa
@@ -112,19 +112,3 @@ def _checked(column: pa.ChunkedArray, x: np.ndarray, source: str) -> ItemFeature
         twice = int(np.flatnonzero(np.bincount(number) > 1)[0])
         raise DataError(f'{source}: item {ids[twice]!r} has several rows, accepted is one')
     return ItemFeatures(ids, np.ascontiguousarray(x[np.argsort(number)], dtype=np.float32))
-
-
-def save_features(path: Path, ids: list[str], x: Optional[np.ndarray]) -> None:
-    r"""Writes the list of ids beside ``path`` and, unless it is :obj:`None`, the matrix ``x`` ``[n, d]`` into it.
-
-    Raises:
-        DataError: If an id has a line break, which the list cannot say.
-    """
-    from genrec_pyg.utils.files import write_atomically
-    wrong = [value for value in ids if '\n' in value or '\r' in value]
-    if wrong:
-        raise DataError(f'{path}: item id {wrong[0]!r} has a line break, accepted are ids of one line')
-    if x is not None:
-        write_atomically(path, lambda file: np.save(file, x))
-    write_atomically(path.with_name(path.name.removesuffix('.npy') + ID_SUFFIX),
-                     lambda file: file.write(''.join(f'{value}\n' for value in ids).encode()))

@@ -133,7 +133,7 @@ def laplacian_eigenpairs(affinity: sp.csr_matrix, count: int, seed: int = 0) -> 
         value, vector = lobpcg(operator, rng.standard_normal((num_rows, count)), largest=True, tol=1e-8, maxiter=500)
     order = np.argsort(-value)
     return (np.concatenate([np.zeros(num_components), 1 - value[order]]),
-            np.concatenate([kernel.toarray(), vector[:, order]], axis=1))  # count columns in all
+            np.concatenate([kernel.toarray(), vector[:, order]], axis=1))  # rows x components, below count columns
 
 
 def eigengap(eigenvalues: np.ndarray) -> int:
