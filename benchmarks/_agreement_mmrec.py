@@ -14,7 +14,7 @@ from _agreement import (
     randomize,
 )
 from _agreement_mmrec_graphs import damrs, dragon, lattice, lgmrec, mmgcf, mvgae, pgl, smore
-from _agreement_mmrec_pair import FROBENIUS, LOGARITHM, WIDTH, as_lists, dense_graph, halves, pair, prune_equally
+from _agreement_mmrec_pair import FROBENIUS, LOGARITHM, WIDTH, as_lists, dense_graph, pair, prune_equally, table_halves
 from _foreign import stand_in
 
 REPOSITORY = 'enoche/MMRec (GPL-3.0)'
@@ -203,7 +203,7 @@ def mmgcn(checkout: Path) -> list[Agreement]:
         randomize([theirs.id_embedding, *preferences.values()], seed=1)
         copy_weights({**tables, **{name: (first.t(), second) for name, first, second in messages},
                       **{name: (table, ours.preferences[name]) for name, table in preferences.items()},
-                      **halves(theirs.id_embedding, ours)})
+                      **table_halves(theirs.id_embedding, ours)})
         note = 'tables frozen on both sides; the penalty, constant, has image alone'
         found = both.losses(tables, note)
         rows = theirs()
@@ -228,7 +228,7 @@ def grcn(checkout: Path) -> list[Agreement]:
         both.start(tables)
         randomize([theirs.id_gcn.id_embedding, theirs.model_specific_conf], seed=1)
         halves = theirs.model_specific_conf.split([theirs.n_users, theirs.n_items])
-        copy_weights({**halves(theirs.id_gcn.id_embedding, ours),
+        copy_weights({**table_halves(theirs.id_gcn.id_embedding, ours),
                       'user confidence': (halves[0], ours.user_confidence),
                       'item confidence': (halves[1], ours.item_confidence)})
         note = 'without routing, which in theirs reaches no user; the preferences of image penalized twice'

@@ -130,7 +130,7 @@ def pair(checkout: Path, module: str, name: str, settings: dict[str, Any], model
         yield Pair(theirs, get_model(model)(graph, **{**width, **hyper}), graph)
 
 
-def halves(table: Tensor, ours: Any) -> dict[str, tuple[Tensor, Tensor]]:
+def table_halves(table: Tensor, ours: Any) -> dict[str, tuple[Tensor, Tensor]]:
     r"""Tables of users and of items of one that holds both."""
     user, item = table.split([ours.num_users, ours.num_items])
     return {'user table': (user, ours.embedding.user), 'item table': (item, ours.embedding.item)}
