@@ -14,6 +14,8 @@ from genrec_pyg.loader import InteractionLoader
 from genrec_pyg.nn.models import get_model
 from genrec_pyg.ops import Adjacency, sampled_product
 
+pytestmark = pytest.mark.slow
+
 #: Small blocks, so that a block of rows is no longer than a table of embeddings even on these small graphs.
 BLOCK = 64
 GENREC = dict(hidden_channels=16, denoiser_rank=16, denoiser_layers=1, clusters=5, denoiser_batch_size=BLOCK)

@@ -15,3 +15,10 @@ def one_thread(repeatable):
 @pytest.fixture
 def benchmarks():
     return BENCHMARKS
+
+
+def pytest_collection_modifyitems(items):
+    """Benchmarks start processes, and those that do not are few: all of them are slow."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.slow)

@@ -12,6 +12,8 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.recommend import main as recommend
 from genrec_pyg.train import main as train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory):

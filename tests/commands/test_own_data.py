@@ -12,6 +12,8 @@ from genrec_pyg.graph import read_interactions
 from genrec_pyg.recommend import main as recommend
 from genrec_pyg.train import main as train
 
+pytestmark = pytest.mark.slow
+
 FAST = ['--references', 'false', '--device', 'cpu']
 
 

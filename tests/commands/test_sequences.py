@@ -9,6 +9,8 @@ from genrec_pyg.evaluate import main as evaluate
 from genrec_pyg.recommend import main as recommend
 from genrec_pyg.train import main as train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):

@@ -8,6 +8,8 @@ import yaml
 from genrec_pyg.nn.models import MODELS
 from genrec_pyg.train import main
 
+pytestmark = pytest.mark.slow
+
 FAST = ['--epochs', '2', '--references', 'false', '--hparams.denoiser_rank', '32', '--hparams.clusters', '5',
         '--trainer.batch_size', '4096', '--device', 'cpu']
 

@@ -15,6 +15,8 @@ from genrec_pyg.tune import main, tune
 from genrec_pyg.tuning import session
 from genrec_pyg.tuning.session import Pruning, without_test
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ['--model', 'MFBPR', '--dataset', 'demo', '--epochs', '2', '--device', 'cpu']
 
 

@@ -11,6 +11,8 @@ from genrec_pyg.recommend import top_items, top_items_of_histories
 from genrec_pyg.training import Trainer
 from genrec_pyg.transforms.selection import select_edges
 
+pytestmark = pytest.mark.slow
+
 OUT = torch.arange(0, 600, 10)  # a tenth of the users
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from genrec_pyg.utils.interruption import interruptible
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_interrupt_and_handlers_come_back(number):

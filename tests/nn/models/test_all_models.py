@@ -272,6 +272,7 @@ def test_names_of_modalities_decide_nothing(name, names, tmp_path):
     assert torch.equal(scores[0][0], scores[1][0]) and scores[0][1] == scores[1][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', NAMES)
 def test_beats_popularity_on_the_demo_data(name, demo_data):
     torch.manual_seed(0)

@@ -23,6 +23,8 @@ from genrec_pyg.ops import (
 )
 from genrec_pyg.ops.backends import triton_kernels
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available() or torch.cuda.mem_get_info()[0] < 30e9, reason='NO GPU with 30 GB')
