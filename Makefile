@@ -14,9 +14,10 @@ train: $(VENV)/.core
 test: $(VENV)/.core $(VENV)/.test $(VENV)/.sparse $(VENV)/.triton
 	$(VENV)/bin/python -m pytest $(ARGS)
 
-# Without the tests that start processes or take more than five seconds, and without what is compiled for minutes.
+# Without the tests that start processes or take more than five seconds, and without what is compiled for minutes; on two
+# cores.
 test-fast: $(VENV)/.core $(VENV)/.test
-	$(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
+	$(VENV)/bin/python -m pytest -m "not slow" --numprocesses 2 $(ARGS)
 
 lint: $(VENV)/.core
 	$(PIP) install --quiet ruff

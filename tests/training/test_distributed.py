@@ -24,7 +24,8 @@ HERE = Path(__file__).resolve().parent
 SCENARIOS = HERE / 'distributed_scenarios.py'
 TOLERANCE = dict(rtol=1e-8, atol=1e-9)
 
-pytestmark = pytest.mark.skipif(not dist.is_available(), reason='this torch has no distributed package')
+pytestmark = [pytest.mark.slow,
+              pytest.mark.skipif(not dist.is_available(), reason='this torch has no distributed package')]
 
 
 def environment():

@@ -59,6 +59,6 @@ def test_what_is_alike_has_one_text(make):
     print, lambda data: data, partial(print, 1), Named(0).forward, object(), Named(lambda: 0), Named(object()), Unnamed(1),
     pyg.ToUndirected(merge=False), pyg.Compose([lambda data: data]), [print], torch.Generator(), Named(np.array([print])),
     Named(torch.eye(2).to_sparse()),
-], ids=repr)
+], ids=lambda value: type(value).__name__)
 def test_what_does_not_say_what_it_does_has_no_text(value):
     assert describe(value) is None

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from kernel_inputs import DEVICE
 
@@ -18,3 +20,10 @@ def strategy(request, monkeypatch):
     monkeypatch.setitem(module, '_MIN_SHARE', 8)
     monkeypatch.setitem(module, '_SKEWED', {})
     return request.param
+
+
+def pytest_collection_modifyitems(items):
+    """The interpreter of triton takes a minute for all kernels."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.slow)
