@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Optional
 
 from genrec_pyg.config.blending import Weights, blend, choose_weights, load_members, save_blend
-from genrec_pyg.config.build import Run, fuse, path_argument, run_command
+from genrec_pyg.config.build import Run, fuse
 from genrec_pyg.evaluation import evaluate
 from genrec_pyg.graph import has_split
 from genrec_pyg.nn.interest.held_out import MIN_USERS
 from genrec_pyg.reporting.reference_models import result_table
 from genrec_pyg.runs.folder import RunFolder
+from genrec_pyg.utils.command_line import path_argument, run_command
 from genrec_pyg.utils.files import check_stdout, write_stdout
 
 

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from genrec_pyg.config.build import load_run, path_argument, run_command
+from genrec_pyg.config.build import load_run
 from genrec_pyg.evaluation import PROTOCOLS
 from genrec_pyg.evaluation import evaluate as evaluate_model
 from genrec_pyg.exceptions import ConfigError, OutputError
 from genrec_pyg.training import Distributed, launch
 from genrec_pyg.training.device import resolve_device
+from genrec_pyg.utils.command_line import path_argument, run_command
 from genrec_pyg.utils.files import check_stdout, write_json, write_stdout
 
 logger = logging.getLogger(__name__)

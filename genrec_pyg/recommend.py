@@ -16,7 +16,7 @@ from pyarrow import parquet
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.config.build import load_run, path_argument, run_command
+from genrec_pyg.config.build import load_run
 from genrec_pyg.evaluation import check_scores
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import HISTORY, ITEM, USER, check_held_out, has_split, raw_ids, split_edges
@@ -25,6 +25,7 @@ from genrec_pyg.ops import Adjacency
 from genrec_pyg.retrieval import INDEXES, Search, make_search, retrieve
 from genrec_pyg.retrieval.fold_in import history_search, read_histories, without_items
 from genrec_pyg.runs.folder import CONTENT, MEMBERS
+from genrec_pyg.utils.command_line import path_argument, run_command
 from genrec_pyg.utils.files import check_stdout, check_writable, write_atomically, write_stdout
 
 FORMATS = ('csv', 'json', 'parquet')

@@ -15,7 +15,7 @@ from typing import Optional
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.config import Call, RunConfig, parse_train_arguments
-from genrec_pyg.config.build import load_run, make_data, make_model, make_trainer, run_command
+from genrec_pyg.config.build import load_run, make_data, make_model, make_trainer
 from genrec_pyg.exceptions import OutputError
 from genrec_pyg.graph import ITEM, USER, raw_ids
 from genrec_pyg.nn.models import Recommender
@@ -24,6 +24,7 @@ from genrec_pyg.runs.folder import RunFolder
 from genrec_pyg.runs.warm_start import check_unseen, take_over
 from genrec_pyg.training import Distributed, FitResult, Trainer, launch, seed_everything
 from genrec_pyg.training.session import SELECTION
+from genrec_pyg.utils.command_line import run_command
 from genrec_pyg.utils.files import check_stdout, write_atomically, write_json, write_stdout
 
 logger = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Optional
 
 from genrec_pyg.config import parse_train_arguments
-from genrec_pyg.config.build import path_argument, run_command
 from genrec_pyg.exceptions import ConfigError, OutputError
 from genrec_pyg.runs.folder import RunFolder
 from genrec_pyg.tuning.session import TuningSession
+from genrec_pyg.utils.command_line import path_argument, run_command
 from genrec_pyg.utils.files import check_stdout, write_stdout
 
 #: Flags of the training that a study has no use for.

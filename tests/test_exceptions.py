@@ -3,8 +3,8 @@ import pickle
 import pytest
 
 from genrec_pyg import exceptions
-from genrec_pyg.config.build import run_command
 from genrec_pyg.exceptions import CheckpointError, ConfigError, DataError, GenRecError, OutputError
+from genrec_pyg.utils.command_line import run_command
 
 ERRORS = [error for error in vars(exceptions).values() if isinstance(error, type)]
 

@@ -1,14 +1,9 @@
-r"""Error handling of the command lines, construction of models, and loading of finished runs."""
+r"""Construction of models, and loading of finished runs."""
 from __future__ import annotations
 
-import argparse
 import json
-import logging
-import os
 import sys
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
@@ -18,7 +13,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.config import RunConfig, find_root, parse_columns, parse_train_arguments, read_yaml
 from genrec_pyg.datasets import load_dataset
 from genrec_pyg.datasets.prepare import make_split
-from genrec_pyg.exceptions import CheckpointError, ConfigError, GenRecError
+from genrec_pyg.exceptions import CheckpointError, ConfigError
 from genrec_pyg.graph import held_out_digests, read_mask, training_graph
 from genrec_pyg.nn.models import Recommender, get_model
 from genrec_pyg.nn.models.blend import Blend, check_weights
@@ -27,8 +22,7 @@ from genrec_pyg.runs.folder import MEMBERS
 from genrec_pyg.training import Distributed, Trainer
 from genrec_pyg.training.device import resolve_device
 from genrec_pyg.training.session import NOT_CHOSEN, SELECTION
-from genrec_pyg.utils.interruption import INTERRUPTED, interruptible
-from genrec_pyg.utils.memory import keep_freed_memory
+from genrec_pyg.utils.command_line import path_argument, run_command  # noqa: F401 (where programs import them from)
 
 
 class Run(NamedTuple):
@@ -158,65 +152,9 @@ def _load_blend(path: Path, content: Mapping[str, Any], root: Optional[str], dev
     return fuse(runs, members, content.get('chosen_on_validation') is True)
 
 
-def path_argument(value: str) -> str:
-    r"""Type of the flags that take a file or folder: an empty one would name the current folder."""
-    if not value:
-        raise argparse.ArgumentTypeError('got an empty name, accepted is that of a file or folder')
-    return value
-
-
 def _run_of(metrics: Path) -> Optional[str]:
     r"""Identifier of the run that wrote ``metrics.json``, if it was finished."""
     try:
         return json.loads(metrics.read_text(encoding='utf-8')).get('run')
     except (OSError, ValueError, AttributeError):  # of a run that goes on, or edited by hand
         return None
-
-
-def run_command(command: Callable[[Sequence[str]], Any], argv: Optional[Sequence[str]] = None) -> int:
-    r"""Runs a command line and maps its outcome to an exit code.
-
-    Returns:
-        0 on success, 2 on bad usage, 1 on failure, 130 on interruption. Errors are one line on standard error, with a
-        traceback only under ``--debug``.
-    """
-    argv = sys.argv[1:] if argv is None else list(argv)
-    _open_standard_streams()
-    keep_freed_memory()
-    logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s', datefmt='%H:%M:%S')
-    logging.getLogger('genrec_pyg').setLevel(logging.INFO)
-    logging.getLogger('faiss').setLevel(logging.WARNING)  # it tells which of its builds it tries
-    try:
-        with interruptible():
-            command(argv)
-        return 0
-    except SystemExit as error:  # --help and usage errors of argparse
-        return error.code if isinstance(error.code, int) else 2
-    except KeyboardInterrupt:
-        _say('interrupted')
-        return INTERRUPTED
-    except Exception as error:
-        if '--debug' in argv:
-            _say(traceback.format_exc().rstrip('\n'))
-        else:
-            expected = isinstance(error, GenRecError)
-            message = str(error) if expected else f'{type(error).__name__}: {error} (unexpected; --debug shows where)'
-            _say('error: ' + message.replace('\n', '\\n'))  # one line, whatever names it quotes
-        return 2 if isinstance(error, ConfigError) else 1
-
-
-def _open_standard_streams() -> None:
-    r"""Gives a process that was started with closed streams something in their place, so that no file gets their numbers
-    and what libraries print into it. A closed standard output is still seen as one."""
-    for number in range(3):
-        with suppress(OSError):
-            os.fstat(number)
-            continue
-        os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, 'w')
-
-
-def _say(message: str) -> None:
-    with suppress(OSError):  # the exit code tells as much
-        print(message, file=sys.stderr, flush=True)

@@ -1,5 +1,4 @@
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,33 +6,9 @@ from pathlib import Path
 import pytest
 
 from genrec_pyg.config import build, parse_train_arguments
-from genrec_pyg.config.build import run_command
 from genrec_pyg.datasets import demo_graph
-from genrec_pyg.exceptions import CheckpointError, ConfigError
+from genrec_pyg.exceptions import CheckpointError
 from genrec_pyg.training import Trainer
-
-
-def raising(error):
-    def command(argv):
-        raise error
-    return command
-
-
-def test_exit_codes(capsys):
-    assert run_command(lambda argv: None, []) == 0
-    assert run_command(raising(ConfigError('bad flag')), []) == 2
-    assert run_command(raising(CheckpointError('bad file')), []) == 1
-    assert run_command(raising(ZeroDivisionError('x')), []) == 1
-    assert run_command(raising(SystemExit(2)), []) == 2
-    assert run_command(raising(KeyboardInterrupt()), []) == 130
-    error = capsys.readouterr().err
-    assert 'error: bad flag' in error and 'ZeroDivisionError: x (unexpected' in error and 'Traceback' not in error
-
-
-def test_termination_counts_as_interruption():
-    before = signal.getsignal(signal.SIGTERM)
-    assert run_command(lambda argv: os.kill(os.getpid(), signal.SIGTERM), []) == 130
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_run_notices_changed_features_and_names_changed_held_out_pairs(tmp_path, monkeypatch, caplog):
@@ -52,13 +27,6 @@ def test_a_run_notices_changed_features_and_names_changed_held_out_pairs(tmp_pat
     data['image'].x = data['image'].x * 2
     with pytest.raises(CheckpointError, match='another training graph'):
         build.load_run('run')
-
-
-def test_errors_are_one_line_whatever_they_quote(capsys):
-    assert run_command(raising(ConfigError("no 'a\nb'")), []) == 2
-    assert run_command(raising(RuntimeError('first\nsecond')), []) == 1
-    assert capsys.readouterr().err.splitlines() == [
-        "error: no 'a\\nb'", 'error: RuntimeError: first\\nsecond (unexpected; --debug shows where)']
 
 
 @pytest.mark.slow

@@ -15,10 +15,11 @@ from genrec_pyg.nn.closed_form.interaction import (
     interaction_kernel,
     low_rank_interaction_kernel,
 )
-from genrec_pyg.nn.closed_form.kernel import ItemKernel, dense_rows, neighbor_kernel
+from genrec_pyg.nn.closed_form.kernel import HistoryTerm, ItemKernel, dense_rows, neighbor_kernel
 
 __all__ = [
     'MAX_LEVERAGE',
+    'HistoryTerm',
     'InteractionStatistics',
     'ItemKernel',
     'LinearFilter',

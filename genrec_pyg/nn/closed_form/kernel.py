@@ -1,7 +1,7 @@
 r"""Item-item weights as a dense matrix, as factors, as sparse rows, or as a sum of these."""
 from __future__ import annotations
 
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -70,6 +70,30 @@ class ItemKernel(GraphModule):
         parts += [f'rank={self.query.size(1)}'] if self.query is not None else []
         parts += [f'entries={self.neighbors.nnz}'] if self.neighbors is not None else []
         return ', '.join(parts)
+
+
+class HistoryTerm(NamedTuple):
+    r"""One term of the scores of histories, made of tables alone.
+
+    Args:
+        kernel: :class:`ItemKernel` or :class:`~genrec_pyg.nn.closed_form.LinearFilter`.
+        hops: How often it is applied.
+        item_weight: Factor ``[I]`` of the scored items.
+        weight: Weight of the term.
+    """
+    kernel: GraphModule
+    hops: int = 1
+    item_weight: Optional[Tensor] = None
+    weight: float = 1.0
+
+    def __call__(self, rows: Adjacency) -> Tensor:
+        r"""Scores ``[B, I]`` of histories ``rows`` ``[B, I]``, still without :attr:`weight`."""
+        scores = self.kernel(rows)
+        for _ in range(self.hops - 1):
+            scores = self.kernel.propagate(scores)
+        if self.item_weight is not None:
+            scores *= self.item_weight.to(scores.dtype)
+        return scores
 
 
 def neighbor_kernel(item: Tensor, neighbor: Tensor, weight: Tensor, num_items: int) -> ItemKernel:

@@ -10,6 +10,7 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.exceptions import DataError
 from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.nn.closed_form import HistoryTerm
 from genrec_pyg.nn.models.recommender import Recommender
 from genrec_pyg.ops import Adjacency
 
@@ -18,7 +19,7 @@ class HistoryRecommender(Recommender):
     r"""A model without anything learned per user: the score of an item follows from the items of a history alone, so that new
     users are served from their list of items without fitting anything again.
 
-    A subclass implements :meth:`score_rows`.
+    A subclass implements :meth:`history_terms`, or :meth:`score_rows` where its scores are no sum of such terms.
 
     Args:
         data: Canonical graph or training graph.
@@ -54,6 +55,18 @@ class HistoryRecommender(Recommender):
         rows = Adjacency.from_edge_index(torch.stack([row, item]), size=(count.numel(), self.num_items))
         return self.score_rows(rows)
 
+    def history_terms(self) -> tuple[HistoryTerm, ...]:
+        r"""The terms whose weighted sum the scores of histories are; empty where they are no such sum."""
+        return ()
+
     def score_rows(self, rows: Adjacency) -> Tensor:
         r"""Scores ``[B, I]`` of histories, the rows of a matrix ``[B, I]`` without values."""
-        raise NotImplementedError(f'{type(self).__name__} scores no histories')
+        terms = self.history_terms()
+        if not terms:
+            raise NotImplementedError(f'{type(self).__name__} scores no histories')
+        scores = terms[0](rows)
+        if terms[0].weight != 1:
+            scores *= terms[0].weight
+        for term in terms[1:]:
+            scores.add_(term(rows), alpha=term.weight)
+        return scores

@@ -6,7 +6,7 @@ import inspect
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from genrec_pyg.loader import InteractionLoader
 from genrec_pyg.nn.graph_module import GraphModule
 from genrec_pyg.ops import Adjacency, masked_topk, topk_excluding
 from genrec_pyg.optim import MirrorGradient
+
+if TYPE_CHECKING:
+    from genrec_pyg.nn.interest import GeneratedInterest
 
 
 class Replaced(NamedTuple):
@@ -216,6 +219,11 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
     def add_sparse_history_scores(self, scores: Tensor, histories: Adjacency) -> Tensor:
         r"""As :meth:`add_sparse_scores`, for new users with ``histories`` ``[B, I]``."""
         return scores
+
+    def interest_in_use(self) -> Optional[tuple[GeneratedInterest, float]]:
+        r"""The interest in closed form, whose queries are the last channels of the users, and its weight; :obj:`None` where
+        embeddings and :meth:`add_sparse_scores` owe nothing to one."""
+        return None
 
     def choose(self, data: HeteroData) -> dict[str, Any]:
         r"""Chooses settings on the validation split before training; returns what was chosen, as plain values. The trainer

@@ -368,6 +368,12 @@ class GenRec(Recommender):
         r"""Adds the sparse part of the interest."""
         return self.interest.add_sparse_scores(scores, user, self.interest_weight) if self.has_sparse_scores else scores
 
+    def interest_in_use(self) -> Optional[tuple[GeneratedInterest, float]]:
+        r"""The interest and its weight, where it is fitted and counts."""
+        if self.interest is None or not self.interest.is_fitted or self.interest_weight == 0:
+            return None
+        return self.interest, self.interest_weight
+
     def history_embeddings(self, approximate: Tensor, histories: Adjacency) -> Tensor:
         r"""Takes the generated interest of the histories, which is exact."""
         if self.interest is None or not self.interest.is_fitted or self.interest_weight == 0:

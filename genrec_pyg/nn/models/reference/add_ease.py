@@ -4,14 +4,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Optional, Union
 
-from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph
-from genrec_pyg.nn.closed_form import content_features, content_kernel
+from genrec_pyg.nn.closed_form import HistoryTerm, content_features, content_kernel
 from genrec_pyg.nn.modality.features import require_modalities
 from genrec_pyg.nn.models.reference.ease import EASE
-from genrec_pyg.ops import Adjacency
 
 
 class AddEASE(EASE):
@@ -55,6 +53,6 @@ class AddEASE(EASE):
         r"""Refits the features, with the interactions as they are; arguments as in the constructor."""
         self.content = content_kernel(content_features(self.graph, modality_weights), content_l2)
 
-    def score_rows(self, rows: Adjacency) -> Tensor:
-        r"""Scores ``[B, I]`` of histories."""
-        return super().score_rows(rows).add_(self.content(rows), alpha=self.content_weight)
+    def history_terms(self) -> tuple[HistoryTerm, ...]:
+        r"""The kernel of the interactions and that of the features."""
+        return (*super().history_terms(), HistoryTerm(self.content, weight=self.content_weight))

@@ -4,14 +4,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Optional, Union
 
+import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
-from genrec_pyg.nn.closed_form import InteractionStatistics, ItemKernel, interaction_kernel
+from genrec_pyg.nn.closed_form import HistoryTerm, InteractionStatistics, ItemKernel, interaction_kernel
 from genrec_pyg.nn.models.history import HistoryRecommender
-from genrec_pyg.ops import Adjacency
 
 
 class EASE(HistoryRecommender):
@@ -66,10 +66,10 @@ class EASE(HistoryRecommender):
         r"""The dense matrix ``[I, I]``, where there is one."""
         return self.kernel.weight
 
-    def score_rows(self, rows: Adjacency) -> Tensor:
-        r"""Scores ``[B, I]`` of histories."""
-        scores = self.kernel(rows)
+    def history_terms(self) -> tuple[HistoryTerm, ...]:
+        r"""The kernel with the discount of popular items."""
+        factor = None
         if self.popularity_discount != 0:
-            degree = self.graph.item_degree().clamp(min=1).to(scores.dtype)
-            scores *= degree.pow(-self.popularity_discount)
-        return scores
+            degree = self.graph.item_degree().clamp(min=1).to(torch.get_default_dtype())
+            factor = degree.pow(-self.popularity_discount)
+        return (HistoryTerm(self.kernel, item_weight=factor),)

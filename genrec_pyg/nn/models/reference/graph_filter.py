@@ -4,14 +4,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Optional, Union
 
-from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
-from genrec_pyg.nn.closed_form import graph_filter
+from genrec_pyg.nn.closed_form import HistoryTerm, graph_filter
 from genrec_pyg.nn.models.history import HistoryRecommender
-from genrec_pyg.ops import Adjacency
 
 
 class GraphFilter(HistoryRecommender):
@@ -45,9 +43,6 @@ class GraphFilter(HistoryRecommender):
         self.hops = hops
         self.kernel = graph_filter(self.interactions, user_power, power, k)
 
-    def score_rows(self, rows: Adjacency) -> Tensor:
-        r"""Filtered histories ``[B, I]``."""
-        scores = self.kernel(rows)
-        for _ in range(self.hops - 1):
-            scores = self.kernel.propagate(scores)
-        return scores
+    def history_terms(self) -> tuple[HistoryTerm, ...]:
+        r"""The filter, applied once or twice."""
+        return (HistoryTerm(self.kernel, hops=self.hops),)

@@ -9,7 +9,7 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
-from genrec_pyg.nn.closed_form import ItemKernel, nearest_items
+from genrec_pyg.nn.closed_form import HistoryTerm, ItemKernel, nearest_items
 from genrec_pyg.nn.models.history import HistoryRecommender
 from genrec_pyg.ops import Adjacency, rows_per_block
 
@@ -56,6 +56,6 @@ class NeighborhoodRecommender(HistoryRecommender):
         r"""The similarities as a kernel from history to scored items."""
         return ItemKernel(self.num_items, neighbors=self.neighbors)
 
-    def score_rows(self, rows: Adjacency) -> Tensor:
-        r"""Summed similarities ``[B, I]`` to the items of histories."""
-        return self.kernel(rows)
+    def history_terms(self) -> tuple[HistoryTerm, ...]:
+        r"""The summed similarities to the items of a history."""
+        return (HistoryTerm(self.kernel),)
