@@ -67,7 +67,7 @@ class OwnSystem:
             clock.add(phase, 0.0, 0.0)
         # What precedes the generator, such as encoding the items for it, counts as part of the recommender.
         clock.start('recommender')
-        self._trainer._epoch(self._model, self._loader, self._optimizer, epoch)
+        self._trainer.train_epoch(self._model, self._loader, self._optimizer, epoch)
         clock.start('evaluation')
         self._model.refine(self._data)
         figures = self._evaluator(self._model)

@@ -55,7 +55,7 @@ class SharpnessPath:
         self._every, self._radius, self._num_iterations = every, radius, num_iterations
         self._batch = self._direction = None
         if every > 0:
-            self._epoch, trainer._epoch = trainer._epoch, self._run_epoch
+            self._epoch, trainer.train_epoch = trainer.train_epoch, self._run_epoch
 
     def _run_epoch(self, model: Recommender, loader: InteractionLoader, optimizer: torch.optim.Optimizer,
                    epoch: int) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def _epoch_of(config: RunConfig) -> Callable[[], object]:
     trainer = make_trainer(config)
     optimizer = trainer.make_optimizer(model)
     loader = InteractionLoader(model.graph, trainer.schedule(model.graph)[0], trainer.sampler)
-    return lambda: trainer._epoch(model, loader, optimizer, 0)
+    return lambda: trainer.train_epoch(model, loader, optimizer, 0)
 
 
 def _kept(figures: Mapping[str, float]) -> dict[str, float]:

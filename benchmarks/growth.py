@@ -70,7 +70,7 @@ def measure(users: int, items: int, edges: int, steps: int, threads: int, negati
     trainer = Trainer(epochs=1, batch_size=math.ceil(edges / steps), device='cpu', patience=0, progress=False)
     optimizer = trainer.make_optimizer(model)
     loader = InteractionLoader(model.graph, batch_size=trainer.schedule(model.graph)[0])
-    record = trainer._epoch(model, loader, optimizer, 0)
+    record = trainer.train_epoch(model, loader, optimizer, 0)
     figures = record['start_epoch']
     denoiser, rebuild = figures['seconds_denoiser'], figures['seconds_rebuild']
     point = {'users': users, 'items': items, 'edges': edges, 'graph': made - start, 'setup': ready - made,

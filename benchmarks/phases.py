@@ -131,13 +131,13 @@ def measure(flags: Sequence[str], epochs: int) -> dict[str, Any]:
     for epoch in range(epochs):
         clock.wall = {}
         with clock.phase('rest of the epoch'):
-            trainer._epoch(model, loader, optimizer, epoch)
+            trainer.train_epoch(model, loader, optimizer, epoch)
         with clock.phase('evaluation'):
             evaluator(model)
         seconds.append(clock.wall)
     clock.close()
     with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
-        trainer._epoch(model, loader, optimizer, epochs)
+        trainer.train_epoch(model, loader, optimizer, epochs)
     operators = sorted(profiler.key_averages(), key=lambda row: -row.self_cpu_time_total)
     total = sum(row.self_cpu_time_total for row in operators)
     return {'seconds': seconds, 'operators': [{'name': row.key, 'calls': row.count, 'share': row.self_cpu_time_total / total}

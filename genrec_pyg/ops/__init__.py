@@ -17,13 +17,14 @@ from genrec_pyg.ops.normalize import (
     symmetric_scale,
 )
 from genrec_pyg.ops.spmm import layer_mean, normalized_layer_mean, sampled_product, spmm
+from genrec_pyg.ops.svd import singular_value_threshold
 from genrec_pyg.ops.topk import masked_topk, rows_per_block, topk_excluding
 
 __all__ = [
     'BACKENDS', 'DEFAULT_BACKENDS', 'Adjacency', 'NegativeSampler', 'bipartite_adjacency', 'bipartite_block',
     'block_krylov_svd', 'cooccurrence', 'cooccurrence_graph', 'edge_softmax', 'flip_dense', 'info_nce', 'knn_adjacency',
-    'knn_graph',
-    'knn_weights', 'layer_mean', 'leading_eigenpairs', 'masked_topk', 'normalized_layer_mean', 'random_walk_adjacency',
-    'released_flip_probability', 'rows_per_block', 'sample_flips', 'sampled_product', 'spmm', 'symmetric_scale',
+    'knn_graph', 'knn_weights', 'layer_mean', 'leading_eigenpairs', 'masked_topk', 'normalized_layer_mean',
+    'random_walk_adjacency', 'released_flip_probability', 'rows_per_block', 'sample_flips', 'sampled_product',
+    'singular_value_threshold', 'spmm', 'symmetric_scale',
     'topk_excluding', 'unit_rows'
 ]

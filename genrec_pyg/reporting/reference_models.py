@@ -8,10 +8,10 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.config import RunConfig, shipped_defaults
 from genrec_pyg.evaluation import check_row, evaluate
+from genrec_pyg.evaluation.validation_search import tune_on_validation
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph, has_split, training_graph
 from genrec_pyg.nn.models import MODELS, get_model
-from genrec_pyg.tuning import tune_on_validation
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def reference_figures(data: HeteroData, config: RunConfig, ks: tuple[int, ...] =
     r"""Validation and test figures of the reference models, except the run's own model; those of a split without interactions
     are empty.
 
-    Their settings are chosen on the validation split (:func:`~genrec_pyg.tuning.tune_on_validation`), or are the shipped ones
+    Their settings are chosen on the validation split (:func:`~genrec_pyg.evaluation.validation_search.tune_on_validation`), or are the shipped ones
     where it is too small, and stand under ``'settings'``. All of them together take about as long as the training, or
     :data:`MIN_SECONDS` if that is more; a model whose first fit alone would take longer is left out, which the log says.
 

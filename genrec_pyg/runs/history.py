@@ -62,6 +62,12 @@ class History:
             except Exception as error:
                 self._drop_writer(error)
 
+    def append_pending(self, record: Optional[dict[str, Any]]) -> None:
+        r"""Adds and logs the record of an epoch, if there is one."""
+        if record is not None:
+            self.append(record)
+            logger.info('epoch %d: %s', record['epoch'], record_line(record))
+
     def _write_events(self, record: dict[str, Any]) -> None:
         for name, value in record.items():
             values = value if isinstance(value, dict) else {'': value}
@@ -92,6 +98,15 @@ def environment() -> dict[str, Any]:
         'cores': os.cpu_count(), 'threads': torch.get_num_threads(),
         'cuda': torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def record_line(record: dict[str, Any]) -> str:
+    r"""The figures of an epoch in one line of a log."""
+    parts = [f'{name} {value:.4f}' for name, value in record['loss'].items()]
+    for split in ('val', 'test'):
+        parts += [f'{split} {name} {value:.4f}' for name, value in record.get(split, {}).items()
+                  if name in ('recall@20', 'ndcg@20')]
+    return ', '.join([*parts, f"{record['seconds']:.1f} s"])
 
 
 def _parse(line: str) -> Optional[dict[str, Any]]:

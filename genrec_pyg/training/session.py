@@ -41,6 +41,10 @@ class FitResult:
     choice: dict[str, Any] = field(default_factory=dict)
     parts: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
+    def to_dict(self) -> dict[str, Any]:
+        r"""All but the history, as ``metrics.json`` has it."""
+        return {name: value for name, value in vars(self).items() if name != 'history'}
+
 
 @dataclass
 class Session:
@@ -67,6 +71,12 @@ class Session:
     held_out: dict[str, str] = field(default_factory=dict)
     choice: dict[str, Any] = field(default_factory=dict)
 
+    def finish(self, record: dict[str, Any], seconds: float) -> None:
+        r"""Takes the record of an epoch that took ``seconds``, and notes in it the seconds of the whole training."""
+        self.seconds += seconds
+        record['total_seconds'] = self.seconds
+        self.record = record
+
     def state_dict(self) -> dict[str, Any]:
         return {'stopper': self.stopper.state_dict(), 'epoch': self.epoch - 1, 'seconds': self.seconds,
                 'record': self.record, 'evaluated': self.evaluated, 'held_out': self.held_out,
@@ -77,12 +87,3 @@ class Session:
         self.epoch, self.seconds = state['epoch'] + 1, state['seconds']
         self.record, self.evaluated = state.get('record'), state.get('evaluated', True)
         self.run, self.choice = state.get('run'), state.get('choice', {})
-
-
-def record_line(record: dict[str, Any]) -> str:
-    r"""The figures of an epoch in one line of a log."""
-    parts = [f'{name} {value:.4f}' for name, value in record['loss'].items()]
-    for split in ('val', 'test'):
-        parts += [f'{split} {name} {value:.4f}' for name, value in record.get(split, {}).items()
-                  if name in ('recall@20', 'ndcg@20')]
-    return ', '.join([*parts, f"{record['seconds']:.1f} s"])

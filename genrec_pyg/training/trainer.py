@@ -2,13 +2,10 @@ r"""The training loop."""
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import logging
 import math
-import os
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,21 +16,20 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from tqdm import tqdm
 
-import genrec_pyg
 from genrec_pyg.evaluation import PROTOCOLS, Evaluator
 from genrec_pyg.exceptions import ConfigError, GenRecError
 from genrec_pyg.graph import TrainingGraph, check_held_out, has_split, held_out_digests
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.optim import MirrorGradient, check_coefficients
-from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, save_checkpoint, warn_of_held_out
 from genrec_pyg.runs.history import History, environment
 from genrec_pyg.training.cuda_graph import RecordedStep, Recorder
 from genrec_pyg.training.device import resolve_device
 from genrec_pyg.training.distributed import Distributed
 from genrec_pyg.training.early_stopping import EarlyStopping
 from genrec_pyg.training.seed import rng_state, seed_everything, set_rng_state
-from genrec_pyg.training.session import NOT_CHOSEN, SELECTION, FitResult, Session, record_line
-from genrec_pyg.utils.files import write_atomically, write_json
+from genrec_pyg.training.session import NOT_CHOSEN, SELECTION, FitResult, Session
+from genrec_pyg.training.store import State, StateStore, make_store, training_state
+from genrec_pyg.utils.files import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -158,55 +154,101 @@ class Trainer:
         if self.mirror_gradient and not model.trainable:
             raise ConfigError(f'mirror_gradient: got True for {type(model).__name__}, accepted are models trained by gradient')
         check_held_out(model.graph, data)
-        evaluators = {split: self._evaluator(data, split) for split in ('val', 'test') if has_split(data, split)}
+        evaluators = {split: Evaluator(data, split, self.ks, self.protocol, processes=self.distributed.processes)
+                      for split in ('val', 'test') if has_split(data, split)}
         monitor = self._choose_monitor(evaluators, model.trainable)
         resume = resume and model.trainable
+        session, optimizer, store = self._begin(model, data, resume, monitor)
+        history = self._open_history(session)
+        stopped = None
+
+        def state() -> dict[str, Any]:
+            return training_state(model, self.distributed, optimizer, **session.state_dict(), rng=rng_state(),
+                                  config=config, protocol=self.protocol)
+
+        if model.trainable:
+            loader = model.make_loader(self.schedule(model.graph)[0], self.sampler, self.steps_per_epoch)
+            while (stopped := self._reason_to_stop(session)) is None:
+                history.append_pending(session.record)  # of the epoch before: now it was not the last one
+                begin = time.perf_counter()
+                record = {'epoch': session.epoch, 'selection': session.selection,
+                          **self.train_epoch(model, loader, optimizer, session.epoch)}
+                session.epoch += 1
+                session.evaluated = session.epoch % self.eval_every == 0
+                improved = monitor is None  # then the last epoch is the one to keep
+                if monitor is not None and session.evaluated:
+                    record |= self.validate(model, data, monitor)
+                    improved = session.stopper.step(record[monitor.split][self.monitor], record['epoch'])
+                session.finish(record, time.perf_counter() - begin)
+                store.save(state, improved)
+            self._finish(session, model, data, monitor, store, state)
+            history.append_pending(session.record)
+        elif self.output is not None:
+            store.save(state, True)
+        result = self._result(session, model, evaluators, monitor, history, stopped)
+        history.close()
+        return result
+
+    def _begin(self, model: Recommender, data: HeteroData, resume: bool, monitor: Optional[Evaluator]) \
+            -> tuple[Session, Optional[torch.optim.Optimizer], StateStore]:
+        r"""Brings model, optimizer and random state to where the training starts or goes on."""
         if not resume:
             seed_everything(self.seed)
             if model.trainable and model.is_untrained():
                 model.reset_parameters()
         model.to(self.device)
-        is_main = self.distributed.processes.is_main
         selection = NOT_CHOSEN[model.trainable] if monitor is None else SELECTION[self.protocol]
-        session = Session(EarlyStopping(self.patience), selection,
-                           self.distributed.processes.on_main(lambda: secrets.token_hex(16)), held_out=held_out_digests(data))
+        run = self.distributed.processes.on_main(lambda: secrets.token_hex(16))
+        session = Session(EarlyStopping(self.patience), selection, run, held_out=held_out_digests(data))
         optimizer = self.make_optimizer(model) if model.trainable else None
+        store = make_store(self.output, model, self.distributed, monitor is not None)
         if resume:
-            self._restore(session, model, optimizer)
-        elif model.trainable:
-            begin = time.perf_counter()
-            with self.distributed.whole_tables():
-                session.choice = model.choose(data)
-            session.seconds += time.perf_counter() - begin
-        history = History(self.output if is_main else None, session.epoch - (session.record is not None))
-        history.records = self.distributed.processes.on_main(lambda: history.records)  # which the file of the run holds
-        if self.output is not None and is_main:
+            state = store.last(session.held_out)
+            self.distributed.load_model_state(model, state['model'])
+            self.distributed.load_optimizer_state(optimizer, state['optimizer'])
+            session.load_state_dict(state)
+            set_rng_state(state['rng'])
+            self.distributed.synchronize()
+            store.restore_due_best()
+        else:
+            store.discard_earlier()
+            if model.trainable:
+                begin = time.perf_counter()
+                with self.distributed.whole_tables():
+                    session.choice = model.choose(data)
+                session.seconds += time.perf_counter() - begin
+        return session, optimizer, store
+
+    def _open_history(self, session: Session) -> History:
+        processes = self.distributed.processes
+        history = History(self.output if processes.is_main else None, session.epoch - (session.record is not None))
+        history.records = processes.on_main(lambda: history.records)  # which the file of the run holds
+        if self.output is not None and processes.is_main:
             write_json(self.output / 'environment.json', environment())
-            if not resume:
-                self._checkpoint('best-due').unlink(missing_ok=True)  # of another training
-        stopped = None
-        if model.trainable:
-            stopped = self._train(session, model, optimizer, monitor, history, config, data)
-        elif self.output is not None:
-            self._save(session, model, None, config, True)
+        return history
+
+    def _result(self, session: Session, model: Recommender, evaluators: dict[str, Evaluator],
+                monitor: Optional[Evaluator], history: History, stopped: Optional[str]) -> FitResult:
+        r"""Evaluates model and parts on all splits and writes ``metrics.json``."""
         model.eval()  # scores from here on are those of the evaluation: without dropout, batch statistics those of training
-        figures = {split: evaluators[split](model) if split in evaluators else {} for split in ('val', 'test')}
-        parts = {}
+        labels = {'val': 'validation', 'test': 'test'}
+
+        def metrics() -> dict[str, dict[str, float]]:
+            return {label: evaluators[split](model) if split in evaluators else {} for split, label in labels.items()}
+
+        whole, parts = metrics(), {}
         for name, part in model.parts().items():
             with part:
-                parts[name] = {label: evaluators[split](model) if split in evaluators else {}
-                               for split, label in (('val', 'validation'), ('test', 'test'))}
+                parts[name] = metrics()
         chosen = session.epoch - 1 if monitor is None else session.stopper.best_epoch
-        result = FitResult(figures['val'], figures['test'], chosen, session.seconds, selection, history.records, stopped,
-                           [name for split, name in (('val', 'validation'), ('test', 'test')) if split not in evaluators],
-                           session.choice, parts)
-        history.close()
-        if self.output is not None and is_main:
+        result = FitResult(**whole, epoch=chosen, seconds=session.seconds, selection=session.selection,
+                           history=history.records, stopped=stopped,
+                           not_measured=[label for split, label in labels.items() if split not in evaluators],
+                           choice=session.choice, parts=parts)
+        if self.output is not None and self.distributed.processes.is_main:
             write_json(self.output / 'metrics.json', {
-                'validation': result.validation, 'test': result.test, 'epoch': result.epoch, 'seconds': result.seconds,
-                'stopped': result.stopped, 'model': type(model).__name__, 'seed': self.seed, 'protocol': self.protocol,
-                'selection': result.selection, 'not_measured': result.not_measured, 'run': session.run,
-                'choice': result.choice, 'parts': result.parts})
+                **result.to_dict(), 'model': type(model).__name__, 'seed': self.seed, 'protocol': self.protocol,
+                'run': session.run})
         return result
 
     def _choose_monitor(self, evaluators: dict[str, Evaluator], trainable: bool) -> Optional[Evaluator]:
@@ -223,59 +265,26 @@ class Trainer:
                            ', all epochs are trained and the last one is kept' if trainable else '')
         return evaluators.get('val')
 
-    def _train(self, session: Session, model: Recommender, optimizer: torch.optim.Optimizer, monitor: Optional[Evaluator],
-               history: History, config: Optional[dict[str, Any]], data: HeteroData) -> str:
-        r"""Trains from where ``session`` stands, loads the best state and returns what ended the training.
+    def _finish(self, session: Session, model: Recommender, data: HeteroData, monitor: Optional[Evaluator],
+                store: StateStore, state: State) -> None:
+        r"""Evaluates the last epoch where that is still to be done, and loads the best state.
 
-        Every decision hangs on ``session`` alone, as it is after an epoch and its due evaluation. An evaluation that only the
-        end of a session asks for decides which epoch this session reports, and nothing in a later one.
+        This evaluation, which only the end of a session asks for, decides which epoch this session reports, and nothing in a
+        later one.
         """
-        loader = model.make_loader(self.schedule(model.graph)[0], self.sampler, self.steps_per_epoch)
-        stopper, stopped, best_state = session.stopper, self._reason_to_stop(session), None
-        if session.record is not None and stopped is None:
-            history.append(session.record)
-        while stopped is None:
-            begin = time.perf_counter()
-            record = {'epoch': session.epoch, 'selection': session.selection,
-                      **self._epoch(model, loader, optimizer, session.epoch)}
-            session.epoch += 1
-            session.evaluated = session.epoch % self.eval_every == 0
-            improved = monitor is None  # then the last epoch is the one to keep
-            if monitor is not None and session.evaluated:
-                record['refined'] = self._refine(model, data)
-                record[monitor.split] = self._evaluate(monitor, model)
-                improved = stopper.step(record[monitor.split][self.monitor], record['epoch'])
-            session.seconds += time.perf_counter() - begin
-            record['total_seconds'] = session.seconds
-            session.record = record
-            if self.output is not None:
-                self._save(session, model, optimizer, config, improved)
-            elif improved and monitor is not None:
-                best_state = copy.deepcopy(self.distributed.model_state(model))
-            stopped = self._reason_to_stop(session)
-            if stopped is None:
-                history.append(record)
-                logger.info('epoch %d: %s', record['epoch'], record_line(record))
         keeps_last = monitor is None
         if monitor is not None and not session.evaluated:
             begin = time.perf_counter()
-            session.record = {**session.record, 'refined': self._refine(model, data),
-                              monitor.split: self._evaluate(monitor, model)}
-            session.seconds += time.perf_counter() - begin
-            session.record['total_seconds'] = session.seconds
-            had_best = stopper.best_epoch >= 0
-            keeps_last = stopper.step(session.record[monitor.split][self.monitor], session.epoch - 1)
-            if keeps_last and self.output is not None:
-                self._save_as_best(session, model, optimizer, config, had_best)
-        if session.record is not None:
-            history.append(session.record)
-            logger.info('epoch %d: %s', session.epoch - 1, record_line(session.record))
-        if not keeps_last:
-            best_state = best_state if best_state is not None else self._load(model, 'best', session.run)['model']
+            record = {**session.record, **self.validate(model, data, monitor)}
+            session.finish(record, time.perf_counter() - begin)
+            had_best = session.stopper.best_epoch >= 0
+            keeps_last = session.stopper.step(record[monitor.split][self.monitor], session.epoch - 1)
+            if keeps_last:
+                store.save_as_best(state, had_best)
+        best = None if keeps_last else store.best_model(session.run)
         self.distributed.detach()
-        if not keeps_last:
-            model.load_state_dict(best_state)
-        return stopped
+        if best is not None:
+            model.load_state_dict(best)
 
     def _reason_to_stop(self, session: Session) -> Optional[str]:
         r"""Returns why the training ends after the last finished epoch, or :obj:`None` if it goes on."""
@@ -289,13 +298,12 @@ class Trainer:
             return 'time'
         return 'epochs' if session.epoch >= self.epochs else None
 
-    def _refine(self, model: Recommender, data: HeteroData) -> dict[str, float]:
+    def validate(self, model: Recommender, data: HeteroData, monitor: Evaluator) -> dict[str, dict[str, float]]:
+        r"""Lets the model choose what depends on its parameters, then evaluates it; returns both by name."""
         with self.distributed.whole_tables():
-            return model.refine(data)
-
-    def _evaluate(self, evaluator: Evaluator, model: Recommender) -> dict[str, float]:
+            refined = model.refine(data)
         with self.distributed.whole_tables():
-            return evaluator(model)
+            return {'refined': refined, monitor.split: monitor(model)}
 
     def schedule(self, graph: TrainingGraph) -> tuple[int, float]:
         r"""Batch size and learning rate on a graph.
@@ -323,8 +331,21 @@ class Trainer:
     def _mirror(self, optimizer: torch.optim.Optimizer) -> MirrorGradient:
         return MirrorGradient(optimizer, self.mg_alpha1, self.mg_alpha2, self.mg_interval)
 
-    def _epoch(self, model: Recommender, loader: Any, optimizer: torch.optim.Optimizer,
-               epoch: int) -> dict[str, Any]:
+    def train_epoch(self, model: Recommender, loader: Any, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, Any]:
+        r"""Trains ``model`` for one epoch and changes nothing else, so that own loops and benchmarks can call it.
+
+        Args:
+            model: Model, on the device of the trainer.
+            loader: Its :meth:`~genrec_pyg.nn.models.Recommender.make_loader`.
+            optimizer: What :meth:`make_optimizer` returned for it.
+            epoch: Number of the epoch, from 0.
+
+        Returns:
+            Mean ``loss`` terms, what the model reported in ``start_epoch``, ``seconds`` and ``interactions_per_second``.
+
+        Raises:
+            GenRecError: If a loss term becomes NaN or infinite.
+        """
         begin = time.perf_counter()
         model.train()
         if isinstance(optimizer, MirrorGradient):
@@ -379,61 +400,3 @@ class Trainer:
         if self.precision == 'float32':
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
-    def _evaluator(self, data: HeteroData, split: str) -> Evaluator:
-        return Evaluator(data, split, self.ks, self.protocol, processes=self.distributed.processes)
-
-    def _save(self, session: Session, model: Recommender, optimizer: Optional[torch.optim.Optimizer],
-              config: Optional[dict[str, Any]], improved: bool) -> None:
-        state = self._state(session, model, optimizer, config)
-        if not self.distributed.processes.is_main:  # it took part in gathering the state
-            return
-        if improved:  # first, so that whoever reads last.pt finds the best state that it names
-            save_checkpoint(self._checkpoint('best'), state)
-        save_checkpoint(self._checkpoint('last'), state)
-
-    def _save_as_best(self, session: Session, model: Recommender, optimizer: torch.optim.Optimizer,
-                      config: Optional[dict[str, Any]], had_best: bool) -> None:
-        r"""Makes an epoch the best one that was evaluated only because the session ends; the best of the epochs that were due,
-        if there is one, is set aside for a session that goes on."""
-        state = self._state(session, model, optimizer, config)
-        if not self.distributed.processes.is_main:
-            return
-        best = self._checkpoint('best')
-        if had_best:
-            with best.open('rb') as source:
-                write_atomically(self._checkpoint('best-due'), lambda file: shutil.copyfileobj(source, file))
-        save_checkpoint(best, state)
-
-    def _restore(self, session: Session, model: Recommender, optimizer: torch.optim.Optimizer) -> None:
-        r"""Makes session, model, optimizer and random state those of the last finished epoch."""
-        distributed = self.distributed
-        state = self._load(model, 'last')
-        warn_of_held_out(state, self._checkpoint('last'), session.held_out)
-        distributed.load_model_state(model, state['model'])
-        distributed.load_optimizer_state(optimizer, state['optimizer'])
-        session.load_state_dict(state)
-        set_rng_state(state['rng'])
-        distributed.synchronize()
-        if distributed.processes.is_main and self._checkpoint('best-due').exists():
-            os.replace(self._checkpoint('best-due'), self._checkpoint('best'))
-
-    def _state(self, session: Session, model: Recommender, optimizer: Optional[torch.optim.Optimizer],
-               config: Optional[dict[str, Any]]) -> dict[str, Any]:
-        distributed = self.distributed
-        return {'model': distributed.model_state(model), 'model_name': type(model).__name__,
-                'graph': model.graph.fingerprint(),
-                'optimizer': None if optimizer is None else distributed.optimizer_state(optimizer),
-                **session.state_dict(), 'rng': rng_state(), 'config': config, 'version': genrec_pyg.__version__,
-                'protocol': self.protocol}
-
-    def _load(self, model: Recommender, name: str, run: Optional[str] = None) -> dict[str, Any]:
-        if self.output is None:
-            raise ConfigError('resume: got True without an output folder, accepted is the folder of the interrupted run')
-        path = self._checkpoint(name)
-        state = self.distributed.processes.on_main(lambda: load_checkpoint(path))
-        check_identity(state, path, type(model).__name__, model.graph.fingerprint(), run)
-        return state
-
-    def _checkpoint(self, name: str) -> Path:
-        return self.output / 'checkpoints' / f'{name}.pt'

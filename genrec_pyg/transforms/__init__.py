@@ -1,5 +1,5 @@
 r"""Transforms from any graph to a canonical, filtered, split and enriched one."""
-from genrec_pyg.transforms.clean_features import CleanFeatures, singular_value_threshold
+from genrec_pyg.transforms.clean_features import CleanFeatures
 from genrec_pyg.transforms.item_knn_graph import ItemKNNGraph
 from genrec_pyg.transforms.k_core import KCore
 from genrec_pyg.transforms.map_types import MapTypes
@@ -21,5 +21,4 @@ __all__ = [
     'ShuffleFeatures',
     'TemporalSplit',
     'UserSplit',
-    'singular_value_threshold',
 ]

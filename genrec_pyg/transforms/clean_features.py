@@ -11,35 +11,10 @@ from torch_geometric.data.datapipes import functional_transform
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import check_graph, linked_nodes, name_list, select_modalities
 from genrec_pyg.graph.containers import as_dense
-from genrec_pyg.ops import rows_per_block
+from genrec_pyg.ops import rows_per_block, singular_value_threshold
 from genrec_pyg.transforms.base import GraphTransform
 
 NAN_POLICIES = ('error', 'zero', 'mean')
-
-
-def singular_value_threshold(x: Tensor, fraction: float) -> Tensor:
-    r"""Soft-thresholds the singular values of a feature matrix.
-
-    .. math::
-        \mathbf{X} = \mathbf{U} \boldsymbol{\Sigma} \mathbf{V}^{\top} \mapsto
-        \mathbf{U} \max(\boldsymbol{\Sigma} - \lambda, 0) \mathbf{V}^{\top}, \quad \lambda = \mathrm{fraction} \cdot \sigma_1
-
-    It is the proximal operator of the nuclear norm: weak directions, taken as noise, vanish and strong ones shrink.
-
-    Args:
-        x: Features ``[n, d]``, cast to float32 unless float64.
-        fraction: Threshold as fraction of the largest singular value, in [0, 1]; 0 returns the features as they are.
-
-    Raises:
-        ConfigError: If ``fraction`` is outside [0, 1].
-    """
-    if not 0 <= fraction <= 1:
-        raise ConfigError(f'svt: got {fraction!r}, accepted is a fraction of the largest singular value from 0 to 1')
-    x = x if x.dtype == torch.float64 else x.float()
-    if fraction == 0 or x.numel() == 0:
-        return x
-    u, sigma, v = torch.linalg.svd(x, full_matrices=False)
-    return (u * (sigma - fraction * sigma[0]).clamp(min=0)) @ v
 
 
 @functional_transform('clean_features')
@@ -53,7 +28,7 @@ class CleanFeatures(GraphTransform):
         nan: Treatment of NaN and infinite entries: ``'error'`` refuses them, ``'zero'`` sets them to zero, ``'mean'`` to the
             mean of the finite entries of their column (zero where there is none).
         standardize: Whether each column gets zero mean and unit variance; constant columns become zero.
-        svt: Fraction of the largest singular value for :func:`singular_value_threshold`; :obj:`None` leaves it out.
+        svt: Fraction of the largest singular value for :func:`~genrec_pyg.ops.singular_value_threshold`; :obj:`None` leaves it out.
         modalities: Modalities to clean; :obj:`None` takes all.
 
     Raises:

@@ -1,4 +1,5 @@
 r"""Search spaces and resumable studies."""
+from genrec_pyg.evaluation.validation_search import PATHS, Path, Tuned, ValidationRecall, tune_on_validation
 from genrec_pyg.tuning.study import (
     SHARED,
     STARTUP_TRIALS,
@@ -11,7 +12,6 @@ from genrec_pyg.tuning.study import (
     setting_flags,
     suggest,
 )
-from genrec_pyg.tuning.validation import PATHS, Path, Tuned, ValidationRecall, tune_on_validation
 
 __all__ = [
     'Choice',

@@ -22,12 +22,12 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.config import RunConfig, flatten, parse_train_arguments
 from genrec_pyg.config.build import make_data, make_model, make_trainer
+from genrec_pyg.evaluation.validation_search import PATHS, tune_on_validation
 from genrec_pyg.exceptions import ConfigError, GenRecError
 from genrec_pyg.graph import INTERACTS, has_split, training_graph
 from genrec_pyg.training import seed_everything
 from genrec_pyg.tuning.report import write_report
 from genrec_pyg.tuning.study import STARTUP_TRIALS, Settings, Tuner, search_space, setting_flags
-from genrec_pyg.tuning.validation import PATHS, tune_on_validation
 from genrec_pyg.utils.files import write_atomically, write_json
 
 logger = logging.getLogger(__name__)

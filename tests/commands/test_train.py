@@ -188,16 +188,16 @@ def test_a_run_in_progress_is_not_resumed_by_another_process(folder, capsys):
 
 
 def test_the_best_checkpoint_of_another_run_is_not_reported(folder, monkeypatch, capsys):
-    from genrec_pyg.training import Trainer
+    from genrec_pyg.training.store import CheckpointStore
     arguments = ['--model', 'MFBPR', '--epochs', '2', '--references', 'false', '--trainer.lr', '0.01']
     assert main(['--output', 'other', *arguments]) == 0
-    plain = Trainer._load
+    plain = CheckpointStore.best_model
 
-    def swapped(self, model, name, *rest):  # what a second process does that does not know of the lock
+    def swapped(self, run):  # what a second process does that does not know of the lock
         (folder / 'run' / 'checkpoints' / 'best.pt').write_bytes((folder / 'other' / 'checkpoints' / 'best.pt').read_bytes())
-        return plain(self, model, name, *rest)
+        return plain(self, run)
 
-    monkeypatch.setattr(Trainer, '_load', swapped)
+    monkeypatch.setattr(CheckpointStore, 'best_model', swapped)
     assert main(['--output', 'run', *arguments, '--seed', '1']) == 1
     assert 'best.pt: checkpoint of another run' in capsys.readouterr().err
     assert not (folder / 'run' / 'metrics.json').exists()
@@ -215,17 +215,17 @@ def test_selection_stands_in_every_file_of_a_run(folder, capsys):
 
 
 def test_an_interruption_between_record_and_checkpoint_loses_no_epoch(folder, monkeypatch):
-    from genrec_pyg.training import Trainer
+    from genrec_pyg.training.store import CheckpointStore
     arguments = ['--model', 'MFBPR', '--epochs', '3', '--references', 'false', '--trainer.lr', '0.01']
     assert main(['--output', 'straight', *arguments]) == 0
-    plain = Trainer._save
+    plain = CheckpointStore.save
 
-    def save(self, session, *rest):
-        if session.epoch == 2:
+    def save(self, state, improved):
+        if state()['epoch'] == 1:
             raise KeyboardInterrupt
-        plain(self, session, *rest)
+        plain(self, state, improved)
 
-    monkeypatch.setattr(Trainer, '_save', save)
+    monkeypatch.setattr(CheckpointStore, 'save', save)
     assert main(['--output', 'run', *arguments]) == 130
     monkeypatch.undo()
     monkeypatch.chdir(folder)

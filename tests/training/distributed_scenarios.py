@@ -137,7 +137,7 @@ def memory(distributed, folder):
         names = set(model.state_dict())
         trainer = Trainer(distributed=shared, batch_size=301, **QUIET)
         optimizer = trainer.make_optimizer(model)
-        trainer._epoch(model, InteractionLoader(model.graph, 301), optimizer, 0)
+        trainer.train_epoch(model, InteractionLoader(model.graph, 301), optimizer, 0)
         tables = [parameter for parameter in shared._parameters if parameter.dim() == 2 and parameter.size(0) in (61, 40)]
         held = [tensor for table in tables
                 for tensor in (table, table.grad, optimizer.state[table]['exp_avg'], optimizer.state[table]['exp_avg_sq'])]

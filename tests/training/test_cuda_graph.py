@@ -168,7 +168,7 @@ def test_an_epoch_waits_no_more_often_for_more_batches(data):
         optimizer = trainer.make_optimizer(model)
         loader = InteractionLoader(model.graph, batch_size=batch_size)
         with Waits() as waits:
-            trainer._epoch(model, loader, optimizer, 0)
+            trainer.train_epoch(model, loader, optimizer, 0)
         waited.append(waits.found.count('_local_scalar_dense'))
     assert waited[0] == waited[1]
 

@@ -14,7 +14,7 @@ from genrec_pyg.evaluation import Evaluator
 from genrec_pyg.exceptions import CheckpointError, ConfigError, GenRecError, OutputError
 from genrec_pyg.runs.history import History
 from genrec_pyg.training import Trainer, load_checkpoint
-from genrec_pyg.training import trainer as trainer_module
+from genrec_pyg.training import store as store_module
 
 
 @pytest.mark.parametrize('name', ['factors', 'linear', 'tied', 'transformer'])
@@ -98,7 +98,7 @@ def sessions(data, folder, last, monkeypatch, how, epochs):
         Trainer(**{**last, 'max_seconds': limit}, output=folder).fit(build('factors', data), data)
     else:
         owner, name = {'epoch': (Factors, 'loss'), 'evaluation': (Evaluator, '__call__'),
-                       'saving': (trainer_module, 'save_checkpoint'), 'recording': (History, 'append')}[how]
+                       'saving': (store_module, 'save_checkpoint'), 'recording': (History, 'append')}[how]
         plain, calls = getattr(owner, name), []
         limit = {'epoch': 2 * epochs + 2, 'evaluation': epochs, 'saving': 2 * epochs, 'recording': epochs}[how]
 
@@ -146,13 +146,13 @@ def test_an_epoch_evaluated_at_the_end_of_a_session_does_not_count_in_the_next(d
     """Values by epoch; one session of 6 epochs looks at 1, 3 and 5, a session of 3 epochs also at 2, the best of all."""
     values = {0: 0.0, 1: 0.1, 2: 0.9, 3: 0.2, 4: 0.0, 5: 0.15}
     model_of = {}
-    plain = Trainer._epoch
+    plain = Trainer.train_epoch
 
     def epoch(self, model, loader, optimizer, number):
         model_of['epoch'] = number
         return plain(self, model, loader, optimizer, number)
 
-    monkeypatch.setattr(Trainer, '_epoch', epoch)
+    monkeypatch.setattr(Trainer, 'train_epoch', epoch)
     monkeypatch.setattr(Evaluator, '__call__', lambda self, model: {'recall@20': values[model_of['epoch']]})
     options = dict(eval_every=2, patience=0, output=tmp_path, **QUIET)
     first = Trainer(epochs=3, **options).fit(build('factors', data), data)

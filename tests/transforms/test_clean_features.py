@@ -5,7 +5,8 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import INTERACTS
-from genrec_pyg.transforms import CleanFeatures, singular_value_threshold
+from genrec_pyg.ops import singular_value_threshold
+from genrec_pyg.transforms import CleanFeatures
 
 
 def make_graph(x):
@@ -99,21 +100,6 @@ def test_only_named_modalities():
         CleanFeatures(modalities=['audio'])(data)
 
 
-def test_singular_value_threshold():
-    # diag(3, 2, 0.5) with a third of the largest: singular values 2, 1, 0.
-    assert torch.allclose(singular_value_threshold(torch.diag(torch.tensor([3., 2., 0.5])), 1 / 3),
-                          torch.diag(torch.tensor([2., 1., 0.])), atol=1e-6)
-    x = torch.randn(20, 6, dtype=torch.float64)
-    sigma = torch.linalg.svdvals(x)
-    out = singular_value_threshold(x, 0.4)
-    assert torch.allclose(torch.linalg.svdvals(out), (sigma - 0.4 * sigma[0]).clamp(min=0), atol=1e-10)
-    assert singular_value_threshold(x, 0) is x
-    assert torch.allclose(singular_value_threshold(x, 1.), torch.zeros_like(x), atol=1e-10)
-    assert bool((singular_value_threshold(torch.zeros(4, 2), 0.5) == 0).all())
-    assert singular_value_threshold(torch.ones(3, 2, dtype=torch.float16), 0.1).dtype == torch.float32
-    assert singular_value_threshold(torch.ones(0, 2), 0.1).shape == (0, 2)
-
-
 def test_svt_option_comes_last():
     x = torch.randn(20, 4)
     data = make_graph(x)
@@ -129,5 +115,3 @@ def test_svt_option_comes_last():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ConfigError, match=message):
         CleanFeatures(**arguments)
-    with pytest.raises(ConfigError, match='svt: got -0.1'):
-        singular_value_threshold(torch.ones(2, 2), -0.1)

@@ -14,8 +14,13 @@ from genrec_pyg.nn.conv import ItemGraphConv, LightConv, ModalityConv
 from genrec_pyg.nn.graph_module import GraphModule
 from genrec_pyg.nn.modality.attention import ModalityAttention
 from genrec_pyg.nn.modality.encoder import Gate, ModalityEncoder, ProjectionBlock
-from genrec_pyg.ops import Adjacency, bipartite_adjacency, bipartite_block, knn_adjacency
-from genrec_pyg.transforms.clean_features import singular_value_threshold
+from genrec_pyg.ops import (
+    Adjacency,
+    bipartite_adjacency,
+    bipartite_block,
+    knn_adjacency,
+    singular_value_threshold,
+)
 
 
 class GraphViews(NamedTuple):

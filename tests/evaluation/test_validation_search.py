@@ -5,9 +5,10 @@ import torch
 
 from genrec_pyg.datasets import demo_graph
 from genrec_pyg.evaluation import evaluate
+from genrec_pyg.evaluation import validation_search as validation
+from genrec_pyg.evaluation.validation_search import PATHS, ValidationRecall, tune_on_validation
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import get_model
-from genrec_pyg.tuning import PATHS, ValidationRecall, tune_on_validation, validation
 
 STORE = 'user', 'interacts', 'item'
 
