@@ -35,8 +35,9 @@ def reference_figures(data: HeteroData, config: RunConfig, ks: tuple[int, ...] =
     r"""Validation and test figures of the reference models, except the run's own model; those of a split without interactions
     are empty.
 
-    Their settings are chosen on the validation split (:func:`~genrec_pyg.evaluation.validation_search.tune_on_validation`), or are the shipped ones
-    where it is too small, and stand under ``'settings'``. All of them together take about as long as the training, or
+    Their settings are chosen on the validation split
+    (:func:`~genrec_pyg.evaluation.validation_search.tune_on_validation`), or are the shipped ones where
+    it is too small, and stand under ``'settings'``. All of them together take about as long as the training, or
     :data:`MIN_SECONDS` if that is more; a model whose first fit alone would take longer is left out, which the log says.
 
     Args:

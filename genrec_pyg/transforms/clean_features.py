@@ -28,7 +28,8 @@ class CleanFeatures(GraphTransform):
         nan: Treatment of NaN and infinite entries: ``'error'`` refuses them, ``'zero'`` sets them to zero, ``'mean'`` to the
             mean of the finite entries of their column (zero where there is none).
         standardize: Whether each column gets zero mean and unit variance; constant columns become zero.
-        svt: Fraction of the largest singular value for :func:`~genrec_pyg.ops.singular_value_threshold`; :obj:`None` leaves it out.
+        svt: Fraction of the largest singular value for :func:`~genrec_pyg.ops.singular_value_threshold`;
+            :obj:`None` leaves it out.
         modalities: Modalities to clean; :obj:`None` takes all.
 
     Raises:
