@@ -10,7 +10,7 @@ from typing import Any, Optional
 
 from genrec_pyg.config.blending import Weights, blend, choose_weights, load_members, save_blend
 from genrec_pyg.config.build import Run, fuse
-from genrec_pyg.evaluation import evaluate
+from genrec_pyg.evaluation import Evaluator, evaluate, write_per_user
 from genrec_pyg.graph import has_split
 from genrec_pyg.nn.interest.held_out import MIN_USERS
 from genrec_pyg.reporting.reference_models import result_table
@@ -47,6 +47,9 @@ def blend_command(argv: Sequence[str]) -> Weights:
                    'members': {name: figures[name] for name in runs}}
         save_blend(folder.path, dict(zip(runs, arguments.run)), weights, metrics)
         folder.keep()
+        for split in ('val', 'test'):
+            if has_split(blended.data, split):
+                write_per_user(folder.path, Evaluator(blended.data, split).measure(blended.model)[1])
     write_stdout(f"{result_table(figures, f'{config.dataset}, {blended.selection}')}\n{_sentence(weights)}\n"
                  f'run folder {folder.path}\n')
     return weights

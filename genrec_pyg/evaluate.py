@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from genrec_pyg.config.build import load_run
-from genrec_pyg.evaluation import PROTOCOLS
-from genrec_pyg.evaluation import evaluate as evaluate_model
+from genrec_pyg.evaluation import PROTOCOLS, Evaluator, PerUser, write_per_user
 from genrec_pyg.exceptions import ConfigError, OutputError
 from genrec_pyg.training import Distributed, launch
 from genrec_pyg.training.device import resolve_device
@@ -21,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(argv: Sequence[str]) -> dict[str, float]:
-    r"""Evaluates the best checkpoint of a run, prints the figures and writes ``RUN/evaluation-SPLIT.json``. Under ``torchrun``
-    the users are split over the processes."""
+    r"""Evaluates the best checkpoint of a run, prints the figures and writes ``RUN/evaluation-SPLIT.json`` and
+    the values of every user. Under ``torchrun`` the users are split over the processes."""
     parser = argparse.ArgumentParser(prog='python -m genrec_pyg.evaluate', allow_abbrev=False,
                                      description='Evaluates the best checkpoint of a run.')
     parser.add_argument('run', type=path_argument, help='folder written by python -m genrec_pyg.train')
@@ -54,8 +53,8 @@ def _evaluate(arguments: argparse.Namespace, distributed: Distributed) -> dict[s
     if config.protocol == 'published' and protocol != 'published':
         raise ConfigError(f'--protocol: got {protocol!r} for a run whose epoch was {selection}, accepted is '
                           f'{config.protocol!r}')
-    figures = evaluate_model(model, data, arguments.split, arguments.ks or [10, 20, 50], protocol, arguments.batch_size,
-                             processes)
+    evaluator = Evaluator(data, arguments.split, arguments.ks or [10, 20, 50], protocol, arguments.batch_size, processes)
+    figures, values = evaluator.measure(model)
     if not processes.is_main:
         return figures
     lines = [f'{config.model} on {config.dataset}, {arguments.split} split, protocol {protocol}, {selection}']
@@ -64,14 +63,15 @@ def _evaluate(arguments: argparse.Namespace, distributed: Distributed) -> dict[s
     try:
         write_stdout('\n'.join(lines) + '\n')
     finally:  # whatever becomes of one of the two, the other is there
-        _keep(Path(arguments.run) / f'evaluation-{arguments.split}.json',
+        _keep(Path(arguments.run), values,
               {'split': arguments.split, 'protocol': protocol, 'selection': selection, **figures})
     return figures
 
 
-def _keep(path: Path, document: dict[str, Any]) -> None:
+def _keep(folder: Path, values: PerUser, document: dict[str, Any]) -> None:
     try:
-        write_json(path, document)
+        write_json(folder / f"evaluation-{document['split']}.json", document)
+        write_per_user(folder, values)
     except OutputError as error:  # runs may lie in folders that others may only read
         logger.warning('the figures are printed only: %s', error)
 

@@ -16,8 +16,23 @@ from torch_geometric.metrics import (
     LinkPredPrecision,
 )
 
+from genrec_pyg.evaluation.lists import Lists
+from genrec_pyg.evaluation.per_user import PerUser, per_user
 from genrec_pyg.exceptions import ConfigError, DataError, GenRecError
-from genrec_pyg.graph import ITEM, USER, TrainingGraph, check_graph, check_held_out, known_masks, split_edges
+from genrec_pyg.graph import (
+    HISTORY,
+    ITEM,
+    USER,
+    TrainingGraph,
+    check_graph,
+    check_held_out,
+    has_split,
+    held_out_digests,
+    known_masks,
+    raw_ids,
+    split_edges,
+    training_graph,
+)
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency, rows_per_block
 from genrec_pyg.utils.collectives import ALONE, Processes
@@ -62,7 +77,7 @@ class Evaluator:
         if batch_size < 1:
             raise ConfigError(f'batch_size: got {batch_size}, accepted are integers from 1')
         check_graph(data, finite=False)
-        self.split = split
+        self.split, self.protocol = split, protocol
         self.ks = sorted({int(k) for k in ks})
         self.num_items = int(data[ITEM].num_nodes)
         self.batch_size = rows_per_block(self.num_items, batch_size)
@@ -75,6 +90,7 @@ class Evaluator:
         self.known = Adjacency.from_edge_index(known, size=(int(data[USER].num_nodes), self.num_items))
         self.processes = processes
         user, row = held_out[0].unique(return_inverse=True)
+        self._all_users, self._all_labels = user.cpu(), torch.stack([row, held_out[1]]).cpu()
         part = processes.slice(user.numel())
         mine = (row >= part.start) & (row < part.stop)
         self.user = user[part]
@@ -111,6 +127,29 @@ class Evaluator:
         score, item = (torch.cat(column) for column in zip(*parts))
         check_scores(score, self.user)
         return score, item
+
+    def measure(self, model: Recommender) -> tuple[dict[str, float], PerUser]:
+        r"""Figures of ``model``, as :meth:`figures` gives them, and the values of every user, those of all processes."""
+        item = self.top_k(model)[1]
+        lists = self.lists(item)
+        everything = training_graph(self._data, [])
+        origin = {'training': everything.fingerprint(), 'held_out': held_out_digests(self._data)[self.split],
+                  'split': self.split, 'protocol': self.protocol, 'k': self.ks[-1], 'model': type(model).__name__}
+        activity = everything.user_degree().cpu()
+        if has_split(self._data, HISTORY):
+            activity += torch.bincount(split_edges(self._data, HISTORY)[0].cpu(), minlength=activity.numel())
+        return self.figures(item), per_user(lists, self._all_labels, self.ks, raw_ids(self._data, USER), activity, origin)
+
+    def lists(self, item: Tensor) -> Lists:
+        r"""Lists of all processes, on the CPU, from those of this one.
+
+        Args:
+            item: Lists from :meth:`top_k`.
+        """
+        whole = item.new_zeros(self._all_users.numel(), item.size(1))
+        whole[self.processes.slice(whole.size(0))] = item
+        return Lists(self._all_users, self.processes.sum(whole).cpu(), self.ks[-1],
+                     training_graph(self._data).to(torch.device('cpu')))
 
     def per_user_recall(self, item: Tensor, k: int, label: Tensor) -> tuple[Tensor, Tensor]:
         r"""Recall@k of every user (float64 ``[n]``) and the number of labels it is measured on ``[n]``.

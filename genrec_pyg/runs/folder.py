@@ -25,7 +25,7 @@ LOCK = '.lock'
 MEMBERS = 'members'
 #: What a training or a blend writes; a folder with any of it is taken.
 CONTENT = ('config.yaml', 'metrics.json', 'metrics.jsonl', 'environment.json', 'train.log', 'checkpoints', 'tensorboard',
-           MEMBERS)
+           *(f'{table}-{split}.parquet' for table in ('users', 'pairs') for split in ('val', 'test')), MEMBERS)
 #: Answers of file systems that do not lock.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from tqdm import tqdm
 
-from genrec_pyg.evaluation import PROTOCOLS, Evaluator
+from genrec_pyg.evaluation import PROTOCOLS, Evaluator, write_per_user
 from genrec_pyg.exceptions import ConfigError, GenRecError
 from genrec_pyg.graph import TrainingGraph, check_held_out, has_split, held_out_digests
 from genrec_pyg.nn.models import Recommender
@@ -236,7 +236,12 @@ class Trainer:
         def metrics() -> dict[str, dict[str, float]]:
             return {label: evaluators[split](model) if split in evaluators else {} for split, label in labels.items()}
 
-        whole, parts = metrics(), {}
+        whole: dict[str, dict[str, float]] = {label: {} for label in labels.values()}
+        for split, evaluator in evaluators.items():
+            whole[labels[split]], values = evaluator.measure(model)
+            if self.output is not None and self.distributed.processes.is_main:
+                write_per_user(self.output, values)
+        parts = {}
         for name, part in model.parts().items():
             with part:
                 parts[name] = metrics()
