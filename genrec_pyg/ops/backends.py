@@ -34,7 +34,7 @@ class Kernel(Protocol):
 
 
 #: Columns from which on the CPU kernel of torch's ``sparse.mm`` with a reduction is faster than MKL's, which can add and scale
-#: in the same pass (``benchmarks/kernels.py``: a fifth faster at 128 and 192 columns, also with the passes of their own).
+#: in the same pass (``benchmarks/speed/kernels.py``: a fifth faster at 128 and 192 columns, with the passes of their own).
 _WIDE = 96
 
 

@@ -22,7 +22,7 @@ class ReorderNodes(GraphTransform):
 
     ``'degree'`` numbers by falling number of training interactions, so that the rows of popular nodes share cache lines;
     ``'rcm'`` by reverse Cuthill-McKee on the training graph (Cuthill and McKee, ACM 1969), which narrows its bandwidth.
-    ``benchmarks/kernels.py --reorder`` measures what either gains.
+    ``benchmarks/speed/kernels.py --reorder`` measures what either gains.
 
     Everything that the graph says about users and items moves along
     (:func:`~genrec_pyg.transforms.selection.select_nodes`), and ``raw_id`` keeps the old numbers where a graph has none of

@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     r"""Tells the C library to serve large blocks from its heap and to keep freed memory for the next ones.
 
     By default glibc maps a new region for every large block and trims its heap, so the temporaries of every full-graph
-    pass begin with page faults; ``benchmarks/growth.py --allocator default`` measures what that costs. The command lines
+    pass begin with page faults; ``benchmarks/scale/growth.py --allocator default`` measures what that costs. The command lines
     call this at their start.
     The price: memory goes back to the system only in pieces of 2 GiB, and what lies between blocks in use is lost to larger
     ones. Where that is too much, set ``MALLOC_MMAP_MAX_=65536``, glibc's own default (with any of its variables in the

@@ -3,18 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / 'benchmarks'
-
 
 @pytest.fixture(autouse=True)
 def one_thread(repeatable):
     """Two threads wait for each other at every operation, which takes a hundred times as long on a busy machine."""
     torch.set_num_threads(1)
-
-
-@pytest.fixture
-def benchmarks():
-    return BENCHMARKS
 
 
 def pytest_collection_modifyitems(items):

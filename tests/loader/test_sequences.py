@@ -1,6 +1,6 @@
 import pytest
 import torch
-from sequence_graphs import all_train, timed_data
+from helpers.sequence_graphs import all_train, timed_data
 
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import known_masks, timed_edges, training_graph

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from helpers import distributed_scenarios as scenarios
 
 from genrec_pyg.evaluate import main as evaluate
 from genrec_pyg.exceptions import ConfigError, GenRecError
@@ -20,8 +20,8 @@ from genrec_pyg.train import main as train
 from genrec_pyg.training import Distributed, Trainer, launch, load_checkpoint
 from genrec_pyg.utils.collectives import Processes
 
-HERE = Path(__file__).resolve().parent
-SCENARIOS = HERE / 'distributed_scenarios.py'
+ROOT = Path(__file__).resolve().parents[2]
+SCENARIOS = ROOT / 'tests' / 'helpers' / 'distributed_scenarios.py'
 TOLERANCE = dict(rtol=1e-8, atol=1e-9)
 
 pytestmark = [pytest.mark.slow,
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow,
 
 
 def environment():
-    path = os.pathsep.join([str(HERE.parents[1]), os.environ.get('PYTHONPATH', '')])
+    path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
     return {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': path}
 
 
@@ -49,15 +49,6 @@ def in_two(folder, *names):
     errors = [process.communicate(timeout=600)[1] for process in started]
     assert [process.returncode for process in started] == [0, 0], '\n'.join(error[-3000:] for error in errors)
     return {name: [torch.load(folder / f'{name}-{rank}.pt', weights_only=True) for rank in range(2)] for name in names}
-
-
-@pytest.fixture(scope='module')
-def scenarios():
-    """The scenarios, importable although the tests are no package."""
-    spec = importlib.util.spec_from_file_location('distributed_scenarios', SCENARIOS)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope='module')
@@ -99,7 +90,7 @@ def assert_equal(one, two):
 
 
 @pytest.mark.parametrize('name', ['genrec', 'others', 'parts'])
-def test_two_processes_give_the_result_of_one(name, scenarios, two, tmp_path):
+def test_two_processes_give_the_result_of_one(name, two, tmp_path):
     expected = dict(getattr(scenarios, name)(Distributed(), tmp_path))
     folder, results = two(name)
     for mode in ('ddp', 'sharded'):
@@ -111,7 +102,7 @@ def test_two_processes_give_the_result_of_one(name, scenarios, two, tmp_path):
                 assert_equal(one[key], other[key])
 
 
-def test_any_number_of_processes_continues_a_checkpoint(scenarios, two, tmp_path):
+def test_any_number_of_processes_continues_a_checkpoint(two, tmp_path):
     alone = Distributed()
     scenarios.first_epoch(alone, tmp_path / 'one')
     for mode in ('ddp', 'sharded'):

@@ -8,7 +8,7 @@ import os
 
 import pytest
 import torch
-from trainer_cases import QUIET, Factors, build, comparable
+from helpers.trainer_cases import QUIET, Factors, build, comparable
 
 from genrec_pyg.evaluation import Evaluator
 from genrec_pyg.exceptions import CheckpointError, ConfigError, GenRecError, OutputError

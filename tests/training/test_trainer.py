@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 import torch
-from trainer_cases import QUIET, Factors, build, comparable, without
+from helpers.trainer_cases import QUIET, Factors, build, comparable, without
 
 from genrec_pyg.evaluation import evaluate
 from genrec_pyg.exceptions import ConfigError, DataError, GenRecError

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from bipartite import EDGES, NUM_ITEMS, NUM_USERS
+from helpers.bipartite import EDGES, NUM_ITEMS, NUM_USERS
 
 from genrec_pyg.ops import bipartite_adjacency
 

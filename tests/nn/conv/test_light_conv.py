@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from bipartite import EDGES, NUM_ITEMS, NUM_USERS, spelled_out
+from helpers.bipartite import EDGES, NUM_ITEMS, NUM_USERS, spelled_out
 from torch_geometric.explain import Explainer, GNNExplainer
 from torch_geometric.nn import LGConv
 

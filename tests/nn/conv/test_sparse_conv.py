@@ -1,6 +1,6 @@
 import pytest
 import torch
-from bipartite import EDGES, NUM_ITEMS, NUM_USERS, spelled_out
+from helpers.bipartite import EDGES, NUM_ITEMS, NUM_USERS, spelled_out
 from torch_geometric.nn import LGConv
 from torch_geometric.utils import to_torch_csr_tensor
 

@@ -1,7 +1,7 @@
 import copy
 
 import torch
-from toy_graphs import toy_data
+from helpers.toy_graphs import toy_data
 
 from genrec_pyg.graph import training_graph
 from genrec_pyg.nn.closed_form import ItemKernel

@@ -3,8 +3,8 @@ import copy
 
 import pytest
 import torch
+from helpers.toy_graphs import BATCH, loss_of, toy_data, train_steps
 from torch_geometric.data import HeteroData
-from toy_graphs import BATCH, loss_of, toy_data, train_steps
 
 from genrec_pyg.config import parse_train_arguments
 from genrec_pyg.evaluation import evaluate

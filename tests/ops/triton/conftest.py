@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from kernel_inputs import DEVICE
+from helpers.kernel_inputs import DEVICE
 
 from genrec_pyg.ops import DEFAULT_BACKENDS
 from genrec_pyg.ops.backends import triton_kernels

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from kernel_inputs import DEVICE, binary, skewed
+from helpers.kernel_inputs import DEVICE, binary, skewed
 
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.models import GenRec
@@ -24,6 +24,7 @@ from genrec_pyg.ops import (
 from genrec_pyg.ops.backends import triton_kernels
 
 pytestmark = pytest.mark.slow
+COMPILE = Path(__file__).parents[2] / 'helpers' / 'compile_kernels.py'
 
 
 @pytest.mark.gpu
@@ -99,7 +100,7 @@ def test_every_kernel_compiles(tmp_path):
         pytest.skip('THIS TRITON HAS NO COMPILER FOR CUDA: kernels are only interpreted')
     environment = {name: value for name, value in os.environ.items() if name != 'TRITON_INTERPRET'}
     environment.update(TRITON_CACHE_DIR=str(tmp_path), PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
-    run = subprocess.run([sys.executable, Path(__file__).with_name('compile_kernels.py'), '90'], env=environment,
+    run = subprocess.run([sys.executable, COMPILE, '90'], env=environment,
                          capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-4000:]
     compiled = [json.loads(line) for line in run.stdout.splitlines()]

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from kernel_inputs import CLOSE, DEVICE, plain
+from helpers.kernel_inputs import CLOSE, DEVICE, plain
 
 from genrec_pyg.ops import DEFAULT_BACKENDS, info_nce
 

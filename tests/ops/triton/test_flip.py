@@ -1,6 +1,6 @@
 import pytest
 import torch
-from kernel_inputs import DEVICE, binary
+from helpers.kernel_inputs import DEVICE, binary
 
 from genrec_pyg.ops import flip_dense, sample_flips
 from genrec_pyg.ops.backends import triton_kernels

@@ -2,7 +2,7 @@ import importlib
 
 import pytest
 import torch
-from kernel_inputs import DEVICE
+from helpers.kernel_inputs import DEVICE
 
 from genrec_pyg.exceptions import ConfigError
 

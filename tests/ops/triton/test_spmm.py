@@ -1,6 +1,6 @@
 import pytest
 import torch
-from kernel_inputs import CLOSE, DEVICE, plain, skewed
+from helpers.kernel_inputs import CLOSE, DEVICE, plain, skewed
 
 from genrec_pyg.ops import Adjacency, layer_mean, normalized_layer_mean, spmm
 from genrec_pyg.ops.backends import triton_kernels

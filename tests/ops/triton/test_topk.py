@@ -1,6 +1,6 @@
 import pytest
 import torch
-from kernel_inputs import CLOSE, DEVICE
+from helpers.kernel_inputs import CLOSE, DEVICE
 
 from genrec_pyg.ops import masked_topk, topk_excluding
 

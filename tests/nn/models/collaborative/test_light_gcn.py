@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch_geometric.nn
-from toy_graphs import BATCH, PATH, set_tables, toy_data
+from helpers.toy_graphs import BATCH, PATH, set_tables, toy_data
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph, training_graph

@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from toy_graphs import BATCH, PATH, set_tables, toy_data
+from helpers.toy_graphs import BATCH, PATH, set_tables, toy_data
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import NCL, LightGCN

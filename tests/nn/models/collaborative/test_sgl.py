@@ -1,6 +1,6 @@
 import pytest
 import torch
-from toy_graphs import BATCH, PATH, set_tables, toy_data
+from helpers.toy_graphs import BATCH, PATH, set_tables, toy_data
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import SGL, LightGCN

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from toy_graphs import BATCH, toy_data
+from helpers.toy_graphs import BATCH, toy_data
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import CLCRec

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from toy_graphs import BATCH, toy_data
+from helpers.toy_graphs import BATCH, toy_data
 
 from genrec_pyg.config import parse_train_arguments
 from genrec_pyg.exceptions import ConfigError

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from toy_graphs import BATCH, toy_data
+from helpers.toy_graphs import BATCH, toy_data
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import Modality, TrainingGraph

@@ -3,7 +3,7 @@ import re
 
 import pytest
 import torch
-from toy_graphs import loss_of, toy_data, train_steps
+from helpers.toy_graphs import loss_of, toy_data, train_steps
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.loader import Triples

@@ -1,7 +1,7 @@
 import pytest
 import torch
+from helpers.toy_graphs import BATCH, set_tables, toy_data
 from torch_geometric.nn.models import LightGCN as PyGLightGCN
-from toy_graphs import BATCH, set_tables, toy_data
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import Modality, TrainingGraph

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from toy_graphs import BATCH, toy_data
+from helpers.toy_graphs import BATCH, toy_data
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import MGCN, LightGCN

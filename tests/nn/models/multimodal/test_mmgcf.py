@@ -1,6 +1,6 @@
 import pytest
 import torch
-from toy_graphs import BATCH, set_tables, toy_data
+from helpers.toy_graphs import BATCH, set_tables, toy_data
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import Modality, TrainingGraph

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from toy_graphs import BATCH, toy_data, train_steps
+from helpers.toy_graphs import BATCH, toy_data, train_steps
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import Modality, TrainingGraph

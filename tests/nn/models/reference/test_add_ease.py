@@ -1,5 +1,5 @@
 import torch
-from toy_graphs import toy_data
+from helpers.toy_graphs import toy_data
 
 from genrec_pyg.nn.models import EASE, AddEASE
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from toy_graphs import toy_data
+from helpers.toy_graphs import toy_data
 
 from genrec_pyg.evaluation import evaluate
 from genrec_pyg.exceptions import ConfigError

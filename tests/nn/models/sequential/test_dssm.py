@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from toy_graphs import toy_data, train_steps
+from helpers.toy_graphs import toy_data, train_steps
 
 from genrec_pyg.evaluation import evaluate
 from genrec_pyg.exceptions import ConfigError

@@ -3,7 +3,7 @@ import copy
 
 import pytest
 import torch
-from sequence_graphs import cyclic_data, sequence_data
+from helpers.sequence_graphs import cyclic_data, sequence_data
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.config import parse_train_arguments

@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from sequence_graphs import all_train, sequence_data, timed_data
+from helpers.sequence_graphs import all_train, sequence_data, timed_data
 
 from genrec_pyg.evaluation import Evaluator
 from genrec_pyg.exceptions import ConfigError
