@@ -10,7 +10,7 @@ PACKAGE = ROOT / 'genrec_pyg'
 HERE = Path(__file__).name
 
 #: Commands: what may lie at the root of the package besides ``__init__`` and ``exceptions``.
-COMMANDS = {'blend', 'compare', 'encode', 'evaluate', 'prepare', 'recommend', 'report', 'serve', 'train', 'tune'}
+COMMANDS = {'blend', 'compare', 'encode', 'evaluate', 'export', 'prepare', 'recommend', 'report', 'serve', 'train', 'tune'}
 #: Packages from the foundation up. A module imports only from rows before its own.
 LEVELS = ({'exceptions'}, {'utils'}, {'graph'}, {'ops'}, {'loader', 'optim'}, {'nn'},
           {'datasets', 'transforms', 'encoders'}, {'runs', 'evaluation', 'retrieval'}, {'training'}, {'config'},

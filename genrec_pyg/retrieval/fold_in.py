@@ -39,6 +39,7 @@ class HistoryEmbedding:
     def __init__(self, users: Tensor, items: Tensor, interactions: Adjacency):
         degree = torch.bincount(interactions.col.long(), minlength=items.size(0)).clamp(min=1)
         self.items = items
+        self.degree = degree
         self._scaled = items / degree.to(items.dtype).sqrt().unsqueeze(1)
         active = interactions.rowptr.diff() > 0
         inputs, targets = self._inputs(interactions)[active].double(), users[active].double()

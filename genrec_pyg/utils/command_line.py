@@ -2,6 +2,7 @@ r"""Error handling of the command lines; without torch, so that a command may st
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 import os
 import sys
@@ -20,6 +21,22 @@ def path_argument(value: str) -> str:
     if not value:
         raise argparse.ArgumentTypeError('got an empty name, accepted is that of a file or folder')
     return value
+
+
+def require(packages: Sequence[str], extra: str) -> None:
+    r"""Says how to install what an optional part needs.
+
+    Args:
+        packages: Names under which they are imported.
+        extra: Extra of this package that installs them.
+
+    Raises:
+        ConfigError: If one of ``packages`` is not there.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"{', '.join(missing)}: not installed; pip install \"genrec_pyg[{extra}]\" (in a checkout: "
+                          f'pip install ".[{extra}]")')
 
 
 def run_command(command: Callable[[Sequence[str]], Any], argv: Optional[Sequence[str]] = None) -> int:
