@@ -17,11 +17,11 @@ def run(tmp_path, monkeypatch):
     return tmp_path / 'run'
 
 
-def test_a_run_becomes_a_bundle(run, capfd):
+def test_a_run_becomes_a_bundle(run, capfd, caplog):
     before = {path: path.read_bytes() for path in run.rglob('*') if path.is_file()}
     assert main(['run', '--output', 'bundle']) == 0
-    out, err = capfd.readouterr()
-    assert out.startswith('bundle: EASE on demo, 600 users, 400 items, ') and 'without rank: EASE has no item' in err
+    assert 'bundle: EASE on demo, 600 users, 400 items, ' in capfd.readouterr().out
+    assert 'without rank: EASE has no item' in caplog.text
     bundle = read_bundle('bundle')
     assert bundle.manifest['metrics'] == json.loads((run / 'metrics.json').read_text())
     assert bundle.manifest['selection'] and bundle.users == list(range(600))
