@@ -2,6 +2,7 @@ r"""Construction of models, and loading of finished runs."""
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +13,7 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.config import RunConfig, find_root, parse_columns, parse_train_arguments, read_yaml
 from genrec_pyg.datasets import load_dataset
-from genrec_pyg.datasets.prepare import make_split
+from genrec_pyg.datasets.prepare import DEFAULT_SPLIT, make_split
 from genrec_pyg.exceptions import CheckpointError, ConfigError
 from genrec_pyg.graph import held_out_digests, read_mask, training_graph
 from genrec_pyg.nn.models import Recommender, get_model
@@ -23,6 +24,8 @@ from genrec_pyg.training import Distributed, Trainer
 from genrec_pyg.training.device import resolve_device
 from genrec_pyg.training.session import NOT_CHOSEN, SELECTION
 from genrec_pyg.utils.command_line import path_argument, run_command  # noqa: F401 (where programs import them from)
+
+logger = logging.getLogger(__name__)
 
 
 class Run(NamedTuple):
@@ -41,8 +44,8 @@ class Run(NamedTuple):
 
 
 def make_data(config: RunConfig) -> HeteroData:
-    r"""The graph that a configuration names, filtered and split as it says; where it says nothing, by leave-one-out if the
-    dataset has no split of its own.
+    r"""The graph that a configuration names, filtered and split as it says; where it says nothing and the
+    dataset has no split of its own, as :data:`~genrec_pyg.datasets.prepare.DEFAULT_SPLIT`.
 
     Raises:
         ConfigError: If there is no such dataset, modality or split.
@@ -50,7 +53,10 @@ def make_data(config: RunConfig) -> HeteroData:
     """
     data = load_dataset(config.dataset, config.root, config.modalities, columns=parse_columns(config.columns),
                         min_rating=config.min_rating, core=config.core, split=config.split)
-    return data if read_mask(data, 'train') is not None else make_split('leave_one_out')(data)
+    if read_mask(data, 'train') is not None:
+        return data
+    logger.info('%s: split as %s, since it brings none (--split)', config.dataset, DEFAULT_SPLIT)
+    return make_split(DEFAULT_SPLIT)(data)
 
 
 def make_model(config: RunConfig, data: HeteroData) -> Recommender:

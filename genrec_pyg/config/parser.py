@@ -214,8 +214,9 @@ def build_parser(model: str) -> ArgumentParser:
                         'time=NAME; numbers from 1 where it has no header')
     parser.add_argument('--min-rating', type=Optional[float], help='least rating that counts as an interaction')
     parser.add_argument('--core', type=int, default=RunConfig.core, help='least number of items per user and users per item')
-    parser.add_argument('--split', type=Optional[str], help='random:0.1,0.1, time:0.1,0.1, users:0.1,0.1 (validation, test), '
-                        'leave-one-out, column:NAME or none (all for the training)')
+    parser.add_argument('--split', type=Optional[str], help='random:0.1,0.1, time:0.1,0.1, users:0.1,0.1, '
+                        'cold_items:0.1,0.1 (validation, test), leave-one-out, column:NAME or none (all for the training); by '
+                        'default that of the dataset, else random:0.1,0.1')
     parser.add_argument('--model', type=str, default=model, help=f"one of {', '.join(MODELS)}, "
                         "the entry point of an installed package, or package.module:Class")
     parser.add_argument('--seed', type=int, default=RunConfig.seed, help='seed of everything that is drawn at random')

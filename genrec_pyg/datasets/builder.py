@@ -2,7 +2,6 @@ r"""From checked arrays to the canonical graph; every reader of files ends here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Optional, Union
 
 import numpy as np
@@ -80,19 +79,6 @@ def build_graph(user: np.ndarray, item: np.ndarray, split: Optional[np.ndarray],
     return data
 
 
-def number_tokens(tokens: Sequence[str]) -> tuple[Union[torch.Tensor, list[str]], np.ndarray]:
-    r"""Numbers texts from 0 in rising order, that of numbers where all are written as such.
-
-    Returns:
-        The text of every number, as an int64 tensor where all are whole numbers in their usual form, and the number of every
-        entry of ``tokens``.
-    """
-    values = np.asarray(tokens)
-    names, index = np.unique(values, return_inverse=True)
-    if not all(name.isascii() and name.isdecimal() and len(name) <= 18 and str(int(name)) == name for name in names.tolist()):
-        return names.tolist(), index.reshape(-1)
-    whole = names.astype(np.int64)
-    order = whole.argsort()
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return torch.from_numpy(whole[order]), rank[index.reshape(-1)]
+def as_raw_id(ids: Union[np.ndarray, list[str]]) -> Union[torch.Tensor, list[str]]:
+    r"""Ids in the form in which a graph keeps them."""
+    return torch.from_numpy(ids) if isinstance(ids, np.ndarray) else ids

@@ -4,23 +4,25 @@ from __future__ import annotations
 import logging
 from typing import Any, Optional
 
+import numpy as np
 import torch
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import HISTORY, INTERACTS, SPLITS, modality_names, read_interactions
 from genrec_pyg.graph.containers import as_dense
-from genrec_pyg.transforms import KCore, LeaveOneOut, RandomSplit, TemporalSplit, UserSplit
+from genrec_pyg.transforms import ColdItemSplit, KCore, LeaveOneOut, RandomSplit, TemporalSplit, UserSplit
 from genrec_pyg.transforms.selection import select_edges
 
 logger = logging.getLogger(__name__)
 
-#: The split of a log that brings none.
+#: The split of data that bring none: it needs no times and no order of rows, and every user is asked for.
 DEFAULT_SPLIT = 'random:0.1,0.1'
 #: Splits by shares of validation and test.
-_SHARES = {'random': RandomSplit, 'time': TemporalSplit, 'temporal': TemporalSplit, 'users': UserSplit}
-_ACCEPTED = ("leave_one_out, random, time (or temporal), users (these three also with shares of validation and test, as in "
-             'random:0.1,0.1), column:NAME and none')
+_SHARES = {'random': RandomSplit, 'time': TemporalSplit, 'temporal': TemporalSplit, 'users': UserSplit,
+           'cold_items': ColdItemSplit, 'cold-items': ColdItemSplit}
+_ACCEPTED = ("leave_one_out, random, time (or temporal), users, cold_items (these four also with shares of validation and "
+             'test, as in random:0.1,0.1), column:NAME and none')
 
 
 def split_column(split: Optional[str]) -> Optional[str]:
@@ -32,7 +34,8 @@ def make_split(split: str) -> Any:
     r"""The transform that a text names.
 
     Args:
-        split: ``'random'``, ``'time'`` or ``'users'``, also with shares of validation and test (``'random:0.1,0.1'``),
+        split: ``'random'``, ``'time'``, ``'users'`` or ``'cold_items'``, also with shares of validation and test
+            (``'random:0.1,0.1'``),
             ``'leave-one-out'``, or ``'none'``, which leaves all interactions to the training; ``'temporal'`` and
             ``'leave_one_out'`` mean the same as ``'time'`` and ``'leave-one-out'``. The seed of random splits is 0,
             whatever the seed of the training.
@@ -84,15 +87,8 @@ def prepare(data: HeteroData, min_rating: Optional[float] = None, core: int = 0,
         raise ConfigError(f'core: got {core}, accepted are integers from 0')
     if min_rating is not None:
         rating = as_dense(data[INTERACTS].get('rating'))
-        if rating is None:
-            raise DataError(f"graph: {INTERACTS} has no 'rating', so min_rating={min_rating} has nothing to compare with; "
-                            'accepted is None, or a log with ratings (--columns rating=NAME)')
-        kept = (rating >= min_rating).nonzero().view(-1)
-        if kept.numel() == 0:
-            raise DataError(f'graph: no rating is at least {min_rating}, the largest is {float(rating.max())}')
-        logger.info('ratings below %g: %d of %d interactions left out', min_rating, rating.numel() - kept.numel(),
-                    rating.numel())
-        select_edges(data, INTERACTS, kept)
+        kept = rated_at_least(None if rating is None else rating.numpy(), min_rating, 'graph')
+        select_edges(data, INTERACTS, torch.from_numpy(kept))
     if min_rating is not None or core > 0:
         before = read_interactions(data).size(1), int(data['user'].num_nodes), int(data['item'].num_nodes)
         # Items that features describe stay without interactions, where no core is asked for.
@@ -101,3 +97,20 @@ def prepare(data: HeteroData, min_rating: Optional[float] = None, core: int = 0,
         logger.info('%d-core: %d of %d interactions, %d of %d users, %d of %d items are kept', core,
                     *(number for pair in zip(after, before) for number in pair))
     return data if transform is None else transform(data)
+
+
+def rated_at_least(rating: Optional[np.ndarray], least: float, source: str) -> np.ndarray:
+    r"""Places of the ratings that count as liked; the log says how many do not.
+
+    Raises:
+        DataError: If there are no ratings, or none is left.
+    """
+    if rating is None:
+        raise DataError(f"{source}: {INTERACTS} has no 'rating', so min_rating={least} has nothing to compare with; "
+                        'accepted is None, or a log with ratings (--columns rating=NAME)')
+    kept = (rating >= least).nonzero()[0]
+    if kept.size == 0:
+        raise DataError(f'{source}: no rating is at least {least}, the largest is {float(rating.max())}')
+    if kept.size < rating.size:
+        logger.info('ratings below %g: %d of %d interactions left out', least, rating.size - kept.size, rating.size)
+    return kept

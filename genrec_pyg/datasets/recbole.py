@@ -1,7 +1,6 @@
 r"""The atomic files of RecBole."""
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +8,15 @@ import numpy as np
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.datasets.base import LayoutDataset, Modalities
-from genrec_pyg.datasets.builder import build_graph, number_tokens
+from genrec_pyg.datasets.builder import as_raw_id, build_graph
+from genrec_pyg.datasets.io.logs import read_columns
 from genrec_pyg.datasets.io.regular import list_folder, open_regular
-from genrec_pyg.datasets.io.tables import read_lines
+from genrec_pyg.datasets.io.values import read_ids, read_numbers
 from genrec_pyg.exceptions import DataError
 from genrec_pyg.graph import ITEM, USER
 
 #: Types of fields (https://recbole.io/atomic_files.html).
 TYPES = ('token', 'token_seq', 'float', 'float_seq')
-#: Fields that are read, their type, and their names in the graph.
-FIELDS = {'user_id': 'token', 'item_id': 'token', 'rating': 'float', 'timestamp': 'float'}
-ATTRIBUTES = {'rating': 'rating', 'timestamp': 'time'}
 _LONGEST_HEADER = 1 << 16
 
 
@@ -40,7 +37,7 @@ class RecBoleDataset(LayoutDataset):
         **kwargs: Arguments of :class:`~genrec_pyg.datasets.base.LayoutDataset`.
 
     Raises:
-        DataError: If the file is missing or damaged; the message names the line.
+        DataError: If the file is missing or damaged; the message names the row.
     """
 
     pattern = '*.inter'
@@ -72,58 +69,12 @@ class RecBoleDataset(LayoutDataset):
 
     def read(self) -> HeteroData:
         path = Path(self.raw_dir) / self.raw_file_names[0]
-        columns = _read_columns(path)
-        user_id, user = number_tokens(columns['user_id'])
-        item_id, item = number_tokens(columns['item_id'])
-        attributes = {name: np.asarray(columns[field], dtype=np.float32 if name == 'rating' else None)
-                      for field, name in ATTRIBUTES.items() if field in columns}
-        if 'time' in attributes and attributes['time'].dtype.kind == 'f':
-            whole = attributes['time'].round()
-            if (whole == attributes['time']).all() and (np.abs(whole) < 2 ** 53).all():
-                attributes['time'] = whole.astype(np.int64)
-        data = build_graph(user, item, None, len(user_id), len(item_id), self.load_features(), str(path), attributes)
-        data[USER].raw_id, data[ITEM].raw_id = user_id, item_id
+        table, name = read_columns(path, {}, ('user', 'item'))
+        ids = {role: read_ids(table[role], role, name) for role in (USER, ITEM)}
+        attributes = {role: read_numbers(table[role], role, name) for role in ('rating', 'time') if role in table}
+        if 'rating' in attributes:
+            attributes['rating'] = attributes['rating'].astype(np.float32)
+        data = build_graph(ids[USER][1], ids[ITEM][1], None, len(ids[USER][0]), len(ids[ITEM][0]), self.load_features(), name,
+                           attributes)
+        data[USER].raw_id, data[ITEM].raw_id = as_raw_id(ids[USER][0]), as_raw_id(ids[ITEM][0])
         return data
-
-
-def _read_columns(path: Path) -> dict[str, list]:
-    lines = read_lines(path)
-    header = next(lines, (1, ''))[1].split('\t')
-    position = {}
-    for place, field in enumerate(header):
-        name, _, kind = field.rpartition(':')
-        if name not in FIELDS:
-            continue
-        if name in position or kind != FIELDS[name]:
-            raise DataError(f'{path}: the header has {field!r}, accepted is {name}:{FIELDS[name]}, once')
-        position[name] = place
-    missing = [name for name in ('user_id', 'item_id') if name not in position]
-    if missing:
-        raise DataError(f'{path}: the header is {str(header)[:200]}, accepted is tab separated with user_id:token and '
-                        'item_id:token')
-    columns: dict[str, list] = {name: [] for name in position}
-    for number, line in lines:
-        fields = line.split('\t')
-        if len(fields) != len(header):
-            raise DataError(f'{path}: line {number} has {len(fields)} fields, accepted are {len(header)}')
-        for name, place in position.items():
-            columns[name].append(_value(fields[place], name, path, number))
-    if not columns['user_id']:
-        raise DataError(f'{path}: has no interaction')
-    return columns
-
-
-def _value(text: str, name: str, path: Path, line: int) -> Any:
-    if FIELDS[name] == 'token':
-        if not text or '\0' in text:
-            raise DataError(f'{path}: line {line} has {name} {text[:100]!r}, accepted is a text')
-        return text
-    try:
-        value = float(text) if text.isascii() and '_' not in text else math.nan
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(f'{path}: line {line} has {name} {text[:100]!r}, accepted are numbers')
-    return value
-
-

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.datasets.base import feature_key
-from genrec_pyg.datasets.builder import build_graph
-from genrec_pyg.datasets.io.arrow import natural_key, read_columns, read_ids, read_labels, read_numbers
+from genrec_pyg.datasets.builder import as_raw_id, build_graph
 from genrec_pyg.datasets.io.item_features import ID_SUFFIX, ItemFeatures, read_features
+from genrec_pyg.datasets.io.logs import read_columns
 from genrec_pyg.datasets.io.regular import list_folder
-from genrec_pyg.datasets.prepare import DEFAULT_SPLIT, prepare, split_column
+from genrec_pyg.datasets.io.values import order_ids, read_ids, read_labels, read_numbers
+from genrec_pyg.datasets.prepare import DEFAULT_SPLIT, prepare, rated_at_least, split_column
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import HAS, INTERACTS, ITEM, USER
 
@@ -29,11 +31,10 @@ def from_table(source: Any, columns: Optional[Mapping[str, str]] = None,
                min_rating: Optional[float] = None, core: int = 0, split: Optional[str] = None) -> HeteroData:
     r"""The canonical graph of a table of interactions.
 
-    Ids of any kind become node numbers in their order (:func:`~genrec_pyg.datasets.io.arrow.read_ids`) and stay as
-    ``raw_id``. With a time the interactions are sorted by it. Equal times keep the order of a log that stands in the order
-    of time; in another log the order of rows means nothing and they are mixed by a fixed rule. So the rows of such a log give
-    the same graph in any order. Without a time the order is that of the rows. A pair that occurs several times is one
-    interaction, the earliest.
+    Ids of any kind become node numbers in their order (:func:`~genrec_pyg.datasets.io.values.read_ids`) and stay as
+    ``raw_id``. With a time the interactions are sorted by it, and equal times are mixed by a fixed rule, so that the rows
+    give the same graph in any order. Without a time the order is that of the rows. Of a pair that occurs several times the
+    earliest row counts, of equal times the one with the highest rating; rows below ``min_rating`` are left out before.
 
     Args:
         source: Path of a delimited text file (``.csv``, ``.tsv``, RecBole's ``.inter``; plain, gzip, bzip2 or zstd) or a
@@ -45,7 +46,8 @@ def from_table(source: Any, columns: Optional[Mapping[str, str]] = None,
             item ids and a matrix. An item without a row has no such modality; an item without an interaction is in the graph.
         min_rating: Least rating that counts as an interaction.
         core: Least number of distinct items per user and users per item.
-        split: ``'random'``, ``'time'``, ``'users'`` (each also with shares of validation and test, ``'random:0.1,0.1'``),
+        split: ``'random'``, ``'time'``, ``'users'``, ``'cold_items'`` (each also with shares of validation and test,
+            ``'random:0.1,0.1'``),
             ``'leave-one-out'``, ``'column:NAME'`` (0, 1, 2 or train, val, test) or ``'none'``, all for the training. By
             default that of a column called ``split`` or ``x_label``, else ``'random:0.1,0.1'``.
 
@@ -73,16 +75,19 @@ def from_table(source: Any, columns: Optional[Mapping[str, str]] = None,
     if 'rating' in table:
         attributes['rating'] = read_numbers(table['rating'], 'rating', name).astype(np.float32)
     del table
+    if min_rating is not None:
+        kept = rated_at_least(attributes.get('rating'), min_rating, name)
+        user, item, labels = user[kept], item[kept], None if labels is None else labels[kept]
+        attributes = {key: column[kept] for key, column in attributes.items()}
     read = {modality: _item_features(modality, found) for modality, found in (features or {}).items()}
     item_id, item = _with_features(item_id, item, [found.ids for found in read.values()])
     labels = np.zeros(len(user), dtype=np.int64) if labels is None else labels
     if 'time' in attributes:
-        order = _time_order(attributes['time'], user, item)
+        order = _time_order(attributes['time'], user, item, attributes.get('rating'))
         user, item, labels = user[order], item[order], labels[order]
         attributes = {key: column[order] for key, column in attributes.items()}
     data = build_graph(user, item, labels, len(user_id), len(item_id), {}, name, attributes)
-    for node_type, ids in ((USER, user_id), (ITEM, item_id)):
-        data[node_type].raw_id = torch.from_numpy(ids) if isinstance(ids, np.ndarray) else ids
+    data[USER].raw_id, data[ITEM].raw_id = as_raw_id(user_id), as_raw_id(item_id)
     for modality, found in read.items():
         _add_modality(data, modality, found, item_id)
     data = prepare(data, min_rating, core, split)
@@ -129,20 +134,24 @@ def _with_features(item_id: Ids, item: np.ndarray, others: Sequence[Ids]) -> tup
     lists = [ids.tolist() if isinstance(ids, np.ndarray) else ids for ids in (item_id, *others)]
     numbers = all(isinstance(ids[0], int) for ids in lists if ids)
     lists = lists if numbers else [[str(raw) for raw in ids] for ids in lists]
-    union = sorted(set().union(*lists), key=None if numbers else natural_key)
+    found = set().union(*lists)
+    union = sorted(found) if numbers else order_ids(pa.array(found, pa.string()))[0]
     place = {raw: number for number, raw in enumerate(union)}
     number = np.array([place[raw] for raw in lists[0]], dtype=np.int64)
     return (np.array(union, dtype=np.int64) if numbers else union), number[item]
 
 
-def _time_order(time: np.ndarray, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-    if (time[1:] >= time[:-1]).all():
-        return np.arange(len(time))
-    # Equal times by a mix of both numbers (splitmix64): by item, the highest would always be the last of a session.
+def _time_order(time: np.ndarray, user: np.ndarray, item: np.ndarray, rating: Optional[np.ndarray]) -> np.ndarray:
+    return np.lexsort((*(() if rating is None else (-rating,)), item, user, mix(user, item), time))
+
+
+def mix(user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    r"""A key ``[E]`` that orders pairs of numbers without regard to either (splitmix64): by item, the highest would always be
+    the last of a session."""
     key = user.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + item.astype(np.uint64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         key = (key ^ (key >> np.uint64(shift))) * np.uint64(factor)
-    return np.lexsort((item, user, key, time))
+    return key
 
 
 def _add_modality(data: HeteroData, modality: str, found: ItemFeatures, item_id: Ids) -> None:

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.datasets.base import LayoutDataset, Modalities
-from genrec_pyg.datasets.builder import build_graph, number_tokens
+from genrec_pyg.datasets.builder import as_raw_id, build_graph
 from genrec_pyg.datasets.io.regular import list_folder
 from genrec_pyg.datasets.io.tables import read_lines
+from genrec_pyg.datasets.io.values import read_ids
 from genrec_pyg.exceptions import DataError
 from genrec_pyg.graph import ITEM, USER
 
@@ -59,11 +61,11 @@ class UserItemTextDataset(LayoutDataset):
     def read(self) -> HeteroData:
         path = Path(self.raw_dir) / self.raw_file_names[0]
         user, item = _read_pairs(path)
-        user_id, user = number_tokens(user)
-        item_id, item = number_tokens(item)
+        (user_id, user), (item_id, item) = (read_ids(pa.chunked_array([pa.array(ids)]), role, str(path))
+                                            for role, ids in (('user', user), ('item', item)))
         data = build_graph(user, item, None, len(user_id), len(item_id), self.load_features(), str(path),
                            {'time': np.arange(len(user))})
-        data[USER].raw_id, data[ITEM].raw_id = user_id, item_id
+        data[USER].raw_id, data[ITEM].raw_id = as_raw_id(user_id), as_raw_id(item_id)
         return data
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genrec_pyg.datasets.io.arrow import read_columns, read_ids
+from genrec_pyg.datasets.io.logs import read_columns
+from genrec_pyg.datasets.io.values import read_ids
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency, topk_excluding

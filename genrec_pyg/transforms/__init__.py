@@ -5,12 +5,13 @@ from genrec_pyg.transforms.k_core import KCore
 from genrec_pyg.transforms.map_types import MapTypes
 from genrec_pyg.transforms.perturb import AddFeatureNoise, AddNoiseInteractions, DropModality, ShuffleFeatures
 from genrec_pyg.transforms.reorder_nodes import ReorderNodes
-from genrec_pyg.transforms.split import LeaveOneOut, RandomSplit, TemporalSplit, UserSplit
+from genrec_pyg.transforms.split import ColdItemSplit, LeaveOneOut, RandomSplit, TemporalSplit, UserSplit
 
 __all__ = [
     'AddFeatureNoise',
     'AddNoiseInteractions',
     'CleanFeatures',
+    'ColdItemSplit',
     'DropModality',
     'ItemKNNGraph',
     'KCore',

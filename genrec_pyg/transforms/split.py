@@ -199,6 +199,39 @@ class UserSplit(GraphTransform):
         return _set_masks(data, pairs, split.masked_fill(known & (split != TRAIN), KNOWN))
 
 
+@functional_transform('cold_item_split')
+class ColdItemSplit(GraphTransform):
+    r"""Holds out all interactions of a random share of the items: how well items are found that nobody has touched, as in
+    CLCRec (`Wei et al., ACM MM 2021 <https://arxiv.org/abs/2107.05315>`_).
+
+    Args:
+        val: Share of the items, of those with an interaction, for validation.
+        test: Share of the items for the test.
+        seed: Seed of the choice; the global random state is neither read nor changed.
+
+    Raises:
+        ConfigError: If a share is negative or their sum is not below 1.
+        DataError: If the graph is not canonical.
+    """
+
+    def __init__(self, val: float = 0.1, test: float = 0.1, seed: int = 0):
+        _check_shares(val, test)
+        self.val = val
+        self.test = test
+        self.seed = seed
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        pairs = _distinct_pairs(data)
+        item = torch.empty_like(pairs.user).index_copy_(0, pairs.of_edge, read_interactions(data)[1])
+        active = item.unique()
+        of_item = active.new_full((int(data[ITEM].num_nodes),), TRAIN)
+        order = active[torch.randperm(active.numel(), generator=torch.Generator().manual_seed(self.seed)).to(active.device)]
+        num_test, num_val = round(self.test * active.numel()), round(self.val * active.numel())
+        of_item[order[:num_test]] = TEST
+        of_item[order[num_test:num_test + num_val]] = VAL
+        return _set_masks(data, pairs, of_item[item])
+
+
 def _check_shares(val: float, test: Optional[float]) -> None:
     for name, share in (('val', val), ('test', test or 0)):
         if not 0 <= share < 1:

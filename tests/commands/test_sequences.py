@@ -35,7 +35,7 @@ def metrics(run):
 
 @pytest.mark.parametrize('model', ['SASRec', 'ComiRecSA'])
 def test_a_run_from_training_to_lists(folder, capsys, model):
-    flags = ['--model', model, *SMALL]
+    flags = ['--model', model, '--split', 'leave-one-out', *SMALL]
     if model == 'ComiRecSA':
         flags += ['--hparams.selection', 'p', '--hparams.multi_loss', 'true', '--hparams.num_negatives', '10']
     assert train([*flags, '--epochs', '6', '--output', 'whole']) == 0
@@ -44,7 +44,7 @@ def test_a_run_from_training_to_lists(folder, capsys, model):
     found = metrics(folder / 'whole')
     assert found['test'] == metrics(folder / 'parts')['test']
     assert found['test']['num_users'] == found['validation']['num_users'] == 40
-    assert yaml.safe_load((folder / 'whole' / 'config.yaml').read_text())['split'] is None
+    assert yaml.safe_load((folder / 'whole' / 'config.yaml').read_text())['split'] == 'leave-one-out'
     assert evaluate(['whole', '--device', 'cpu']) == 0
     again = json.loads((folder / 'whole' / 'evaluation-test.json').read_text())
     assert again['recall@10'] == pytest.approx(found['test']['recall@10'])

@@ -6,7 +6,7 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import INTERACTS, SPLITS
-from genrec_pyg.transforms import LeaveOneOut, RandomSplit, TemporalSplit, UserSplit
+from genrec_pyg.transforms import ColdItemSplit, LeaveOneOut, RandomSplit, TemporalSplit, UserSplit
 
 
 def make_graph(edge_index, num_users=None, num_items=None, time=None):
@@ -38,7 +38,8 @@ def pair_splits(data):
     return out
 
 
-ALL = [RandomSplit(), RandomSplit(0.3, 0.4, seed=5), LeaveOneOut(), LeaveOneOut(seed=1), TemporalSplit(0.2, 0.2)]
+ALL = [RandomSplit(), RandomSplit(0.3, 0.4, seed=5), LeaveOneOut(), LeaveOneOut(seed=1), TemporalSplit(0.2, 0.2),
+       ColdItemSplit(0.2, 0.3)]
 
 
 @pytest.mark.parametrize('transform', ALL, ids=repr)
@@ -54,7 +55,7 @@ def test_every_edge_has_one_split_and_pairs_stay_together(transform):
     assert set(data[INTERACTS].keys()) == {'edge_index', 'time'}
 
 
-@pytest.mark.parametrize('transform', [t for t in ALL if not isinstance(t, TemporalSplit)], ids=repr)
+@pytest.mark.parametrize('transform', [t for t in ALL if not isinstance(t, (TemporalSplit, ColdItemSplit))], ids=repr)
 def test_every_user_keeps_a_training_edge(transform):
     out = transform(random_graph(num_edges=500))
     user = out[INTERACTS].edge_index[0]
@@ -243,3 +244,16 @@ def test_a_split_by_users_needs_times_and_shares(tiny_graph):
     for arguments in (dict(val=-0.1), dict(val=0.6, test=0.4), dict(input_share=1.0)):
         with pytest.raises(ConfigError, match='accepted'):
             UserSplit(**arguments)
+
+
+def test_cold_items_have_no_training_edge_and_shares_count_items_that_occur():
+    data = random_graph()
+    data['item'].num_nodes = 60  # 20 of them without an interaction
+    out = ColdItemSplit(0.1, 0.25, seed=3)(copy.deepcopy(data))
+    store, items = out[INTERACTS], {}
+    for split in SPLITS:
+        items[split] = set(store.edge_index[1, store[f'{split}_mask']].tolist())
+    assert (len(items['val']), len(items['test'])) == (4, 10) and len(set().union(*items.values())) == 40
+    assert not items['train'] & (items['val'] | items['test'])
+    other = ColdItemSplit(0.1, 0.25, seed=4)(data)[INTERACTS]
+    assert not torch.equal(other.test_mask, store.test_mask)

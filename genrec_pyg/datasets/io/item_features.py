@@ -9,8 +9,9 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from genrec_pyg.datasets.io.arrays import load_features
-from genrec_pyg.datasets.io.arrow import find_columns, read_ids
 from genrec_pyg.datasets.io.regular import open_regular
+from genrec_pyg.datasets.io.roles import find_columns
+from genrec_pyg.datasets.io.values import read_ids
 from genrec_pyg.exceptions import ConfigError, DataError
 
 #: Ending of the list of ids beside ``NAME.npy``: UTF-8, one id per line, in the order of the rows.

@@ -5,7 +5,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from genrec_pyg.datasets.io.arrow import find_columns, natural_key, read_columns, read_ids, read_labels, read_numbers
+from genrec_pyg.datasets.io.logs import read_columns
+from genrec_pyg.datasets.io.roles import find_columns
+from genrec_pyg.datasets.io.values import order_ids, read_ids, read_labels, read_numbers
 from genrec_pyg.exceptions import ConfigError, DataError
 
 TEXT = 'userId,title,movie_id,rating\nu10,"a, b",x,4\nu9,c,y,2.5\nu10,,y,1\n'
@@ -65,7 +67,7 @@ def test_damaged_files_end_in_an_error_that_names_them(tmp_path, content):
 def test_ids_of_numbers_texts_and_mixed_digits():
     ids, number = read_ids(column(30, 4, 30), 'item', 'log')
     assert ids.tolist() == [4, 30] and number.tolist() == [1, 0, 1]
-    assert sorted(['b2', 'b10', 'a'], key=natural_key) == ['a', 'b2', 'b10']
+    assert order_ids(pa.array(["b2", "b10", "a5", "a", "b02"]))[0] == ["a", "a5", "b02", "b2", "b10"]
     with pytest.raises(DataError, match='log: .*user'):
         read_ids(column('a', None), 'user', 'log')
 
