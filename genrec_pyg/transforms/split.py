@@ -28,10 +28,18 @@ from genrec_pyg.graph import (
     read_time,
 )
 from genrec_pyg.transforms.base import GraphTransform
+from genrec_pyg.transforms.split_rules import (
+    TEST,
+    TRAIN,
+    VAL,
+    drawn_labels,
+    last_labels,
+    random_labels,
+    time_bounds,
+    user_labels,
+)
 
 logger = logging.getLogger(__name__)
-
-TRAIN, VAL, TEST, KNOWN = range(4)  # as in MASKS
 
 
 class _Pairs(NamedTuple):
@@ -74,13 +82,8 @@ class RandomSplit(GraphTransform):
         offset = torch.rand(pairs.num_users, generator=generator, dtype=torch.float64).to(user.device)
 
         degree = torch.bincount(user, minlength=pairs.num_users)
-        most = (degree - 1).clamp(min=0)
-        num_test = torch.minimum(((self.test or 0) * degree + offset).floor().long(), most)
-        num_held_out = torch.minimum((((self.test or 0) + self.val) * degree + offset).floor().long(), most)
-
-        rank = _rank_in_user(user, degree, key)
         split = torch.full_like(pairs.user, TEST)
-        split[free] = torch.where(rank < num_test[user], TEST, torch.where(rank < num_held_out[user], VAL, TRAIN))
+        split[free] = random_labels(user, degree, key, offset, self.val, self.test)
         return _set_masks(data, pairs, split)
 
 
@@ -115,9 +118,7 @@ class LeaveOneOut(GraphTransform):
             if time is None:
                 _check_order(data, pairs, position)
         degree = torch.bincount(pairs.user, minlength=pairs.num_users)
-        from_last = _rank_in_user(pairs.user, degree, -position)
-        split = torch.where(from_last == 0, TEST, torch.where(from_last == 1, VAL, TRAIN))
-        return _set_masks(data, pairs, split.masked_fill(degree[pairs.user] < 3, TRAIN))
+        return _set_masks(data, pairs, last_labels(pairs.user, degree, position))
 
 
 @functional_transform('temporal_split')
@@ -147,8 +148,7 @@ class TemporalSplit(GraphTransform):
         split = torch.full_like(pairs.user, TEST)
         if self.test is None:
             order = order[~_kept_test(data, pairs)[order]]
-        end_val = order.numel() - round((self.test or 0) * order.numel())
-        end_train = end_val - round(self.val * order.numel())
+        end_train, end_val = time_bounds(order.numel(), self.val, self.test)
         split[order[:end_train]] = TRAIN
         split[order[end_train:end_val]] = VAL
         return _set_masks(data, pairs, split)
@@ -188,15 +188,8 @@ class UserSplit(GraphTransform):
         position = _first_position(data, pairs, _time(data, required=True))
         degree = torch.bincount(pairs.user, minlength=pairs.num_users)
         active = (degree > 0).nonzero().view(-1)
-        order = torch.randperm(active.numel(), generator=torch.Generator().manual_seed(self.seed)).to(active.device)
-        num_test, num_val = round(self.test * active.numel()), round(self.val * active.numel())
-        of_user = torch.full_like(degree, TRAIN)
-        of_user[active[order[:num_test]]] = TEST
-        of_user[active[order[num_test:num_test + num_val]]] = VAL
-        split = of_user[pairs.user]
-        num_known = (self.input_share * degree.double() + 1e-9).floor().long()  # 0.7 x 10 is 7, as it is meant
-        known = _rank_in_user(pairs.user, degree, position) < num_known[pairs.user]
-        return _set_masks(data, pairs, split.masked_fill(known & (split != TRAIN), KNOWN))
+        of_user = drawn_labels(active, pairs.num_users, self.val, self.test, self.seed)
+        return _set_masks(data, pairs, user_labels(pairs.user, degree, position, of_user, self.input_share))
 
 
 @functional_transform('cold_item_split')
@@ -223,12 +216,7 @@ class ColdItemSplit(GraphTransform):
     def forward(self, data: HeteroData) -> HeteroData:
         pairs = _distinct_pairs(data)
         item = torch.empty_like(pairs.user).index_copy_(0, pairs.of_edge, read_interactions(data)[1])
-        active = item.unique()
-        of_item = active.new_full((int(data[ITEM].num_nodes),), TRAIN)
-        order = active[torch.randperm(active.numel(), generator=torch.Generator().manual_seed(self.seed)).to(active.device)]
-        num_test, num_val = round(self.test * active.numel()), round(self.val * active.numel())
-        of_item[order[:num_test]] = TEST
-        of_item[order[num_test:num_test + num_val]] = VAL
+        of_item = drawn_labels(item.unique(), int(data[ITEM].num_nodes), self.val, self.test, self.seed)
         return _set_masks(data, pairs, of_item[item])
 
 
@@ -255,16 +243,6 @@ def _kept_test(data: HeteroData, pairs: _Pairs) -> Tensor:
     kept = torch.zeros_like(pairs.user, dtype=torch.bool)
     kept[pairs.of_edge[test_mask.to(kept.device)]] = True
     return kept
-
-
-def _rank_in_user(user: Tensor, degree: Tensor, key: Tensor) -> Tensor:
-    r"""Rank of each pair among its user's pairs by ascending ``key``; ``user`` is sorted."""
-    order = key.argsort(stable=True)
-    order = order[user[order].argsort(stable=True)]
-    start = degree.cumsum(0) - degree
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(order.numel(), device=order.device) - start[user]
-    return rank
 
 
 def _time(data: HeteroData, required: bool) -> Optional[Tensor]:
