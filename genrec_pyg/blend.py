@@ -49,7 +49,7 @@ def blend_command(argv: Sequence[str]) -> Weights:
         folder.keep()
         for split in ('val', 'test'):
             if has_split(blended.data, split):
-                write_per_user(folder.path, Evaluator(blended.data, split).measure(blended.model)[1])
+                write_per_user(folder.path, Evaluator(blended.data, split).measure(blended.model).users)
     write_stdout(f"{result_table(figures, f'{config.dataset}, {blended.selection}')}\n{_sentence(weights)}\n"
                  f'run folder {folder.path}\n')
     return weights

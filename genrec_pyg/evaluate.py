@@ -10,6 +10,8 @@ from typing import Any, Optional
 
 from genrec_pyg.config.build import load_run
 from genrec_pyg.evaluation import PROTOCOLS, Evaluator, PerUser, write_per_user
+from genrec_pyg.evaluation.metrics import METRICS, get_metric
+from genrec_pyg.evaluation.metrics.registry import Metric
 from genrec_pyg.exceptions import ConfigError, OutputError
 from genrec_pyg.training import Distributed, launch
 from genrec_pyg.training.device import resolve_device
@@ -27,6 +29,8 @@ def evaluate(argv: Sequence[str]) -> dict[str, float]:
     parser.add_argument('run', type=path_argument, help='folder written by python -m genrec_pyg.train')
     parser.add_argument('--split', default='test', choices=('val', 'test'), help='held-out interactions to find')
     parser.add_argument('--ks', type=int, nargs='+', action='extend', help='lengths of the lists (default: 10 20 50)')
+    parser.add_argument('--metrics', nargs='*', help="metrics beyond accuracy: names, entry points of installed packages or "
+                        f"package.module:function (default: {', '.join(METRICS)} and those that are installed)")
     parser.add_argument('--protocol', choices=PROTOCOLS, help="which items are masked: by default as in the run; a run "
                         "whose epoch was chosen on test takes 'published' only")
     parser.add_argument('--root', type=path_argument, help='folder of the datasets, where it has moved since')
@@ -36,12 +40,14 @@ def evaluate(argv: Sequence[str]) -> dict[str, float]:
                         'to start (default: half an hour)')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     arguments = parser.parse_args(argv)
+    metrics = None if arguments.metrics is None else {name.rpartition(':')[2]: get_metric(name) for name in arguments.metrics}
     check_stdout()
     with launch(timeout=arguments.distributed_timeout) as distributed:
-        return _evaluate(arguments, distributed)
+        return _evaluate(arguments, distributed, metrics)
 
 
-def _evaluate(arguments: argparse.Namespace, distributed: Distributed) -> dict[str, float]:
+def _evaluate(arguments: argparse.Namespace, distributed: Distributed,
+              metrics: Optional[dict[str, Metric]]) -> dict[str, float]:
     processes = distributed.processes
     with processes.one_per_machine_first():
         config, data, model, selection = load_run(arguments.run, arguments.root, 'cpu')
@@ -54,7 +60,8 @@ def _evaluate(arguments: argparse.Namespace, distributed: Distributed) -> dict[s
         raise ConfigError(f'--protocol: got {protocol!r} for a run whose epoch was {selection}, accepted is '
                           f'{config.protocol!r}')
     evaluator = Evaluator(data, arguments.split, arguments.ks or [10, 20, 50], protocol, arguments.batch_size, processes)
-    figures, values = evaluator.measure(model)
+    measured = evaluator.measure(model, metrics)
+    figures = {**measured.figures, **measured.further}
     if not processes.is_main:
         return figures
     lines = [f'{config.model} on {config.dataset}, {arguments.split} split, protocol {protocol}, {selection}']
@@ -63,7 +70,7 @@ def _evaluate(arguments: argparse.Namespace, distributed: Distributed) -> dict[s
     try:
         write_stdout('\n'.join(lines) + '\n')
     finally:  # whatever becomes of one of the two, the other is there
-        _keep(Path(arguments.run), values,
+        _keep(Path(arguments.run), measured.users,
               {'split': arguments.split, 'protocol': protocol, 'selection': selection, **figures})
     return figures
 

@@ -1,8 +1,8 @@
 r"""Ranks all items for all users with held-out items and measures the lists."""
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Optional
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from torch_geometric.metrics import (
 )
 
 from genrec_pyg.evaluation.lists import Lists
+from genrec_pyg.evaluation.metrics import find_metrics
+from genrec_pyg.evaluation.metrics import measure as measure_lists
+from genrec_pyg.evaluation.metrics.registry import Metric
 from genrec_pyg.evaluation.per_user import PerUser, per_user
 from genrec_pyg.exceptions import ConfigError, DataError, GenRecError
 from genrec_pyg.graph import (
@@ -44,6 +47,19 @@ PROTOCOLS = ('validation', 'published')
 #: Recall is computed here, in float64 and for parts of the labels too.
 _RANKING_METRICS = {'ndcg': LinkPredNDCG, 'precision': LinkPredPrecision, 'map': LinkPredMAP, 'hit': LinkPredHitRatio,
                     'mrr': LinkPredMRR}
+
+
+class Measurement(NamedTuple):
+    r"""Everything that is measured of a trained model on one split.
+
+    Args:
+        figures: As :meth:`Evaluator.figures` gives them.
+        further: Those of metrics beyond accuracy.
+        users: Values of every user, of all processes.
+    """
+    figures: dict[str, float]
+    further: dict[str, float]
+    users: PerUser
 
 
 class Evaluator:
@@ -128,8 +144,14 @@ class Evaluator:
         check_scores(score, self.user)
         return score, item
 
-    def measure(self, model: Recommender) -> tuple[dict[str, float], PerUser]:
-        r"""Figures of ``model``, as :meth:`figures` gives them, and the values of every user, those of all processes."""
+    def measure(self, model: Recommender, metrics: Optional[Mapping[str, Metric]] = None) -> Measurement:
+        r"""Measures ``model`` once for all time: with metrics beyond accuracy, and the values of every user.
+
+        Args:
+            model: Trained model.
+            metrics: Functions by name, see :mod:`genrec_pyg.evaluation.metrics`; :obj:`None` takes those of this package and
+                of installed ones.
+        """
         item = self.top_k(model)[1]
         lists = self.lists(item)
         everything = training_graph(self._data, [])
@@ -138,7 +160,9 @@ class Evaluator:
         activity = everything.user_degree().cpu()
         if has_split(self._data, HISTORY):
             activity += torch.bincount(split_edges(self._data, HISTORY)[0].cpu(), minlength=activity.numel())
-        return self.figures(item), per_user(lists, self._all_labels, self.ks, raw_ids(self._data, USER), activity, origin)
+        further, values = measure_lists(lists, self._all_labels, self.ks, find_metrics() if metrics is None else metrics)
+        users = per_user(lists, self._all_labels, self.ks, raw_ids(self._data, USER), activity, origin, values)
+        return Measurement(self.figures(item), further, users)
 
     def lists(self, item: Tensor) -> Lists:
         r"""Lists of all processes, on the CPU, from those of this one.

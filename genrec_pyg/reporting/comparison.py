@@ -16,7 +16,7 @@ from genrec_pyg.reporting.tables import Document, Table
 #: Corrected p-value below which a difference is marked.
 LEVEL = 0.05
 #: Figures over all lists that ``metrics.json`` has, shown beside those of users.
-_OVERALL = ('coverage', 'popularity')
+_OVERALL = ('coverage', 'gini', 'novelty', 'personalization', 'popularity')
 
 
 def compare_systems(
@@ -105,18 +105,15 @@ def _plain_systems(systems: Sequence[System], metrics: Sequence[str]) -> dict[st
 def _overall(systems: Sequence[System], metrics: Sequence[str]) -> Table:
     split = {'test': 'test', 'val': 'validation'}[systems[0].runs[0].values.origin['split']]
     k = metrics[0].partition('@')[2]
+    found = {run.folder: run.figures(split) for system in systems for run in system.runs}
     others = [f'{name}@{k}' for name in _OVERALL]
-    others = [
-        name
-        for name in others
-        if all(name in run.metrics.get(split, {}) for system in systems for run in system.runs)
-    ]
+    others = [name for name in others if all(name in figures for figures in found.values())]
     rows = []
     for system in systems:
         cells = [spread(system.means(metric)) for metric in metrics]
         cells += [
             spread(
-                np.array([run.metrics[split][name] for run in system.runs]),
+                np.array([found[run.folder][name] for run in system.runs]),
                 1 if name.startswith('popularity') else 4,
             )
             for name in others

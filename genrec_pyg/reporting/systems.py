@@ -45,6 +45,12 @@ class FinishedRun:
         r"""Name of the model."""
         return str(self.settings.get('model')).rpartition(':')[2]
 
+    def figures(self, split: str) -> dict[str, float]:
+        r"""Figures of ``'validation'`` or ``'test'`` in ``metrics.json``, beyond accuracy too."""
+        found = {**_mapping(self.metrics.get(split))}
+        found.update(_mapping(_mapping(self.metrics.get('further')).get(split)))
+        return {name: value for name, value in found.items() if isinstance(value, (int, float))}
+
     @property
     def identity(self) -> str:
         r"""What runs of one system share."""
@@ -124,6 +130,10 @@ def _read_metrics(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DataError(f'{path}: holds {type(found).__name__}, accepted are the figures of a run')
     return found
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _check_same(run: FinishedRun, first: FinishedRun) -> None:

@@ -28,6 +28,7 @@ class FitResult:
         not_measured: Which of ``'validation'`` and ``'test'`` the graph has no interaction for.
         choice: What the model chose on validation before training, see
             :meth:`~genrec_pyg.nn.models.Recommender.choose`.
+        further: Validation and test figures beyond accuracy (:mod:`genrec_pyg.evaluation.metrics`).
         parts: Validation and test figures of the parts of the model alone, by name, at the chosen epoch.
     """
     validation: dict[str, float]
@@ -40,6 +41,7 @@ class FitResult:
     not_measured: list[str] = field(default_factory=list)
     choice: dict[str, Any] = field(default_factory=dict)
     parts: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    further: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         r"""All but the history, as ``metrics.json`` has it."""

@@ -237,10 +237,11 @@ class Trainer:
             return {label: evaluators[split](model) if split in evaluators else {} for split, label in labels.items()}
 
         whole: dict[str, dict[str, float]] = {label: {} for label in labels.values()}
+        further = dict(whole)
         for split, evaluator in evaluators.items():
-            whole[labels[split]], values = evaluator.measure(model)
+            whole[labels[split]], further[labels[split]], users = evaluator.measure(model)
             if self.output is not None and self.distributed.processes.is_main:
-                write_per_user(self.output, values)
+                write_per_user(self.output, users)
         parts = {}
         for name, part in model.parts().items():
             with part:
@@ -249,7 +250,7 @@ class Trainer:
         result = FitResult(**whole, epoch=chosen, seconds=session.seconds, selection=session.selection,
                            history=history.records, stopped=stopped,
                            not_measured=[label for split, label in labels.items() if split not in evaluators],
-                           choice=session.choice, parts=parts)
+                           choice=session.choice, parts=parts, further=further)
         if self.output is not None and self.distributed.processes.is_main:
             write_json(self.output / 'metrics.json', {
                 **result.to_dict(), 'model': type(model).__name__, 'seed': self.seed, 'protocol': self.protocol,

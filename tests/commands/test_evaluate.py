@@ -50,6 +50,14 @@ def test_damaged_runs(run, damage, code, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_metrics_beyond_accuracy_are_chosen_by_name(run, capsys):
+    assert main([str(run), '--ks', '5', '--metrics', 'gini', 'genrec_pyg.evaluation.metrics.popularity:novelty']) == 0
+    written = json.loads((run / 'evaluation-test.json').read_text())
+    assert {'gini@5', 'novelty@5'} <= set(written) and 'personalization@5' not in written
+    assert main([str(run), '--metrics', 'gin']) == 2
+    assert 'accepted are gini, personalization' in capsys.readouterr().err
+
+
 def test_bad_usage():
     assert main(['nowhere', '--split', 'train']) == 2 and main(['nowhere']) == 2
 
@@ -65,7 +73,7 @@ def test_figures_are_printed_where_they_cannot_be_kept(run, capsys, caplog, monk
 
 
 def test_names_and_figures_stand_apart(run, capsys):
-    assert main([str(run), '--ks', '1000']) == 0
+    assert main([str(run), '--ks', '1000', '--metrics']) == 0  # none beyond accuracy
     lines = capsys.readouterr().out.splitlines()[1:]
     written = json.loads((run / 'evaluation-test.json').read_text())
     assert all(f'{written[name]:.4f}' == value for name, value in map(str.split, lines)) and len(lines) == 10

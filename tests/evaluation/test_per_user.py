@@ -43,7 +43,7 @@ def test_values_by_hand():
 @pytest.mark.parametrize('split', ['val', 'test'])
 def test_means_over_users_are_the_figures(demo_data, split):
     evaluator = Evaluator(demo_data, split, (1, 5, 200))  # 200: longer than there are items
-    figures, values = evaluator.measure(EASE(demo_data))
+    figures, _, values = evaluator.measure(EASE(demo_data), {})
     assert len(values.metrics) == 18
     for name in values.metrics:
         assert values.users[name].mean() == pytest.approx(figures[name], abs=2e-7), name
@@ -55,7 +55,7 @@ def test_means_over_users_are_the_figures(demo_data, split):
 
 
 def test_written_and_read_again(demo_data, tmp_path):
-    values = Evaluator(demo_data).measure(Popularity(demo_data))[1]
+    values = Evaluator(demo_data).measure(Popularity(demo_data)).users
     write_per_user(tmp_path, values)
     found = read_per_user(tmp_path, 'test')
     assert found.origin == values.origin and found.metrics == values.metrics
@@ -68,7 +68,7 @@ def test_another_split_has_another_origin(demo_data):
 
     other = RandomSplit(seed=1)(demo_data)
     mine, others = (
-        Evaluator(data).measure(Popularity(data))[1].origin for data in (demo_data, other)
+        Evaluator(data).measure(Popularity(data)).users.origin for data in (demo_data, other)
     )
     assert mine['training'] != others['training'] and mine['held_out'] != others['held_out']
 
@@ -95,14 +95,14 @@ def rewrite(path, columns, metadata):
     ],
 )
 def test_damaged_tables_are_refused(demo_data, tmp_path, damage, message):
-    write_per_user(tmp_path, Evaluator(demo_data).measure(Popularity(demo_data))[1])
+    write_per_user(tmp_path, Evaluator(demo_data).measure(Popularity(demo_data)).users)
     damage(tmp_path / 'users-test.parquet')
     with pytest.raises(DataError, match=message):
         read_per_user(tmp_path, 'test')
 
 
 def test_tables_of_two_evaluations_are_refused(demo_data, tmp_path):
-    values = Evaluator(demo_data).measure(Popularity(demo_data))[1]
+    values = Evaluator(demo_data).measure(Popularity(demo_data)).users
     write_per_user(tmp_path, values)
     table = parquet.read_table(tmp_path / 'pairs-test.parquet')
     rewrite(

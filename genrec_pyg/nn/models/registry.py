@@ -6,11 +6,10 @@ of settings and its test, and add one entry here.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.utils.plugins import installed, is_place, load_place
 
 if TYPE_CHECKING:
     from genrec_pyg.nn.models.recommender import Recommender
@@ -136,17 +135,21 @@ def get_model(name: str) -> type[Recommender]:
         return getattr(importlib.import_module(f'genrec_pyg.nn.models.{MODELS[name].module}'), name)
     if not isinstance(name, str):
         raise ConfigError(f'model: got {name!r}, accepted is a name')
-    installed = {point.name: point.value for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
-    place = installed.get(name, name)
-    if not re.fullmatch(r'[^\W\d]\w*(\.[^\W\d]\w*)*\s*:\s*[^\W\d]\w*', place):
-        raise ConfigError(f"model: got {name!r}, accepted are {', '.join([*MODELS, *installed])} or package.module:Class")
-    module, _, attribute = (part.strip() for part in place.partition(':'))
-    try:
-        model = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f'model: got {name!r}, which cannot be imported ({error}); accepted is package.module:Class of a '
-                          'package that Python finds (installed, or below a folder of PYTHONPATH)') from error
+    others = installed(ENTRY_POINTS)
+    place = others.get(name, name)
+    if not is_place(place):
+        raise ConfigError(f"model: got {name!r}, accepted are {', '.join([*MODELS, *others])} or package.module:Class")
+    model = load_place('model', place, name)
     from genrec_pyg.nn.models.recommender import Recommender
     if not (isinstance(model, type) and issubclass(model, Recommender)):
         raise ConfigError(f'model: got {name!r}, accepted is a subclass of genrec_pyg.nn.models.Recommender')
     return model
+
+
+def model_name(model: type[Recommender]) -> str:
+    r"""The name by which :func:`get_model` finds a class."""
+    name = model.__name__
+    if name in MODELS and get_model(name) is model:
+        return name
+    place = f'{model.__module__}:{model.__qualname__}'
+    return next((short for short, value in installed(ENTRY_POINTS).items() if value.replace(' ', '') == place), place)
