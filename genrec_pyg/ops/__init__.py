@@ -1,7 +1,7 @@
 r"""Sparse kernels. They know nothing of models; nothing of size users x items or items x items is ever held."""
 from genrec_pyg.ops.adjacency import Adjacency
 from genrec_pyg.ops.backends import BACKENDS, DEFAULT_BACKENDS
-from genrec_pyg.ops.contrast import info_nce, unit_rows
+from genrec_pyg.ops.contrast import info_nce, softmax_against_bank, unit_info_nce, unit_rows
 from genrec_pyg.ops.cooccurrence import cooccurrence, cooccurrence_graph
 from genrec_pyg.ops.edges import edge_softmax
 from genrec_pyg.ops.eigen import block_krylov_svd, leading_eigenpairs
@@ -25,6 +25,6 @@ __all__ = [
     'block_krylov_svd', 'cooccurrence', 'cooccurrence_graph', 'edge_softmax', 'flip_dense', 'info_nce', 'knn_adjacency',
     'knn_graph', 'knn_weights', 'layer_mean', 'leading_eigenpairs', 'masked_topk', 'normalized_layer_mean',
     'random_walk_adjacency', 'released_flip_probability', 'rows_per_block', 'sample_flips', 'sampled_product',
-    'singular_value_threshold', 'spmm', 'symmetric_scale',
-    'topk_excluding', 'unit_rows'
+    'singular_value_threshold', 'softmax_against_bank', 'spmm', 'symmetric_scale', 'topk_excluding', 'unit_info_nce',
+    'unit_rows'
 ]

@@ -66,25 +66,52 @@ def info_nce(x: Tensor, y: Optional[Tensor], temperature: float, bank: Optional[
                           'one for each')
     x = unit_rows(x)
     if bank is None:
-        y = bank = unit_rows(y)
+        y = unit_rows(y)
     else:
         bank = unit_rows(bank)
         y = bank[positive] if y is None else unit_rows(y)
+    return unit_info_nce(x, y, temperature, bank, block_size)
+
+
+def unit_info_nce(x: Tensor, y: Tensor, temperature: float, bank: Optional[Tensor] = None, block_size: int = 256) -> Tensor:
+    r"""As :func:`info_nce`, of rows that :func:`unit_rows` has made already."""
     alignment = (x * y).sum(dim=1).mean() / temperature
-    return _mean_log_sum_exp(x, bank, 1 / temperature, block_size) - alignment
+    return _mean_log_sum_exp(x, y if bank is None else bank, 1 / temperature, block_size) - alignment
 
 
-def _mean_log_sum_exp(x: Tensor, bank: Tensor, scale: float, block_size: int) -> Tensor:
+def softmax_against_bank(x: Tensor, y: Tensor, temperature: float, bank: Tensor, block_size: int = 256) -> Tensor:
+    r"""As :func:`info_nce` with a bank of negatives that does not hold the positives: each anchor's own is added to it.
+
+    Args:
+        x: Anchors ``[n, d]``.
+        y: Positives ``[n, d]``.
+        temperature: Temperature :math:`\tau`, positive.
+        bank: Negatives that all anchors share ``[m, d]``.
+        block_size: As in :func:`info_nce`.
+
+    Raises:
+        ConfigError: If the temperature is not positive.
+    """
+    if not temperature > 0:
+        raise ConfigError(f'temperature: got {temperature}, accepted are positive numbers')
+    x, y, bank = unit_rows(x), unit_rows(y), unit_rows(bank)
+    positive = (x * y).sum(dim=1) / temperature
+    return _mean_log_sum_exp(x, bank, 1 / temperature, block_size, positive) - positive.mean()
+
+
+def _mean_log_sum_exp(x: Tensor, bank: Tensor, scale: float, block_size: int, own: Optional[Tensor] = None) -> Tensor:
     if prefers_triton(x) and x.dtype == bank.dtype == torch.float32 and x.numel() > 0 and bank.size(0) > 0:
         kernels = triton_kernels()
         if x.size(1) <= kernels.MAX_CHANNELS:
-            return kernels.log_sum_exp(x, bank, scale).mean()
-    needs_grad = tuple(torch.is_grad_enabled() and rows.requires_grad for rows in (x, bank))
-    return _MeanLogSumExp.apply(x, bank, scale, rows_per_block(bank.size(0), block_size), needs_grad)
+            total = kernels.log_sum_exp(x, bank, scale)
+            return (total if own is None else torch.logaddexp(total, own)).mean()
+    needs_grad = tuple(torch.is_grad_enabled() and given is not None and given.requires_grad for given in (x, bank, own))
+    return _MeanLogSumExp.apply(x, bank, own, scale, rows_per_block(bank.size(0), block_size), needs_grad)
 
 
 class _MeanLogSumExp(torch.autograd.Function):
-    r"""Mean of the row-wise :math:`\log \sum_j \exp(s \, \mathbf{x}_k \cdot \mathbf{b}_j)` of unit rows.
+    r"""Mean of the row-wise :math:`\log (\exp(o_k) + \sum_j \exp(s \, \mathbf{x}_k \cdot \mathbf{b}_j))` of unit rows, the
+    first term where there are ``own`` logits, which are at most ``s``.
 
     Being a mean, it knows its gradient up to one factor already in forward, while a block's exponentials are at hand: they
     are neither kept for backward nor computed again. Cosines are at most 1, so up to a scale of 60 the sum fits float32
@@ -92,33 +119,49 @@ class _MeanLogSumExp(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bank: Tensor, scale: float, block_size: int, needs_grad: tuple[bool, bool]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, bank: Tensor, own: Optional[Tensor], scale: float, block_size: int,
+                needs_grad: tuple[bool, bool, bool]) -> Tensor:
         total = x.new_zeros(())
         grad_x = torch.empty_like(x) if needs_grad[0] else None
         grad_bank = torch.zeros_like(bank) if needs_grad[1] else None
+        grad_own = torch.empty_like(own) if needs_grad[2] else None
         with full_precision(x):  # bfloat16 cosines over a small temperature are too coarse
             for begin in range(0, x.size(0), block_size):
-                rows = x[begin:begin + block_size]
+                block = slice(begin, begin + block_size)
+                rows = x[block]
                 share = (scale * rows) @ bank.t()
+                extra = None if own is None else own[block].unsqueeze(1)
                 if scale > _PLAIN_SCALE:
-                    largest = share.amax(dim=1, keepdim=True)
+                    largest = share.amax(dim=1, keepdim=True) if bank.size(0) > 0 else rows.new_full((1, 1), -torch.inf)
+                    if extra is not None:
+                        largest = torch.maximum(largest, extra)
+                        extra = extra - largest
                     share.sub_(largest)
-                    total += largest.sum()
+                    total += largest.expand(rows.size(0), 1).sum()
                 denominator = share.exp_().sum(dim=1, keepdim=True)
+                if extra is not None:
+                    extra = extra.exp()
+                    denominator += extra
                 total += denominator.log().sum()
                 weight = scale / x.size(0) / denominator
                 if grad_x is not None:
-                    grad_x[begin:begin + block_size] = weight * (share @ bank)
+                    grad_x[block] = weight * (share @ bank)
                 if grad_bank is not None:
                     grad_bank.addmm_(share.t(), weight * rows)
-        ctx.save_for_backward(x, bank, grad_x, grad_bank)
+                if grad_own is not None:
+                    grad_own[block] = (extra / denominator).squeeze(1) / x.size(0)
+        ctx.save_for_backward(x, bank, own, grad_x, grad_bank, grad_own)
         ctx.scale = scale
         return total / x.size(0)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
-        x, bank, grad_x, grad_bank = ctx.saved_tensors
+        x, bank, own, *known = ctx.saved_tensors
         if torch.is_grad_enabled():  # for second derivatives: the plain formula, which torch differentiates
-            share = grad * ctx.scale / x.size(0) * torch.softmax(ctx.scale * x @ bank.t(), dim=1)
-            return share @ bank, share.t() @ x, None, None, None
-        return *(None if known is None else grad * known for known in (grad_x, grad_bank)), None, None, None
+            logit = ctx.scale * x @ bank.t()
+            if own is not None:
+                logit = torch.cat([logit, own.unsqueeze(1)], dim=1)
+            share = grad / x.size(0) * torch.softmax(logit, dim=1)
+            of_bank = ctx.scale * share[:, :bank.size(0)]
+            return of_bank @ bank, of_bank.t() @ x, None if own is None else share[:, -1], None, None, None
+        return *(None if found is None else grad * found for found in known), None, None, None

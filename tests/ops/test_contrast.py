@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.ops import info_nce, unit_rows
+from genrec_pyg.ops import info_nce, softmax_against_bank, unit_info_nce, unit_rows
 
 
 def plain(x, y, temperature, bank=None, positive=None):
@@ -37,6 +37,38 @@ def test_larger_bank(block_size):
     assert torch.allclose(loss, plain(x, None, 0.2, bank, positive))
     assert torch.autograd.gradcheck(lambda a, b: info_nce(a, None, 0.2, b, positive, block_size), (x, bank))
     assert torch.autograd.gradgradcheck(lambda a, b: info_nce(a, None, 0.2, b, positive, block_size), (x, bank))
+
+
+@pytest.mark.parametrize('block_size', [2, 100])
+@pytest.mark.parametrize('temperature', [0.5, 0.005])
+def test_own_positive_beside_a_bank_of_negatives(block_size, temperature):
+    x, y, bank = (torch.randn(n, 3, dtype=torch.float64, requires_grad=True) for n in (5, 5, 9))
+
+    def found(x, y, bank):
+        return softmax_against_bank(x, y, temperature, bank, block_size)
+
+    def expected(x, y, bank):
+        x, y, bank = (F.normalize(rows) for rows in (x, y, bank))
+        logit = torch.cat([(x * y).sum(dim=1, keepdim=True), x @ bank.t()], dim=1) / temperature
+        return F.cross_entropy(logit, torch.zeros(5, dtype=torch.long))
+
+    assert torch.allclose(found(x, y, bank), expected(x, y, bank))
+    pairs = zip(*(torch.autograd.grad(loss(x, y, bank), (x, y, bank)) for loss in (found, expected)))
+    assert all(torch.allclose(*pair, atol=1e-9) for pair in pairs)
+    if temperature == 0.5:
+        assert torch.autograd.gradgradcheck(found, (x, y, bank))
+
+
+def test_without_negatives_the_positive_is_certain():
+    x = torch.randn(3, 4, requires_grad=True)
+    loss = softmax_against_bank(x, torch.randn(3, 4), 0.01, torch.empty(0, 4))
+    loss.backward()
+    assert float(loss) == pytest.approx(0, abs=1e-6) and float(x.grad.abs().max()) < 1e-4
+
+
+def test_rows_that_are_unit_already_need_no_normalization():
+    x, y = torch.randn(6, 4), torch.randn(6, 4)
+    assert torch.equal(unit_info_nce(unit_rows(x), unit_rows(y), 0.2), info_nce(x, y, 0.2))
 
 
 @pytest.mark.parametrize('rows,temperature', [(4, 0.5), (7, 0.2)])

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.ops import info_nce, rows_per_block, unit_rows
+from genrec_pyg.ops import info_nce, rows_per_block, unit_info_nce, unit_rows
 from genrec_pyg.utils.collectives import batch_is_shared, batch_rows
 
 #: Accepted shapes of :func:`row_penalty`.
@@ -186,17 +186,20 @@ def grouped_info_nce(x: Tensor, y: Tensor, temperature: float, group_size: int) 
     Returns:
         Scalar mean over all rows.
     """
+    x, y = unit_rows(x), unit_rows(y)  # once, not in every group
     bank, first = batch_rows(y)
     num_rows = bank.size(0)
     num_groups = max(1, round(num_rows / group_size))
     length = -(-num_rows // num_groups)
     if bank is y:  # one process: by split, whose backward joins the gradients once and not once per group
-        return sum(info_nce(a, b, temperature) * a.size(0) for a, b in zip(x.split(length), y.split(length))) / x.size(0)
+        groups = zip(x.split(length), y.split(length))
+        return sum(unit_info_nce(a, b, temperature) * a.size(0) for a, b in groups) / x.size(0)
     terms = []
     for begin in range(0, num_rows, length):
         low, high = max(begin - first, 0), min(begin + length - first, x.size(0))
         if low < high:
-            terms.append(info_nce(x[low:high], y[low:high], temperature, bank[begin:begin + length]) * (high - low))
+            group = unit_info_nce(x[low:high], y[low:high], temperature, bank[begin:begin + length])
+            terms.append(group * (high - low))
     return sum(terms) / x.size(0)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 from torch.utils.checkpoint import checkpoint
 
-from genrec_pyg.ops import rows_per_block, unit_rows
+from genrec_pyg.ops import rows_per_block, softmax_against_bank
 from genrec_pyg.utils.precision import full_precision, widened
 
 #: Score of what is no candidate. Finite, so that rows without any candidate have finite gradients.
@@ -79,8 +79,7 @@ def shared_negatives_softmax(user: Tensor, positive: Tensor, negative: Tensor, t
     Returns:
         Scalar, at least float32.
     """
-    user, positive, negative = unit_rows(user), unit_rows(positive), unit_rows(negative)
-    return sampled_softmax((user * positive).sum(dim=1) / temperature, user @ negative.t() / temperature).mean()
+    return softmax_against_bank(user, positive, temperature, negative)
 
 
 def softmax_over_items(query: Tensor, item: Tensor, target: Tensor) -> Tensor:

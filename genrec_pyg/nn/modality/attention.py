@@ -1,26 +1,31 @@
 r"""Fusion of several modality views of the same nodes."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import Linear
+from torch.nn import Identity, Linear
 
 from genrec_pyg.nn.modality.encoder import make_norm, reset_linear
 
 
 class FusedViews(NamedTuple):
-    r"""Part shared by the modalities and part specific to each.
+    r"""Part shared by the modalities and what it was made from.
 
     Args:
         common: Shared part ``[n, d]``.
-        residual: Modality-specific parts ``z_m - common``, ``[M, n, d]``.
+        views: View ``[n, d]`` of every modality.
         weight: Attention weights ``[M, n]``, summing to 1 over the modalities.
     """
     common: Tensor
-    residual: Tensor
+    views: Sequence[Tensor]
     weight: Tensor
+
+    def specific(self, index: int) -> Tensor:
+        r"""What modality ``index`` has beyond the shared part, ``z_m - common`` ``[n, d]``."""
+        return self.views[index] - self.common
 
 
 class ModalityAttention(torch.nn.Module):
@@ -55,12 +60,23 @@ class ModalityAttention(torch.nn.Module):
         torch.nn.init.xavier_uniform_(self.query.weight)
 
     def forward(self, z: Tensor) -> FusedViews:
-        r"""Fuses views ``[M, n, d]``. With one modality ``common`` is the view itself and the residual is zero."""
+        r"""Fuses views ``[M, n, d]``. With one modality ``common`` is the view itself."""
         num_modalities, num_nodes, channels = z.shape
+        views = z.unbind(0)
         if num_modalities == 1:
-            return FusedViews(z[0], torch.zeros_like(z), z.new_ones(1, num_nodes))
+            return FusedViews(views[0], views, z.new_ones(1, num_nodes))
         blocks = z.reshape(-1, channels).chunk(1 if self.joint_norm else num_modalities)
-        key = torch.tanh(torch.cat([self.norm(self.key(block)) for block in blocks]))
-        weight = self.query(key).view(num_modalities, num_nodes).softmax(dim=0)
-        common = (weight.unsqueeze(-1) * z).sum(dim=0)
-        return FusedViews(common, z - common, weight)
+        # tanh(x) = 2 sigmoid(2 x) - 1: the sigmoid takes a fraction of the time, and the constant cancels in the softmax.
+        key = torch.sigmoid(torch.cat([self._doubled_norm(self.key(block)) for block in blocks]))
+        weight = (2 * self.query(key)).view(num_modalities, num_nodes).softmax(dim=0)
+        common = weight[0].unsqueeze(1) * views[0]
+        for share, view in zip(weight[1:], views[1:]):
+            common = torch.addcmul(common, share.unsqueeze(1), view)
+        return FusedViews(common, views, weight)
+
+    def _doubled_norm(self, key: Tensor) -> Tensor:
+        r"""Twice the normalized keys, without a pass of its own where there is a normalization."""
+        if isinstance(self.norm, Identity):
+            return 2 * key
+        doubled = {name: 2 * parameter for name, parameter in self.norm.named_parameters()}
+        return torch.func.functional_call(self.norm, doubled, key)

@@ -188,6 +188,6 @@ class MultimodalGraphEncoder(GraphModule):
         if len(self.encoders) > 1:  # one modality has no part that the others lack
             gates = list((self.gates if self.specific_gates is None else self.specific_gates).values())
             for index in self.specific:
-                side = side + gates[index](content) * fused.residual[index]
+                side = torch.addcmul(side, gates[index](content), fused.specific(index))
         side = self.side_scale * side
         return GraphViews(content, side, content + side if self.side_in_score else content)

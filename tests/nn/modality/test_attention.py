@@ -8,7 +8,7 @@ def test_one_modality_is_its_own_common_part():
     z = torch.randn(1, 7, 4)
     fused = ModalityAttention(4)(z)
     assert torch.equal(fused.common, z[0])
-    assert not fused.residual.any()
+    assert not fused.specific(0).any()
 
 
 def test_weights_sum_to_one_and_common_is_their_mean():
@@ -19,7 +19,7 @@ def test_weights_sum_to_one_and_common_is_their_mean():
     weight = logits.exp() / logits.exp().sum(dim=0)
     assert torch.allclose(fused.weight, weight)
     assert torch.allclose(fused.common, (weight.unsqueeze(-1) * z).sum(dim=0))
-    assert torch.allclose(fused.residual, z - fused.common)
+    assert torch.equal(fused.specific(1), z[1] - fused.common)
 
 
 def test_without_batch_normalization_a_node_is_fused_by_itself():
@@ -40,7 +40,7 @@ def test_statistics_are_of_all_modalities_together_or_of_each(joint):
     assert torch.allclose(attention(z).weight, (torch.tanh(key) @ attention.query.weight[0]).softmax(dim=0), atol=1e-6)
 
 
-def test_equal_views_have_no_residual():
+def test_equal_views_have_nothing_specific():
     z = torch.randn(7, 4).expand(3, 7, 4)
     fused = ModalityAttention(4)(z)
     assert torch.allclose(fused.common, z[0], atol=1e-6)
