@@ -23,6 +23,9 @@ for number, action in ((signal.SIGINT, signal.default_int_handler), (signal.SIGH
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, action)
 
+#: Fixtures that tests of encoders, item sides and commands share.
+pytest_plugins = ('helpers.encoder_folders',)
+
 SHARED = Path(os.environ.get('GENREC_TEST_DATA') or Path(__file__).resolve().parents[1].parent / 'shared' / 'data')
 
 

@@ -1,4 +1,5 @@
 r"""The canonical graph: schema, checks and the training graph."""
+from genrec_pyg.graph.content import Content, content_names, read_content
 from genrec_pyg.graph.modality import Modality, item_modality, linked_nodes
 from genrec_pyg.graph.raw_ids import raw_ids
 from genrec_pyg.graph.schema import (
@@ -24,6 +25,7 @@ from genrec_pyg.graph.time_order import known_masks, read_time, timed_edges
 from genrec_pyg.graph.training_graph import TrainingGraph, check_held_out, held_out_digests, training_graph
 
 __all__ = [
+    'Content',
     'HAS',
     'HISTORY',
     'INTERACTS',
@@ -35,6 +37,7 @@ __all__ = [
     'USER',
     'check_graph',
     'check_held_out',
+    'content_names',
     'has_split',
     'held_out_digests',
     'item_modality',
@@ -44,6 +47,7 @@ __all__ = [
     'raw_ids',
     'name_list',
     'pair_keys',
+    'read_content',
     'read_edges',
     'read_interactions',
     'read_mask',

@@ -4,7 +4,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Optional, Union
 
@@ -14,6 +14,7 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.exceptions import DataError
 from genrec_pyg.graph.containers import EDGE_KEYS, as_dense
+from genrec_pyg.graph.content import Content, read_content
 from genrec_pyg.graph.modality import Modality, item_modality
 from genrec_pyg.graph.schema import (
     HAS,
@@ -50,12 +51,14 @@ class TrainingGraph:
         edge_index: Distinct training interactions ``[2, E]``, sorted by user, then item.
         modalities: Modality name to :class:`Modality`, in graph order.
         sequence: Training interactions ``[2, S]`` sorted by user, then time, for models that read their order.
+        contents: Name to :class:`~genrec_pyg.graph.Content`, for models that encode texts or images themselves.
     """
     num_users: int
     num_items: int
     edge_index: Tensor
     modalities: dict[str, Modality] = field(default_factory=dict)
     sequence: Optional[Tensor] = None
+    contents: dict[str, Content] = field(default_factory=dict)
 
     @property
     def num_edges(self) -> int:
@@ -73,14 +76,15 @@ class TrainingGraph:
         r"""The same graph on another device."""
         modalities = {name: modality.to(device) for name, modality in self.modalities.items()}
         sequence = None if self.sequence is None else self.sequence.to(device)
-        out = TrainingGraph(self.num_users, self.num_items, self.edge_index.to(device), modalities, sequence)
+        out = TrainingGraph(self.num_users, self.num_items, self.edge_index.to(device), modalities, sequence,
+                            self.contents)
         if '_fingerprint' in self.__dict__:  # every epoch's checkpoint asks for it
             out.__dict__['_fingerprint'] = self._fingerprint
         return out
 
     def fingerprint(self) -> str:
-        r"""Hex digest of sizes, training edges, the sequence where there is one, and features (as float32) and links of
-        the modalities, computed once: stored in checkpoints to identify their graph."""
+        r"""Hex digest of sizes, training edges, the sequence where there is one, features (as float32) and links of the
+        modalities, and contents, computed once: stored in checkpoints to identify their graph."""
         return self._fingerprint
 
     @functools.cached_property
@@ -96,11 +100,13 @@ class TrainingGraph:
                 digest.update(_bytes(rows.float()))
             if links is not None:
                 digest.update(_bytes(links))
+        for content in self.contents.values():
+            digest.update(content.digest().encode())
         return digest.hexdigest()
 
 
 def training_graph(data: HeteroData, modalities: Union[str, Iterable[str], None] = None, timed: bool = False,
-                   repeats: bool = False) -> TrainingGraph:
+                   repeats: bool = False, contents: Iterable[str] = ()) -> TrainingGraph:
     r"""Builds the training graph of a canonical graph, the only input that models accept. Whatever else the graph holds is
     named in the log, once.
 
@@ -109,9 +115,10 @@ def training_graph(data: HeteroData, modalities: Union[str, Iterable[str], None]
         modalities: Modalities to use, in this order; :obj:`None` uses all, an empty list none.
         timed: Whether the order of the interactions is kept too, see :func:`~genrec_pyg.graph.time_order.timed_edges`.
         repeats: Whether it keeps repeated pairs.
+        contents: Attributes of ``data['item']`` with raw content to keep.
 
     Raises:
-        ConfigError: If a modality is not in the graph.
+        ConfigError: If a modality or a content is not in the graph.
         DataError: If the graph is not canonical, has ids out of range, non-finite features or no training edge, or if
             ``timed`` is asked for and the graph has no ``time``.
     """
@@ -121,9 +128,10 @@ def training_graph(data: HeteroData, modalities: Union[str, Iterable[str], None]
     if edge_index.size(1) == 0:
         raise DataError(f"graph: the training split of {INTERACTS} is empty")
     found = {name: item_modality(data, name) for name in names}
-    _log_unread(data)
+    raw = {name: read_content(data, name) for name in contents}
+    _log_unread(data, raw)
     sequence = timed_edges(data, ('train',), repeats) if timed else None
-    return TrainingGraph(int(data[USER].num_nodes), int(data[ITEM].num_nodes), edge_index, found, sequence)
+    return TrainingGraph(int(data[USER].num_nodes), int(data[ITEM].num_nodes), edge_index, found, sequence, raw)
 
 
 def check_held_out(graph: TrainingGraph, data: HeteroData, splits: Sequence[str] = ('val', 'test')) -> None:
@@ -163,13 +171,14 @@ def _bytes(x: Tensor) -> bytes:
     return x.detach().contiguous().cpu().numpy().tobytes()
 
 
-def _log_unread(data: HeteroData) -> None:
-    r"""Names in the log, once, what the graph holds and no model reads."""
+def _log_unread(data: HeteroData, contents: Collection[str]) -> None:
+    r"""Names in the log, once, what the graph holds and no model reads besides ``contents``."""
     names = modality_names(data)
     read = {INTERACTS, *((ITEM, HAS, name) for name in names)}
     # The reverse of what is read holds nothing of its own.
     reverse = {(dst, f'rev_{rel}', src) for src, rel, dst in read}
-    attributes = [(f'data[{node_type!r}]', key) for node_type in (USER, ITEM) for key in data[node_type].keys()]
+    attributes = [(f'data[{node_type!r}]', key) for node_type in (USER, ITEM) for key in data[node_type].keys()
+                  if node_type != ITEM or key not in contents]
     attributes += [(f'data[{name!r}]', key) for name in names for key in data[name].keys() if key != 'x']
     attributes += [(f'data[{edge_type}]', key) for edge_type in sorted(read) for key in data[edge_type].keys()]
     attributes = [(store, key) for store, key in attributes if key not in _BOOKKEEPING]

@@ -27,7 +27,7 @@ from genrec_pyg.exceptions import ConfigError, GenRecError
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.optim import MirrorGradient
 from genrec_pyg.training.seed import rng_state, set_rng_state
-from genrec_pyg.utils.collectives import ALONE, Processes, shared_batch
+from genrec_pyg.utils.collectives import ALONE, Processes, equal_work, shared_batch
 from genrec_pyg.utils.signals import system_signals
 
 logger = logging.getLogger(__name__)
@@ -197,7 +197,7 @@ class Distributed:
             return self._model.loss(batch)
         num_rows = batch[0].size(0)
         if not self._model.splits_batch or num_rows < size:
-            with self.whole_tables():
+            with self.whole_tables(), equal_work(self.processes):
                 return self._loss(batch)
         part = self.processes.slice(num_rows)
         weight = (part.stop - part.start) * size / num_rows

@@ -29,6 +29,7 @@ from genrec_pyg.training.early_stopping import EarlyStopping
 from genrec_pyg.training.seed import rng_state, seed_everything, set_rng_state
 from genrec_pyg.training.session import NOT_CHOSEN, SELECTION, FitResult, Session
 from genrec_pyg.training.store import State, StateStore, make_store, training_state
+from genrec_pyg.utils.collectives import equal_work
 from genrec_pyg.utils.files import write_json
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,9 @@ class Trainer:
         progress: Whether progress bars are shown.
         distributed: The processes that train together, see :func:`~genrec_pyg.training.launch`; :obj:`None` is this one
             alone. Each makes the same trainer, model and calls, the main one writes, and the result is that of one process.
+        encoder_lr: Learning rate of a pretrained encoder that is part of the model; :obj:`None` takes ``lr``.
+        encoder_weight_decay: Its weight decay; :obj:`None` takes ``weight_decay``.
+        decoupled_weight_decay: Whether weights decay apart from the gradient, as in AdamW.
 
     Raises:
         ConfigError: On arguments outside their accepted values.
@@ -88,7 +92,9 @@ class Trainer:
                  monitor: str = 'recall@20', grad_clip: Optional[float] = None, mirror_gradient: bool = False,
                  mg_alpha1: float = 1.0, mg_alpha2: float = 0.2, mg_interval: int = 3, cuda_graph: bool = False,
                  max_seconds: Optional[float] = None, output: Optional[Union[str, Path]] = None, progress: bool = True,
-                 distributed: Optional[Distributed] = None, steps_per_epoch: Optional[int] = None):
+                 distributed: Optional[Distributed] = None, steps_per_epoch: Optional[int] = None,
+                 encoder_lr: Optional[float] = None, encoder_weight_decay: Optional[float] = None,
+                 decoupled_weight_decay: bool = False):
         if isinstance(batch_size, str) and batch_size != 'auto':
             raise ConfigError(f"batch_size: got {batch_size!r}, accepted are 'auto' and integers from 1")
         batch = 1 if batch_size == 'auto' else batch_size
@@ -96,9 +102,11 @@ class Trainer:
                                  ('patience', patience, 0), ('weight_decay', weight_decay, 0)):
             if not value >= low:
                 raise ConfigError(f'{name}: got {value}, accepted are numbers from {low}')
-        if not lr > 0 or not all(value is None or value > 0 for value in (grad_clip, max_seconds)):
-            raise ConfigError(f'lr, grad_clip, max_seconds: got {lr}, {grad_clip}, {max_seconds}, accepted are positive '
-                              'numbers')
+        for name, value in (('lr', lr), ('grad_clip', grad_clip), ('max_seconds', max_seconds), ('encoder_lr', encoder_lr)):
+            if value is not None and not value > 0:
+                raise ConfigError(f'{name}: got {value}, accepted are positive numbers')
+        if encoder_weight_decay is not None and not encoder_weight_decay >= 0:
+            raise ConfigError(f'encoder_weight_decay: got {encoder_weight_decay}, accepted are numbers from 0')
         for name, value, accepted in (('precision', precision, ('float32', 'bf16')), ('protocol', protocol, PROTOCOLS),
                                       ('sampler', sampler, ('edge', 'user'))):
             if value not in accepted:
@@ -110,6 +118,8 @@ class Trainer:
             raise ConfigError(f'monitor: got {monitor!r}, accepted are recall, ndcg, precision, map, hit, mrr @ one of '
                               f'{list(ks)}')
         self.epochs, self.batch_size, self.lr, self.weight_decay = epochs, batch_size, lr, weight_decay
+        self.encoder_lr, self.encoder_weight_decay = encoder_lr, encoder_weight_decay
+        self.decoupled_weight_decay = decoupled_weight_decay
         self.patience, self.eval_every, self.seed = patience, eval_every, seed
         if steps_per_epoch is not None and steps_per_epoch < 1:
             raise ConfigError(f'steps_per_epoch: got {steps_per_epoch}, accepted are integers from 1')
@@ -308,7 +318,7 @@ class Trainer:
         r"""Lets the model choose what depends on its parameters, then evaluates it; returns both by name."""
         with self.distributed.whole_tables():
             refined = model.refine(data)
-        with self.distributed.whole_tables():
+        with self.distributed.whole_tables(), equal_work(self.distributed.processes):
             return {'refined': refined, monitor.split: monitor(model)}
 
     def schedule(self, graph: TrainingGraph) -> tuple[int, float]:
@@ -329,10 +339,27 @@ class Trainer:
         r"""Adam over the parameters of ``model`` that the trainer owns, within Mirror Gradient where that is on, as are the
         model's own optimizers; from here on processes share the model."""
         self.distributed.attach(model)
-        parameters = self.distributed.optimized_parameters()
-        optimizer = torch.optim.Adam(parameters, lr=self.schedule(model.graph)[1], weight_decay=self.weight_decay, fused=True)
+        optimizer = torch.optim.Adam(self._groups(model), lr=self.schedule(model.graph)[1], weight_decay=self.weight_decay,
+                                     decoupled_weight_decay=self.decoupled_weight_decay, fused=True)
         model.wrap_optimizers(self._mirror if self.mirror_gradient else None)
         return self._mirror(optimizer) if self.mirror_gradient else optimizer
+
+    def _groups(self, model: Recommender) -> Union[list[torch.nn.Parameter], list[dict[str, Any]]]:
+        r"""Parameters for the optimizer, those of an encoder in a group of their own where they have settings of their own."""
+        parameters = self.distributed.optimized_parameters()
+        settings = {name: value for name, value in (('lr', self.encoder_lr), ('weight_decay', self.encoder_weight_decay))
+                    if value is not None}
+        if not settings:
+            return parameters
+        encoder = set(model.encoder_parameters())
+        accepted = 'a model with an encoder that is trained (--hparams.item_side.kind encoder)'
+        if self.distributed.mode == 'sharded' and self.distributed.processes.size > 1:
+            encoder, accepted = set(), "--distributed ddp, since tables and encoder share an optimizer"
+        if not encoder:
+            raise ConfigError(f'encoder_lr, encoder_weight_decay: got {self.encoder_lr}, {self.encoder_weight_decay} for '
+                              f'{type(model).__name__}, accepted is {accepted}')
+        return [{'params': [parameter for parameter in parameters if parameter not in encoder]},
+                {'params': [parameter for parameter in parameters if parameter in encoder], **settings}]
 
     def _mirror(self, optimizer: torch.optim.Optimizer) -> MirrorGradient:
         return MirrorGradient(optimizer, self.mg_alpha1, self.mg_alpha2, self.mg_interval)

@@ -5,6 +5,7 @@ Evaluator and losses know processes only through this module; how they start and
 """
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -130,6 +131,58 @@ def shared_batch(processes: Processes, num_rows: int) -> Iterator[None]:
         yield
     finally:
         _shared_batch.reset(token)
+
+
+class _DealtRows(torch.autograd.Function):
+    r"""Rows of which every process has computed some. All processes compute the same loss from all rows, and their gradients
+    are averaged, so that backward needs no message: the gradient of the own rows is there, and counts for all processes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, place: Tensor, num_rows: int, size: int) -> Tensor:
+        ctx.save_for_backward(place)
+        ctx.size = size
+        rows = x.new_zeros(num_rows, *x.shape[1:])
+        rows[place] = x
+        dist.all_reduce(rows)
+        return rows
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+        (place,) = ctx.saved_tensors
+        return grad[place] * ctx.size, None, None, None
+
+
+_equal_work: ContextVar[Processes] = ContextVar('equal_work', default=ALONE)
+
+
+@contextmanager
+def equal_work(processes: Processes) -> Iterator[None]:
+    r"""Within this context all processes compute the same, so that :func:`dealt_rows` may deal what is costly to them."""
+    token = _equal_work.set(processes)
+    try:
+        yield
+    finally:
+        _equal_work.reset(token)
+
+
+def dealt_rows(function: Callable[[int], Tensor], sizes: list[int], like: Tensor) -> Tensor:
+    r"""Rows ``[sum(sizes), d]`` that ``function`` computes part by part; within :func:`equal_work` each part is computed in
+    one process alone, and the gradients of the processes are taken to be averaged.
+
+    Args:
+        function: Gives the rows ``[sizes[n], d]`` of part ``n``.
+        sizes: Rows of every part.
+        like: Tensor ``[..., d]`` of the type and on the device of the rows.
+    """
+    processes = _equal_work.get()
+    parts = range(processes.rank, len(sizes), processes.size)
+    rows = torch.cat([like.new_zeros(0, like.size(-1)), *(function(part) for part in parts)])
+    if processes.size == 1:
+        return rows
+    start = [0, *itertools.accumulate(sizes)]
+    place = [torch.arange(start[part], start[part + 1], device=like.device) for part in parts]
+    place = torch.cat(place) if place else torch.zeros(0, dtype=torch.long, device=like.device)
+    return _DealtRows.apply(rows, place, start[-1], processes.size)
 
 
 def batch_is_shared() -> bool:

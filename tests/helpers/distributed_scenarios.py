@@ -13,8 +13,9 @@ from genrec_pyg.datasets import demo_graph
 from genrec_pyg.evaluation import Evaluator
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.loader import InteractionLoader
+from genrec_pyg.nn.items import EncodedRows
 from genrec_pyg.nn.losses import grouped_info_nce
-from genrec_pyg.nn.models import GenRec, Recommender
+from genrec_pyg.nn.models import GenRec, Recommender, SASRec
 from genrec_pyg.training import Distributed, Trainer, launch, seed_everything
 from genrec_pyg.utils.collectives import shared_batch
 
@@ -36,6 +37,39 @@ class Factors(Recommender):
     def loss(self, batch):
         users = torch.nn.functional.dropout(self.users(batch.user), 0.1, self.training)
         return {'bpr': torch.nn.functional.softplus((users * (self.items[batch.neg] - self.items[batch.pos])).sum(1)).mean()}
+
+
+class Words(torch.nn.Module):
+    """Inputs and encoder of items with one to four words, some with dropout."""
+    width, revision = 6, 'words'
+
+    def __init__(self, num_items):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.length = torch.randint(1, 5, (num_items,), generator=generator)
+        self.ids = torch.randint(20, (num_items, 4), generator=generator)
+        self.word = torch.nn.Embedding(20, 6)
+        self.layer = torch.nn.Sequential(torch.nn.Dropout(0.2), torch.nn.Linear(6, 6))
+
+    def reset_parameters(self):
+        self.word.reset_parameters()
+        self.layer[1].reset_parameters()
+
+    def batch(self, item):
+        width = int(self.length[item].max())
+        return self.ids[item, :width], torch.arange(width) < self.length[item].unsqueeze(1)
+
+    def forward(self, ids, mask):
+        return (self.layer(self.word(ids)) * mask.unsqueeze(2)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+
+class Encoded(SASRec):
+    """SASRec whose items are words."""
+
+    def __init__(self, data, recompute):
+        super().__init__(data, hidden_channels=8, history_length=10, loss='inbatch')
+        words = Words(self.num_items)
+        self.items = EncodedRows(words, words, self.num_items, 8, chunk_size=4, recompute=recompute)
 
 
 def small_graph():
@@ -87,6 +121,17 @@ def others(distributed, folder):
         yield f'{mode} factors', fit(make(Factors, data), data, shared, folder / mode / 'factors', epochs=2, batch_size=100,
                                      grad_clip=0.05)
         yield f'{mode} rest of one', fit(make(GenRec, data, **SMALL), data, shared, None, epochs=1, batch_size=edges - 1)
+
+
+def encoded(distributed, folder):
+    """Chunks of items dealt to the processes, with dropout in the encoder; a last batch with fewer chunks than processes."""
+    data = small_graph()
+    store = data['user', 'interacts', 'item']
+    store.time = torch.arange(store.edge_index.size(1))
+    for mode, shared in modes(distributed):
+        for recompute in (False, True):
+            yield f'{mode} recompute {recompute}', fit(make(Encoded, data, recompute=recompute), data, shared, None, epochs=2,
+                                                       batch_size=20)
 
 
 def first_epoch(distributed, folder):

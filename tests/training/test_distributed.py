@@ -59,7 +59,7 @@ def two(tmp_path_factory):
 
     def run(name):
         if name not in results:
-            names = ('others', 'parts', 'first_epoch', 'memory')
+            names = ('others', 'parts', 'first_epoch', 'memory', 'encoded')
             results.update(in_two(folder, *(names if name in names else (name,))))
         return folder / name, results[name]
 
@@ -89,7 +89,7 @@ def assert_equal(one, two):
         assert one == two
 
 
-@pytest.mark.parametrize('name', ['genrec', 'others', 'parts'])
+@pytest.mark.parametrize('name', ['genrec', 'others', 'parts', 'encoded'])
 def test_two_processes_give_the_result_of_one(name, two, tmp_path):
     expected = dict(getattr(scenarios, name)(Distributed(), tmp_path))
     folder, results = two(name)

@@ -73,6 +73,7 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
     Args:
         data: Canonical graph (:mod:`genrec_pyg.graph`) or a training graph made from one. Only its training edges are kept.
         modalities: Modalities to use, in this order; :obj:`None` uses all of the graph.
+        contents: Attributes of ``data['item']`` with raw content that the model reads.
 
     Shapes:
         ``U`` users, ``I`` items, ``d`` hidden channels, ``B`` users or triples of a batch.
@@ -90,9 +91,10 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
     #: Digests of the parameters as they were drawn; :obj:`None` until the constructor has ended.
     _drawn: Optional[dict[str, tuple[torch.dtype, int]]] = None
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None):
+    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
+                 contents: Iterable[str] = ()):
         super().__init__()
-        self.graph = data if isinstance(data, TrainingGraph) else training_graph(data, modalities)
+        self.graph = data if isinstance(data, TrainingGraph) else training_graph(data, modalities, contents=contents)
         self._cached: Optional[tuple[Tensor, Tensor]] = None
 
     @property
@@ -156,6 +158,13 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
     def trained_parameters(self) -> Iterator[torch.nn.Parameter]:
         r"""Parameters that the trainer's optimizer owns; parts with their own optimizer are left out by the subclass."""
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
+
+    def encoder_parameters(self) -> Iterator[torch.nn.Parameter]:
+        r"""Those of :meth:`trained_parameters` that belong to a pretrained encoder, which the trainer may give a learning rate
+        of their own. Such a part has a method of this name."""
+        found = {parameter for module in self.modules() if module is not self and hasattr(module, 'encoder_parameters')
+                 for parameter in module.encoder_parameters()}
+        return (parameter for parameter in self.trained_parameters() if parameter in found)
 
     def wrap_optimizers(self, wrap: Optional[Callable[[torch.optim.Optimizer], MirrorGradient]]) -> None:
         r"""Recreates the optimizers owned by submodules, within ``wrap`` unless it is :obj:`None`;

@@ -1,4 +1,4 @@
-r"""Layers over sequences of items: causal attention, interests and their selection, rows of items."""
+r"""Layers over sequences of items: causal attention, interests and their selection."""
 from genrec_pyg.nn.sequence.attention import CausalTransformer
 from genrec_pyg.nn.sequence.interests import (
     SELECTIONS,
@@ -8,7 +8,6 @@ from genrec_pyg.nn.sequence.interests import (
     routing_penalty,
     squash,
 )
-from genrec_pyg.nn.sequence.items import ItemTable
 
-__all__ = ['CausalTransformer', 'DynamicRouting', 'InterestSelection', 'ItemTable', 'SELECTIONS', 'SelfAttentiveInterests',
+__all__ = ['CausalTransformer', 'DynamicRouting', 'InterestSelection', 'SELECTIONS', 'SelfAttentiveInterests',
            'routing_penalty', 'squash']

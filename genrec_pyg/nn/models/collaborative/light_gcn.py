@@ -14,6 +14,7 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.conv import LightConv
 from genrec_pyg.nn.conv.functional import layer_outputs
 from genrec_pyg.nn.interaction_graph import InteractionGraph
+from genrec_pyg.nn.items import BY_ID, ItemSide, NodeRows, make_items
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_range
 from genrec_pyg.ops import Adjacency
 
@@ -34,7 +35,7 @@ class LightGCN(PairwiseRecommender):
 
     Args:
         data: Canonical graph or training graph.
-        modalities: Unused; part of the interface of models.
+        modalities: Modalities of a ``frozen`` item side; :obj:`None` takes all.
         hidden_channels: Width ``d``.
         num_layers: Layers ``L``.
         l2: :math:`\lambda` on initial rows.
@@ -43,6 +44,8 @@ class LightGCN(PairwiseRecommender):
         edge_dropout: Probability with which an interaction is left out of a training step, the others scaled up.
         layer_weights: Weights :math:`\alpha_0, \dots, \alpha_L`; equal ones by default.
         learn_layer_weights: Whether these weights are learned.
+        item_side: Where the first rows of items come from, see :class:`~genrec_pyg.nn.items.ItemSide`. With content, items
+            without interactions have rows too; an encoder encodes all items in every step, since messages come from all.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
@@ -51,8 +54,11 @@ class LightGCN(PairwiseRecommender):
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, num_layers: int = 3, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch',
                  edge_dropout: float = 0.0, layer_weights: Optional[Sequence[float]] = None,
-                 learn_layer_weights: bool = False):
-        super().__init__(data, modalities, hidden_channels, l2, init, reg)
+                 learn_layer_weights: bool = False, item_side: ItemSide = BY_ID):
+        side = ItemSide.of(item_side)
+        super().__init__(data, modalities, hidden_channels, l2, init, reg, contents=side.contents())
+        if side.has_content:
+            self.embedding = NodeRows(self.num_users, make_items(self.graph, hidden_channels, side), init, reg)
         if not 0 <= edge_dropout < 1:
             raise ConfigError(f'edge_dropout: got {edge_dropout}, accepted are numbers from 0 up to but not including 1')
         check_range('num_layers', num_layers, 0)

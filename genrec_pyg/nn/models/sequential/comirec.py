@@ -20,7 +20,7 @@ class ComiRecSA(MultiInterestRecommender):
 
     Args:
         data: Canonical graph whose interactions have ``time``, or training graph with a sequence.
-        modalities: Unused; part of the interface of models.
+        modalities: Modalities of a ``frozen`` item side; :obj:`None` takes all.
         routing_weight: Weight of :func:`~genrec_pyg.nn.sequence.routing_penalty`.
         routing_scope: Positions that count in it: ``'real'``, or ``'window'``, padding too, as released.
         **kwargs: Arguments of :class:`~genrec_pyg.nn.models.sequential.multi_interest.MultiInterestRecommender`.
@@ -40,8 +40,9 @@ class ComiRecSA(MultiInterestRecommender):
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         r"""Terms ``single``, ``multi`` and ``routing``, as far as they are on."""
-        interests, attention = self.interests(batch.history, batch.length)
-        terms = self.ranking_terms(batch, interests)
+        with self.rows_of_batch(batch):
+            interests, attention = self.interests(batch.history, batch.length)
+            terms = self.ranking_terms(batch, interests)
         if self.routing_weight > 0:
             mask = batch.history < self.num_items if self.routing_scope == 'real' else None
             terms['routing'] = self.routing_weight * routing_penalty(attention, self.hidden_channels, mask)

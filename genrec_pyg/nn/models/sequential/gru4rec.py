@@ -9,6 +9,7 @@ from torch.nn import GRU, Dropout, Linear
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.models.pairwise import check_range
 from genrec_pyg.nn.models.sequential.windows import WindowRecommender
 
@@ -20,7 +21,7 @@ class GRU4Rec(WindowRecommender):
 
     Args:
         data: Canonical graph whose interactions have ``time``, or training graph with a sequence.
-        modalities: Unused; part of the interface of models.
+        modalities: Modalities of a ``frozen`` item side; :obj:`None` takes all.
         hidden_channels: Width ``d`` of rows and state.
         history_length: Most inputs ``L`` of a window.
         num_layers: Number of recurrent layers.
@@ -29,6 +30,7 @@ class GRU4Rec(WindowRecommender):
             :class:`~genrec_pyg.nn.models.sequential.windows.WindowRecommender`.
         num_negatives: Negatives of ``'bce'`` (per target) and ``'sampled'`` (per batch).
         repeats: Whether a repeated interaction occurs in the history several times.
+        item_side: Where item rows come from, see :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
@@ -37,8 +39,10 @@ class GRU4Rec(WindowRecommender):
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, history_length: int = 50, num_layers: int = 1, dropout: float = 0.1,
-                 loss: str = 'softmax', num_negatives: int = 1, repeats: bool = False):
-        super().__init__(data, modalities, hidden_channels, history_length, loss, num_negatives, repeats)
+                 loss: str = 'softmax', num_negatives: int = 1, repeats: bool = False,
+                 item_side: ItemSide = BY_ID):
+        super().__init__(data, modalities, hidden_channels, history_length, loss, num_negatives, repeats,
+                         ItemSide.of(item_side))
         check_range('num_layers', num_layers, 1)
         check_range('dropout', dropout, 0, 0.99)
         self.dropout = Dropout(dropout)

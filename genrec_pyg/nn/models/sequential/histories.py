@@ -12,8 +12,8 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.graph import TrainingGraph, timed_edges, training_graph
 from genrec_pyg.loader import Sequences
 from genrec_pyg.loader.sequences import check_sizes, training_sequences
+from genrec_pyg.nn.items import ItemSide, make_items
 from genrec_pyg.nn.models.recommender import Recommender
-from genrec_pyg.nn.sequence import ItemTable
 
 #: Users whose histories are encoded at a time.
 _USERS_PER_BLOCK = 1024
@@ -31,7 +31,8 @@ class HistoryRecommender(Recommender):
         hidden_channels: Width ``d``.
         history_length: Most items ``S`` of a history that are read, the newest.
         repeats: Whether a repeated interaction occurs in the history several times.
-        item_std: Standard deviation from which item rows start.
+        item_std: Standard deviation from which learned item rows start.
+        item_side: Where item rows come from.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
@@ -42,14 +43,14 @@ class HistoryRecommender(Recommender):
     align = 'left'
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]], hidden_channels: int,
-                 history_length: int, repeats: bool, item_std: float):
+                 history_length: int, repeats: bool, item_std: float, item_side: ItemSide):
         check_sizes(hidden_channels=hidden_channels, history_length=history_length)
         if not isinstance(data, TrainingGraph):
-            data = training_graph(data, modalities, timed=True, repeats=repeats)
+            data = training_graph(data, modalities, timed=True, repeats=repeats, contents=item_side.contents())
         super().__init__(data)
         self.hidden_channels, self.history_length, self.repeats = hidden_channels, history_length, repeats
         self.sequences = training_sequences(self.graph)
-        self.items = ItemTable(self.num_items, hidden_channels, item_std)
+        self.items = make_items(self.graph, hidden_channels, item_side, item_std)
 
     def reset_parameters(self) -> None:
         r"""Redraws all parameters."""
@@ -86,7 +87,8 @@ class HistoryRecommender(Recommender):
 
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""Embeddings of the histories that are known now, see :meth:`known_edges`, and of items ``[I, d]``."""
-        return self.embed_histories(self.sequences), self.items()
+        with self.items.computed():
+            return self.embed_histories(self.sequences), self.items()
 
     @contextmanager
     def known_edges(self, data: HeteroData, masks: Sequence[str]) -> Iterator[None]:

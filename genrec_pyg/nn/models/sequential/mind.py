@@ -21,7 +21,7 @@ class MIND(MultiInterestRecommender):
 
     Args:
         data: Canonical graph whose interactions have ``time``, or training graph with a sequence.
-        modalities: Unused; part of the interface of models.
+        modalities: Modalities of a ``frozen`` item side; :obj:`None` takes all.
         routing_rounds: Rounds of routing.
         routing_axis: ``'interest'``, as the paper means it, or ``'position'``, as REMI and BaM compute it.
         routing_renormalize: Whether padding takes no share under ``'position'``.

@@ -2,7 +2,8 @@ r"""What the models share that represent a user by several interests, and how Ba
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Optional, Union
 
 import torch
@@ -13,6 +14,7 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import SequenceBatch, SequenceLoader
 from genrec_pyg.loader.sequences import ALIGNMENTS, check_sizes
+from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.losses import NO_CANDIDATE, in_row_blocks, sampled_softmax
 from genrec_pyg.nn.models.pairwise import check_choice, check_range
 from genrec_pyg.nn.models.sequential.histories import HistoryRecommender
@@ -58,6 +60,7 @@ class MultiInterestRecommender(HistoryRecommender):
         multi_loss: Whether the multi-interest loss is added.
         beta: Weight of hard negatives (REMI), see :func:`~genrec_pyg.nn.losses.sampled_softmax`.
         detach_weights: Whether those weights are constants for the gradient.
+        item_side: Where item rows come from, see :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
@@ -70,9 +73,11 @@ class MultiInterestRecommender(HistoryRecommender):
                  align: str = 'left', repeats: bool = False, num_negatives: Optional[int] = 1280, negatives: str = 'shared',
                  mask_hits: bool = True, selection: str = 'hard', tau: float = 1.0, power: float = 1.0,
                  projection_channels: int = 16, projection: str = 'frozen', single: str = 'sampled',
-                 multi_loss: bool = False, beta: float = 0.0, detach_weights: bool = False):
+                 multi_loss: bool = False, beta: float = 0.0, detach_weights: bool = False,
+                 item_side: ItemSide = BY_ID):
         check_sizes(hidden_channels=hidden_channels, num_interests=num_interests, min_history=min_history)
-        super().__init__(data, modalities, hidden_channels, history_length, repeats, math.sqrt(2 / hidden_channels))
+        super().__init__(data, modalities, hidden_channels, history_length, repeats, math.sqrt(2 / hidden_channels),
+                         ItemSide.of(item_side))
         if num_negatives is not None:
             check_sizes(num_negatives=num_negatives)
         check_choice('align', align, ALIGNMENTS)
@@ -84,6 +89,7 @@ class MultiInterestRecommender(HistoryRecommender):
         if selection == 'l' and projection == 'learned' and single == 'sampled':
             raise ConfigError("single: got 'sampled' with projection='learned', accepted is 'expected': no gradient reaches "
                               'the maps through a draw')
+        self._drawn_negatives: Optional[Tensor] = None
         self.num_interests, self.min_history, self.align = num_interests, min_history, align
         self.num_negatives, self.negatives, self.mask_hits = num_negatives, negatives, mask_hits
         self.selection = InterestSelection(selection, hidden_channels, tau, projection_channels, projection)
@@ -122,7 +128,19 @@ class MultiInterestRecommender(HistoryRecommender):
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         r"""Terms ``single`` and, where they are on, ``multi``."""
-        return self.ranking_terms(batch, self.interests(batch.history, batch.length)[0])
+        with self.rows_of_batch(batch):
+            return self.ranking_terms(batch, self.interests(batch.history, batch.length)[0])
+
+    @contextmanager
+    def rows_of_batch(self, batch: SequenceBatch) -> Iterator[None]:
+        r"""Within this context the rows of the items of a batch, and of the negatives drawn for it, are looked up."""
+        drawn = None if self.num_negatives is None else self.draw_negatives(batch.target)
+        self._drawn_negatives = drawn
+        try:
+            with self.items.computed(batch.history, batch.target, *([] if drawn is None else [drawn])):
+                yield
+        finally:
+            self._drawn_negatives = None
 
     def ranking_terms(self, batch: SequenceBatch, interests: Tensor) -> dict[str, Tensor]:
         r"""Softmax losses of the targets of a batch, given its interests ``[B, K, d]``."""
@@ -144,7 +162,7 @@ class MultiInterestRecommender(HistoryRecommender):
             losses = in_row_blocks(of_rows, (interests, positive, share, index, valid, batch.target),
                                    self.num_interests * self.num_items)
         else:
-            items = self.draw_negatives(batch.target)
+            items = self.draw_negatives(batch.target) if self._drawn_negatives is None else self._drawn_negatives
             rows = self.items.rows(items)
             negative = interests @ (rows.t() if items.dim() == 1 else rows.transpose(1, 2))
             hit = items == batch.target.unsqueeze(1) if self.mask_hits else None

@@ -20,7 +20,7 @@ class REMI(ComiRecSA):
 
     Args:
         data: Canonical graph whose interactions have ``time``, or training graph with a sequence.
-        modalities: Unused; part of the interface of models.
+        modalities: Modalities of a ``frozen`` item side; :obj:`None` takes all.
         beta: Weight of hard negatives.
         routing_weight: Weight of the routing penalty.
         **kwargs: Arguments of :class:`~genrec_pyg.nn.models.sequential.comirec.ComiRecSA`.

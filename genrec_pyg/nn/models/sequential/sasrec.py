@@ -8,6 +8,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.models.sequential.windows import WindowRecommender
 from genrec_pyg.nn.sequence import CausalTransformer
 
@@ -20,7 +21,7 @@ class SASRec(WindowRecommender):
 
     Args:
         data: Canonical graph whose interactions have ``time``, or training graph with a sequence.
-        modalities: Unused; part of the interface of models.
+        modalities: Modalities of a ``frozen`` item side; :obj:`None` takes all.
         hidden_channels: Width ``d``.
         history_length: Most inputs ``L`` of a window.
         num_layers: Number of attention blocks.
@@ -30,6 +31,7 @@ class SASRec(WindowRecommender):
             :class:`~genrec_pyg.nn.models.sequential.windows.WindowRecommender`.
         num_negatives: Negatives of ``'bce'`` (per target) and ``'sampled'`` (per batch).
         repeats: Whether a repeated interaction occurs in the history several times.
+        item_side: Where item rows come from, see :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
@@ -38,8 +40,10 @@ class SASRec(WindowRecommender):
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, history_length: int = 50, num_layers: int = 2, num_heads: int = 2,
-                 dropout: float = 0.1, loss: str = 'bce', num_negatives: int = 1, repeats: bool = False):
-        super().__init__(data, modalities, hidden_channels, history_length, loss, num_negatives, repeats)
+                 dropout: float = 0.1, loss: str = 'bce', num_negatives: int = 1, repeats: bool = False,
+                 item_side: ItemSide = BY_ID):
+        super().__init__(data, modalities, hidden_channels, history_length, loss, num_negatives, repeats,
+                         ItemSide.of(item_side))
         self.encoder = CausalTransformer(hidden_channels, history_length, num_layers, num_heads, dropout)
 
     def encode(self, rows: Tensor, length: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import WindowBatch, WindowLoader
+from genrec_pyg.nn.items import ItemSide
 from genrec_pyg.nn.losses import in_batch_softmax, logistic_loss, sampled_softmax, softmax_over_items
 from genrec_pyg.nn.models.pairwise import check_choice
 from genrec_pyg.nn.models.sequential.histories import HistoryRecommender
@@ -43,6 +44,7 @@ class WindowRecommender(HistoryRecommender):
         loss: A name of the table.
         num_negatives: Negatives of ``'bce'`` (per target) and ``'sampled'`` (per batch).
         repeats: Whether a repeated interaction occurs in the history several times.
+        item_side: Where item rows come from; under ``'softmax'`` an encoder encodes all items in every step.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
@@ -50,13 +52,13 @@ class WindowRecommender(HistoryRecommender):
     """
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]], hidden_channels: int,
-                 history_length: int, loss: str, num_negatives: int, repeats: bool):
+                 history_length: int, loss: str, num_negatives: int, repeats: bool, item_side: ItemSide):
         check_choice('loss', loss, LOSSES)
         if num_negatives < 1:
             raise ConfigError(f'num_negatives: got {num_negatives}, accepted are integers from 1')
         num_items = data.num_items if isinstance(data, TrainingGraph) else int(data['item'].num_nodes)
         super().__init__(data, modalities, hidden_channels, history_length, repeats,
-                         math.sqrt(2 / (num_items + 1 + hidden_channels)))
+                         math.sqrt(2 / (num_items + 1 + hidden_channels)), item_side)
         self.loss_kind, self.num_negatives = loss, num_negatives
         # An item that is no training item never is a target either, but may be asked for its probability.
         count = torch.bincount(self.sequences.item, minlength=self.num_items).clamp(min=1)
@@ -80,21 +82,27 @@ class WindowRecommender(HistoryRecommender):
 
     def loss(self, batch: WindowBatch) -> dict[str, Tensor]:
         r"""Mean loss over all targets of a batch."""
+        drawn = batch.item[:0]
+        if self.loss_kind == 'sampled':
+            drawn = torch.randperm(self.num_items, device=batch.item.device)[:self.num_negatives]
+        named = () if self.loss_kind == 'softmax' else (batch.item, batch.negative, drawn)  # all, or these
+        with self.items.computed(*named):
+            return {self.loss_kind: self._mean_loss(batch, drawn)}
+
+    def _mean_loss(self, batch: WindowBatch, drawn: Tensor) -> Tensor:
         rows = self.items.rows(batch.item)
-        length = batch.length - 1
-        output = self.encode(rows[:, :-1], length)
+        output = self.encode(rows[:, :-1], batch.length - 1)
         real = batch.item[:, 1:] < self.num_items
         query, target = output[real], batch.item[:, 1:][real]
         if self.loss_kind == 'softmax':
-            return {'softmax': softmax_over_items(query, self.items(), target).mean()}
+            return softmax_over_items(query, self.items(), target).mean()
         if self.loss_kind == 'inbatch':
             row = real.nonzero()[:, 0]
-            return {'inbatch': in_batch_softmax(query, row, target, batch.item, self.items.rows, self.log_popularity).mean()}
+            return in_batch_softmax(query, row, target, batch.item, self.items.rows, self.log_popularity).mean()
         positive = (query * rows[:, 1:][real]).sum(dim=1)
         if self.loss_kind == 'sampled':
-            item = torch.randperm(self.num_items, device=target.device)[:self.num_negatives]
-            negative = query @ self.items.rows(item).t()
-            return {'sampled': sampled_softmax(positive, negative, mask=item == target.unsqueeze(1)).mean()}
+            negative = query @ self.items.rows(drawn).t()
+            return sampled_softmax(positive, negative, mask=drawn == target.unsqueeze(1)).mean()
         item = batch.negative[real]
         negative = (self.items.rows(item) @ query.unsqueeze(2)).squeeze(2)
-        return {'bce': logistic_loss(positive, negative, item >= self.num_items)}
+        return logistic_loss(positive, negative, item >= self.num_items)

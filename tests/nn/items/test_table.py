@@ -1,6 +1,6 @@
 import torch
 
-from genrec_pyg.nn.sequence import ItemTable
+from genrec_pyg.nn.items import ItemTable
 
 
 def test_padding_has_a_zero_row_and_no_gradient():

@@ -1,0 +1,176 @@
+r"""Pretrained encoders as part of a model, and what they read of every item."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Union
+
+import torch
+from torch import Tensor
+
+from genrec_pyg.encoders import ImageEncoder, TextEncoder, find_weights, freeze_first, train_last
+from genrec_pyg.encoders.weights import read_json
+from genrec_pyg.exceptions import DataError
+
+if TYPE_CHECKING:
+    from genrec_pyg.nn.items.side import ItemSide
+
+#: Keys of the configuration of a network that reads pictures.
+_OF_IMAGES = {'image_size', 'num_channels', 'vision_config'}
+#: Bytes of decoded pictures that are kept.
+_CACHE_BYTES = 2 ** 30
+
+
+class Tokens:
+    r"""Tokens of every item, held whole.
+
+    Args:
+        ids: Token ids ``[I, T]``, padded on the right.
+        length: Tokens of every item ``[I]``.
+    """
+
+    def __init__(self, ids: Tensor, length: Tensor):
+        self.ids, self.length = ids.int(), length
+
+    def batch(self, item: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Ids and mask, int64 ``[n, T]``, as wide as the longest of the items ``[n]``."""
+        chosen = item.cpu()
+        length = self.length[chosen]
+        width = int(length.max()) if length.numel() > 0 else 1
+        mask = torch.arange(width) < length.unsqueeze(1)
+        return self.ids[chosen, :width].long().to(item.device), mask.long().to(item.device)
+
+
+class Pictures:
+    r"""Pictures of every item, decoded when first asked for and kept as long as they are few.
+
+    Args:
+        files: Path of every picture; an item without one has an empty path and a gray picture.
+        read: From a path to pixels, uint8 ``[3, H, W]``.
+        size: Height and width.
+    """
+
+    def __init__(self, files: Sequence[str], read: Callable[[str], Tensor], size: tuple[int, int]):
+        self.files, self.read, self.size = list(files), read, size
+        self.length = torch.ones(len(self.files), dtype=torch.long)
+        self._kept: dict[int, Tensor] = {}
+        self._keeps = len(self.files) * 3 * size[0] * size[1] <= _CACHE_BYTES
+
+    def batch(self, item: Tensor) -> tuple[Tensor]:
+        r"""Pixels, uint8 ``[n, 3, H, W]``, of items ``[n]``."""
+        return (torch.stack([self._pixels(number) for number in item.tolist()]).to(item.device),)
+
+    def _pixels(self, number: int) -> Tensor:
+        if number in self._kept:
+            return self._kept[number]
+        file = self.files[number]
+        pixels = self.read(file) if file else torch.full((3, *self.size), 128, dtype=torch.uint8)
+        if self._keeps:
+            self._kept[number] = pixels
+        return pixels
+
+
+class Network(torch.nn.Module):
+    r"""An encoder of texts or pictures, with the weights that it goes back to.
+
+    Args:
+        encoder: The encoder.
+        again: Gives the same encoder as it was loaded.
+    """
+
+    def __init__(self, encoder: Union[TextEncoder, ImageEncoder], again: Callable[[], Union[TextEncoder, ImageEncoder]]):
+        super().__init__()
+        self.encoder, self._again = encoder, again
+        self.width, self.revision = encoder.width, encoder.weights.revision
+
+    def reset_parameters(self) -> None:
+        r"""Makes all weights those that were loaded, or draws them again where they were drawn."""
+        self.encoder.load_state_dict(self._again().state_dict())
+
+    def train(self, mode: bool = True) -> Network:
+        r"""Sets training or evaluation mode. Batch normalization keeps the statistics that it came with: a row does not depend
+        on which other items are in the batch."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        r"""Vectors ``[n, w]``."""
+        return self.encoder(*inputs)
+
+    def read(self, values: Sequence[str]) -> Union[Tokens, Pictures]:
+        r"""Inputs of items from their texts, or the files of their pictures.
+
+        Raises:
+            DataError: If the vocabulary does not have most of the words.
+        """
+        encoder = self.encoder
+        if isinstance(encoder, ImageEncoder):
+            return Pictures(values, encoder.pixels, encoder.preprocessing.size)
+        tokens = encoder.token_lists(values)
+        unknown = encoder.unknown_share(tokens)
+        if unknown > 0.5:
+            raise DataError(f'{encoder.weights.name}: its vocabulary lacks {unknown:.0%} of the words of the items, accepted '
+                            'is an encoder of their language')
+        ids, mask = encoder.pad(tokens)
+        return Tokens(ids, mask.sum(dim=1))
+
+
+class Opener:
+    r"""An encoder that settings name, before it is loaded.
+
+    Args:
+        side: Settings.
+
+    Raises:
+        ConfigError: If there is no such encoder.
+        DataError: If its files are incomplete.
+
+    Attributes:
+        default_content: ``'title'`` for texts, ``'image'`` for pictures.
+    """
+
+    def __init__(self, side: ItemSide):
+        self.side = side
+        weights = find_weights(side.encoder)
+        reads_images = not weights.path.is_dir() or bool(_OF_IMAGES & set(read_json(weights.path / 'config.json')))
+        self.default_content = 'image' if reads_images else 'title'
+
+    def network(self) -> Network:
+        r"""The encoder, with what is frozen of it."""
+        network = Network(self._load(), self._load)
+        if self.side.frozen_tensors:
+            freeze_first(network.encoder.model, self.side.frozen_tensors)
+        else:
+            train_last(network.encoder.model, self.side.unfreeze)
+        return network
+
+    def _load(self) -> Union[TextEncoder, ImageEncoder]:
+        side = self.side
+        if self.default_content == 'image':
+            encoder = ImageEncoder.from_pretrained(side.encoder)
+        else:
+            encoder = TextEncoder.from_pretrained(side.encoder, side.pooling, side.max_length, side.lowercase)
+        if side.weights == 'random':
+            _draw(encoder.model)
+        return encoder
+
+
+def open_encoder(side: ItemSide) -> Opener:
+    r"""The encoder that ``side`` names."""
+    return Opener(side)
+
+
+def _draw(model: torch.nn.Module) -> None:
+    r"""Draws all weights as those of an untrained network of this kind."""
+    if hasattr(model, '_init_weights'):  # of transformers
+        for module in model.modules():
+            module._is_hf_initialized = False
+        for parameter in model.parameters():
+            parameter._is_hf_initialized = False
+        model.init_weights()
+        return
+    for module in model.modules():
+        if hasattr(module, 'reset_parameters'):
+            module.reset_parameters()
