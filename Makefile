@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip
 
-.PHONY: train test test-fast lint clean
+.PHONY: train test test-fast lint docs clean
 
 train: $(VENV)/.core
 	$(VENV)/bin/python -m genrec_pyg.train $(ARGS)
@@ -19,9 +19,15 @@ test: $(VENV)/.core $(VENV)/.test $(VENV)/.sparse $(VENV)/.triton
 test-fast: $(VENV)/.core $(VENV)/.test
 	$(VENV)/bin/python -m pytest -m "not slow" --numprocesses 2 $(ARGS)
 
+# Rules of ruff everywhere, types of the foundations ([tool.mypy] in pyproject.toml names them).
 lint: $(VENV)/.core
-	$(PIP) install --quiet ruff
+	$(PIP) install --quiet --editable ".[dev]"
 	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m mypy
+
+docs: $(VENV)/.core
+	$(PIP) install --quiet --editable ".[docs]"
+	$(VENV)/bin/python -m mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build *.egg-info

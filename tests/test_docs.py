@@ -68,11 +68,28 @@ def test_reports_named_in_the_results_exist():
     assert len(named) > 15 and all((ROOT / 'benchmarks' / 'results' / name).is_file() for name in named)
 
 
+def test_docstrings_become_markdown():
+    """What the API reference shows of roles, math and links as they are written in the source."""
+    griffe = pytest.importorskip('griffe', reason='griffe is not installed (pip install .[docs])')
+    spec = importlib.util.spec_from_file_location('griffe_rest', ROOT / 'docs' / 'griffe_rest.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert issubclass(module.RestToMarkdown, griffe.Extension)
+    text = ('Mean of :class:`~genrec_pyg.ops.Adjacency` and :func:`spmm`, :math:`x^2`\n(`LightGCN, SIGIR 2020 '
+            '<https://arxiv.org/abs/2002.02126>`_).\n\n.. math::\n    a_i\n    + b\n\nAfter.')
+    assert module.translate(text) == (
+        'Mean of `Adjacency` and `spmm`, \\(x^2\\)\n([LightGCN, SIGIR 2020](https://arxiv.org/abs/2002.02126)).\n\n\n'
+        '\\[\na_i\n+ b\n\\]\n\nAfter.')
+
+
 @pytest.mark.slow
 def test_pages_build_without_warnings(tmp_path):
-    if not all(map(importlib.util.find_spec, ('mkdocs', 'material'))):
+    if not all(map(importlib.util.find_spec, ('mkdocs', 'material', 'mkdocstrings'))):
         pytest.skip('MKDOCS IS NOT INSTALLED: pages are not built (pip install .[docs])')
     done = subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--site-dir', str(tmp_path / 'site')],
                           cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / 'site' / 'models' / 'multimodal' / 'index.html').is_file()
+    reference = (tmp_path / 'site' / 'reference' / 'ops' / 'index.html').read_text()
+    assert 'masked_topk' in reference and 'Row offsets' in reference
+    assert ':class:`' not in reference and '.. math::' not in reference

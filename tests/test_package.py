@@ -1,6 +1,9 @@
 """What a user imports from the top of the package."""
+import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -41,3 +44,46 @@ def test_unknown_name_is_an_attribute_error(module, name):
 
 def test_package_is_typed():
     assert (Path(genrec_pyg.__file__).parent / 'py.typed').is_file()
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+    """Wheel and sdist of this tree, built without a network from a copy, for building leaves files behind."""
+    pytest.importorskip('setuptools', minversion='68')
+    folder = tmp_path_factory.mktemp('built')
+    root = Path(genrec_pyg.__file__).parents[1]
+    ignore = shutil.ignore_patterns('__pycache__', '*.egg-info')
+    shutil.copytree(root / 'genrec_pyg', folder / 'tree' / 'genrec_pyg', ignore=ignore)
+    for name in ('pyproject.toml', 'README.md', 'LICENSE'):
+        shutil.copy(root / name, folder / 'tree')
+    for kind in ('wheel', 'sdist'):
+        code = f'from setuptools import build_meta; build_meta.build_{kind}({str(folder)!r})'
+        done = subprocess.run([sys.executable, '-c', code], cwd=folder / 'tree', capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+    return next(folder.glob('*.whl')), next(folder.glob('*.tar.gz'))
+
+
+@pytest.mark.slow
+def test_wheel_and_sdist_hold_every_file_of_the_package(built):
+    package = Path(genrec_pyg.__file__).parent
+    files = {path.relative_to(package.parent).as_posix() for path in package.rglob('*')
+             if path.is_file() and '__pycache__' not in path.parts}
+    wheel, sdist = built
+    with zipfile.ZipFile(wheel) as archive:
+        assert files <= set(archive.namelist()), files - set(archive.namelist())
+    with tarfile.open(sdist) as archive:
+        inside = {name.partition('/')[2] for name in archive.getnames()}
+    assert {*files, 'pyproject.toml', 'README.md', 'LICENSE'} <= inside, files - inside
+
+
+@pytest.mark.slow
+def test_what_the_wheel_installs_trains(built, tmp_path):
+    site = tmp_path / 'site'
+    with zipfile.ZipFile(built[0]) as archive:
+        archive.extractall(site)
+    code = ('import sys; sys.path.insert(0, sys.argv.pop(1)); import genrec_pyg; from genrec_pyg.train import main;'
+            'print(genrec_pyg.__file__); sys.exit(main())')
+    done = subprocess.run([sys.executable, '-c', code, str(site), '--model', 'LightGCN', '--epochs', '1', '--references',
+                           'false', '--output', str(tmp_path / 'run')], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert str(site) in done.stdout and (tmp_path / 'run' / 'metrics.json').is_file()

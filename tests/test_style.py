@@ -71,6 +71,12 @@ def test_root_of_the_package_holds_commands_only():
     assert {'__init__', 'exceptions', 'train'} <= modules <= COMMANDS | {'__init__', '__main__', 'exceptions'}
 
 
+def test_every_folder_of_modules_is_a_package():
+    """Else it would be missing in what is built, while it is found where the source lies."""
+    folders = {path.parent for path in PACKAGE.rglob('*.py')}
+    assert not [folder for folder in folders if not (folder / '__init__.py').is_file()]
+
+
 def imported(path):
     """First names below ``genrec_pyg`` that a module imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text())):

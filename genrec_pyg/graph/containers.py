@@ -70,6 +70,7 @@ def sparse_like(matrix: Any, row: Tensor, col: Tensor, value: Optional[Tensor], 
     the order in which that layout stores them."""
     if isinstance(matrix, SparseTensor):
         return SparseTensor(row=row, col=col, value=value, sparse_sizes=size, is_sorted=True, trust_data=True)
+    assert value is not None  # entries without values exist in torch-sparse alone
     coo = torch.sparse_coo_tensor(torch.stack([row, col]), value, (*size, *value.shape[1:]))
     if matrix.layout == torch.sparse_coo:
         return coo.coalesce() if matrix.is_coalesced() else coo

@@ -2,7 +2,7 @@ r"""Features of one modality and the items that carry them."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, cast
 
 import torch
 from torch import Tensor
@@ -72,7 +72,9 @@ def item_modality(data: HeteroData, name: str) -> Modality:
 def linked_nodes(data: HeteroData, name: str) -> Tensor:
     r"""Nodes of the modality ``name`` that some item links to, ascending, or all where there is none."""
     node = read_edges(data, (ITEM, HAS, name))[1].unique()
-    return node if node.numel() > 0 else torch.arange(num_rows(data[name].x), device=node.device)
+    if node.numel() > 0:
+        return node
+    return torch.arange(cast(int, num_rows(data[name].x)), device=node.device)
 
 
 def _is_identity(edge_index: Tensor, num_items: int, num_nodes: int) -> bool:

@@ -59,7 +59,8 @@ def select_modalities(data: HeteroData, modalities: Union[str, Iterable[str], No
         ConfigError: If a modality is not in the graph.
     """
     available = modality_names(data)
-    names = available if modalities is None else name_list(modalities)
+    wanted = name_list(modalities)
+    names = available if wanted is None else wanted
     for name in names:
         if name not in available:
             raise ConfigError(f"modalities: the graph has no modality {name!r}, accepted are {', '.join(available) or 'none'}")

@@ -229,7 +229,7 @@ class Adjacency:
         value = None if self.value is None else fn(self.value)
         device = fn(torch.empty(0, device=self.device)).device if value is None else value.device
         if device == self.device:
-            if value is None or value.dtype == self.value.dtype:
+            if value is None or self.value is None or value.dtype == self.value.dtype:
                 return self
             return Adjacency._make(self._pattern, value, self.symmetric)
         return Adjacency(self.rowptr.to(device), self.col.to(device), value, self.size, self.symmetric)

@@ -59,17 +59,17 @@ def info_nce(x: Tensor, y: Optional[Tensor], temperature: float, bank: Optional[
     """
     if not temperature > 0:
         raise ConfigError(f'temperature: got {temperature}, accepted are positive numbers')
-    if (y is None) == (positive is None) or (y is None and bank is None):
+    positives = positive if y is None else y
+    if positives is None or (y is not None and positive is not None) or (y is None and bank is None):
         raise ConfigError('info_nce: accepted are positives y (with or without a bank), or a bank with the rows positive')
-    if (positive if y is None else y).size(0) != x.size(0):
-        raise ConfigError(f'info_nce: {(positive if y is None else y).size(0)} positives for {x.size(0)} anchors, accepted is '
-                          'one for each')
+    if positives.size(0) != x.size(0):
+        raise ConfigError(f'info_nce: {positives.size(0)} positives for {x.size(0)} anchors, accepted is one for each')
     x = unit_rows(x)
     if bank is None:
-        y = unit_rows(y)
+        y = unit_rows(positives)
     else:
         bank = unit_rows(bank)
-        y = bank[positive] if y is None else unit_rows(y)
+        y = bank[positives] if y is None else unit_rows(y)
     return unit_info_nce(x, y, temperature, bank, block_size)
 
 

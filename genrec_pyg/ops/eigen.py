@@ -69,8 +69,7 @@ def block_krylov_svd(matrix: Adjacency, rank: int, num_steps: int = 16, seed: in
         right, value, left = block_krylov_svd(matrix.t(), rank, num_steps, seed)
         return left, value, right
     dtype = torch.float32 if matrix.value is None else matrix.value.dtype
-    value = None if matrix.value is None else matrix.value.detach().double()
-    matrix = matrix.with_value(value, matrix.symmetric)
+    matrix = matrix.with_value(None if matrix.value is None else matrix.value.detach().double(), matrix.symmetric)
     size = matrix.size[0]
     width = max(16, -(-rank // 2))
     num_columns = min((num_steps + 1) * width, size)

@@ -66,8 +66,9 @@ def random_walk_adjacency(edge_index: Tensor, num_users: int, num_items: int, se
             the node itself.
     """
     pattern = bipartite_adjacency(edge_index, num_users, num_items, self_loops)
-    degree = pattern.row_degree()
-    return pattern.with_value((1 / degree.to(pattern.value.dtype))[pattern.row()])
+    assert pattern.value is not None  # weights, whose precision those of the mean get
+    degree = pattern.row_degree().to(pattern.value.dtype)
+    return pattern.with_value((1 / degree)[pattern.row()])
 
 
 def knn_weights(edge_index: Tensor, similarity: Tensor, num_nodes: int) -> Tensor:

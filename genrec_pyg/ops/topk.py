@@ -38,7 +38,7 @@ def topk_excluding(scores: Tensor, k: int, rowptr: Optional[Tensor] = None,
     Raises:
         ConfigError: If ``k`` is negative or the row offsets do not fit the scores.
     """
-    if rowptr is not None and col.numel() > 0:
+    if rowptr is not None and col is not None and col.numel() > 0:
         scores = scores.clone()
     return _topk_(scores, k, rowptr, col)
 
@@ -71,8 +71,8 @@ def masked_topk(user: Tensor, item: Tensor, k: int, rowptr: Optional[Tensor] = N
     parts = []
     for begin in range(0, max(user.size(0), 1), block_size):
         end = min(begin + block_size, user.size(0))
-        excluded = (None, None)
-        if rowptr is not None:
+        excluded: tuple[Optional[Tensor], Optional[Tensor]] = (None, None)
+        if rowptr is not None and col is not None:
             excluded = (rowptr[begin:end + 1] - rowptr[begin], col[int(rowptr[begin]):int(rowptr[end])])
         parts.append(_topk_(user[begin:end] @ item.t(), k, *excluded))
     return torch.cat([value for value, _ in parts]), torch.cat([index for _, index in parts])
@@ -91,7 +91,7 @@ def _topk_(scores: Tensor, k: int, rowptr: Optional[Tensor], col: Optional[Tenso
     num_rows, num_items = scores.shape
     if k < 0:
         raise ConfigError(f'k: got {k}, accepted are integers from 0')
-    if rowptr is not None:
+    if rowptr is not None and col is not None:
         if rowptr.numel() != num_rows + 1:
             raise ConfigError(f'topk: {rowptr.numel()} row offsets for {num_rows} rows of scores, accepted is one more')
         row = torch.repeat_interleave(rowptr.diff().long(), output_size=col.numel())

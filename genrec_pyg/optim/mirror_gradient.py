@@ -84,7 +84,8 @@ class MirrorGradient(torch.optim.Optimizer):
         r"""Counts batches from 0 again; without it the interval runs on from one epoch into the next."""
         self.batch = 0
 
-    def step(self, closure: Callable[[], Tensor]) -> Tensor:
+    # The closure is not optional, and the loss stays a tensor: mirrored steps evaluate it twice.
+    def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
         r"""One plain step or two mirrored ones.
 
         Args:
@@ -146,7 +147,7 @@ class MirrorGradient(torch.optim.Optimizer):
         return {key: getattr(self, key) for key in ('optimizer', 'alpha1', 'alpha2', 'interval', 'batch')}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state['optimizer'], state['alpha1'], state['alpha2'], state['interval'])
+        MirrorGradient.__init__(self, state['optimizer'], state['alpha1'], state['alpha2'], state['interval'])
         self.batch = state['batch']
 
     def __repr__(self) -> str:

@@ -209,7 +209,7 @@ def _channel_block(channels: int) -> int:
 
 def _is_skewed(rowptr: Tensor) -> bool:
     storage = StorageWeakRef(rowptr.untyped_storage())
-    key = (storage.cdata, rowptr.storage_offset(), rowptr.numel())
+    key = (storage.cdata, int(rowptr.storage_offset()), rowptr.numel())
     if key not in _SKEWED:
         if rowptr.is_cuda and torch.cuda.is_current_stream_capturing():
             return True  # the longest row cannot be read while a CUDA graph is recorded; equal shares suit every pattern

@@ -103,7 +103,7 @@ def masked_topk(user: Tensor, item: Tensor, k: int, rowptr: Optional[Tensor] = N
     num_blocks, num_groups = triton.cdiv(num_items, kept), triton.cdiv(num_users, _BLOCK_USERS)
     per_split = max(triton.cdiv(num_blocks, num_splits(num_groups, num_blocks)), 1)
     splits = max(triton.cdiv(num_blocks, per_split), 1)
-    if rowptr is None or col.numel() == 0:
+    if rowptr is None or col is None or col.numel() == 0:
         rowptr = col = None
     else:
         rowptr = rowptr.long().contiguous()
