@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch_geometric.data import HeteroData
@@ -54,5 +55,5 @@ def read_content(data: HeteroData, name: str) -> Content:
     return Content(name, tuple(value or '' for value in values))
 
 
-def _are_texts(values: list) -> bool:
+def _are_texts(values: Sequence) -> bool:
     return all(value is None or isinstance(value, str) for value in values)

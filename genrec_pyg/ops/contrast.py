@@ -124,7 +124,7 @@ class _MeanLogSumExp(torch.autograd.Function):
         total = x.new_zeros(())
         grad_x = torch.empty_like(x) if needs_grad[0] else None
         grad_bank = torch.zeros_like(bank) if needs_grad[1] else None
-        grad_own = torch.empty_like(own) if needs_grad[2] else None
+        grad_own = torch.empty_like(own) if own is not None and needs_grad[2] else None
         with full_precision(x):  # bfloat16 cosines over a small temperature are too coarse
             for begin in range(0, x.size(0), block_size):
                 block = slice(begin, begin + block_size)
@@ -148,7 +148,7 @@ class _MeanLogSumExp(torch.autograd.Function):
                     grad_x[block] = weight * (share @ bank)
                 if grad_bank is not None:
                     grad_bank.addmm_(share.t(), weight * rows)
-                if grad_own is not None:
+                if grad_own is not None and extra is not None:
                     grad_own[block] = (extra / denominator).squeeze(1) / x.size(0)
         ctx.save_for_backward(x, bank, own, grad_x, grad_bank, grad_own)
         ctx.scale = scale

@@ -180,8 +180,8 @@ def dealt_rows(function: Callable[[int], Tensor], sizes: list[int], like: Tensor
     if processes.size == 1:
         return rows
     start = [0, *itertools.accumulate(sizes)]
-    place = [torch.arange(start[part], start[part + 1], device=like.device) for part in parts]
-    place = torch.cat(place) if place else torch.zeros(0, dtype=torch.long, device=like.device)
+    place = torch.cat([torch.zeros(0, dtype=torch.long, device=like.device),
+                       *(torch.arange(start[part], start[part + 1], device=like.device) for part in parts)])
     return _DealtRows.apply(rows, place, start[-1], processes.size)
 
 
