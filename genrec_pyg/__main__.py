@@ -11,7 +11,8 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.utils.files import write_stdout
 
 #: Modules of the package that are commands, in the order of use.
-COMMANDS = ('train', 'tune', 'evaluate', 'compare', 'recommend', 'blend', 'export', 'serve')
+COMMANDS = ('train', 'tune', 'evaluate', 'compare', 'recommend', 'blend', 'export', 'serve',
+            'encode')
 
 
 def describe_commands() -> str:

@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 _DECISIVE = ('.safetensors', '.bin', '.json', '.txt', '.model', '.pth')
 #: A repository of the hub.
 _HUB_NAME = re.compile(r'[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*')
-FOLDER_FILES = ('config.json, model.safetensors (or pytorch_model.bin) and, for texts, the files of '
-                'the tokenizer')
+FOLDER_FILES = ('config.json, model.safetensors (or pytorch_model.bin) and, for texts, the files '
+                'of the tokenizer')
 
 
 class Package(NamedTuple):
