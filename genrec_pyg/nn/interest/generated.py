@@ -34,6 +34,8 @@ class GeneratedInterest(GraphModule):
         self.query: Optional[Tensor] = None
         self.key: Optional[Tensor] = None
         self.neighbors: Optional[Adjacency] = None  # row j: what history item j adds to other items
+        self.covariance: Optional[Tensor] = None  # of the keys over the items
+        self.squares: Optional[Tensor] = None  # per history item, of what it adds to other items
 
     @property
     def is_fitted(self) -> bool:
@@ -46,6 +48,17 @@ class GeneratedInterest(GraphModule):
         if kernel is not None:
             self.query, self.key = kernel.query, kernel.key
             self.neighbors = None if kernel.neighbors is None else kernel.neighbors.t()
+        self._measure()
+
+    def _measure(self) -> None:
+        r"""What the deviation of every user needs, once per kernel."""
+        self.covariance, self.squares = None, None
+        if self.key is not None:
+            centered = self.key - self.key.mean(dim=0)
+            self.covariance = centered.t() @ centered / self.key.size(0)
+        if self.neighbors is not None:
+            squares = self.query.new_zeros(self.key.size(0), 1)
+            self.squares = squares.index_add_(0, self.neighbors.row(), self.neighbors.value.square().unsqueeze(1))
 
     def user_queries(self, rows: Adjacency) -> Tensor:
         r"""Queries ``[B, r]`` of histories ``rows`` ``[B, I]``, divided by the deviation; zero where there is no history."""
@@ -54,13 +67,9 @@ class GeneratedInterest(GraphModule):
 
     def inverse_deviation(self, rows: Adjacency, query: Tensor) -> Tensor:
         r"""Factors :math:`1 / \sigma_u` ``[B, 1]`` of histories and their undivided queries, 0 where all scores are equal."""
-        centered = self.key - self.key.mean(dim=0)
-        covariance = centered.t() @ centered / self.key.size(0)
-        variance = ((query @ covariance) * query).sum(dim=1, keepdim=True)
-        if self.neighbors is not None:
-            squares = query.new_zeros(self.key.size(0), 1)
-            squares.index_add_(0, self.neighbors.row(), self.neighbors.value.square().unsqueeze(1))
-            variance = variance + spmm(rows, squares) / self.key.size(0)
+        variance = ((query @ self.covariance) * query).sum(dim=1, keepdim=True)
+        if self.squares is not None:
+            variance = variance + spmm(rows, self.squares) / self.key.size(0)
         tiny = torch.finfo(query.dtype).tiny
         return variance.clamp(min=tiny).rsqrt() * (variance > tiny)
 
@@ -109,6 +118,7 @@ class GeneratedInterest(GraphModule):
         if state['neighbors'] is not None:
             size = (self.graph.num_items, self.graph.num_items)
             self.neighbors = Adjacency(*(x.to(device) for x in state['neighbors']), size)
+        self._measure()
 
     def extra_repr(self) -> str:
         if not self.is_fitted:
