@@ -2,7 +2,8 @@ r"""The generated interest of GenRec in closed form: views of the items, their f
 from genrec_pyg.nn.interest.generated import GeneratedInterest
 from genrec_pyg.nn.interest.held_out import HeldOutLists
 from genrec_pyg.nn.interest.schedule import FlipSchedule, KernelPath
-from genrec_pyg.nn.interest.search import InterestChoice, InterestConfig, choose_interest, mixture_weights
+from genrec_pyg.nn.interest.search import InterestChoice, InterestConfig, choose_interest
+from genrec_pyg.nn.interest.weights import mixture_weights
 
 __all__ = ['FlipSchedule', 'GeneratedInterest', 'HeldOutLists', 'InterestChoice', 'InterestConfig',
            'KernelPath', 'choose_interest', 'mixture_weights']

@@ -9,24 +9,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Optional, Union
 
 import torch
-from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
-from genrec_pyg.nn.closed_form import (
-    InteractionStatistics,
-    ItemKernel,
-    content_kernel,
-    dense_interaction_kernel,
-    graph_filter,
-    low_rank_interaction_kernel,
-    neighbor_kernel,
-)
+from genrec_pyg.nn.closed_form import ItemKernel
 from genrec_pyg.nn.interest.generated import GeneratedInterest
-from genrec_pyg.nn.interest.held_out import CandidateScores, HeldOutLists, Score
+from genrec_pyg.nn.interest.held_out import HeldOutLists, Score
 from genrec_pyg.nn.interest.schedule import FlipSchedule, KernelPath, popularity_discount
-from genrec_pyg.nn.modality.features import centered_unit_rows
-from genrec_pyg.ops import Adjacency, knn_graph, spmm
+from genrec_pyg.nn.interest.views import MOST_NEIGHBORS, Views, with_neighbors
+from genrec_pyg.nn.interest.weights import mixture_weights
 
 logger = logging.getLogger(__name__)
 
@@ -37,19 +28,14 @@ RIDGES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 RIDGE_POWERS = (0.0, 0.15, 0.3)
 ROW_WEIGHTS = (0.0, 0.25, 0.5)
 DISCOUNTS = (-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
 
-#: Neighbors per item by content.
-NUM_CONTENT_NEIGHBORS = 10
-#: Ridge of the regression on features.
-CONTENT_RIDGE = 10.0
-
-#: Most sparse entries per item, and the recall that more of them must bring.
-MOST_NEIGHBORS = 200
+#: Recall that more sparse entries per item must bring.
 WORTH_NEIGHBORS = 0.001
 
 #: Most items of which all eigenpairs are found.
 MAX_DECOMPOSED = 2_048
+#: Items to the third power, over all inverses tried for the ridge of a larger catalog: a dozen seconds of one core.
+TRIAL_OPERATIONS = 2.5e11
 
 #: Weights of the views where nothing can be chosen, all views scaled to one deviation.
 DEFAULT_WEIGHTS = {'kernel': 1.0, 'low_rank': 0.0, 'filter': 0.1, 'two_hop': 0.0}
@@ -153,13 +139,16 @@ def choose_interest(graph: TrainingGraph, held_out: Optional[HeldOutLists] = Non
         logger.warning('interest: %d users have validation items, too few to choose on; its settings are the defaults',
                        held_out.user.numel())
         held_out = None
-    views = _Views(graph, config)
+    views = Views(graph, config.rank, config.num_neighbors, config.max_items)
     curve: list[dict[str, float]] = []
-    schedule = _choose_schedule(views, held_out, config, curve, config.rank)
+    schedule, path = _choose_schedule(views, held_out, config, curve, config.rank)
     exact = schedule
-    if config.rank < graph.num_items <= MAX_DECOMPOSED:  # truncation regularizes too: the whole kernel wants another ridge
-        exact = _choose_schedule(views, held_out, config, curve, graph.num_items)
-    views.add_kernel(exact, schedule)
+    if not views.dense:
+        views.add_sparse(schedule)
+    else:
+        exact, kernel = _choose_whole(views, held_out, config, curve, schedule)
+        views.add_low_rank(path, schedule)
+        views.add_whole(kernel, exact)
     views.add_others()
     names = list(views.kernels)
     recall: dict[str, float] = {}
@@ -178,196 +167,39 @@ def choose_interest(graph: TrainingGraph, held_out: Optional[HeldOutLists] = Non
     if held_out is not None:
         kernel, recall['compressed'] = _trimmed(kernel, views, held_out, config.num_neighbors)
     elif kernel.neighbors is not None:
-        kernel = _with_neighbors(kernel, config.num_neighbors)
+        kernel = with_neighbors(kernel, config.num_neighbors)
     chosen = held_out is not None and not config.is_pinned
     return InterestChoice(kernel, exact, weights, chosen, recall, curve, time.perf_counter() - begin)
 
 
-class _Views:
-    r"""Views of the items, each a map from histories to scores."""
-
-    def __init__(self, graph: TrainingGraph, config: InterestConfig):
-        self.graph, self.config = graph, config
-        self.interactions = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
-        self.degree = graph.item_degree().clamp(min=1).float()
-        self.dense = graph.num_items <= config.max_items
-        self.kernels: dict[str, ItemKernel] = {}
-        self.discount = torch.ones_like(self.degree)
-        self.deviation: dict[str, float] = {}
-        self._statistics: dict[float, InteractionStatistics] = {}
-
-    def statistics(self, row_weight: float) -> InteractionStatistics:
-        if row_weight not in self._statistics:
-            self._statistics[row_weight] = InteractionStatistics.of(self.interactions, row_weight)
-        return self._statistics[row_weight]
-
-    def add_kernel(self, schedule: FlipSchedule, low_rank: FlipSchedule) -> None:
-        statistics = self.statistics(schedule.row_weight)
-        ridge = statistics.ridge(schedule.ridge * float(statistics.gram_diagonal.mean()), schedule.ridge_power)
-        self.discount = popularity_discount(self.degree, schedule.discount)
-        if self.dense:
-            kernel = dense_interaction_kernel(statistics, ridge)
-            kernel.weight.mul_(self.discount)
-            # Without the small eigenvalues, which are mostly noise, it is another view, and sometimes the better one.
-            path = KernelPath(self.statistics(low_rank.row_weight), low_rank.ridge_power, self.config.rank)
-            key = path.keys(low_rank.ridge) * popularity_discount(self.degree, low_rank.discount).unsqueeze(1)
-            self.kernels['low_rank'] = ItemKernel(self.graph.num_items, query=path.query, key=key)
-        else:
-            kernel = low_rank_interaction_kernel(statistics, ridge, self.config.rank, self.config.num_neighbors)
-            kernel.key.mul_(self.discount.unsqueeze(1))
-            neighbors = kernel.neighbors
-            kernel.neighbors = neighbors.with_value(neighbors.value * self.discount[neighbors.row()])
-        self.kernels['kernel'] = kernel
-
-    def add_others(self) -> None:
-        self.kernels['filter'] = graph_filter(self.interactions)
-        if self.dense:  # two hops are neither sparse nor of low rank
-            self.kernels['two_hop'] = self.kernels['filter']
-        for name, modality in self.graph.modalities.items():
-            x = centered_unit_rows(modality.item_features().to(self.degree.dtype))
-            if bool((x != 0).any()):
-                (item, neighbor), similarity = knn_graph(x, NUM_CONTENT_NEIGHBORS, include_self=False)
-                self.kernels[name] = neighbor_kernel(item, neighbor, similarity, self.graph.num_items)
-                self.kernels[f'{name}_ridge'] = content_kernel(x, CONTENT_RIDGE)
-            else:
-                logger.warning('modality %r: all features are equal or missing; it is no view of the interest', name)
-
-    def score(self, name: str) -> Score:
-        def score(user: Tensor) -> Tensor:
-            rows = Adjacency(*self.interactions.select_rows(user), None, (user.numel(), self.graph.num_items))
-            scores = self.kernels[name](rows)
-            return self.kernels[name].propagate(scores) if name == 'two_hop' else scores
-        return score
-
-    def measure_deviations(self, user: Tensor) -> None:
-        r"""Mean deviation of the scores of every view over users with a history."""
-        for name in self.kernels:
-            found = torch.cat([self.score(name)(block).std(dim=1) for block in user.split(256)])
-            self.deviation[name] = max(float(found.mean()), torch.finfo(found.dtype).tiny)
-
-    def mixture(self, weights: dict[str, float]) -> ItemKernel:
-        r"""The weighted sum of the views as low rank plus sparse."""
-        if not self.deviation:
-            users = torch.arange(self.graph.num_users, device=self.degree.device)
-            self.measure_deviations(users[::max(1, len(users) // 512)])
-        factor = {name: weight / self.deviation[name] for name, weight in weights.items() if weight != 0}
-        if not factor:
-            factor = {'kernel': 1.0}
-        return self._compressed(factor) if self.dense else self._sum(factor)
-
-    def _compressed(self, factor: dict[str, float]) -> ItemKernel:
-        num_items = self.graph.num_items
-        total = torch.zeros(num_items, num_items, device=self.degree.device, dtype=self.degree.dtype)
-        for name, value in factor.items():
-            kernel = self.kernels[name]
-            if kernel.weight is not None:
-                total.add_(kernel.weight.to(total.dtype), alpha=value)
-                continue
-            if kernel.query is not None:
-                total.addmm_(kernel.query.to(total.dtype), kernel.key.t().to(total.dtype), alpha=value)
-                continue
-            sparse = kernel.neighbors
-            dense = torch.zeros_like(total)
-            dense[sparse.col.long(), sparse.row()] = sparse.value.to(total.dtype)
-            if name == 'two_hop':
-                dense = spmm(sparse.t(), dense)
-            total.add_(dense, alpha=value)
-        return compressed(total, self.config.rank, MOST_NEIGHBORS if self.config.num_neighbors > 0 else 0)
-
-    def _sum(self, factor: dict[str, float]) -> ItemKernel:
-        queries, keys = [], []
-        row, col, value = [], [], []
-        for name, scale in factor.items():
-            kernel = self.kernels[name]
-            if kernel.query is not None:
-                queries.append(kernel.query)
-                keys.append(scale * kernel.key)
-            row.append(kernel.neighbors.row())
-            col.append(kernel.neighbors.col.long())
-            value.append(scale * kernel.neighbors.value)
-        size = (self.graph.num_items, self.graph.num_items)
-        merged = torch.sparse_coo_tensor(torch.stack([torch.cat(row), torch.cat(col)]), torch.cat(value), size).coalesce()
-        neighbors = None
-        if self.config.num_neighbors > 0:
-            neighbors = _largest(merged.indices(), merged.values(), size[0], MOST_NEIGHBORS)
-        empty = [self.degree.new_zeros(size[0], 1)]
-        return ItemKernel(size[0], query=torch.cat(queries or empty, dim=1), key=torch.cat(keys or empty, dim=1),
-                          neighbors=neighbors)
-
-
-def compressed(weight: Tensor, rank: int, num_neighbors: int) -> ItemKernel:
-    r"""A dense kernel as its leading singular triples plus, per scored item, the largest entries of the rest.
-
-    Args:
-        weight: Kernel ``[I, I]`` from history items to scored items; used up.
-        rank: Singular triples; up to four times as many items the kernel is kept whole.
-        num_neighbors: Entries kept per scored item.
-    """
-    num_items = weight.size(0)
-    if num_items <= 4 * rank:  # of a small catalog nothing need be lost
-        identity = torch.eye(num_items, device=weight.device, dtype=weight.dtype)
-        return ItemKernel(num_items, query=weight.fill_diagonal_(0), key=identity)
-    with torch.random.fork_rng(devices=[]):  # what is drawn before or after must not depend on it
-        torch.manual_seed(0)
-        left, value, right = torch.svd_lowrank(weight, min(rank + 16, num_items), niter=4)
-    left, value, right = left[:, :rank], value[:rank], right[:, :rank]
-    root = value.sqrt()
-    query, key = (left * root).contiguous(), (right * root).contiguous()
-    neighbors = None
-    if num_neighbors > 0:
-        rest = weight.addmm_(query, key.t(), alpha=-1.0)
-        rest.fill_diagonal_(0)  # an item of the history is never listed
-        index = rest.abs().topk(min(num_neighbors, num_items), dim=0).indices.t()
-        item = torch.arange(num_items, device=weight.device).unsqueeze(1).expand_as(index)
-        entry = rest[index, item]
-        keep = entry != 0
-        neighbors = Adjacency.from_edge_index(torch.stack([item[keep], index[keep]]), entry[keep], (num_items, num_items))
-    return ItemKernel(num_items, query=query, key=key, neighbors=neighbors)
-
-
-def _with_neighbors(kernel: ItemKernel, k: int) -> ItemKernel:
-    r"""The kernel with the ``k`` largest sparse entries per scored item."""
-    if kernel.neighbors is None:
-        return kernel
-    index, value = kernel.neighbors.to_edge_index()
-    return ItemKernel(kernel.num_items, query=kernel.query, key=kernel.key,
-                      neighbors=_largest(index, value, kernel.num_items, k) if k > 0 else None)
-
-
-def _trimmed(kernel: ItemKernel, views: _Views, held_out: HeldOutLists, num_neighbors: int) -> tuple[ItemKernel, float]:
+def _trimmed(kernel: ItemKernel, views: Views, held_out: HeldOutLists, num_neighbors: int) -> tuple[ItemKernel, float]:
     r"""The kernel with as few neighbors as do not cost recall, from ``num_neighbors`` on, and its recall."""
     interest = GeneratedInterest(views.graph)
     found: list[tuple[float, ItemKernel]] = []
     for k in dict.fromkeys([num_neighbors, 2 * num_neighbors, 5 * num_neighbors, MOST_NEIGHBORS]):
         if k > max(MOST_NEIGHBORS, num_neighbors) or kernel.neighbors is None and found:
             break
-        candidate = _with_neighbors(kernel, k)
+        candidate = with_neighbors(kernel, k)
         interest.set_kernel(candidate)
         found.append((held_out.recall(interest.score), candidate))
     best = max(recall for recall, _ in found)
     return next((candidate, recall) for recall, candidate in found if recall >= best - WORTH_NEIGHBORS)
 
 
-def _largest(index: Tensor, value: Tensor, num_items: int, k: int) -> Adjacency:
-    r"""The ``k`` entries of largest magnitude of every row of a coalesced matrix."""
-    order = torch.argsort(value.abs(), descending=True, stable=True)
-    order = order[torch.argsort(index[0][order], stable=True)]
-    count = torch.bincount(index[0], minlength=num_items)
-    rank = torch.arange(order.numel(), device=order.device) - (count.cumsum(0) - count)[index[0][order]]
-    keep = order[rank < k]
-    return Adjacency.from_edge_index(index[:, keep], value[keep], (num_items, num_items))
+def _pinned(config: InterestConfig) -> dict[str, float]:
+    return {name: value for name in ('ridge', 'ridge_power', 'row_weight', 'discount')
+            if (value := getattr(config, name)) != 'auto'}
 
 
-def _choose_schedule(views: _Views, held_out: Optional[HeldOutLists], config: InterestConfig,
-                     curve: list[dict[str, float]], rank: int) -> FlipSchedule:
+def _choose_schedule(views: Views, held_out: Optional[HeldOutLists], config: InterestConfig,
+                     curve: list[dict[str, float]], rank: int) -> tuple[FlipSchedule, KernelPath]:
     r"""The schedule of the best kernel: ridge and discount on one eigendecomposition, the two powers one after the other."""
-    pinned = {name: value for name in ('ridge', 'ridge_power', 'row_weight', 'discount')
-              if (value := getattr(config, name)) != 'auto'}
+    pinned = _pinned(config)
     start = replace(FlipSchedule(), **pinned)
     if held_out is None or len(pinned) == 4:
-        return start
+        return start, KernelPath(views.statistics(start.row_weight), start.ridge_power, rank)
 
-    def best_of(schedule: FlipSchedule) -> tuple[float, FlipSchedule]:
+    def best_of(schedule: FlipSchedule) -> tuple[float, FlipSchedule, KernelPath]:
         path = KernelPath(views.statistics(schedule.row_weight), schedule.ridge_power, rank)
         found: dict[FlipSchedule, float] = {}
 
@@ -385,7 +217,7 @@ def _choose_schedule(views: _Views, held_out: Optional[HeldOutLists], config: In
                     schedule = _climb(schedule, name, values, measure)
             if schedule == before:
                 break
-        return measure(schedule), schedule
+        return measure(schedule), schedule, path
 
     best = best_of(start)
     for name, values in (('row_weight', ROW_WEIGHTS), ('ridge_power', RIDGE_POWERS)):
@@ -395,7 +227,46 @@ def _choose_schedule(views: _Views, held_out: Optional[HeldOutLists], config: In
             if value != getattr(best[1], name):
                 found = best_of(replace(best[1], **{name: value}))
                 best = found if found[0] > best[0] else best
-    return best[1]
+    return best[1:]
+
+
+def _choose_whole(views: Views, held_out: Optional[HeldOutLists], config: InterestConfig, curve: list[dict[str, float]],
+                  schedule: FlipSchedule) -> tuple[FlipSchedule, ItemKernel]:
+    r"""Schedule and matrix of the whole kernel. Truncation regularizes too, so it wants another ridge than the leading
+    eigenpairs: found on all eigenpairs of a small catalog, on a few inverses of a larger one."""
+    num_items = views.graph.num_items
+    if config.rank < num_items <= MAX_DECOMPOSED:
+        schedule, _ = _choose_schedule(views, held_out, config, curve, num_items)
+        return schedule, views.whole_kernel(schedule)
+    kernel, trials = views.whole_kernel(schedule), int(TRIAL_OPERATIONS / num_items ** 3)
+    pinned = _pinned(config)
+    if held_out is None or 'ridge' in pinned or trials < 1 or config.rank >= num_items:
+        return schedule, kernel
+
+    def measure(candidate: FlipSchedule, matrix: ItemKernel) -> float:
+        discount = popularity_discount(views.degree, candidate.discount)
+        recall = held_out.recall(lambda user: matrix(views.histories(user)) * discount)
+        curve.append({**vars(candidate), 'rank': num_items, 'recall': recall})
+        return recall
+
+    best = measure(schedule, kernel)
+    for ridges in ([v for v in RIDGES if v > schedule.ridge], [v for v in reversed(RIDGES) if v < schedule.ridge]):
+        start = schedule
+        for ridge in ridges:
+            trials -= 1
+            if trials < 0:
+                break
+            candidate = replace(schedule, ridge=ridge)
+            matrix = views.whole_kernel(candidate)
+            recall = measure(candidate, matrix)
+            if recall <= best:
+                break
+            best, schedule, kernel = recall, candidate, matrix
+        if schedule is not start:
+            break
+    if 'discount' not in pinned:
+        schedule = _climb(schedule, 'discount', DISCOUNTS, lambda candidate: measure(candidate, kernel))
+    return schedule, kernel
 
 
 def _climb(schedule: FlipSchedule, name: str, values: Sequence[float], measure) -> FlipSchedule:
@@ -416,58 +287,12 @@ def _climb(schedule: FlipSchedule, name: str, values: Sequence[float], measure) 
     return schedule
 
 
-def _choose_weights(views: _Views, held_out: HeldOutLists) -> tuple[dict[str, float], dict[str, float]]:
+def _choose_weights(views: Views, held_out: HeldOutLists) -> tuple[dict[str, float], dict[str, float]]:
     names = list(views.kernels)
     views.measure_deviations(held_out.user)
     scaled = [_scaled(views.score(name), 1 / views.deviation[name]) for name in names]
     weights, recall, value = mixture_weights(held_out.candidates(scaled), names)
     return weights, {**recall, 'mixture': value}
-
-
-def mixture_weights(candidates: CandidateScores, names: Sequence[str]) -> tuple[dict[str, float], dict[str, float], float]:
-    r"""Weights of a mixture by coordinate search from the best single function, so that it is at least as good as each.
-
-    Args:
-        candidates: Scores of the functions.
-        names: Their names, in the same order.
-
-    Returns:
-        Weights, the recall of every single function, and that of the mixture.
-    """
-    single = {name: candidates.recall([float(other == name) for other in names]) for name in names}
-    start = max(names, key=single.get)
-    weights = {name: float(name == start) for name in names}
-    weights, value = coordinate_search(weights, lambda w: candidates.recall(list(w.values())))
-    return weights, single, value
-
-
-def coordinate_search(weights: dict[str, float], measure, values: Sequence[float] = WEIGHTS,
-                      num_rounds: int = 2) -> tuple[dict[str, float], float]:
-    r"""Moves one weight after the other to its best value while that is better; at least one stays positive.
-
-    Args:
-        weights: Where to start.
-        measure: Function of the weights.
-        values: Values tried.
-        num_rounds: Rounds over the weights.
-
-    Returns:
-        The weights and their value.
-    """
-    best = measure(weights)
-    for _ in range(num_rounds):
-        before = best
-        for name in weights:
-            for value in values:
-                candidate = {**weights, name: value}
-                if value == weights[name] or not any(candidate.values()):
-                    continue
-                found = measure(candidate)
-                if found > best:
-                    best, weights = found, candidate
-        if best <= before:
-            break
-    return weights, best
 
 
 def _scaled(score: Score, factor: float) -> Score:

@@ -7,7 +7,8 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import training_graph
 from genrec_pyg.nn.interest import GeneratedInterest, HeldOutLists, InterestConfig, choose_interest
 from genrec_pyg.nn.interest.schedule import FlipSchedule
-from genrec_pyg.nn.interest.search import _largest, compressed, coordinate_search
+from genrec_pyg.nn.interest.views import compressed, largest_entries
+from genrec_pyg.nn.interest.weights import coordinate_search
 
 
 def test_compressed_keeps_what_rank_and_neighbors_allow():
@@ -36,7 +37,7 @@ def test_compression_draws_nothing_from_the_global_generator():
 
 def test_largest_entries_of_rows():
     index = torch.tensor([[0, 0, 0, 2, 2], [1, 2, 3, 0, 1]])
-    found = _largest(index, torch.tensor([1.0, -3.0, 2.0, 5.0, -6.0]), 4, 2)
+    found = largest_entries(index, torch.tensor([1.0, -3.0, 2.0, 5.0, -6.0]), 4, 2)
     assert found.to_edge_index()[0].tolist() == [[0, 0, 2, 2], [2, 3, 0, 1]]
 
 

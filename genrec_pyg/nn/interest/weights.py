@@ -1,0 +1,55 @@
+r"""Weights of a mixture of scores, found on validation."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from genrec_pyg.nn.interest.held_out import CandidateScores
+
+#: Values that a weight may take.
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
+
+
+def mixture_weights(candidates: CandidateScores, names: Sequence[str]) -> tuple[dict[str, float], dict[str, float], float]:
+    r"""Weights of a mixture by coordinate search from the best single function, so that it is at least as good as each.
+
+    Args:
+        candidates: Scores of the functions.
+        names: Their names, in the same order.
+
+    Returns:
+        Weights, the recall of every single function, and that of the mixture.
+    """
+    single = {name: candidates.recall([float(other == name) for other in names]) for name in names}
+    start = max(names, key=single.get)
+    weights = {name: float(name == start) for name in names}
+    weights, value = coordinate_search(weights, lambda w: candidates.recall(list(w.values())))
+    return weights, single, value
+
+
+def coordinate_search(weights: dict[str, float], measure, values: Sequence[float] = WEIGHTS,
+                      num_rounds: int = 2) -> tuple[dict[str, float], float]:
+    r"""Moves one weight after the other to its best value while that is better; at least one stays positive.
+
+    Args:
+        weights: Where to start.
+        measure: Function of the weights.
+        values: Values tried.
+        num_rounds: Rounds over the weights.
+
+    Returns:
+        The weights and their value.
+    """
+    best = measure(weights)
+    for _ in range(num_rounds):
+        before = best
+        for name in weights:
+            for value in values:
+                candidate = {**weights, name: value}
+                if value == weights[name] or not any(candidate.values()):
+                    continue
+                found = measure(candidate)
+                if found > best:
+                    best, weights = found, candidate
+        if best <= before:
+            break
+    return weights, best
