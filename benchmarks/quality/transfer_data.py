@@ -21,8 +21,9 @@ from genrec_pyg.datasets import load_dataset
 from genrec_pyg.datasets.builder import build_graph
 from genrec_pyg.transforms import KCore, RandomSplit
 
-#: Width of every reduced modality.
-CHANNELS = 128
+#: Width of every reduced modality. Nearest items by content need them: of the titles of amazon-beauty, ten neighbors in 128
+#: columns find half of the held-out items that those by the words themselves find, in 512 four fifths.
+CHANNELS = 512
 
 
 def text_features(texts: list[str]) -> np.ndarray:

@@ -35,7 +35,7 @@ from genrec_pyg.utils.files import write_json
 logger = logging.getLogger(__name__)
 
 #: Steps per epoch with batches of automatic size.
-AUTO_STEPS = 28
+AUTO_STEPS = 14
 
 
 class Trainer:
