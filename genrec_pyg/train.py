@@ -39,7 +39,7 @@ def train(argv: Sequence[str]) -> Optional[FitResult]:
     if call.print_config:
         write_stdout(config.to_yaml())
         return None
-    with launch(call.distributed, call.distributed_timeout) as distributed:
+    with launch(call.distributed, call.distributed_timeout, call.grid) as distributed:
         return _train(call, distributed)
 
 

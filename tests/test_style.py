@@ -12,7 +12,7 @@ HERE = Path(__file__).name
 #: Commands: what may lie at the root of the package besides ``__init__`` and ``exceptions``.
 COMMANDS = {'blend', 'compare', 'encode', 'evaluate', 'export', 'prepare', 'recommend', 'report', 'serve', 'train', 'tune'}
 #: Packages from the foundation up. A module imports only from rows before its own.
-LEVELS = ({'exceptions'}, {'utils'}, {'graph'}, {'ops'}, {'loader', 'optim', 'encoders'}, {'nn'},
+LEVELS = ({'exceptions'}, {'utils'}, {'graph'}, {'ops'}, {'distributed'}, {'loader', 'optim', 'encoders'}, {'nn'},
           {'datasets', 'transforms'}, {'runs', 'evaluation', 'retrieval'}, {'training'}, {'config'},
           {'tuning', 'reporting', 'serving', 'testing'}, {'cli'}, COMMANDS | {'__main__'})
 #: Beside ``nn``: import the foundations and one another, never models or training. Encoders are parts of models too.

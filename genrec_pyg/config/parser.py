@@ -35,7 +35,7 @@ _TRAINER_SKIP = {'epochs', 'seed', 'device', 'protocol', 'mirror_gradient', 'out
 #: Keys that hold settings of one part each.
 _GROUPS = ('trainer', 'hparams')
 #: Keys of a configuration that name this call rather than the run.
-_CALL_KEYS = ('config', 'print_config', 'resume', 'final', 'from', 'debug', 'distributed', 'distributed_timeout')
+_CALL_KEYS = ('config', 'print_config', 'resume', 'final', 'from', 'debug', 'distributed', 'distributed_timeout', 'grid')
 #: What may differ from the interrupted run under ``--resume``; anything else would not continue the same experiment.
 _RESUME_MAY_CHANGE = ('root', 'epochs', 'device', 'references', 'trainer.patience', 'trainer.max_seconds',
                       'trainer.eval_every', 'trainer.precision', 'trainer.cuda_graph')
@@ -103,6 +103,7 @@ class Call:
         distributed: How processes share the model; no part of the configuration, since it does not change the result.
         distributed_timeout: Seconds that a process waits for the others to start, if not as long as torch does.
         start: Folder of the run whose parameters the model starts from, if any.
+        grid: Blocks of nodes times blocks of channels with ``distributed='grid'``.
     """
     config: RunConfig
     resume: Optional[str] = None
@@ -111,6 +112,7 @@ class Call:
     distributed: Optional[str] = None
     distributed_timeout: Optional[float] = None
     start: Optional[str] = None
+    grid: str = 'auto'
 
 
 def parse_train_arguments(argv: Sequence[str]) -> Call:
@@ -182,7 +184,7 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     if first.resume is not None:
         _check_resumed(interrupted, flatten(values))
     return Call(RunConfig(**values), call['resume'], call['debug'], call['print_config'], call['distributed'],
-                call['distributed_timeout'], call['from'])
+                call['distributed_timeout'], call['from'], call['grid'])
 
 
 def build_parser(model: str) -> ArgumentParser:
@@ -202,8 +204,10 @@ def build_parser(model: str) -> ArgumentParser:
     parser.add_argument('--from', type=str, help='folder of a run: its settings, and its parameters as the start, on data '
                         'that have grown since (--dataset); users and items are matched by their ids')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
-    parser.add_argument('--distributed', type=str, help='under torchrun: ddp (its default) or sharded, which splits '
-                        'the tables too')
+    parser.add_argument('--distributed', type=str, help='under torchrun: ddp (its default), sharded, which splits '
+                        'the tables too, or grid, which divides the work of every step')
+    parser.add_argument('--grid', type=str, default='auto', help='with --distributed grid: blocks of nodes x blocks of '
+                        'channels, such as 2x4 (default: auto, the cheapest expected)')
     parser.add_argument('--distributed_timeout', type=Optional[float], help='under torchrun: seconds to wait for the other '
                         'processes to start (default: half an hour)')
     parser.add_argument('--dataset', type=str, default=RunConfig.dataset, help='folder under --root, table NAME/FILE under '

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from genrec_pyg.distributed import WHOLE, WholeLayout
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.loader import Triples
-from genrec_pyg.nn.losses import batch_l2, squared_norm
+from genrec_pyg.nn.losses import squared_norm
 
 #: Accepted initializations of a table.
 INITS = ('xavier', 'xavier_normal', 'normal', 'standard')
@@ -59,6 +60,7 @@ class NodeEmbedding(torch.nn.Module):
     Raises:
         ConfigError: If a width is not positive, or ``init`` or ``reg`` unknown.
     """
+    layout: WholeLayout = WHOLE
 
     def __init__(self, num_users: int, num_items: int, user_channels: int, item_channels: int = 0, init: str = 'xavier',
                  reg: str = 'batch'):
@@ -82,12 +84,13 @@ class NodeEmbedding(torch.nn.Module):
         return torch.cat([self.user, self.item])
 
     def penalty(self, batch: Triples, negatives: bool = True) -> Tensor:
-        r"""L2 penalty on the initial rows of a batch (:func:`~genrec_pyg.nn.losses.batch_l2`), its negatives among them if
+        r"""L2 penalty on the initial rows of a batch (as :func:`~genrec_pyg.nn.losses.batch_l2`), its negatives among them if
         ``negatives``, or on the whole tables."""
         if self.reg == 'table':
             return squared_norm(self.user, self.item)
-        items = (batch.pos, batch.neg) if negatives else (batch.pos,)
-        return batch_l2(self.user[batch.user], *(self.item[item] for item in items))
+        user, positive, negative = self.layout.own_nodes(batch)
+        items = (positive, negative) if negatives else (positive,)
+        return squared_norm(self.user[user], *(self.item[item] for item in items)) / (2 * batch.user.numel())
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(user={tuple(self.user.shape)}, item={tuple(self.item.shape)}, init={self.init!r})'

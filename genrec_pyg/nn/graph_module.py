@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genrec_pyg.distributed import WHOLE, WholeLayout
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.ops import Adjacency
 
@@ -17,6 +18,8 @@ class GraphModule(torch.nn.Module):
     They follow the parameters to another device or precision (``.to()``, ``.cuda()``, ``.double()``), but are no part of the
     state: a checkpoint holds what was learned, the graph comes from the data.
     """
+    #: Which rows and columns of its tensors this process has.
+    layout: WholeLayout = WHOLE
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GraphModule:
         super()._apply(fn, recurse)

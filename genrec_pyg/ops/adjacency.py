@@ -253,6 +253,22 @@ class Adjacency:
         return f'Adjacency(size={self.size}, nnz={self.nnz}, symmetric={self.symmetric}, device={self.device})'
 
 
+class DividedAdjacency:
+    r"""A square matrix of which other processes have the other parts; it multiplies by itself.
+
+    :func:`~genrec_pyg.ops.spmm`, :func:`~genrec_pyg.ops.layer_mean` and the convolutions take it in place of an
+    :class:`Adjacency`.
+
+    Attributes:
+        size: Own rows and columns.
+    """
+    size: tuple[int, int]
+
+    def spmm(self, x: Tensor, backend: str = 'auto') -> Tensor:
+        r"""Own rows of the product with ``x``, of which own rows are given, ``[n, d]``."""
+        raise NotImplementedError
+
+
 def _row_offsets(row: Tensor, num_rows: int) -> Tensor:
     count = torch.bincount(row, minlength=num_rows)
     return torch.cat([count.new_zeros(1), count.cumsum(0)])

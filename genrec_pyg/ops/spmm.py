@@ -3,14 +3,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.ops.adjacency import Adjacency
+from genrec_pyg.ops.adjacency import Adjacency, DividedAdjacency
 from genrec_pyg.ops.backends import backend_name, find_backend, triton_kernels
+from genrec_pyg.ops.column_blocks import in_column_blocks
 from genrec_pyg.ops.normalize import symmetric_scale
 from genrec_pyg.utils.precision import full_precision
 
@@ -60,7 +61,7 @@ def _spmm(rowptr: Tensor, col: Tensor, value: Optional[Tensor], rowptr_t: Tensor
     kernel = find_backend(backend, x.device)
     entries, wide = _widen(value, x)
     with full_precision(x):  # else the kernel's own products are cast to bfloat16
-        return kernel(rowptr, col, entries, (num_rows, num_cols), wide).to(x.dtype)
+        return in_column_blocks(lambda part: kernel(rowptr, col, entries, (num_rows, num_cols), part), wide).to(x.dtype)
 
 
 @_spmm.register_fake
@@ -95,7 +96,7 @@ def _layer_mean(rowptr: Tensor, col: Tensor, value: Optional[Tensor], rowptr_t: 
                 value_t: Optional[Tensor], x: Tensor, num_layers: int, backend: str) -> Tensor:
     entries, wide = _widen(value, x)
     product = partial(find_backend(backend, x.device), rowptr, col, entries, (x.size(0), x.size(0)))
-    return _horner(product, wide, num_layers).to(x.dtype)
+    return in_column_blocks(lambda part: _horner(product, part, num_layers), wide).to(x.dtype)
 
 
 def _horner(product: Callable[[Tensor, Tensor, float], Tensor], x: Tensor, num_layers: int) -> Tensor:
@@ -139,7 +140,7 @@ def _normalized_layer_mean(rowptr: Tensor, col: Tensor, rowptr_t: Tensor, col_t:
         row_scale, col_scale = (symmetric_scale(pointer.diff().to(wide.dtype)) for pointer in (rowptr, rowptr_t))
         value = torch.repeat_interleave(row_scale, rowptr.diff(), output_size=col.numel()) * col_scale[col]
         product = partial(find_backend(backend, x.device), rowptr, col, value, size)
-    return _horner(product, wide, num_layers).to(x.dtype)
+    return in_column_blocks(lambda part: _horner(product, part, num_layers), wide).to(x.dtype)
 
 
 @_normalized_layer_mean.register_fake
@@ -162,7 +163,7 @@ def _normalized_layer_mean_backward(ctx: Any, grad: Tensor) -> tuple[Optional[Te
 _normalized_layer_mean.register_autograd(_normalized_layer_mean_backward, setup_context=_normalized_layer_mean_setup)
 
 
-def spmm(adj: Adjacency, x: Tensor, backend: str = 'auto') -> Tensor:
+def spmm(adj: Union[Adjacency, DividedAdjacency], x: Tensor, backend: str = 'auto') -> Tensor:
     r"""Product :math:`\mathbf{A} \mathbf{x}`, differentiable in ``x`` and, where they require gradient, in the entries.
 
     Backward multiplies with the cached transpose, which a symmetric adjacency never builds. Several modalities over one
@@ -186,6 +187,8 @@ def spmm(adj: Adjacency, x: Tensor, backend: str = 'auto') -> Tensor:
         num_views, num_nodes, channels = x.shape
         columns = x.transpose(0, 1).reshape(num_nodes, num_views * channels)
         return spmm(adj, columns, backend).view(adj.size[0], num_views, channels).transpose(0, 1)
+    if isinstance(adj, DividedAdjacency):
+        return adj.spmm(x, backend)
     return torch.ops.genrec_pyg.spmm(adj.rowptr, adj.col, adj.value, *_transpose(adj, x), *adj.size, x, backend)
 
 
@@ -211,7 +214,7 @@ def sampled_product(adj: Adjacency, x: Tensor, y: Tensor) -> Tensor:
     return torch.ops.genrec_pyg.sampled_product(adj.rowptr, adj.col, transposed.rowptr, transposed.col, order, x, y)
 
 
-def layer_mean(adj: Adjacency, x: Tensor, num_layers: int, backend: str = 'auto') -> Tensor:
+def layer_mean(adj: Union[Adjacency, DividedAdjacency], x: Tensor, num_layers: int, backend: str = 'auto') -> Tensor:
     r"""Mean of the propagated embeddings over the layers, LightGCN's readout, without keeping any layer.
 
     .. math::
@@ -231,7 +234,7 @@ def layer_mean(adj: Adjacency, x: Tensor, num_layers: int, backend: str = 'auto'
         ConfigError: If the matrix is not square, shapes do not fit or ``num_layers`` is negative.
     """
     _check_square('layer_mean', adj, x, num_layers)
-    if adj.value is not None and adj.value.requires_grad:
+    if isinstance(adj, DividedAdjacency) or adj.value is not None and adj.value.requires_grad:
         y = x
         for _ in range(num_layers):
             y = x + spmm(adj, y, backend)
@@ -263,7 +266,7 @@ def normalized_layer_mean(adj: Adjacency, x: Tensor, num_layers: int, backend: s
                                                       backend)
 
 
-def _check_square(name: str, adj: Adjacency, x: Tensor, num_layers: int) -> None:
+def _check_square(name: str, adj: Union[Adjacency, DividedAdjacency], x: Tensor, num_layers: int) -> None:
     if adj.size[0] != adj.size[1] or x.dim() != 2 or x.size(0) != adj.size[0]:
         raise ConfigError(f'{name}: adjacency {adj.size} and x {tuple(x.shape)}, accepted are [N, N] and [N, d]')
     if num_layers < 0:

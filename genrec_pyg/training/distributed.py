@@ -7,40 +7,28 @@ the embedding tables with their gradients and optimizer state are split.
 from __future__ import annotations
 
 import io
-import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any, Optional, Union
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.constants import default_pg_timeout
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Shard, distribute_tensor
 from torch.nn import Parameter
 from torch.nn.parallel import DistributedDataParallel
 
-from genrec_pyg.exceptions import ConfigError, GenRecError
+import genrec_pyg
+from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.nn.models import Recommender
+from genrec_pyg.nn.models.recommender import parameter_digests
 from genrec_pyg.optim import MirrorGradient
 from genrec_pyg.training.seed import rng_state, set_rng_state
 from genrec_pyg.utils.collectives import ALONE, Processes, equal_work, shared_batch
-from genrec_pyg.utils.signals import system_signals
-
-logger = logging.getLogger(__name__)
 
 #: ``ddp``: every process holds the whole model. ``sharded``: user and item tables are split by rows.
-MODES = ('ddp', 'sharded')
-
-#: What a launcher tells each of its processes.
-_LAUNCHER_VARIABLES = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
-
-#: Most seconds that a process waits for others to start.
-_LONGEST_WAIT = 7 * 86_400
-
+MODES = ('ddp', 'sharded', 'grid')
 
 class _Table:
     r"""An embedding table of which this process holds some rows. While it is sharded, the attribute of the module is a
@@ -151,6 +139,7 @@ class Distributed:
         self._tables = []
         if self.processes.size == 1:
             return
+        check_equal(self.processes, model_fields(model))
         if self.mode == 'sharded':
             self._shard_tables()
         averaged = [parameter for parameter in self._parameters if not isinstance(parameter, DTensor)]
@@ -295,7 +284,7 @@ class Distributed:
         that hangs on it would let the processes drift apart."""
         if self.processes.size == 1:
             return
-        averaged = {id(parameter) for parameter in self._parameters}
+        averaged = {id(parameter) for parameter in self._own_parameters()}
         for tensor in [*self._model.buffers(), *self._model.parameters()]:
             if id(tensor) not in averaged:
                 dist.broadcast(tensor.detach(), 0)
@@ -314,75 +303,48 @@ class Distributed:
         if random_state['device'] is not None:
             torch.cuda.set_rng_state(random_state['device'], device)
 
+    def _own_parameters(self) -> list[Parameter]:
+        r"""Parameters that are kept equal, or divided, by other means than :meth:`synchronize`."""
+        return self._parameters
+
+    def sum_gradients(self) -> None:
+        r"""Called after every backward pass; here gradients are averaged within it."""
+
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({self.mode!r}, {self.processes!r})'
 
 
-@contextmanager
-def launch(mode: Optional[str] = None, timeout: Optional[float] = None) -> Iterator[Distributed]:
-    r"""Joins the other processes where a launcher such as ``torchrun`` started this one, and leaves them at the end.
-
-    Only the main process logs below a warning. A process that fails leaves the group, so that the others fail as well. While
-    a process waits for the others to start, SIGINT and SIGTERM end it at once.
+def check_equal(processes: Processes, fields: dict[str, Any]) -> None:
+    r"""Refuses processes that would train different things.
 
     Args:
-        mode: ``'ddp'`` or ``'sharded'``; :obj:`None` takes ``'ddp'`` under a launcher and one process otherwise.
-        timeout: Seconds to wait for the other processes to start; :obj:`None` leaves it at those of torch, half an hour.
+        processes: The processes.
+        fields: Plain values by name, short ones.
 
     Raises:
-        ConfigError: On an unknown mode, one without a launcher, or a timeout that is not positive.
-        GenRecError: If another process does not start in time, or fails.
+        DataError: In all processes, naming the first process that differs from the main one, and the field.
     """
-    if timeout is not None and not 0 < timeout <= _LONGEST_WAIT:
-        raise ConfigError(f'--distributed_timeout: got {timeout}, accepted are seconds above 0, up to {_LONGEST_WAIT}')
-    if mode is not None and mode not in MODES:
-        raise ConfigError(f"--distributed: got {mode!r}, accepted are {', '.join(map(repr, MODES))}")
-    if not all(name in os.environ for name in _LAUNCHER_VARIABLES):
-        if mode is not None:
-            raise ConfigError(f'--distributed: got {mode!r} in a single process, accepted is a start by torchrun: torchrun '
-                              f'--nproc_per_node N -m genrec_pyg.train --distributed {mode}')
-        yield Distributed()
+    if processes.size == 1:
         return
-    gpus = torch.cuda.is_available() and dist.is_nccl_available()
-    with system_signals():
-        _join('cpu:gloo,cuda:nccl' if gpus else 'gloo', timeout)
-    processes = Processes(dist.get_rank(), dist.get_world_size(), int(os.environ.get('LOCAL_RANK', dist.get_rank())))
-    if gpus and processes.local_rank < torch.cuda.device_count():
-        torch.cuda.set_device(processes.local_rank)  # before anything is put on the first GPU, which all processes see
-    package = logging.getLogger('genrec_pyg')
-    level = package.level
-    if not processes.is_main:
-        package.setLevel(logging.WARNING)
-    try:
-        yield Distributed(mode or 'ddp', processes)
-    except RuntimeError as error:
-        if isinstance(error, GenRecError) or not any(name in str(error) for name in ('gloo', 'NCCL')):
-            raise
-        raise GenRecError(f'process {processes.rank}: another process has ended, see its own message '
-                          f'({str(error).splitlines()[0]})') from error
-    finally:
-        package.setLevel(level)
-        dist.destroy_process_group()
+    found: list[Any] = [None] * processes.size
+    dist.all_gather_object(found, fields)
+    for rank, other in enumerate(found):
+        for name in fields:
+            if other.get(name) != found[0].get(name):
+                values = f'{_short(other.get(name))} in process {rank}, {_short(found[0].get(name))} in process 0'
+                raise DataError(f'{name}: got {values}; accepted is the same in all processes: the same files, flags and '
+                                'version')
 
 
-def _join(backend: str, timeout: Optional[float]) -> None:
-    r"""Waits for all processes and makes the group; ``timeout`` is for this wait, not for what the group does later."""
-    rank, size, address, port = (os.environ[name] for name in _LAUNCHER_VARIABLES)
-    for name, value in (('RANK', rank), ('WORLD_SIZE', size), ('MASTER_PORT', port)):
-        if not value.isdecimal():
-            raise ConfigError(f'{name}: got {value!r} in the environment, accepted is a number; without {name} this process '
-                              'runs alone')
-    logger.info('process %s: waiting for %s processes at %s:%s', rank, size, address, port)
-    wait = default_pg_timeout if timeout is None else timedelta(seconds=timeout)
-    try:
-        store, number, count = next(dist.rendezvous('env://', timeout=wait))
-        store.set(f'started/{number}', b'')
-        store.wait([f'started/{other}' for other in range(count)], wait)
-        store.set_timeout(default_pg_timeout)
-        dist.init_process_group(backend, store=store, rank=number, world_size=count)
-    except (RuntimeError, ValueError) as error:
-        raise GenRecError(f'process {rank} of {size}: the others did not meet it at {address}:{port} '
-                          f'({str(error).splitlines()[0]}); to run alone, unset {", ".join(_LAUNCHER_VARIABLES)}') from error
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else f'{text[:24]}...{text[-12:]}'
+
+
+def model_fields(model: Recommender) -> dict[str, Any]:
+    r"""What must be the same in all processes that share ``model``."""
+    return {'version': genrec_pyg.__version__, 'model': type(model).__name__, 'training graph': model.graph.fingerprint(),
+            'parameters': sorted(parameter_digests(model).items(), key=lambda entry: entry[0])}
 
 
 def _has_extra_state(module: torch.nn.Module) -> bool:

@@ -383,7 +383,7 @@ class Trainer:
         model.train()
         if isinstance(optimizer, MirrorGradient):
             optimizer.start_epoch()
-        with self._autocast():
+        with self._autocast(), self.distributed.whole_tables():
             figures = {name: float(value) for name, value in model.start_epoch(epoch).items()}
         self.distributed.synchronize()
         totals: dict[str, Tensor] = {}
@@ -420,6 +420,7 @@ class Trainer:
                 found = self.distributed.loss(batch)
                 loss = sum(found.values())
             loss.backward()
+            self.distributed.sum_gradients()
             for name, term in found.items():  # of the first time: what the batch found before its step
                 terms.setdefault(name, term.detach())
             if self.grad_clip is not None:

@@ -8,7 +8,7 @@ from torch_geometric.typing import Adj
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.conv.sparse_conv import SparseConv
-from genrec_pyg.ops import Adjacency, layer_mean
+from genrec_pyg.ops import Adjacency, DividedAdjacency, layer_mean
 
 
 class _LayeredConv(SparseConv):
@@ -42,6 +42,8 @@ class LightConv(_LayeredConv):
 
     def forward(self, x: Tensor, edge_index: Union[Adj, Adjacency], edge_weight: Optional[Tensor] = None) -> Tensor:
         r"""Maps features of all nodes ``[N, d]`` to the mean over layers ``[N, d]``."""
+        if isinstance(edge_index, DividedAdjacency):
+            return layer_mean(edge_index, x, self.num_layers, self.backend)
         hooked = self._observed() or self._message_and_aggregate_forward_pre_hooks or self._message_and_aggregate_forward_hooks
         if isinstance(edge_index, Adjacency) and not hooked:
             matrix = edge_index if edge_weight is None else edge_index.with_value(edge_weight)

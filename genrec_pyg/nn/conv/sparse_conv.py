@@ -9,7 +9,7 @@ from torch_geometric.typing import Adj
 from torch_geometric.utils import is_sparse
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.ops import Adjacency, spmm
+from genrec_pyg.ops import Adjacency, DividedAdjacency, spmm
 
 
 class SparseConv(MessagePassing):
@@ -53,6 +53,8 @@ class SparseConv(MessagePassing):
         Raises:
             ConfigError: If ``edge_weight`` comes with a sparse tensor, which has weights of its own.
         """
+        if isinstance(edge_index, DividedAdjacency):
+            return spmm(edge_index, x, self.backend)
         if isinstance(edge_index, Adjacency):
             if edge_weight is not None:
                 edge_index = edge_index.with_value(edge_weight)

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import BatchNorm1d, Identity, Linear
 
+from genrec_pyg.distributed import WHOLE, WholeLayout, keyed_dropout, shared_batch_norm
+
 
 class ProjectionBlock(torch.nn.Module):
     r"""Linear layer, batch normalization, leaky ReLU and dropout. Without the last three it is a linear map.
@@ -20,6 +22,8 @@ class ProjectionBlock(torch.nn.Module):
         batch_norm: Whether batch normalization follows the linear layer.
         bias: Whether the linear layer has a bias.
     """
+
+    layout: WholeLayout = WHOLE
 
     def __init__(self, in_channels: int, out_channels: int, dropout: float = 0.1, negative_slope: float = 0.2,
                  batch_norm: bool = True, bias: bool = True):
@@ -39,7 +43,7 @@ class ProjectionBlock(torch.nn.Module):
         x = self.norm(self.linear(x))
         if self.negative_slope != 1:
             x = F.leaky_relu(x, self.negative_slope)
-        return F.dropout(x, self.dropout, self.training)
+        return keyed_dropout(x, self.dropout, self.training, self.layout.item.first_row)
 
 
 class ModalityEncoder(torch.nn.Module):
@@ -107,10 +111,14 @@ class BatchNorm(BatchNorm1d):
     r"""Batch normalization over rows ``[n, channels]`` that takes any number of them.
 
     One row has no variance: it is normalized by the running statistics, as in evaluation mode, and does not change them.
+    Where rows are divided among processes, the statistics are those of all.
     """
+    layout: WholeLayout = WHOLE
 
     def forward(self, x: Tensor) -> Tensor:
         r"""Maps ``[n, channels]`` to ``[n, channels]``."""
+        if self.training and self.layout.everyone.size > 1:
+            return shared_batch_norm(self, x, self.layout.everyone)
         if x.size(0) > 1 or not self.training:
             return super().forward(x)
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Optional, Union
 
+import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -11,8 +12,10 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.embedding import NodeEmbedding
-from genrec_pyg.nn.losses import bpr_loss
-from genrec_pyg.nn.models.recommender import Recommender
+from genrec_pyg.nn.models.recommender import GridSupport, Recommender
+
+#: Tables of models without other parameters of one row per node.
+PAIRWISE_GRID = GridSupport({'embedding.user': 'user', 'embedding.item': 'item'})
 
 
 class PairwiseRecommender(Recommender):
@@ -55,8 +58,9 @@ class PairwiseRecommender(Recommender):
 
     def rank_terms(self, users: Tensor, items: Tensor, batch: Triples) -> dict[str, Tensor]:
         r"""BPR of embeddings of all ``users`` and ``items``, and the penalty on the initial rows."""
-        return {'bpr': bpr_loss(users[batch.user], items[batch.pos], items[batch.neg]),
-                'l2': self.l2 * self.embedding.penalty(batch)}
+        user, positive, negative = self.layout.pairs(users, items, batch)
+        gap = self.layout.inner(user, negative - positive)
+        return {'bpr': self.layout.mean(F.softplus(gap), batch), 'l2': self.l2 * self.embedding.penalty(batch)}
 
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR and L2 on a batch of triples."""

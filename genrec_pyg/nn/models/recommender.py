@@ -34,6 +34,17 @@ class Replaced(NamedTuple):
     by: str
 
 
+class GridSupport(NamedTuple):
+    r"""How the work of a step is divided on a grid of processes (:mod:`genrec_pyg.distributed`).
+
+    Args:
+        tables: ``'user'`` or ``'item'`` by the name of each parameter that has one row for each of them; these are divided.
+        rows: Whether encoders and losses are made on rows that the layout moves there, or everything but scores per column.
+    """
+    tables: dict[str, str]
+    rows: bool = False
+
+
 class _DrawnParameters(type):
     r"""Makes every model remember what its constructor, and later its ``reset_parameters``, drew."""
 
@@ -86,6 +97,9 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
     #: process computes
     #: the loss of the whole batch.
     splits_batch: bool = False
+    #: Whether, and how, the work of a step can be divided among processes. A class says so for itself: its subclasses may do
+    #: what cannot be divided. On a grid :meth:`loss` returns shares, whose sum over the processes is the term.
+    grid: Optional[GridSupport] = None
     #: Whether users are their histories, so that interactions after the training change embeddings.
     reads_history: bool = False
     #: Digests of the parameters as they were drawn; :obj:`None` until the constructor has ended.

@@ -15,7 +15,7 @@ from genrec_pyg.nn.conv import LightConv
 from genrec_pyg.nn.conv.functional import layer_outputs
 from genrec_pyg.nn.interaction_graph import InteractionGraph
 from genrec_pyg.nn.items import BY_ID, ItemSide, NodeRows, make_items
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_range
+from genrec_pyg.nn.models.pairwise import PAIRWISE_GRID, PairwiseRecommender, check_range
 from genrec_pyg.ops import Adjacency
 
 
@@ -50,6 +50,7 @@ class LightGCN(PairwiseRecommender):
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
+    grid = PAIRWISE_GRID
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, num_layers: int = 3, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch',
@@ -92,8 +93,9 @@ class LightGCN(PairwiseRecommender):
         graph = self.interactions.adjacency
         if self.training and self.edge_dropout > 0:
             graph = self.interactions.scaled_drop(1 - self.edge_dropout)
-        return self.split(self.propagate(self.embedding.joint(), graph))
+        return self.split(self.propagate(self.embedding.joint(), self.layout.local(graph)))
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""User and item rows of ``x`` ``[N, d]``."""
-        return x.split([self.num_users, self.num_items])
+        num_users = self.embedding.user.size(0)  # of this process
+        return x.split([num_users, x.size(0) - num_users])

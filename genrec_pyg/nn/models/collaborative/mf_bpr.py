@@ -10,7 +10,8 @@ from torch.nn import Parameter
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.pairwise import PAIRWISE_GRID, PairwiseRecommender
+from genrec_pyg.nn.models.recommender import GridSupport
 
 
 class MFBPR(PairwiseRecommender):
@@ -31,6 +32,7 @@ class MFBPR(PairwiseRecommender):
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
+    grid = GridSupport({**PAIRWISE_GRID.tables, 'item_bias': 'item'})
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch',
@@ -49,4 +51,5 @@ class MFBPR(PairwiseRecommender):
         users, items = self.embedding.user, self.embedding.item
         if self.item_bias is None:
             return users, items
-        return torch.cat([users, users.new_ones(users.size(0), 1)], dim=1), torch.cat([items, self.item_bias], dim=1)
+        ones = users.new_ones(users.size(0), self.item_bias.size(1))  # where columns are divided, one process has this one
+        return torch.cat([users, ones], dim=1), torch.cat([items, self.item_bias], dim=1)

@@ -1,0 +1,54 @@
+r"""Random draws that belong to positions: however rows are cut among processes, a row gets the same ones."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+#: Rows that share a generator.
+ROWS_PER_KEY = 1024
+
+
+def mix(key: int, block: int) -> int:
+    r"""Seed of a block from the key of a draw (the finalizer of SplitMix64: Steele, Lea, Flood, OOPSLA 2014,
+    https://doi.org/10.1145/2660193.2660195)."""
+    mask = 2 ** 64 - 1
+    z = (key + (block + 1) * 0x9E3779B97F4A7C15) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return (z ^ (z >> 31)) >> 1  # seeds are signed
+
+
+def draw_key() -> int:
+    r"""A key from torch's global generator of the CPU, the same in all processes that have drawn the same before."""
+    return int(torch.randint(2 ** 62, ()))
+
+
+def keyed_dropout(x: Tensor, p: float, training: bool, first_row: int = 0) -> Tensor:
+    r"""Dropout of rows ``[n, d]`` that are the rows from ``first_row`` on of a larger table.
+
+    One number comes from torch's global generator of the CPU, all else from generators of blocks of
+    :data:`ROWS_PER_KEY` rows of that table.
+
+    Args:
+        x: Rows.
+        p: Probability of a zero.
+        training: Whether anything is dropped.
+        first_row: Place of the first row in the table.
+    """
+    if not training or p == 0:
+        return x
+    key = draw_key()
+    generator = torch.Generator(x.device)
+    masks = []
+    row, end = first_row, first_row + x.size(0)
+    while row < end:
+        block = row // ROWS_PER_KEY
+        last = min(end, (block + 1) * ROWS_PER_KEY)
+        generator.manual_seed(mix(key, block))
+        begin = block * ROWS_PER_KEY
+        mask = torch.empty(last - begin, *x.shape[1:], dtype=x.dtype, device=x.device)
+        masks.append(mask.bernoulli_(1 - p, generator=generator)[row - begin:])
+        row = last
+    if not masks:
+        return x
+    return x * torch.cat(masks).div_(max(1 - p, torch.finfo(x.dtype).tiny))

@@ -1,0 +1,69 @@
+"""On two and four processes: the results of one."""
+import pytest
+import torch
+import torch.distributed as dist
+
+from genrec_pyg.distributed.cost import Workload, exchanged
+
+pytestmark = [pytest.mark.slow,
+              pytest.mark.skipif(not dist.is_available(), reason='this torch has no distributed package')]
+
+TOLERANCE = dict(rtol=1e-9, atol=1e-10)
+
+
+def assert_equal(one, other):
+    """Equality within the rounding of float64."""
+    assert len(one['loss']) == len(other['loss'])
+    for a, b in zip(one['loss'], other['loss']):
+        assert b == pytest.approx(a, rel=1e-9, abs=1e-11)
+    assert other['test'] == pytest.approx(one['test'], rel=1e-5, abs=1e-6)
+    assert set(one['state']) == set(other['state'])
+    for name, value in one['state'].items():
+        torch.testing.assert_close(other['state'][name], value, **TOLERANCE)
+
+
+def test_exchanges_and_their_adjoints(four):
+    for results in four['layouts']:
+        assert len(results) > 50 and all(results.values()), [name for name, fine in results.items() if not fine]
+
+
+def test_products_with_a_divided_graph(four):
+    for results in four['products']:
+        assert 'accepted are blocks of channels alone, 1x4' in results.pop('not symmetric')
+        assert len(results) == 12 and max(results.values()) < 1e-12
+
+
+@pytest.mark.parametrize('number', [2, 4])
+def test_models_train_as_in_one_process(number, scenarios, request, tmp_path):
+    expected = dict(scenarios.models(scenarios.ALONE, tmp_path))
+    for results in request.getfixturevalue({2: 'two', 4: 'four'}[number])['models']:
+        assert len(results) == len(expected) * len(scenarios.GRIDS[number])
+        for name, result in results.items():
+            assert_equal(expected[name.split()[0]], result)
+
+
+def test_fewer_items_and_triples_than_processes(four, scenarios, tmp_path):
+    expected = dict(scenarios.few(scenarios.ALONE, tmp_path))
+    for results in four['few']:
+        assert 'accepted are at most 3 blocks of nodes and 4 of channels' in results.pop('4x1')
+        assert set(results) == {'LightGCN 1x4', 'LightGCN 2x2'}
+        for result in results.values():
+            assert_equal(expected['LightGCN'], result)
+
+
+def test_dropout_is_that_of_one_process(four):
+    assert all(len(results) == 3 and all(results.values()) for results in four['masks'])
+
+
+def test_bytes_are_those_of_the_formulas(two, four):
+    """Without the rows of other processes' items, which only blocks of nodes fetch and the formula bounds."""
+    work = Workload(64, 32, 0, 128, channels=8, layers=2)
+    for number, results in ((2, two['volume']), (4, four['volume'])):
+        for sent in results:
+            assert sent[f'1x{number}'][0] == 128 * 4 * (number - 1)
+        assert {sent[f'{number}x1'][0] > 0 for sent in results} == {True}
+    assert exchanged(work, (1, 2))[0] == 128 * 4
+    per_layer = 2 * 32 * 8 * 4 * 3 / 4  # all items are gathered, and their sums scattered
+    fetched = [sent['4x1'][0] - 2 * 2 * per_layer for sent in four['volume']]
+    # Counts and places of wanted rows are int64: at most 16 bytes and, forward and backward, 64 per item of a triple.
+    assert all(0 < bytes_ <= 256 * (8 + 2 * 32) + 3 * 8 for bytes_ in fetched)
