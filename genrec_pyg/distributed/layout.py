@@ -35,6 +35,10 @@ class WholeNodes:
         r"""Own rows ``[V, n, width]`` of own columns ``[V, N, w]``; the leading dimension may be missing."""
         return x
 
+    def side_by_side(self, views: Sequence[Tensor]) -> Sequence[Tensor]:
+        r"""Own columns ``[N, w]`` of own rows ``[n, d]`` of several tables, in one exchange."""
+        return views
+
     def own_rows(self, x: Tensor) -> Tensor:
         r"""Own rows of a matrix that every process has."""
         return x
@@ -65,6 +69,18 @@ class WholeLayout:
     def all_items(self, x: Tensor) -> Tensor:
         r"""Rows of all items ``[V, I, w]`` from those of the own block."""
         return x
+
+    def part(self, num_rows: int) -> slice:
+        r"""Own rows of a table that belongs to no nodes of the graph."""
+        return slice(0, num_rows)
+
+    def all_rows(self, x: Tensor, num_rows: int) -> Tensor:
+        r"""All rows of such a table, of which ``x`` are those of :meth:`part`."""
+        return x
+
+    def views_to_rows(self, views: Sequence[Tensor], width: int) -> Sequence[Tensor]:
+        r"""Own rows ``[V, n, width]`` of own columns of tables over users and items, ``[V, N, w]`` each."""
+        return views
 
     def inner(self, x: Tensor, y: Tensor) -> Tensor:
         r"""Inner products of rows ``[..., w]`` over all columns."""
@@ -143,6 +159,9 @@ class GridNodes(WholeNodes):
         out = ToRows.apply(views, self.parts, self.grid.columns(width), self.grid.channels)
         return out if x.dim() == 3 else out[0]
 
+    def side_by_side(self, views: Sequence[Tensor]) -> Sequence[Tensor]:
+        return self.to_channels(torch.stack(list(views))).unbind(0) if self.grid.num_channel_blocks > 1 else views
+
     def own_rows(self, x: Tensor) -> Tensor:
         return x[self.first_row:self.first_row + self.rows.stop - self.rows.start]
 
@@ -210,6 +229,18 @@ class GridLayout(WholeLayout):
         if x.dim() == 2:
             return Gather.apply(x, self.item.sizes, self.grid.nodes)
         return Gather.apply(x.transpose(0, 1), self.item.sizes, self.grid.nodes).transpose(0, 1)
+
+    def part(self, num_rows: int) -> slice:
+        return even_parts(num_rows, self.everyone.size)[self.everyone.rank]
+
+    def all_rows(self, x: Tensor, num_rows: int) -> Tensor:
+        sizes = [part.stop - part.start for part in even_parts(num_rows, self.everyone.size)]
+        return Gather.apply(x, sizes, self.everyone)
+
+    def views_to_rows(self, views: Sequence[Tensor], width: int) -> Sequence[Tensor]:
+        if self.grid.num_channel_blocks == 1:
+            return views
+        return self.joint.to_rows(torch.cat(list(views)), width).split([view.size(0) for view in views])
 
     def inner(self, x: Tensor, y: Tensor) -> Tensor:
         return Sum.apply((x * y).sum(dim=-1), self.grid.channels)

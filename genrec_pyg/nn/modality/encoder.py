@@ -23,8 +23,6 @@ class ProjectionBlock(torch.nn.Module):
         bias: Whether the linear layer has a bias.
     """
 
-    layout: WholeLayout = WHOLE
-
     def __init__(self, in_channels: int, out_channels: int, dropout: float = 0.1, negative_slope: float = 0.2,
                  batch_norm: bool = True, bias: bool = True):
         super().__init__()
@@ -38,12 +36,13 @@ class ProjectionBlock(torch.nn.Module):
         r"""Weights Xavier uniform, biases and normalization as the framework's defaults."""
         reset_linear(self.linear, self.norm)
 
-    def forward(self, x: Tensor) -> Tensor:
-        r"""Maps ``[n, in_channels]`` to ``[n, out_channels]``."""
+    def forward(self, x: Tensor, first_row: int = 0) -> Tensor:
+        r"""Maps ``[n, in_channels]`` to ``[n, out_channels]``, rows from ``first_row`` on of a table whose others other
+        processes have."""
         x = self.norm(self.linear(x))
         if self.negative_slope != 1:
             x = F.leaky_relu(x, self.negative_slope)
-        return keyed_dropout(x, self.dropout, self.training, self.layout.item.first_row)
+        return keyed_dropout(x, self.dropout, self.training, first_row)
 
 
 class ModalityEncoder(torch.nn.Module):
@@ -73,15 +72,16 @@ class ModalityEncoder(torch.nn.Module):
         self.input.reset_parameters()
         self.residual.reset_parameters()
 
-    def forward(self, x: Tensor, rho: Optional[Tensor] = None) -> Tensor:
+    def forward(self, x: Tensor, rho: Optional[Tensor] = None, first_row: int = 0) -> Tensor:
         r"""Maps ``[n, d_m]`` to ``[n, d]``.
 
         Args:
             x: Raw features.
             rho: Scalar weight of the skip connection, shared by the modalities; :obj:`None` means 1.
+            first_row: Place of the first row in a table whose other rows other processes have.
         """
-        h = self.input(x)
-        return (h if rho is None else rho * h) + self.residual(h)
+        h = self.input(x, first_row)
+        return (h if rho is None else rho * h) + self.residual(h, first_row)
 
 
 class Gate(torch.nn.Module):

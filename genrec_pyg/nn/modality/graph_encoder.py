@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from genrec_pyg.distributed import WHOLE
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.graph import TrainingGraph, name_list
+from genrec_pyg.graph import Modality, TrainingGraph, name_list
+from genrec_pyg.loader import Triples
 from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.conv import ItemGraphConv, LightConv, ModalityConv
 from genrec_pyg.nn.graph_module import GraphModule
@@ -146,22 +148,27 @@ class MultimodalGraphEncoder(GraphModule):
 
     def encode_modalities(self) -> dict[str, Tensor]:
         r"""Encoded features per item ``[I, d]``, zero where an item lacks the modality."""
-        dtype = self.item_embedding.dtype
-        weight = () if self.rho is None else (self.rho,)
-        return {
-            name: modality.pool(self.encoders[name](self.features[name].to(dtype), *weight))
-            for name, modality in self.graph.modalities.items()
-        }
+        return {name: self._encode(name, modality) for name, modality in self.graph.modalities.items()}
+
+    def _encode(self, name: str, modality: Modality) -> Tensor:
+        weight, items, features = () if self.rho is None else (self.rho,), self.layout.item, self.features[name]
+        if modality.edge_index is None:
+            rows = items.own_rows(features).to(self.item_embedding.dtype)
+            return self.encoders[name](rows, *weight, first_row=items.first_row)
+        part = self.layout.part(features.size(0))
+        encoded = self.encoders[name](features[part].to(self.item_embedding.dtype), *weight, first_row=part.start)
+        return items.own_rows(modality.pool(self.layout.all_rows(encoded, features.size(0))))
 
     def collaborative_view(self, generated: Optional[Adjacency] = None) -> Tensor:
         r"""Collaborative view ``[N, d]`` over the training graph and, if given, the generated one."""
         x = torch.cat([self.user_embedding, self.item_embedding])
+        local = self.layout.local
         if generated is None:
-            return self.conv(x, self.adjacency)
+            return self.conv(x, local(self.adjacency))
         if self.merge == 'sum':
-            return self.conv(x, self._sum(generated))
+            return self.conv(x, local(self._sum(generated)))
         observed_weight, generated_weight = self.view_logits.softmax(dim=0)
-        return observed_weight * self.conv(x, self.adjacency) + generated_weight * self.conv(x, generated)
+        return observed_weight * self.conv(x, local(self.adjacency)) + generated_weight * self.conv(x, local(generated))
 
     def _sum(self, generated: Adjacency) -> Adjacency:
         # Sorting all entries again in every step would cost more than the propagation, and would wait for a GPU.
@@ -171,19 +178,24 @@ class MultimodalGraphEncoder(GraphModule):
 
     def modality_views(self, encoded: dict[str, Tensor]) -> Tensor:
         r"""Views ``[M, N, d]`` of the modalities: item graphs first, then users as the normalized sum of their items."""
-        items = []
-        for name, features in encoded.items():
-            gated = self.item_embedding * self.gates[name](features)
-            items.append(self.item_conv(gated, self.item_graphs[name]))
+        layout, items = self.layout, []
+        gates = layout.item.side_by_side([self.gates[name](features) for name, features in encoded.items()])
+        for name, gate in zip(encoded, gates):
+            # Of all items, in every block of nodes: the rows that users collect from.
+            items.append(self.item_conv(layout.all_items(self.item_embedding * gate), self.item_graphs[name]))
         items = torch.stack(items)
-        return torch.cat([self.user_conv(items, self.block), items], dim=1)
+        users = self.user_conv(items, layout.user_rows(self.block))
+        return torch.cat([users, layout.item.own_block(items)], dim=1)
 
     def forward(self, generated: Optional[Adjacency] = None) -> GraphViews:
         r"""All views, given the normalized adjacency of the generated graph or none."""
-        content = self.collaborative_view(generated)
+        content, width = self.collaborative_view(generated), self.attention.key.in_features
         if not self.encoders:
+            content = self.layout.views_to_rows([content.unsqueeze(0)], width)[0][0]
             return GraphViews(content, torch.zeros_like(content), content)
-        fused = self.attention(self.modality_views(self.encode_modalities()))
+        views = self.modality_views(self.encode_modalities())
+        views, content = self.layout.views_to_rows([views, content.unsqueeze(0)], width)
+        content, fused = content[0], self.attention(views)
         side = fused.common
         if len(self.encoders) > 1:  # one modality has no part that the others lack
             gates = list((self.gates if self.specific_gates is None else self.specific_gates).values())
@@ -191,3 +203,22 @@ class MultimodalGraphEncoder(GraphModule):
                 side = torch.addcmul(side, gates[index](content), fused.specific(index))
         side = self.side_scale * side
         return GraphViews(content, side, content + side if self.side_in_score else content)
+
+    def batch_views(self, views: GraphViews, batch: Triples, further: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Triples,
+                                                                                       Tensor]:
+        r"""Rows of ``views`` that a batch reads, which other processes may have.
+
+        Args:
+            views: What :meth:`forward` returned.
+            batch: Triples.
+            further: Further items.
+
+        Returns:
+            Rows of users and of items in each of the three views, and ``batch`` and ``further`` by their places there.
+        """
+        if self.layout is WHOLE:
+            return self.layout.tables(views, self.graph.num_users, batch, further)
+        # The embedding is made again from the other two: a third less is sent.
+        ((content, _), (side, _)), batch, further = self.layout.tables(views[:2], self.graph.num_users, batch, further)
+        embedding = content + side if self.side_in_score else content
+        return [(content, content), (side, side), (embedding, embedding)], batch, further

@@ -45,6 +45,10 @@ class GridSupport(NamedTuple):
     rows: bool = False
 
 
+#: Models whose parameters of one row per node are those of a multimodal graph encoder.
+ENCODER_GRID = GridSupport({'encoder.user_embedding': 'user', 'encoder.item_embedding': 'item'}, rows=True)
+
+
 class _DrawnParameters(type):
     r"""Makes every model remember what its constructor, and later its ``reset_parameters``, drew."""
 

@@ -19,7 +19,7 @@ from genrec_pyg.nn.interest import GeneratedInterest, HeldOutLists, InterestConf
 from genrec_pyg.nn.losses import bpr_loss, grouped_info_nce, loss_in_parts, shared_negatives_softmax, squared_norm
 from genrec_pyg.nn.modality.graph_encoder import GraphViews, MultimodalGraphEncoder
 from genrec_pyg.nn.models.pairwise import check_choice, check_range
-from genrec_pyg.nn.models.recommender import Recommender, Replaced
+from genrec_pyg.nn.models.recommender import ENCODER_GRID, Recommender, Replaced
 from genrec_pyg.ops import Adjacency, rows_per_block, spmm, unit_rows
 from genrec_pyg.utils.collectives import batch_rows
 
@@ -123,6 +123,7 @@ class GenRec(Recommender):
             the linear denoiser has an objective of its own.
     """
     splits_batch = True
+    grid = ENCODER_GRID
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  variant: str = 'principled', hidden_channels: int = 64, num_layers: int = 1, num_item_layers: int = 1,
@@ -400,13 +401,17 @@ class GenRec(Recommender):
         views = self.views()
         # The same for every part of the batch and every process; indices pass between processes as exact floats.
         shared = batch_rows(batch.neg.unsqueeze(1).double())[0].squeeze(1)[:self.num_negatives].long()
-        terms = loss_in_parts(functools.partial(self._batch_terms, shared=shared), views, torch.stack(batch, dim=1),
-                              self.loss_rows)
+        with self.layout.own_slice(batch) as (own, share):
+            tables, own, shared = self.encoder.batch_views(views, own, shared)
+            terms = loss_in_parts(functools.partial(self._batch_terms, shared=shared), sum(tables, ()),
+                                  torch.stack(own, dim=1), self.loss_rows)
+        if share != 1:
+            terms = {name: share * term for name, term in terms.items()}
         terms['l2'] = self.l2 * squared_norm(self.encoder.user_embedding, self.encoder.item_embedding)
         return terms
 
-    def _batch_terms(self, views: Sequence[Tensor], triples: Tensor, shared: Tensor) -> dict[str, Tensor]:
-        content, side, embedding = (view.split([self.num_users, self.num_items]) for view in views)
+    def _batch_terms(self, tables: Sequence[Tensor], triples: Tensor, shared: Tensor) -> dict[str, Tensor]:
+        content, side, embedding = tables[:2], tables[2:4], tables[4:]
         user, positive, negative = triples.unbind(dim=1)
         users = embedding[0][user]
         if self.ranking == 'softmax':

@@ -9,10 +9,10 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
-from genrec_pyg.nn.losses import batch_l2, bpr_loss, grouped_info_nce
+from genrec_pyg.nn.losses import bpr_loss, grouped_info_nce, squared_norm
 from genrec_pyg.nn.modality.graph_encoder import GraphViews, MultimodalGraphEncoder
 from genrec_pyg.nn.models.pairwise import check_range
-from genrec_pyg.nn.models.recommender import Recommender
+from genrec_pyg.nn.models.recommender import ENCODER_GRID, Recommender
 
 
 class MGCN(Recommender):
@@ -55,6 +55,7 @@ class MGCN(Recommender):
         ConfigError: On an argument outside its accepted values.
     """
     splits_batch = True
+    grid = ENCODER_GRID
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, num_layers: int = 2, num_item_layers: int = 1, num_neighbors: int = 10,
@@ -85,13 +86,17 @@ class MGCN(Recommender):
 
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR, L2 and the contrast of both views on a batch of triples."""
-        content, side, embedding = (view.split([self.num_users, self.num_items]) for view in self.views())
-        user, positive, negative = batch.user, batch.pos, batch.neg
+        views = self.views()
+        with self.layout.own_slice(batch) as (own, share):
+            (content, side, embedding), (user, positive, negative), _ = self.encoder.batch_views(views, own, own.pos[:0])
+            terms = {'bpr': bpr_loss(embedding[0][user], embedding[1][positive], embedding[1][negative])}
+            if self.contrast_weight > 0 and self.graph.modalities:
+                terms['contrast'] = self.contrast_weight * sum(
+                    grouped_info_nce(x[index], y[index], self.temperature, self.contrast_rows)
+                    for x, y, index in zip(side, content, (user, positive)))
+        if share != 1:
+            terms = {name: share * term for name, term in terms.items()}
+        user, positive, negative = self.layout.own_nodes(batch)
         users, items = self.encoder.user_embedding, self.encoder.item_embedding
-        terms = {'bpr': bpr_loss(embedding[0][user], embedding[1][positive], embedding[1][negative]),
-                 'l2': self.l2 * batch_l2(users[user], items[positive], items[negative])}
-        if self.contrast_weight > 0 and self.graph.modalities:
-            terms['contrast'] = self.contrast_weight * sum(
-                grouped_info_nce(x[index], y[index], self.temperature, self.contrast_rows)
-                for x, y, index in zip(side, content, (user, positive)))
-        return terms
+        squares = squared_norm(users[user], items[positive], items[negative])
+        return {**terms, 'l2': self.l2 * squares / (2 * batch.user.numel())}
