@@ -27,6 +27,10 @@ class WholeNodes:
     r"""All nodes of a type in one process."""
     first_row = 0
 
+    def size(self, num_nodes: int) -> int:
+        r"""Nodes of the own block, of ``num_nodes`` in all."""
+        return num_nodes
+
     def to_channels(self, x: Tensor) -> Tensor:
         r"""Own columns ``[V, N, w]`` of own rows ``[V, n, d]``; the leading dimension may be missing."""
         return x
@@ -144,6 +148,9 @@ class GridNodes(WholeNodes):
     def block(self) -> slice:
         r"""Nodes of the own block."""
         return slice(self.begin, self.begin + self.sizes[self.grid.node_block])
+
+    def size(self, num_nodes: int) -> int:
+        return self.sizes[self.grid.node_block]
 
     def to_channels(self, x: Tensor) -> Tensor:
         if self.grid.num_channel_blocks == 1:

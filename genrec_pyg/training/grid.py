@@ -79,13 +79,15 @@ class GridDistributed(Distributed):
         self.synchronize()
 
     def _divides(self, model: Recommender) -> bool:
-        if vars(type(model)).get('grid') is not None:
+        support = vars(type(model)).get('grid')
+        names = {name for name, _ in model.named_parameters()}
+        if support is not None and set(support.tables) - support.optional <= names:
             return True
         if self.shape is not None:
             raise ConfigError(f'--grid: got {self.shape[0]}x{self.shape[1]} for {type(model).__name__}, whose work cannot be '
-                              "divided; accepted is --distributed 'ddp' or 'sharded'")
-        logger.warning('%s: the work of a step cannot be divided, every process does all of it and takes a part of the batch '
-                       'where the model allows it, as with --distributed ddp', type(model).__name__)
+                              "divided with these options; accepted is --distributed 'ddp' or 'sharded'")
+        logger.warning('%s: the work of a step cannot be divided (with these options): every process does all of it and takes a '
+                       'part of the batch where the model allows it, as with --distributed ddp', type(model).__name__)
         return False
 
     def _choose(self, model: Recommender) -> tuple[int, int]:

@@ -39,9 +39,12 @@ class GridSupport(NamedTuple):
 
     Args:
         tables: ``'user'`` or ``'item'`` by the name of each parameter that has one row for each of them; these are divided.
+            With options that leave one of them out the model cannot be divided.
+        optional: Those among them that options may leave out.
         rows: Whether encoders and losses are made on rows that the layout moves there, or everything but scores per column.
     """
     tables: dict[str, str]
+    optional: frozenset[str] = frozenset()
     rows: bool = False
 
 

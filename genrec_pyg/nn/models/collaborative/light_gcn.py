@@ -97,5 +97,5 @@ class LightGCN(PairwiseRecommender):
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""User and item rows of ``x`` ``[N, d]``."""
-        num_users = self.embedding.user.size(0)  # of this process
+        num_users = self.layout.user.size(self.num_users)
         return x.split([num_users, x.size(0) - num_users])

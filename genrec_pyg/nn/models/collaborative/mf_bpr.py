@@ -32,7 +32,7 @@ class MFBPR(PairwiseRecommender):
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
-    grid = GridSupport({**PAIRWISE_GRID.tables, 'item_bias': 'item'})
+    grid = GridSupport({**PAIRWISE_GRID.tables, 'item_bias': 'item'}, frozenset({'item_bias'}))
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch',
