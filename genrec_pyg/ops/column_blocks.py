@@ -50,11 +50,11 @@ def in_column_blocks(product: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     width = column_block(x.size(0), x.size(1), x.element_size()) if x.device.type == 'cpu' else x.size(1)
     if width >= x.size(1):
         return product(x)
-    out = None
-    for begin in range(0, x.size(1), width):
-        part = product(x[:, begin:begin + width].contiguous())
-        out = part.new_empty(part.size(0), x.size(1)) if out is None else out
-        out[:, begin:begin + width] = part
+    first = product(x[:, :width].contiguous())
+    out = first.new_empty(first.size(0), x.size(1))
+    out[:, :width] = first
+    for begin in range(width, x.size(1), width):
+        out[:, begin:begin + width] = product(x[:, begin:begin + width].contiguous())
     return out
 
 
