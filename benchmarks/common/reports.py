@@ -2,18 +2,16 @@ r"""Tables, figures and reports on disk."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from genrec_pyg.reporting.tables import markdown_table
+
+__all__ = ['RESULTS', 'figure', 'markdown_table', 'write_report']
+
 #: Where reports lie; each names commit, machine and versions.
 RESULTS = Path(__file__).resolve().parents[1] / 'results'
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    r"""A Markdown table: the first column to the left, all others to the right."""
-    lines = [header, [':--'] + ['--:'] * (len(header) - 1), *rows]
-    return '\n'.join('| ' + ' | '.join(str(cell) for cell in line) + ' |' for line in lines)
 
 
 @contextlib.contextmanager

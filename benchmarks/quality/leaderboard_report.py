@@ -6,55 +6,19 @@ import importlib.util
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 import numpy as np
-from scipy import stats
 
 from benchmarks.common.machine import machine_line
 from benchmarks.common.reports import figure, markdown_table
 from benchmarks.common.trial import K
+from genrec_pyg.evaluation import holm, paired_comparison
 from genrec_pyg.exceptions import GenRecError
 
 #: The model with which all others are compared.
 BASE = 'GenRec'
 METRIC = f'recall@{K}'
-
-
-class Comparison(NamedTuple):
-    r"""Paired comparison of two models over the same users.
-
-    Args:
-        difference: Mean difference.
-        low: Lower end of its 95% confidence interval.
-        high: Upper end.
-        p: Two-sided p-value.
-    """
-    difference: float
-    low: float
-    high: float
-    p: float
-
-
-def compare(mine: np.ndarray, base: np.ndarray) -> Comparison:
-    r"""Paired t-test of ``mine - base``, a value per user in each."""
-    difference = mine - base
-    mean = float(difference.mean())
-    if np.ptp(difference) == 0:  # nothing varies, so there is no scale to measure the mean by
-        return Comparison(mean, mean, mean, 1.0 if mean == 0 else 0.0)
-    test = stats.ttest_rel(mine, base)
-    interval = test.confidence_interval(0.95)
-    return Comparison(mean, float(interval.low), float(interval.high), float(test.pvalue))
-
-
-def holm(p: Mapping[str, float]) -> dict[str, float]:
-    r"""P-values corrected for their number by Holm's step-down method (Holm, "A Simple Sequentially Rejective Multiple Test
-    Procedure", Scandinavian Journal of Statistics, 1979)."""
-    corrected, largest = {}, 0.0
-    for rank, name in enumerate(sorted(p, key=p.__getitem__)):
-        largest = max(largest, min(1.0, (len(p) - rank) * p[name]))
-        corrected[name] = largest
-    return corrected
 
 
 def add_comparisons(rows: dict[str, dict[str, Any]], finals: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> None:
@@ -74,7 +38,7 @@ def add_comparisons(rows: dict[str, dict[str, Any]], finals: Mapping[str, Mappin
         if users[model] != users[BASE]:
             raise GenRecError(f'{model} was measured on other users than {BASE}; accepted is a new --state')
     recall = {model: np.mean([run['recall'] for run in finals[model].values()], axis=0) for model in rows}
-    found = {model: compare(recall[model], recall[BASE]) for model in rows if model != BASE}
+    found = {model: paired_comparison(recall[model], recall[BASE]) for model in rows if model != BASE}
     corrected = holm({model: comparison.p for model, comparison in found.items()})
     for model, comparison in found.items():
         rows[model]['comparison'] = {**comparison._asdict(), 'p_corrected': corrected[model]}

@@ -24,7 +24,6 @@ import numpy as np
 from benchmarks.common.flags import positive
 from benchmarks.common.machine import machine, machine_line, prepare
 from benchmarks.common.reports import markdown_table, write_report
-from benchmarks.quality.leaderboard_report import compare, holm
 from benchmarks.quality.transfer_data import DATASETS
 
 logger = logging.getLogger(__name__)
@@ -81,6 +80,7 @@ def run(dataset: str, name: str, seed: int, root: Path, seconds: Optional[float]
 
 def report(document: dict[str, Any]) -> str:
     r"""The report in Markdown."""
+    from genrec_pyg.evaluation import holm, paired_comparison
     text = ['# GenRec with its defaults, beside simple models tuned on each dataset', '',
             machine_line(document['machine']), '',
             'Test Recall@20, mean and standard deviation over the seeds; every setting and epoch chosen on validation. `p` is '
@@ -102,7 +102,8 @@ def report(document: dict[str, Any]) -> str:
                 rows.append([f'{name}, {part} alone', len(tests), mean['validation'], mean['test'], '', ''])
         p = {}
         if 'GenRec' in users:
-            p = holm({name: compare(users['GenRec'], values).p for name, values in users.items() if name != 'GenRec'})
+            p = holm({name: paired_comparison(users['GenRec'], values).p for name, values in users.items()
+                      if name != 'GenRec'})
         rows = [[row[0], row[1], f'{row[2]:.4f}', f'{row[3]:.4f}', row[4], f'{row[5]:.0f}' if row[5] != '' else '',
                  f'{p[row[0]]:.3g}' if row[0] in p else ''] for row in sorted(rows, key=lambda row: -row[3])]
         header = ['model', 'runs', 'validation', 'test', 'deviation', 'processor s', 'p']

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from finished_runs import write_run
+from helpers.finished_runs import write_run
 
 from genrec_pyg.evaluation import holm, paired_comparison
 from genrec_pyg.exceptions import ConfigError

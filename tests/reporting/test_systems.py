@@ -1,5 +1,5 @@
 import pytest
-from finished_runs import write_run
+from helpers.finished_runs import write_run
 
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.reporting.systems import group_runs, read_runs

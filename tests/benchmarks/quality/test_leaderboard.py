@@ -15,8 +15,8 @@ pytest.importorskip('optuna')
 
 from benchmarks.common import trial
 from benchmarks.quality import leaderboard
-from benchmarks.quality.leaderboard_report import compare, holm
 from genrec_pyg.config import parse_train_arguments
+from genrec_pyg.evaluation import holm, paired_comparison
 from genrec_pyg.exceptions import GenRecError
 from genrec_pyg.nn.models import MODELS, get_model
 from genrec_pyg.tuning import search_space, setting_flags
@@ -226,7 +226,7 @@ def test_comparison_averages_the_seeds_of_the_same_users(session, tmp_path, monk
     rows = json.loads((tmp_path / 'state' / 'leaderboard-demo.json').read_text())['models']
     raw = {}
     for model in CHOSEN[1:]:
-        expected = compare(recall[model], recall['GenRec'])
+        expected = paired_comparison(recall[model], recall['GenRec'])
         assert rows[model]['comparison']['difference'] == expected.difference
         raw[model] = expected.p
     assert {model: rows[model]['comparison']['p_corrected'] for model in raw} == holm(raw)
