@@ -14,6 +14,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.config import RunConfig, find_root, parse_columns, parse_train_arguments, read_yaml
 from genrec_pyg.datasets import load_dataset
 from genrec_pyg.datasets.prepare import DEFAULT_SPLIT, make_split
+from genrec_pyg.datasets.saved import GRAPH_FILE
 from genrec_pyg.exceptions import CheckpointError, ConfigError
 from genrec_pyg.graph import held_out_digests, read_mask, training_graph
 from genrec_pyg.nn.models import Recommender, get_model
@@ -91,7 +92,10 @@ def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> R
     if content.get('model') == Blend.__name__:
         return _load_blend(path, content, root, device)
     config = parse_train_arguments(['--config', str(path / 'config.yaml')]).config
-    config.root = find_root(config.dataset, config.root) if root is None else root
+    if root is None or config.dataset == GRAPH_FILE:
+        config.root = find_root(config.dataset, config.root if root is None else root, path)
+    else:
+        config.root = root
     checkpoint = path / 'checkpoints' / 'best.pt'
     state = load_checkpoint(checkpoint)
     data = make_data(config)

@@ -24,14 +24,14 @@ from typing import Any, Optional
 import yaml
 from jsonargparse import ArgumentParser
 
+from genrec_pyg.datasets.saved import GRAPH_FILE
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import MODELS, get_model
 from genrec_pyg.training import Trainer
+from genrec_pyg.training.trainer import NO_GROUP
 
 logger = logging.getLogger(__name__)
 
-#: Arguments of the trainer that have a flag of their own or are no setting.
-_TRAINER_SKIP = {'epochs', 'seed', 'device', 'protocol', 'mirror_gradient', 'output', 'progress', 'distributed'}
 #: Keys that hold settings of one part each.
 _GROUPS = ('trainer', 'hparams')
 #: Keys of a configuration that name this call rather than the run.
@@ -143,7 +143,7 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
                 raise ConfigError(f'--{key}: got {asked!r} with --resume, accepted is {run.get(key)!r} of the run')
         run = {**run, 'output': first.resume}
         if isinstance(run.get('root'), str) and isinstance(run.get('dataset'), str):
-            run['root'] = find_root(run['dataset'], run['root'])
+            run['root'] = find_root(run['dataset'], run['root'], path.parent)
         layers.append((str(path), run))
     start = getattr(first, 'from')
     if start is not None:
@@ -231,7 +231,7 @@ def build_parser(model: str) -> ArgumentParser:
                         help='Mirror Gradient; its coefficients are --trainer.mg_alpha1, mg_alpha2 and mg_interval')
     parser.add_argument('--references', type=bool, default=RunConfig.references, help='evaluate the reference models too')
     parser.add_argument('--output', type=str, help='folder of the run (default: runs/MODEL-DATASET-seedN)')
-    parser.add_class_arguments(Trainer, 'trainer', skip=_TRAINER_SKIP)
+    parser.add_class_arguments(Trainer, 'trainer', skip=NO_GROUP)
     parser.add_class_arguments(get_model(model), 'hparams', skip={'data', 'modalities'})
     return parser
 
@@ -253,13 +253,16 @@ def _final_settings(folder: Path, model: Optional[str]) -> dict[str, Any]:
                           'finished run') from error
     trainer = {**(run.get('trainer') or {}), 'max_seconds': None}
     if isinstance(run.get('root'), str) and isinstance(run.get('dataset'), str):
-        run['root'] = find_root(run['dataset'], run['root'])
+        run['root'] = find_root(run['dataset'], run['root'], folder)
     return {**run, 'output': None, 'split': 'none', 'protocol': 'validation', 'references': False, 'epochs': epochs,
             'trainer': trainer}
 
 
-def find_root(dataset: str, root: str) -> str:
-    r"""The folder in which the dataset of a run lies now: ``root``, that of the training, or ``$GENREC_DATA``."""
+def find_root(dataset: str, root: str, run: Optional[Path] = None) -> str:
+    r"""The folder in which the dataset of a run lies now: the run itself, which holds the graph of a training in Python,
+    ``root``, that of the training, or ``$GENREC_DATA``."""
+    if run is not None and dataset == GRAPH_FILE and (run / dataset).is_file():
+        return str(run)
     for candidate in (root, os.environ.get('GENREC_DATA')):
         if candidate and (Path(candidate) / dataset).exists():
             return candidate

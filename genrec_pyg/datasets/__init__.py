@@ -16,10 +16,12 @@ from genrec_pyg.datasets.io.regular import list_folder
 from genrec_pyg.datasets.mmrec import MMRecDataset
 from genrec_pyg.datasets.prepare import prepare, split_column
 from genrec_pyg.datasets.recbole import RecBoleDataset
+from genrec_pyg.datasets.saved import load_graph, save_graph
 from genrec_pyg.datasets.table import find_features, from_table
 from genrec_pyg.datasets.user_item_text import UserItemTextDataset
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import ITEM, modality_names, select_modalities
+from genrec_pyg.utils.plugins import installed, load_place
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +34,11 @@ def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Uni
                  min_rating: Optional[float] = None, core: int = 0, split: Optional[str] = None) -> HeteroData:
     r"""The canonical graph of a dataset.
 
-    ``'demo'`` is generated, with a warning where a folder of that name holds files. A name such as
-    ``'shop/log.csv'`` is a table of interactions, see :func:`from_table`; so is a folder with one
-    ``interactions.*``. Any other name is a folder under ``root``, whose layout is recognized from its content; where there is
-    no such folder, ``tiktok`` and ``baby`` are downloaded into it.
+    ``'demo'`` is generated, with a warning where a folder of that name holds files. A name such as ``'shop/graph.pt'`` is a
+    graph that :func:`save_graph` wrote, one such as ``'shop/log.csv'`` a table of interactions, see :func:`from_table`; so is
+    a folder with one ``interactions.*``. Any other name is a folder under ``root``, whose layout is recognized from its
+    content (also one that an installed package adds as an entry point of the group ``genrec_pyg.datasets``); where there is no
+    such folder, ``tiktok`` and ``baby`` are downloaded into it.
 
     Args:
         name: Name of the dataset.
@@ -54,6 +57,8 @@ def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Uni
     choice = modalities if modalities is None or isinstance(modalities, Mapping) else parse_modalities(modalities)
     root = Path(root if root is not None else os.environ.get('GENREC_DATA', 'data'))
     table = _table(name, root)
+    if table is not None and table.suffix == '.pt' and not columns and split_column(split) is None:
+        return prepare(_keep(load_graph(table), choice), min_rating, core, split)
     if table is not None:
         features = find_features(table.parent, choice)
         return from_table(table, columns, features, min_rating, core, split)
@@ -96,7 +101,7 @@ def _table(name: str, root: Path) -> Optional[Path]:
 
 def _recognize(folder: Path) -> Optional[type[LayoutDataset]]:
     r"""The layout of the files in ``folder``, if they have one."""
-    found = [layout for layout in (MMRecDataset, DiffMMDataset) if layout.recognizes(folder)]
+    found = [layout for layout in (MMRecDataset, DiffMMDataset, *installed_layouts()) if layout.recognizes(folder)]
     if MMRecDataset in found and RecBoleDataset.recognizes(folder):  # files of one name, told apart by their header
         found[found.index(MMRecDataset)] = RecBoleDataset
     if not found and UserItemTextDataset.recognizes(folder):  # any other layout may have texts beside it
@@ -104,6 +109,23 @@ def _recognize(folder: Path) -> Optional[type[LayoutDataset]]:
     if len(found) > 1:
         logger.warning('%s has files of two layouts; %s are read and %s are not', folder, *(one.pattern for one in found))
     return found[0] if found else None
+
+
+def installed_layouts() -> list[type[LayoutDataset]]:
+    r"""Layouts of installed packages, the entry points of the group ``genrec_pyg.datasets``; what is none of its kind is named
+    in the log and left out."""
+    found = []
+    for name, place in installed('genrec_pyg.datasets').items():
+        try:
+            layout = load_place('dataset', place, name)
+        except ConfigError as error:
+            logger.warning('%s; it is left out', error)
+            continue
+        if isinstance(layout, type) and issubclass(layout, LayoutDataset):
+            found.append(layout)
+        else:
+            logger.warning('dataset layout %s of an installed package is no LayoutDataset; it is left out', name)
+    return found
 
 
 def _keep(data: HeteroData, choice: Optional[Mapping[str, Optional[str]]]) -> HeteroData:
@@ -122,4 +144,4 @@ def _keep(data: HeteroData, choice: Optional[Mapping[str, Optional[str]]]) -> He
 
 
 __all__ = ['Demo', 'DiffMMDataset', 'MMRecDataset', 'RecBoleDataset', 'UserItemTextDataset', 'demo_graph', 'from_table',
-           'load_dataset', 'parse_modalities']
+           'load_dataset', 'load_graph', 'parse_modalities', 'save_graph']

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import logging
 import math
 import secrets
@@ -21,6 +22,7 @@ from genrec_pyg.exceptions import ConfigError, GenRecError
 from genrec_pyg.graph import TrainingGraph, check_held_out, has_split, held_out_digests
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.optim import MirrorGradient, check_coefficients
+from genrec_pyg.runs.from_python import write_run
 from genrec_pyg.runs.history import History, environment
 from genrec_pyg.training.cuda_graph import RecordedStep, Recorder
 from genrec_pyg.training.device import resolve_device
@@ -34,6 +36,8 @@ from genrec_pyg.utils.files import write_json
 
 logger = logging.getLogger(__name__)
 
+#: Arguments of the trainer that have a flag of their own or are no setting.
+NO_GROUP = {'epochs', 'seed', 'device', 'protocol', 'mirror_gradient', 'output', 'progress', 'distributed'}
 #: Steps per epoch with batches of automatic size.
 AUTO_STEPS = 14
 
@@ -152,7 +156,8 @@ class Trainer:
             data: Canonical graph with splits.
             resume: Continue from ``output/checkpoints/last.pt``, with the same numbers as without the interruption (bit for
                 bit on the CPU), also where ``epochs`` or ``max_seconds`` are larger than before.
-            config: Plain configuration to store in the checkpoints.
+            config: Plain configuration to store in the checkpoints. Without one a training with ``output`` writes its own
+                and the graph, so that every command takes the folder (:func:`~genrec_pyg.runs.from_python.write_run`).
 
         Raises:
             ConfigError: If the epoch is to be chosen on a test split without interactions.
@@ -168,6 +173,8 @@ class Trainer:
                       for split in ('val', 'test') if has_split(data, split)}
         monitor = self._choose_monitor(evaluators, model.trainable)
         resume = resume and model.trainable
+        if config is None and self.output is not None and not resume and self.distributed.processes.is_main:
+            config = write_run(self.output, model, data, self.settings())
         session, optimizer, store = self._begin(model, data, resume, monitor)
         history = self._open_history(session)
         stopped = None
@@ -198,6 +205,14 @@ class Trainer:
         result = self._result(session, model, evaluators, monitor, history, stopped)
         history.close()
         return result
+
+    def settings(self) -> dict[str, Any]:
+        r"""Plain settings in the order of a configuration file: those with a flag of their own, the others under
+        ``'trainer'``."""
+        names = [name for name in inspect.signature(type(self)).parameters if name not in NO_GROUP]
+        group = {name: getattr(self, name) for name in names}
+        return {'seed': self.seed, 'epochs': self.epochs, 'protocol': self.protocol, 'mirror_gradient': self.mirror_gradient,
+                'trainer': {name: list(value) if isinstance(value, tuple) else value for name, value in group.items()}}
 
     def _begin(self, model: Recommender, data: HeteroData, resume: bool, monitor: Optional[Evaluator]) \
             -> tuple[Session, Optional[torch.optim.Optimizer], StateStore]:

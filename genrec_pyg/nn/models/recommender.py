@@ -69,6 +69,9 @@ class _DrawnParameters(type):
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         model = super().__call__(*args, **kwargs)
         model._drawn = parameter_digests(model)
+        bound = cls.__signature__.bind(*args, **kwargs)
+        bound.apply_defaults()
+        model._arguments = {name: value for name, value in bound.arguments.items() if name not in ('data', 'modalities')}
         return model
 
 
@@ -111,6 +114,7 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
     reads_history: bool = False
     #: Digests of the parameters as they were drawn; :obj:`None` until the constructor has ended.
     _drawn: Optional[dict[str, tuple[torch.dtype, int]]] = None
+    _arguments: dict[str, Any] = {}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  contents: Iterable[str] = ()):
@@ -127,6 +131,11 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
     def num_items(self) -> int:
         r"""Number of items ``I``."""
         return self.graph.num_items
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        r"""What the constructor was called with besides data and modalities, defaults included."""
+        return dict(self._arguments)
 
     @property
     def has_embeddings(self) -> bool:
