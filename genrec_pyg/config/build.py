@@ -53,7 +53,7 @@ def make_data(config: RunConfig) -> HeteroData:
         DataError: If files are damaged, or the data cannot be split so.
     """
     data = load_dataset(config.dataset, config.root, config.modalities, columns=parse_columns(config.columns),
-                        min_rating=config.min_rating, core=config.core, split=config.split)
+                        min_rating=config.min_rating, core=config.core, split=config.split, check=config.check_features)
     if read_mask(data, 'train') is not None:
         return data
     logger.info('%s: split as %s, since it brings none (--split)', config.dataset, DEFAULT_SPLIT)
@@ -98,7 +98,7 @@ def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> R
         config.root = root
     checkpoint = path / 'checkpoints' / 'best.pt'
     state = load_checkpoint(checkpoint)
-    data = make_data(config)
+    data = make_data(replace(config, check_features='off'))  # compared with those of the training below
     model = make_model(config, data)
     check_identity(state, checkpoint, type(model).__name__, model.graph.fingerprint(), _run_of(path / 'metrics.json'))
     warn_of_held_out(state, checkpoint, held_out_digests(data))

@@ -37,7 +37,7 @@ _GROUPS = ('trainer', 'hparams')
 #: Keys of a configuration that name this call rather than the run.
 _CALL_KEYS = ('config', 'print_config', 'resume', 'final', 'from', 'debug', 'distributed', 'distributed_timeout', 'grid')
 #: What may differ from the interrupted run under ``--resume``; anything else would not continue the same experiment.
-_RESUME_MAY_CHANGE = ('root', 'epochs', 'device', 'references', 'trainer.patience', 'trainer.max_seconds',
+_RESUME_MAY_CHANGE = ('root', 'check_features', 'epochs', 'device', 'references', 'trainer.patience', 'trainer.max_seconds',
                       'trainer.eval_every', 'trainer.precision', 'trainer.cuda_graph')
 
 
@@ -53,6 +53,8 @@ class RunConfig:
         min_rating: Least rating that counts as an interaction.
         core: Least number of items per user and users per item.
         split: Split in place of that of the dataset, see :func:`~genrec_pyg.datasets.from_table`.
+        check_features: What follows from features that do not belong to the items: ``'error'``, ``'warn'`` or ``'off'``, see
+            :func:`~genrec_pyg.datasets.from_table`.
         model: Name of the model.
         seed: Seed.
         epochs: Largest number of epochs.
@@ -71,6 +73,7 @@ class RunConfig:
     min_rating: Optional[float] = None
     core: int = 0
     split: Optional[str] = None
+    check_features: str = 'error'
     model: str = 'GenRec'
     seed: int = 0
     epochs: int = 50
@@ -221,6 +224,8 @@ def build_parser(model: str) -> ArgumentParser:
     parser.add_argument('--split', type=Optional[str], help='random:0.1,0.1, time:0.1,0.1, users:0.1,0.1, '
                         'cold_items:0.1,0.1 (validation, test), leave-one-out, column:NAME or none (all for the training); by '
                         'default that of the dataset, else random:0.1,0.1')
+    parser.add_argument('--check_features', type=str, default=RunConfig.check_features, help='features that do not belong '
+                        'to the items are an error, named in a warning (warn), or not looked for (off)')
     parser.add_argument('--model', type=str, default=model, help=f"one of {', '.join(MODELS)}, "
                         "the entry point of an installed package, or package.module:Class")
     parser.add_argument('--seed', type=int, default=RunConfig.seed, help='seed of everything that is drawn at random')

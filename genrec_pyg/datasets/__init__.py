@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.datasets.base import LayoutDataset, Modalities, check_name, parse_modalities
 from genrec_pyg.datasets.demo import Demo, demo_graph
 from genrec_pyg.datasets.diffmm import BY_HAND, DOWNLOADABLE, DiffMMDataset
+from genrec_pyg.datasets.feature_checks import check_features, check_policy
 from genrec_pyg.datasets.io.regular import list_folder
 from genrec_pyg.datasets.mmrec import MMRecDataset
 from genrec_pyg.datasets.prepare import prepare, split_column
@@ -31,7 +32,8 @@ _LONGEST_PATH = 4095
 
 def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Union[Iterable[str], Modalities] = None,
                  mirror: Optional[str] = None, columns: Optional[Mapping[str, str]] = None,
-                 min_rating: Optional[float] = None, core: int = 0, split: Optional[str] = None) -> HeteroData:
+                 min_rating: Optional[float] = None, core: int = 0, split: Optional[str] = None,
+                 check: str = 'error') -> HeteroData:
     r"""The canonical graph of a dataset.
 
     ``'demo'`` is generated, with a warning where a folder of that name holds files. A name such as ``'shop/graph.pt'`` is a
@@ -49,11 +51,13 @@ def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Uni
         min_rating: Least rating that counts as an interaction.
         core: Least number of distinct items per user and users per item.
         split: Split in place of that of the dataset, see :func:`from_table`.
+        check: What follows from features that do not belong to the items, see :func:`from_table`.
 
     Raises:
         ConfigError: If there is no such dataset or modality.
         DataError: If files are missing or damaged.
     """
+    check_policy(check)
     choice = modalities if modalities is None or isinstance(modalities, Mapping) else parse_modalities(modalities)
     root = Path(root if root is not None else os.environ.get('GENREC_DATA', 'data'))
     table = _table(name, root)
@@ -61,25 +65,32 @@ def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Uni
         return prepare(_keep(load_graph(table), choice), min_rating, core, split)
     if table is not None:
         features = find_features(table.parent, choice)
-        return from_table(table, columns, features, min_rating, core, split)
+        return from_table(table, columns, features, min_rating, core, split, check)
     if columns or split_column(split) is not None:
         raise ConfigError(f'columns, split: got {columns}, {split!r} for {name!r}, whose layout names its columns; accepted '
                           'are tables such as NAME/FILE.csv')
-    return prepare(_load_layout(name, root, choice, mirror), min_rating, core, split)
+    dataset = _find_layout(name, root, choice, mirror)
+    if isinstance(dataset, Demo):
+        data = _keep(dataset[0], choice)
+    else:
+        data = dataset[0]
+        check_features(data, dataset.feature_files(), check, by_row=True)
+    return prepare(data, min_rating, core, split)
 
 
-def _load_layout(name: str, root: Path, choice: Optional[Mapping[str, Optional[str]]], mirror: Optional[str]) -> HeteroData:
+def _find_layout(name: str, root: Path, choice: Optional[Mapping[str, Optional[str]]],
+                 mirror: Optional[str]) -> Union[Demo, LayoutDataset]:
     check_name(name, root)
     if name == 'demo':
         if _recognize(root / name) is not None:
             logger.warning('%s is not read: the dataset demo is the generated one; give the folder another name', root / name)
-        return _keep(Demo()[0], choice)
+        return Demo()
     folder = root / name
     layout = _recognize(folder)
     if layout not in (None, DiffMMDataset):
-        return layout(str(root), name, choice)[0]
+        return layout(str(root), name, choice)
     if layout is DiffMMDataset or name in DOWNLOADABLE or name in BY_HAND:
-        return DiffMMDataset(str(root), name, choice, mirror)[0]
+        return DiffMMDataset(str(root), name, choice, mirror)
     here = [entry for entry in list_folder(root) if os.path.isdir(root / entry)]
     patterns = f'{MMRecDataset.pattern}, no {DiffMMDataset.pattern} and no single {UserItemTextDataset.pattern}'
     there = ', '.join(list_folder(folder)[:5]) or 'nothing'

@@ -212,7 +212,7 @@ def matching_files(asked: str, files: Sequence[str]) -> list[str]:
 
 def feature_key(file: str) -> str:
     r"""The modality that a feature file holds by its name: that without ``.zip``, ``.npy`` and ``_feat``."""
-    return file.removesuffix('.zip').removesuffix('.npy').removesuffix('_feat')
+    return file.removesuffix('.zip').removesuffix('.npy').removesuffix('.npz').removesuffix('_feat')
 
 
 def _unpacked(files: Sequence[str]) -> list[str]:

@@ -13,7 +13,8 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.datasets.base import feature_key
 from genrec_pyg.datasets.builder import as_raw_id, build_graph
-from genrec_pyg.datasets.io.item_features import ID_SUFFIX, ItemFeatures, read_features
+from genrec_pyg.datasets.feature_checks import check_features, check_policy
+from genrec_pyg.datasets.io.item_features import ID_SUFFIX, ItemFeatures, ids_path, read_features
 from genrec_pyg.datasets.io.logs import read_columns
 from genrec_pyg.datasets.io.regular import list_folder
 from genrec_pyg.datasets.io.values import order_ids, read_ids, read_labels, read_numbers
@@ -28,7 +29,8 @@ Ids = Union[np.ndarray, list[str]]
 
 def from_table(source: Any, columns: Optional[Mapping[str, str]] = None,
                features: Optional[Mapping[str, Union[str, Path, tuple[Sequence[Any], Any]]]] = None,
-               min_rating: Optional[float] = None, core: int = 0, split: Optional[str] = None) -> HeteroData:
+               min_rating: Optional[float] = None, core: int = 0, split: Optional[str] = None,
+               check: str = 'error') -> HeteroData:
     r"""The canonical graph of a table of interactions.
 
     Ids of any kind become node numbers in their order (:func:`~genrec_pyg.datasets.io.values.read_ids`) and stay as
@@ -50,11 +52,14 @@ def from_table(source: Any, columns: Optional[Mapping[str, str]] = None,
             ``'random:0.1,0.1'``),
             ``'leave-one-out'``, ``'column:NAME'`` (0, 1, 2 or train, val, test) or ``'none'``, all for the training. By
             default that of a column called ``split`` or ``x_label``, else ``'random:0.1,0.1'``.
+        check: Whether features that do not belong to the items are an ``'error'``, named in a warning by ``'warn'``, or
+            not looked for, ``'off'``; see :func:`~genrec_pyg.datasets.feature_checks.check_features`.
 
     Raises:
         ConfigError: On an argument outside its accepted values, or a column that is not there.
         DataError: If a table cannot be read; the message names the row.
     """
+    check_policy(check)
     columns = dict(columns or {})
     if split_column(split) is not None:
         columns['split'] = split_column(split)
@@ -90,6 +95,7 @@ def from_table(source: Any, columns: Optional[Mapping[str, str]] = None,
     data[USER].raw_id, data[ITEM].raw_id = as_raw_id(user_id), as_raw_id(item_id)
     for modality, found in read.items():
         _add_modality(data, modality, found, item_id)
+    check_features(data, features or {}, check)
     data = prepare(data, min_rating, core, split)
     logger.info('%s: %d users, %d items, %d interactions', name, data[USER].num_nodes, data[ITEM].num_nodes,
                 data[INTERACTS].edge_index.size(1))
@@ -101,13 +107,14 @@ def find_features(folder: Path, choice: Optional[Mapping[str, Optional[str]]]) -
 
     Args:
         folder: Folder of the log.
-        choice: Modality to file, :obj:`None` for that of its name; :obj:`None` takes every ``.npy`` with a list of ids.
+        choice: Modality to file, :obj:`None` for that of its name; :obj:`None` takes every ``.npy`` and ``.npz`` with
+            a list of ids.
 
     Raises:
         ConfigError: If there is no such file.
     """
-    there = [name for name in list_folder(folder, '*.npy')
-             if (folder / f"{name.removesuffix('.npy')}{ID_SUFFIX}").is_file()]
+    there = [name for name in (*list_folder(folder, '*.npy'), *list_folder(folder, '*.npz'))
+             if ids_path(folder / name).is_file()]
     if choice is None:
         return {feature_key(name): folder / name for name in there}
     found = {}
@@ -161,5 +168,14 @@ def _add_modality(data: HeteroData, modality: str, found: ItemFeatures, item_id:
     ids = found.ids.tolist() if isinstance(found.ids, np.ndarray) else found.ids
     item = torch.tensor([place[str(value) if as_text else value] for value in ids], dtype=torch.long)
     order = item.argsort()
-    data[modality].x = torch.from_numpy(found.x)[order]
+    data[modality].x = _rows(found.x, order)
     data[ITEM, HAS, modality].edge_index = torch.stack([item[order], torch.arange(item.numel())])
+
+
+def _rows(x: Any, order: torch.Tensor) -> torch.Tensor:
+    if isinstance(x, np.ndarray):
+        return torch.from_numpy(x)[order]
+    rows = x[order.numpy()]
+    pointer, column = (torch.from_numpy(part.astype(np.int64)) for part in (rows.indptr, rows.indices))
+    return torch.sparse_csr_tensor(pointer, column, torch.from_numpy(rows.data), rows.shape,
+                                   check_invariants=False)  # SciPy has checked them

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import scipy.sparse as sp
 
 from genrec_pyg.datasets.io.regular import is_packed, open_regular
 from genrec_pyg.exceptions import DataError
@@ -46,6 +47,33 @@ def load_features(path: Path) -> np.ndarray:
     if bad.any():
         raise DataError(f'{path}: {int(bad.sum())} rows have NaN or infinite values, the first is row {int(bad.argmax())}; '
                         'accepted are finite numbers')
+    return x
+
+
+def load_sparse_features(path: Path) -> sp.csr_matrix:
+    r"""Reads a sparse matrix ``[n, d]`` that :func:`scipy.sparse.save_npz` wrote, as float32 rows.
+
+    Raises:
+        DataError: If the file is missing, damaged, too large, or no sparse matrix of numbers.
+    """
+    try:
+        with open_regular(path) as file:
+            with zipfile.ZipFile(file) as archive:
+                size = sum(member.file_size for member in archive.infolist())
+            if size > MAX_UNZIPPED:
+                raise DataError(f'{path}: unpacks to {size} bytes, accepted are up to {MAX_UNZIPPED}')
+            file.seek(0)
+            x = sp.load_npz(file)
+        x = sp.csr_matrix(x, dtype=np.float32)
+        x.check_format(full_check=True)
+        x.sum_duplicates()
+    except DataError:
+        raise
+    except Exception as error:  # headers and archives are parsed by code that damage can lead anywhere
+        raise DataError(f'{path}: not a readable sparse matrix of numbers ({str(error)[:200]}); accepted is '
+                        'what scipy.sparse.save_npz writes') from error
+    if min(x.shape) == 0:
+        raise DataError(f'{path}: has shape {x.shape}, accepted are at least one row and column')
     return x
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 from pyarrow import parquet
 
-from genrec_pyg.datasets.io.item_features import ID_SUFFIX
+from genrec_pyg.datasets.io.item_features import ids_path
 from genrec_pyg.datasets.io.manifests import write_manifest
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.utils.files import write_atomically
@@ -65,8 +65,7 @@ def write_features(path: Path, ids: Any, x: Union[np.ndarray, sp.csr_matrix],
                 f'{path}: item {broken!r} has a line break, accepted for such ids is a name '
                 'that ends in .parquet')
         text = ''.join(f'{item}\n' for item in raw).encode()
-        names[path.with_name(path.name.removesuffix(path.suffix) + ID_SUFFIX)] = \
-            lambda file: file.write(text)
+        names[ids_path(path)] = lambda file: file.write(text)
         names[path] = (lambda file: sp.save_npz(file, sp.csr_matrix(x, dtype=np.float32))) \
             if sp.issparse(x) else lambda file: np.save(file, np.asarray(x, dtype=np.float32))
     contents = {}

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple, Union
 
 import numpy as np
 import pyarrow as pa
+import scipy.sparse as sp
 from pyarrow import parquet
 
-from genrec_pyg.datasets.io.arrays import load_features
+from genrec_pyg.datasets.io.arrays import load_features, load_sparse_features
 from genrec_pyg.datasets.io.regular import open_regular
 from genrec_pyg.datasets.io.roles import find_columns
 from genrec_pyg.datasets.io.values import read_ids
@@ -23,19 +24,20 @@ class ItemFeatures(NamedTuple):
 
     Args:
         ids: Item ids, int64 ``[n]`` or a list of texts, each once.
-        x: Features float32 ``[n, d]``.
+        x: Features float32 ``[n, d]``, a matrix or a sparse one of SciPy.
     """
     ids: Union[np.ndarray, list[str]]
-    x: np.ndarray
+    x: Union[np.ndarray, sp.csr_matrix]
 
 
 def read_features(source: Any, modality: str) -> ItemFeatures:
     r"""Reads features with their item ids.
 
     Args:
-        source: ``NAME.npy`` with ``NAME.ids.txt`` beside it (one id per line), or ``FILE.parquet`` with a column of ids and a
-            column called ``modality`` of lists of numbers (``FILE.parquet:COLUMN`` names another one; an item without a list
-            has no features), or a pair of ids and a matrix ``[n, d]``.
+        source: ``NAME.npy`` or ``NAME.npz`` (a sparse matrix of SciPy) with ``NAME.ids.txt`` beside it
+            (one id per line), or ``FILE.parquet`` with a column of ids and a column called ``modality``
+            of lists of numbers (``FILE.parquet:COLUMN`` names another one; an item without a list has no
+            features), or a pair of ids and a matrix ``[n, d]``.
         modality: Name of the modality.
 
     Raises:
@@ -47,7 +49,7 @@ def read_features(source: Any, modality: str) -> ItemFeatures:
         file, colon, column = name.rpartition(':')
         if colon and Path(file).suffix == '.parquet':
             return _from_parquet(Path(file), column)
-        return _from_parquet(Path(name), modality) if name.endswith('.parquet') else _from_numpy(Path(name))
+        return _from_parquet(Path(name), modality) if name.endswith('.parquet') else _from_rows(Path(name))
     try:
         ids, x = source
         column = pa.chunked_array([pa.array(ids.tolist() if hasattr(ids, 'tolist') else list(ids))])
@@ -58,9 +60,14 @@ def read_features(source: Any, modality: str) -> ItemFeatures:
     return _checked(column, x, f'features of {modality!r}')
 
 
-def _from_numpy(path: Path) -> ItemFeatures:
-    x = load_features(path)
-    ids = path.with_name(path.name.removesuffix('.npy') + ID_SUFFIX)
+def ids_path(path: Path) -> Path:
+    r"""``NAME.ids.txt`` of ``NAME.npy`` or ``NAME.npz``."""
+    return path.with_name(path.name.removesuffix(path.suffix) + ID_SUFFIX)
+
+
+def _from_rows(path: Path) -> ItemFeatures:
+    x = load_sparse_features(path) if path.suffix == '.npz' else load_features(path)
+    ids = ids_path(path)
     try:
         with open_regular(ids) as file:
             names = file.read().decode('utf-8-sig').split('\n')
@@ -102,14 +109,17 @@ def _from_parquet(path: Path, column: str) -> ItemFeatures:
     return _checked(ids, values.reshape(len(rows), -1), str(path))
 
 
-def _checked(column: pa.ChunkedArray, x: np.ndarray, source: str) -> ItemFeatures:
+def _checked(column: pa.ChunkedArray, x: Union[np.ndarray, sp.csr_matrix], source: str) -> ItemFeatures:
     if x.ndim != 2 or x.shape[0] != len(column) or x.shape[1] == 0:
         raise DataError(f'{source}: has features of shape {x.shape} and {len(column)} item ids, accepted is one row per id')
-    bad = ~np.isfinite(x).all(axis=1)
-    if bad.any():
-        raise DataError(f'{source}: row {int(bad.argmax()) + 1} has NaN or infinity, accepted are finite numbers')
+    finite = np.isfinite(x.data) if sp.issparse(x) else np.isfinite(x).all(axis=1)
+    if not finite.all():
+        first = int(finite.argmin())
+        first = int(np.searchsorted(x.indptr, first, side='right')) - 1 if sp.issparse(x) else first
+        raise DataError(f'{source}: row {first + 1} has NaN or infinity, accepted are finite numbers')
     ids, number = read_ids(column, 'item', source)
     if len(ids) != len(number):
         twice = int(np.flatnonzero(np.bincount(number) > 1)[0])
         raise DataError(f'{source}: item {ids[twice]!r} has several rows, accepted is one')
-    return ItemFeatures(ids, np.ascontiguousarray(x[np.argsort(number)], dtype=np.float32))
+    x = x[np.argsort(number)]
+    return ItemFeatures(ids, x if sp.issparse(x) else np.ascontiguousarray(x, dtype=np.float32))

@@ -92,3 +92,21 @@ def test_the_manifest_goes_first(tmp_path, monkeypatch):
     assert json.loads(manifest_path(tmp_path / 'a.npy').read_text())['rows'] == 1
     with pytest.raises(DataError, match='half written'):
         check_manifest(tmp_path / 'a.npy')
+
+
+def test_damaged_sparse_features_are_refused(tmp_path):
+    path = tmp_path / 'tags.npz'
+    write_features(path, [4, 7], sp.csr_matrix([[0, 1.5], [0, np.nan]]), {})
+    with pytest.raises(DataError, match='row 2 has NaN'):
+        read_features(path, 'tags')
+    write_features(path, [7, 4], sp.csr_matrix([[0, 1.5], [1, 0]]), {})
+    found = read_features(path, 'tags')
+    assert found.ids.tolist() == [4, 7] and found.x.toarray().tolist() == [[1, 0], [0, 1.5]]
+    content = path.read_bytes()
+    path.write_bytes(content[:len(content) // 2])
+    with pytest.raises(DataError, match='not a readable sparse matrix'):
+        read_features(path, 'tags')
+    np.savez(path, data=np.ones(1), indices=np.array([9]), indptr=np.array([0, 1]),
+             shape=np.array([1, 2]), format=np.array(b'csr'))
+    with pytest.raises(DataError, match='not a readable sparse matrix'):
+        read_features(path, 'tags')
