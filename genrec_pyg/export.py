@@ -1,4 +1,6 @@
-r"""Exports a run as a bundle that serves it without its data: ``python -m genrec_pyg.export RUN``."""
+r"""Exports a run as a bundle that serves it without its data: ``python -m genrec_pyg.export
+RUN``."""
+
 from __future__ import annotations
 
 import argparse
@@ -35,15 +37,25 @@ def export_run(run: Run, metrics: dict[str, Any], folder: Path) -> dict[str, Any
         The manifest.
 
     Raises:
-        ConfigError: If the model has no tables, two users or items have one id, or the folder holds something else.
+        ConfigError: If the model has no tables, two users or items have one id, or the folder holds
+            something else.
         OutputError: If the folder cannot be written.
     """
     described, tables = model_tables(run.model, run.data)
-    manifest = {'genrec_pyg': __version__, 'model': run.config.model, 'dataset': run.config.dataset,
-                'selection': run.selection, 'num_users': run.model.num_users, 'num_items': run.model.num_items,
-                'metrics': metrics, **described}
-    documents = {'users': {'ids': served_ids(run.data, USER)},
-                 'items': {'ids': served_ids(run.data, ITEM), 'titles': _titles(run.data)}}
+    manifest = {
+        'genrec_pyg': __version__,
+        'model': run.config.model,
+        'dataset': run.config.dataset,
+        'selection': run.selection,
+        'num_users': run.model.num_users,
+        'num_items': run.model.num_items,
+        'metrics': metrics,
+        **described,
+    }
+    documents = {
+        'users': {'ids': served_ids(run.data, USER)},
+        'items': {'ids': served_ids(run.data, ITEM), 'titles': _titles(run.data)},
+    }
     return write_bundle(folder, manifest, tables, documents)
 
 
@@ -70,12 +82,23 @@ def _titles(data: HeteroData) -> Optional[list[Optional[str]]]:
 
 def export(argv: Sequence[str]) -> dict[str, Any]:
     r"""Exports as the command line asks."""
-    parser = argparse.ArgumentParser(prog='python -m genrec_pyg.export', allow_abbrev=False,
-                                     description='Writes a bundle that serves a run without its data.')
-    parser.add_argument('run', type=path_argument, help='folder written by python -m genrec_pyg.train')
-    parser.add_argument('--output', type=path_argument, required=True,
-                        help='folder of the bundle; one that is there is replaced in one step')
-    parser.add_argument('--root', type=path_argument, help='folder of the datasets, where it has moved since')
+    parser = argparse.ArgumentParser(
+        prog='python -m genrec_pyg.export',
+        allow_abbrev=False,
+        description='Writes a bundle that serves a run without its data.',
+    )
+    parser.add_argument(
+        'run', type=path_argument, help='folder written by python -m genrec_pyg.train'
+    )
+    parser.add_argument(
+        '--output',
+        type=path_argument,
+        required=True,
+        help='folder of the bundle; one that is there is replaced in one step',
+    )
+    parser.add_argument(
+        '--root', type=path_argument, help='folder of the datasets, where it has moved since'
+    )
     parser.add_argument('--device', default='cpu', help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     arguments = parser.parse_args(argv)
@@ -87,8 +110,10 @@ def export(argv: Sequence[str]) -> dict[str, Any]:
     run = load_run(arguments.run, arguments.root, arguments.device)
     manifest = export_run(run, _metrics(Path(arguments.run)), folder)
     size = sum(entry['bytes'] for entry in manifest['files'].values())
-    write_stdout(f"{folder}: {run.config.model} on {run.config.dataset}, {manifest['num_users']} users, "
-                 f"{manifest['num_items']} items, {size / 2 ** 20:.1f} MiB\n")
+    write_stdout(
+        f'{folder}: {run.config.model} on {run.config.dataset}, {manifest["num_users"]} users, '
+        f'{manifest["num_items"]} items, {size / 2**20:.1f} MiB\n'
+    )
     for name, reason in manifest['unable'].items():
         logger.info('without %s: %s', name.replace('_', '-'), reason)
     return manifest

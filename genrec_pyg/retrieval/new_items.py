@@ -1,4 +1,5 @@
 r"""Embeddings for items that came after the training, from their features."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -21,11 +22,13 @@ _HELD_OUT = 10
 class FeatureEmbedding:
     r"""Item embeddings from features, next to a trained model that stays as it is.
 
-    A ridge regression from the l2-normalized features of all modalities, side by side, to the trained embeddings of the items
-    that have training interactions (the linear attribute-to-factor map of Gantner, Drumond, Freudenthaler, Rendle and
-    Schmidt-Thieme, "Learning Attribute-to-Feature Mappings for Cold-Start Recommendations", ICDM 2010,
-    https://doi.org/10.1109/ICDM.2010.129). The ridge is the one that reproduces held-out items best. A modality that an item
-    lacks is a block of zeros, and a flag per modality is one more feature.
+    A ridge regression from the l2-normalized features of all modalities, side by side, to the
+    trained embeddings of the items that have training interactions (the linear attribute-to-factor
+    map of Gantner, Drumond, Freudenthaler, Rendle and Schmidt-Thieme, "Learning
+    Attribute-to-Feature Mappings for Cold-Start Recommendations", ICDM 2010,
+    https://doi.org/10.1109/ICDM.2010.129). The ridge is the one that reproduces held-out items
+    best. A modality that an item lacks is a block of zeros, and a flag per modality is one more
+    feature.
 
     Args:
         graph: Training graph of the model, with at least one modality.
@@ -37,12 +40,17 @@ class FeatureEmbedding:
 
     def __init__(self, graph: TrainingGraph, items: Tensor):
         if not graph.modalities:
-            raise ConfigError('features: the model was trained without modalities, so it knows new items by nothing; accepted '
-                              'is a model with at least one')
+            raise ConfigError(
+                'features: the model was trained without modalities, so it knows new items by '
+                'nothing; accepted '
+                'is a model with at least one'
+            )
         self.widths = {name: modality.x.size(1) for name, modality in graph.modalities.items()}
         features = item_features(graph)
-        x = self._inputs({name: block.x for name, block in features.items()},
-                         {name: block.present.squeeze(1) for name, block in features.items()})
+        x = self._inputs(
+            {name: block.x for name, block in features.items()},
+            {name: block.present.squeeze(1) for name, block in features.items()},
+        )
         present = torch.cat([block.present for block in features.values()], dim=1).any(dim=1)
         rows = ((graph.item_degree() > 0) & present).nonzero().view(-1)
         x, y = x[rows].double(), items[rows].double()
@@ -58,30 +66,43 @@ class FeatureEmbedding:
         r"""Embeddings ``[n, d]`` of new items.
 
         Args:
-            features: Raw features ``[n, d_m]`` by modality; a row of NaN is an item without that modality.
+            features: Raw features ``[n, d_m]`` by modality; a row of NaN is an item without that
+                modality.
 
         Raises:
             ConfigError: If none is given or one is not a modality of the model.
-            DataError: If a width differs, numbers of rows differ, or a value is infinite or partly NaN.
+            DataError: If a width differs, numbers of rows differ, or a value is infinite or partly
+                NaN.
         """
         if not features or not features.keys() <= self.widths.keys():
-            raise ConfigError(f"features: got {', '.join(features) or 'none'}, accepted are {', '.join(self.widths)}")
+            raise ConfigError(
+                f'features: got {", ".join(features) or "none"}, accepted are '
+                f'{", ".join(self.widths)}'
+            )
         count = next(iter(features.values())).size(0)
         blocks, present = {}, {}
         for name, width in self.widths.items():
             x = features.get(name)
             x = torch.full((count, width), torch.nan) if x is None else x
             if x.dim() != 2 or tuple(x.shape) != (count, width):
-                raise DataError(f'features: {name} has shape {tuple(x.shape)}, accepted is {(count, width)}')
+                raise DataError(
+                    f'features: {name} has shape {tuple(x.shape)}, accepted is {(count, width)}'
+                )
             missing = x.isnan()
             if bool(x.isinf().any()) or bool((missing.any(dim=1) != missing.all(dim=1)).any()):
-                raise DataError(f'features: {name} has infinite values or rows that are NaN in part, accepted are finite rows')
+                raise DataError(
+                    f'features: {name} has infinite values or rows that are NaN in part, accepted '
+                    'are finite rows'
+                )
             present[name] = ~missing.any(dim=1)
             blocks[name] = unit_rows(x.nan_to_num(0.0).to(self.weight))
         return self._inputs(blocks, present) @ self.weight
 
     def _inputs(self, blocks: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
-        columns = [torch.cat([blocks[name], present[name].to(blocks[name].dtype).unsqueeze(1)], dim=1) for name in self.widths]
+        columns = [
+            torch.cat([blocks[name], present[name].to(blocks[name].dtype).unsqueeze(1)], dim=1)
+            for name in self.widths
+        ]
         return torch.cat(columns, dim=1)
 
 
@@ -90,11 +111,15 @@ def new_item_embedding(model: Recommender) -> FeatureEmbedding:
     :meth:`~genrec_pyg.nn.models.Recommender.cached_embeddings`.
 
     Raises:
-        ConfigError: If its scores are no inner products of embeddings, or it was trained without modalities.
+        ConfigError: If its scores are no inner products of embeddings, or it was trained without
+            modalities.
     """
     if not model.has_embeddings:
-        raise ConfigError(f'features: {type(model).__name__} has no item embeddings, so it knows only the items that it was '
-                          'trained with; accepted are models that have')
+        raise ConfigError(
+            f'features: {type(model).__name__} has no item embeddings, so it knows only the items '
+            'that it was '
+            'trained with; accepted are models that have'
+        )
     return FeatureEmbedding(model.graph, model.embeddings()[1])
 
 

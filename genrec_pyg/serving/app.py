@@ -1,4 +1,5 @@
 r"""The service as an ASGI application."""
+
 # Annotations are read by FastAPI, some of them made per application: they are no strings here.
 import asyncio
 import contextlib
@@ -14,22 +15,37 @@ from starlette.exceptions import HTTPException
 from genrec_pyg import __version__
 from genrec_pyg.serving import schemas
 from genrec_pyg.serving.batching import Batcher, OverloadedError
-from genrec_pyg.serving.engine import Query as ListQuery
-from genrec_pyg.serving.engine import Ranked
 from genrec_pyg.serving.gate import INTERNAL, Gate, error_body
 from genrec_pyg.serving.limits import Limits
 from genrec_pyg.serving.metrics import CONTENT_TYPE, Metrics
+from genrec_pyg.serving.ranking import Query as ListQuery
+from genrec_pyg.serving.ranking import Ranked
 from genrec_pyg.serving.served import Current, RequestError, Served
 
 _NOTHING = np.empty(0, dtype=np.int64)
 #: Answers besides the good ones, for the OpenAPI description.
-_ERRORS = {status: {'model': schemas.Errors, 'description': text} for status, text in {
-    400: 'no JSON', 401: 'no token, or another one', 404: 'unknown user or item', 409: 'the model cannot do this',
-    413: 'body too large', 422: 'not what is accepted', 503: 'too many requests wait'}.items()}
+_ERRORS = {
+    status: {'model': schemas.Errors, 'description': text}
+    for status, text in {
+        400: 'no JSON',
+        401: 'no token, or another one',
+        404: 'unknown user or item',
+        409: 'the model cannot do this',
+        413: 'body too large',
+        422: 'not what is accepted',
+        503: 'too many requests wait',
+    }.items()
+}
 
 
-def make_app(current: Current, metrics: Metrics, limits: Limits, token: Optional[str] = None, poll: float = 1.0,
-             asked: Optional[asyncio.Event] = None) -> Gate:
+def make_app(
+    current: Current,
+    metrics: Metrics,
+    limits: Limits,
+    token: Optional[str] = None,
+    poll: float = 1.0,
+    asked: Optional[asyncio.Event] = None,
+) -> Gate:
     r"""The application.
 
     Args:
@@ -40,6 +56,7 @@ def make_app(current: Current, metrics: Metrics, limits: Limits, token: Optional
         poll: Seconds between two looks for another bundle.
         asked: Event that asks for a look at once.
     """
+
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         watching = asyncio.create_task(current.watch(poll, asked or asyncio.Event()))
@@ -50,8 +67,15 @@ def make_app(current: Current, metrics: Metrics, limits: Limits, token: Optional
             with contextlib.suppress(asyncio.CancelledError):
                 await watching
 
-    app = FastAPI(title='genrec_pyg', version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan,
-                  responses=_ERRORS, description='Lists from a bundle, see docs/guides/serving.md.')
+    app = FastAPI(
+        title='genrec_pyg',
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        responses=_ERRORS,
+        description='Lists from a bundle, see docs/guides/serving.md.',
+    )
     _add_errors(app)
     _add_lists(app, current, Batcher(limits, metrics.batch), limits)
     _add_rank(app, current, limits)
@@ -66,13 +90,26 @@ def _add_lists(app: FastAPI, current: Current, batcher: Batcher, limits: Limits)
     requests = schemas.make_requests(limits)
     one_id, one_k = Annotated[str, Query(max_length=1000)], Annotated[int, Query(ge=1, le=limits.k)]
 
-    async def recommended(served: Served, users: Sequence[Any], k: int, exclude: str = 'known', candidates: Any = None,
-                          block: Sequence[Any] = ()) -> Response:
+    async def recommended(
+        served: Served,
+        users: Sequence[Any],
+        k: int,
+        exclude: str = 'known',
+        candidates: Any = None,
+        block: Sequence[Any] = (),
+    ) -> Response:
         blocked, allowed = _restriction(served, candidates, block)
         numbers = [served.user(raw) for raw in users]
-        known = [served.engine.known.row(number) if exclude == 'known' else _NOTHING for number in numbers]
-        queries = [ListQuery(k, np.union1d(own, blocked) if blocked.size else own, user=number, allowed=allowed)
-                   for number, own in zip(numbers, known)]
+        known = [
+            served.engine.known.row(number) if exclude == 'known' else _NOTHING
+            for number in numbers
+        ]
+        queries = [
+            ListQuery(
+                k, np.union1d(own, blocked) if blocked.size else own, user=number, allowed=allowed
+            )
+            for number, own in zip(numbers, known)
+        ]
         found = await batcher.lists(served.engine, queries)
         return _lists(served, [{'user': served.users[number]} for number in numbers], found)
 
@@ -82,7 +119,9 @@ def _add_lists(app: FastAPI, current: Current, batcher: Batcher, limits: Limits)
 
     @app.post('/recommend', response_model=schemas.Lists, summary='Lists for users')
     async def recommend(body: requests.recommend) -> Response:
-        return await recommended(current.served, body.users, body.k, body.exclude, body.candidates, body.block)
+        return await recommended(
+            current.served, body.users, body.k, body.exclude, body.candidates, body.block
+        )
 
     @app.post('/fold-in', response_model=schemas.Lists, summary='Lists from histories')
     async def fold_in(body: requests.fold_in) -> Response:
@@ -92,9 +131,15 @@ def _add_lists(app: FastAPI, current: Current, batcher: Batcher, limits: Limits)
         histories = [served.history(raws) for raws in body.histories]
         for place, (history, _) in enumerate(histories):
             if history.size == 0:
-                raise RequestError(404, 'unknown_item', f'histories: number {place} names no item that the model knows')
-        queries = [ListQuery(body.k, np.union1d(history, blocked), history=history, allowed=allowed)
-                   for history, _ in histories]
+                raise RequestError(
+                    404,
+                    'unknown_item',
+                    f'histories: number {place} names no item that the model knows',
+                )
+        queries = [
+            ListQuery(body.k, np.union1d(history, blocked), history=history, allowed=allowed)
+            for history, _ in histories
+        ]
         found = await batcher.lists(served.engine, queries)
         return _lists(served, [{'unknown': unknown} for _, unknown in histories], found)
 
@@ -116,7 +161,9 @@ def _add_lists(app: FastAPI, current: Current, batcher: Batcher, limits: Limits)
 def _add_rank(app: FastAPI, current: Current, limits: Limits) -> None:
     requests = schemas.make_requests(limits)
 
-    @app.post('/rank', response_model=schemas.Lists, summary='New items in order, by their features')
+    @app.post(
+        '/rank', response_model=schemas.Lists, summary='New items in order, by their features'
+    )
     async def rank(body: requests.rank) -> Response:
         served = current.served
         served.require('rank')
@@ -124,8 +171,10 @@ def _add_rank(app: FastAPI, current: Current, limits: Limits) -> None:
         names, lists = [entry.item for entry in body.items], []
         for number in users:
             ranked = served.engine.rank(number, features)
-            items = [{'item': names[place], 'score': score}
-                     for place, score in zip(ranked.item.tolist(), ranked.score.tolist())]
+            items = [
+                {'item': names[place], 'score': score}
+                for place, score in zip(ranked.item.tolist(), ranked.score.tolist())
+            ]
             lists.append({'user': served.users[number], 'items': items})
         return _json({'bundle': served.name, 'lists': lists})
 
@@ -134,13 +183,31 @@ def _add_state(app: FastAPI, current: Current, metrics: Metrics) -> None:
     @app.get('/health', response_model=schemas.Health, summary='State of the service')
     async def health() -> Response:
         served = current.served
-        return _json({'status': 'ok', 'bundle': served.name, 'model': served.manifest['model'],
-                      'dataset': served.manifest['dataset'], 'users': len(served.users), 'items': len(served.items),
-                      'unable': dict(served.engine.unable), 'features': served.engine.widths,
-                      'reload_error': current.error})
+        return _json(
+            {
+                'status': 'ok',
+                'bundle': served.name,
+                'model': served.manifest['model'],
+                'dataset': served.manifest['dataset'],
+                'users': len(served.users),
+                'items': len(served.items),
+                'unable': dict(served.engine.unable),
+                'features': served.engine.widths,
+                'reload_error': current.error,
+            }
+        )
 
-    @app.get('/metrics', summary='Figures for Prometheus', response_class=Response,
-             responses={200: {'content': {'text/plain': {'schema': {'type': 'string'}}}, 'description': 'text format'}})
+    @app.get(
+        '/metrics',
+        summary='Figures for Prometheus',
+        response_class=Response,
+        responses={
+            200: {
+                'content': {'text/plain': {'schema': {'type': 'string'}}},
+                'description': 'text format',
+            }
+        },
+    )
     async def figures() -> Response:
         served = current.served
         metrics.bundle(served.name, served.manifest['model'], served.manifest['dataset'])
@@ -154,13 +221,15 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(OverloadedError)
     async def overloaded(request: Request, error: OverloadedError) -> Response:
-        return _error(503, 'overloaded', 'too many lists wait already; try again', {'retry-after': '1'})
+        return _error(
+            503, 'overloaded', 'too many lists wait already; try again', {'retry-after': '1'}
+        )
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         place = '.'.join(str(part)[:80] for part in first['loc'][1:]) or 'body'
-        return _error(422, 'invalid', f"{place}: {first['msg']}"[:1000])
+        return _error(422, 'invalid', f'{place}: {first["msg"]}'[:1000])
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
@@ -176,14 +245,18 @@ def _describe_token(app: FastAPI) -> None:
 
     def described() -> dict[str, Any]:
         document = plain()
-        document.setdefault('components', {})['securitySchemes'] = {'token': {'type': 'http', 'scheme': 'bearer'}}
+        document.setdefault('components', {})['securitySchemes'] = {
+            'token': {'type': 'http', 'scheme': 'bearer'}
+        }
         document['security'] = [{'token': []}]
         return document
 
     app.openapi = described
 
 
-def _restriction(served: Served, candidates: Any, block: Sequence[Any]) -> tuple[np.ndarray, Optional[np.ndarray]]:
+def _restriction(
+    served: Served, candidates: Any, block: Sequence[Any]
+) -> tuple[np.ndarray, Optional[np.ndarray]]:
     blocked = served.numbers(block, 'block') if block else _NOTHING
     return blocked, None if candidates is None else served.numbers(candidates, 'candidates')
 
@@ -194,13 +267,21 @@ def _features(served: Served, items: Sequence[Any]) -> dict[str, np.ndarray]:
     for row, entry in enumerate(items):
         for name, values in entry.features.items():
             if len(values) != widths.get(name):
-                accepted = ', '.join(f'{width} numbers of {known}' for known, width in widths.items())
-                raise RequestError(422, 'invalid', f'items.{row}.features: got {len(values)} numbers of {name[:80]!r}, '
-                                                   f'accepted are {accepted}')
+                accepted = ', '.join(
+                    f'{width} numbers of {known}' for known, width in widths.items()
+                )
+                raise RequestError(
+                    422,
+                    'invalid',
+                    f'items.{row}.features: got {len(values)} numbers of {name[:80]!r}, '
+                    f'accepted are {accepted}',
+                )
             out[name][row] = values
     with np.errstate(over='ignore'):
         if any(not np.isfinite(np.square(x[~np.isnan(x)])).all() for x in out.values()):
-            raise RequestError(422, 'invalid', 'items: features are too large, accepted are numbers up to 1e150')
+            raise RequestError(
+                422, 'invalid', 'items: features are too large, accepted are numbers up to 1e150'
+            )
     return out
 
 
@@ -213,5 +294,7 @@ def _json(content: Any) -> Response:
     return Response(json.dumps(content, separators=(',', ':')), media_type='application/json')
 
 
-def _error(status: int, code: str, message: str, headers: Optional[dict[str, str]] = None) -> Response:
+def _error(
+    status: int, code: str, message: str, headers: Optional[dict[str, str]] = None
+) -> Response:
     return Response(error_body(code, message), status, headers, 'application/json')

@@ -1,4 +1,5 @@
 r"""Lists of concurrent requests, made together."""
+
 from __future__ import annotations
 
 import asyncio
@@ -6,8 +7,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from genrec_pyg.serving.engine import Engine, Query, Ranked
+from genrec_pyg.serving.engine import Engine
 from genrec_pyg.serving.limits import Limits
+from genrec_pyg.serving.ranking import Query, Ranked
 
 
 class OverloadedError(Exception):
@@ -23,8 +25,9 @@ class _Waiting(NamedTuple):
 class Batcher:
     r"""Collects what requests ask for while others are read, and makes it in one product.
 
-    Nothing waits for a timer: whatever has arrived when the event loop comes round is a batch, so an idle service answers
-    one request at once and a busy one many together. Requests for many lists take turns with the others, a batch each.
+    Nothing waits for a timer: whatever has arrived when the event loop comes round is a batch, so
+    an idle service answers one request at once and a busy one many together. Requests for many
+    lists take turns with the others, a batch each.
 
     Args:
         limits: Lists per batch and lists that may wait.
@@ -49,7 +52,7 @@ class Batcher:
         self.waiting += len(queries)
         try:
             for begin in range(0, len(queries), self._limits.batch):
-                part = queries[begin:begin + self._limits.batch]
+                part = queries[begin : begin + self._limits.batch]
                 loop = asyncio.get_running_loop()
                 waiting = _Waiting(engine, part, loop.create_future())
                 if not self._queue:
@@ -61,10 +64,16 @@ class Batcher:
         return out
 
     def _make(self) -> None:
-        r"""Makes the next batch: whatever waits first, as long as it fits and is for the same bundle."""
+        r"""Makes the next batch: whatever waits first, as long as it fits and is for the same
+        bundle."""
         batch, size = [], 0
-        while self._queue and (not batch or (size + len(self._queue[0].queries) <= self._limits.batch and
-                                             self._queue[0].engine is batch[0].engine)):
+        while self._queue and (
+            not batch
+            or (
+                size + len(self._queue[0].queries) <= self._limits.batch
+                and self._queue[0].engine is batch[0].engine
+            )
+        ):
             waiting = self._queue.popleft()
             if not waiting.done.cancelled():  # the client has gone
                 batch.append(waiting)
@@ -82,5 +91,5 @@ class Batcher:
             return
         place = 0
         for waiting in batch:
-            waiting.done.set_result(found[place:place + len(waiting.queries)])
+            waiting.done.set_result(found[place : place + len(waiting.queries)])
             place += len(waiting.queries)

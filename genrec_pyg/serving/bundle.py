@@ -1,4 +1,5 @@
 r"""The folder that a service reads: a manifest, tables and ids, checked before anything is used."""
+
 from __future__ import annotations
 
 import hashlib
@@ -23,12 +24,24 @@ FILE_NAME = re.compile(r'([a-z][a-z_]{0,31})-([0-9a-f]{16})\.(safetensors|json|p
 #: Folder of an export that goes on.
 WRITING = '.writing-'
 #: Kinds by role; others are refused.
-ROLES = {'tables': 'safetensors', 'users': 'json', 'items': 'json', 'program_user': 'pt2', 'program_history': 'pt2',
-         'onnx_user': 'onnx', 'onnx_history': 'onnx'}
+ROLES = {
+    'tables': 'safetensors',
+    'users': 'json',
+    'items': 'json',
+    'program_user': 'pt2',
+    'program_history': 'pt2',
+    'onnx_user': 'onnx',
+    'onnx_history': 'onnx',
+}
 
 #: Most bytes of a manifest and of the header of the tables, far above what an export writes.
 MAX_MANIFEST = MAX_HEADER = 1 << 20
-_DTYPES = {'F32': np.dtype('<f4'), 'I64': np.dtype('<i8'), 'I32': np.dtype('<i4'), 'U8': np.dtype('u1')}
+_DTYPES = {
+    'F32': np.dtype('<f4'),
+    'I64': np.dtype('<i8'),
+    'I32': np.dtype('<i4'),
+    'U8': np.dtype('u1'),
+}
 
 
 class Bundle(NamedTuple):
@@ -42,6 +55,7 @@ class Bundle(NamedTuple):
         items: Ids of the items ``[I]``.
         titles: Titles of the items, where there are any.
     """
+
     name: str
     manifest: dict[str, Any]
     tables: dict[str, np.ndarray]
@@ -57,14 +71,16 @@ def read_bundle(folder: Union[str, Path]) -> Bundle:
         folder: Folder that ``python -m genrec_pyg.export`` wrote.
 
     Raises:
-        DataError: Naming the file, if it is missing, is not what the manifest says, belongs to another version, lies
-            elsewhere or is none of a bundle's.
+        DataError: Naming the file, if it is missing, is not what the manifest says, belongs to
+            another version, lies elsewhere or is none of a bundle's.
     """
     folder = Path(folder)
     name, manifest = _read_manifest(folder)
     files = _check_files(folder, manifest)
-    content = {role: _read_file(folder, role, entry, keep=role in ('tables', 'users', 'items'))
-               for role, entry in files.items()}
+    content = {
+        role: _read_file(folder, role, entry, keep=role in ('tables', 'users', 'items'))
+        for role, entry in files.items()
+    }
     _check_nothing_else(folder, files)
     tables = parse_tables(content['tables'], folder / files['tables']['name'])
     num_users, num_items = manifest['num_users'], manifest['num_items']
@@ -74,7 +90,8 @@ def read_bundle(folder: Union[str, Path]) -> Bundle:
 
 
 def manifest_state(folder: Union[str, Path]) -> Optional[tuple[int, int, int]]:
-    r"""What changes when another bundle takes the place of this one; :obj:`None` where there is none."""
+    r"""What changes when another bundle takes the place of this one; :obj:`None` where there is
+    none."""
     try:
         status = os.stat(Path(folder) / MANIFEST)
     except OSError:
@@ -83,38 +100,57 @@ def manifest_state(folder: Union[str, Path]) -> Optional[tuple[int, int, int]]:
 
 
 def parse_tables(content: bytes, path: Path) -> dict[str, np.ndarray]:
-    r"""Arrays of a safetensors file (https://huggingface.co/docs/safetensors), whose header is checked first.
+    r"""Arrays of a safetensors file (https://huggingface.co/docs/safetensors), whose header is
+    checked first.
 
     Args:
         content: The whole file.
         path: Its name, for errors.
 
     Raises:
-        DataError: On a header that is too long or no JSON object, another type than float32, int64, int32 or uint8, or
-            positions that do not fit.
+        DataError: On a header that is too long or no JSON object, another type than float32, int64,
+            int32 or uint8, or positions that do not fit.
     """
     if content[:1] == b'\x80' or content[:2] == b'PK':
-        raise DataError(f'{path}: is a pickle or an archive, accepted is a safetensors file, which holds no code')
+        raise DataError(
+            f'{path}: is a pickle or an archive, accepted is a safetensors file, which holds no '
+            'code'
+        )
     length = int.from_bytes(content[:8], 'little')
     if len(content) < 10 or not 2 <= length <= min(MAX_HEADER, len(content) - 8):
-        raise DataError(f'{path}: its header would be {length} bytes long in a file of {len(content)}, accepted are up to '
-                        f'{MAX_HEADER} within the file')
-    header = _parse_json(content[8:8 + length], f'{path}: its header')
+        raise DataError(
+            f'{path}: its header would be {length} bytes long in a file of {len(content)}, '
+            'accepted are up to '
+            f'{MAX_HEADER} within the file'
+        )
+    header = _parse_json(content[8 : 8 + length], f'{path}: its header')
     for name, entry in header.items() if isinstance(header, dict) else ():
-        if name != '__metadata__' and (not isinstance(entry, dict) or entry.get('dtype') not in _DTYPES):
-            raise DataError(f"{path}: the table {name[:80]!r} has type {str(entry)[:80]}, accepted are {', '.join(_DTYPES)}")
+        if name != '__metadata__' and (
+            not isinstance(entry, dict) or entry.get('dtype') not in _DTYPES
+        ):
+            raise DataError(
+                f'{path}: the table {name[:80]!r} has type {str(entry)[:80]}, accepted are '
+                f'{", ".join(_DTYPES)}'
+            )
     from safetensors import SafetensorError, deserialize
+
     try:
         entries = deserialize(content)
     except (SafetensorError, ValueError) as error:
         raise DataError(f'{path}: is no safetensors file ({str(error)[:200]})') from error
-    return {name: np.frombuffer(entry['data'], _DTYPES[entry['dtype']]).reshape(entry['shape']) for name, entry in entries}
+    return {
+        name: np.frombuffer(entry['data'], _DTYPES[entry['dtype']]).reshape(entry['shape'])
+        for name, entry in entries
+    }
 
 
 def _read_manifest(folder: Path) -> tuple[str, dict[str, Any]]:
     path = folder / MANIFEST
     if not path.is_file():
-        raise DataError(f'{folder}: holds no {MANIFEST}, accepted is a folder written by python -m genrec_pyg.export')
+        raise DataError(
+            f'{folder}: holds no {MANIFEST}, accepted is a folder written by python -m '
+            'genrec_pyg.export'
+        )
     content = _read(path, MAX_MANIFEST)
     manifest = _parse_json(content, str(path))
     if not isinstance(manifest, dict) or manifest.get('format') != FORMAT:
@@ -122,12 +158,25 @@ def _read_manifest(folder: Path) -> tuple[str, dict[str, Any]]:
         raise DataError(f'{path}: format is {str(found)[:80]!r}, accepted is {FORMAT!r}')
     version = manifest.get('version')
     if version != VERSION or isinstance(version, bool):
-        raise DataError(f'{path}: version is {str(version)[:80]!r}, this genrec_pyg reads version {VERSION}; export the run '
-                        'again, or serve it with the genrec_pyg that wrote it')
-    for key, kind in (('num_users', int), ('num_items', int), ('members', list), ('files', dict), ('model', str),
-                      ('dataset', str), ('unable', dict), ('metrics', dict)):
+        raise DataError(
+            f'{path}: version is {str(version)[:80]!r}, this genrec_pyg reads version {VERSION}; '
+            'export the run '
+            'again, or serve it with the genrec_pyg that wrote it'
+        )
+    for key, kind in (
+        ('num_users', int),
+        ('num_items', int),
+        ('members', list),
+        ('files', dict),
+        ('model', str),
+        ('dataset', str),
+        ('unable', dict),
+        ('metrics', dict),
+    ):
         if not isinstance(manifest.get(key), kind) or isinstance(manifest[key], bool):
-            raise DataError(f'{path}: {key} is {str(manifest.get(key))[:80]!r}, accepted is {kind.__name__}')
+            raise DataError(
+                f'{path}: {key} is {str(manifest.get(key))[:80]!r}, accepted is {kind.__name__}'
+            )
     return hashlib.sha256(content).hexdigest(), manifest
 
 
@@ -137,12 +186,23 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[st
         name = entry.get('name') if isinstance(entry, dict) else None
         found = FILE_NAME.fullmatch(name) if isinstance(name, str) else None
         if role not in ROLES or found is None or (found[1], found[3]) != (role, ROLES[role]):
-            raise DataError(f'{path}: files names {str(name)[:80]!r} as {role[:40]!r}, accepted are names such as '
-                            f'tables-0123456789abcdef.safetensors in the folder itself, for {", ".join(ROLES)}')
+            raise DataError(
+                f'{path}: files names {str(name)[:80]!r} as {role[:40]!r}, accepted are names such '
+                'as '
+                f'tables-0123456789abcdef.safetensors in the folder itself, for {", ".join(ROLES)}'
+            )
         digest, size = entry.get('sha256'), entry.get('bytes')
-        if not isinstance(digest, str) or not digest.startswith(found[2]) or type(size) is not int or size < 0:
-            raise DataError(f'{path}: sha256 and bytes of {name} are {str(digest)[:80]!r} and {str(size)[:40]!r}, accepted '
-                            'are the digest that its name begins and a size')
+        if (
+            not isinstance(digest, str)
+            or not digest.startswith(found[2])
+            or type(size) is not int
+            or size < 0
+        ):
+            raise DataError(
+                f'{path}: sha256 and bytes of {name} are {str(digest)[:80]!r} and '
+                f'{str(size)[:40]!r}, accepted '
+                'are the digest that its name begins and a size'
+            )
     for role in ('tables', 'users', 'items'):
         if role not in manifest['files']:
             raise DataError(f'{path}: files lacks {role!r}, accepted is a bundle with it')
@@ -150,26 +210,39 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[st
 
 
 def _read_file(folder: Path, role: str, entry: Mapping[str, Any], keep: bool) -> bytes:
-    r"""Content of a file after its size and digest were checked; nothing where it need not be kept."""
+    r"""Content of a file after its size and digest were checked; nothing where it need not be
+    kept."""
     path = folder / entry['name']
     content = _read(path, entry['bytes'])
     if len(content) != entry['bytes']:
-        raise DataError(f"{path}: has {len(content)} bytes, accepted are the {entry['bytes']} of the manifest")
+        raise DataError(
+            f'{path}: has {len(content)} bytes, accepted are the {entry["bytes"]} of the manifest'
+        )
     digest = hashlib.sha256(content).hexdigest()
     if digest != entry['sha256']:
-        raise DataError(f"{path}: its SHA-256 is {digest}, accepted is {entry['sha256']}: it was changed after the export")
+        raise DataError(
+            f'{path}: its SHA-256 is {digest}, accepted is {entry["sha256"]}: it was changed after '
+            'the export'
+        )
     return content if keep else b''
 
 
 def _read(path: Path, at_most: int) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0))
+        descriptor = os.open(
+            path, os.O_RDONLY | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0)
+        )
     except OSError as error:
-        raise DataError(f'{path}: cannot be read ({error.strerror}), accepted is a file, no link') from error
+        raise DataError(
+            f'{path}: cannot be read ({error.strerror}), accepted is a file, no link'
+        ) from error
     with open(descriptor, 'rb') as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > at_most:
-            raise DataError(f'{path}: has {status.st_size} bytes or is no file, accepted is a file of up to {at_most} bytes')
+            raise DataError(
+                f'{path}: has {status.st_size} bytes or is no file, accepted is a file of up to '
+                f'{at_most} bytes'
+            )
         return file.read(at_most + 1)
 
 
@@ -180,22 +253,37 @@ def _parse_json(content: bytes, what: str) -> Any:
         raise DataError(f'{what} is no JSON ({str(error)[:80]})') from error
 
 
-def _parse_ids(content: bytes, path: Path, count: int) -> tuple[list[Union[int, str]], Optional[list[Optional[str]]]]:
+def _parse_ids(
+    content: bytes, path: Path, count: int
+) -> tuple[list[Union[int, str]], Optional[list[Optional[str]]]]:
     document = _parse_json(content, str(path))
     ids = document.get('ids') if isinstance(document, dict) else None
-    if not isinstance(ids, list) or len(ids) != count or not all(type(raw) in (int, str) for raw in ids):
+    if (
+        not isinstance(ids, list)
+        or len(ids) != count
+        or not all(type(raw) in (int, str) for raw in ids)
+    ):
         raise DataError(f'{path}: ids are not {count} numbers or texts, accepted is one per row')
     titles = document.get('titles')
-    if titles is not None and not (isinstance(titles, list) and len(titles) == count and
-                                   all(title is None or isinstance(title, str) for title in titles)):
+    if titles is not None and not (
+        isinstance(titles, list)
+        and len(titles) == count
+        and all(title is None or isinstance(title, str) for title in titles)
+    ):
         raise DataError(f'{path}: titles are not {count} texts, accepted is one or null per item')
     return ids, titles
 
 
 def _check_nothing_else(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    r"""Refuses what an export never writes; names that begin with a dot are the file system's or an export's that goes on."""
+    r"""Refuses what an export never writes; names that begin with a dot are the file system's or an
+    export's that goes on."""
     for entry in os.scandir(folder):
-        known = entry.name == MANIFEST or entry.name.startswith('.') or FILE_NAME.fullmatch(entry.name)
+        known = (
+            entry.name == MANIFEST or entry.name.startswith('.') or FILE_NAME.fullmatch(entry.name)
+        )
         if not known and not entry.is_dir(follow_symlinks=False):
-            raise DataError(f'{folder}: holds {entry.name!r}, which its manifest does not name; accepted are the files of an '
-                            'export and no other, such as pickles')
+            raise DataError(
+                f'{folder}: holds {entry.name!r}, which its manifest does not name; accepted are '
+                'the files of an '
+                'export and no other, such as pickles'
+            )

@@ -1,4 +1,5 @@
 r"""Candidates from an approximate index; needs faiss, not torch."""
+
 from __future__ import annotations
 
 import importlib
@@ -19,14 +20,18 @@ _POINTS_PER_CELL = 39
 #: Share of the items beyond which all are ranked.
 _MOST = 0.5
 
-#: Takes an embedding, ``k`` and the number of items that are left out; returns item numbers, or :obj:`None`.
+#: Takes an embedding, ``k`` and the number of items that are left out; returns item numbers, or
+#: :obj:`None`.
 Candidates = Callable[[np.ndarray, int, int], Optional[np.ndarray]]
 
 
-def make_candidates(inner: Optional[Inner], index: str, num_probes: int = 16) -> Optional[Candidates]:
+def make_candidates(
+    inner: Optional[Inner], index: str, num_probes: int = 16
+) -> Optional[Candidates]:
     r"""The index ``index`` over the items of ``inner``: :obj:`None` for the exact one.
 
-    Inverted lists over the item embeddings (faiss ``IVF,Flat``), :math:`4 \sqrt{I}` cells or as many as the items can teach.
+    Inverted lists over the item embeddings (faiss ``IVF,Flat``), :math:`4 \sqrt{I}` cells or as
+    many as the items can teach.
 
     Args:
         inner: Embeddings, or :obj:`None` for the exact index.
@@ -37,14 +42,17 @@ def make_candidates(inner: Optional[Inner], index: str, num_probes: int = 16) ->
         ConfigError: On another index, or without faiss.
     """
     if index not in INDEXES:
-        raise ConfigError(f"--index: got {index!r}, accepted are {', '.join(INDEXES)}")
+        raise ConfigError(f'--index: got {index!r}, accepted are {", ".join(INDEXES)}')
     if index == 'exact':
         return None
     try:
         faiss = importlib.import_module('faiss')
     except ImportError as error:
-        raise ConfigError("--index: got 'approximate', which needs the package faiss (pip install genrec_pyg[faiss]); "
-                          "accepted without it is 'exact'") from error
+        raise ConfigError(
+            "--index: got 'approximate', which needs the package faiss (pip install "
+            'genrec_pyg[faiss]); '
+            "accepted without it is 'exact'"
+        ) from error
     items = np.ascontiguousarray(inner.items)
     num_items, width = items.shape
     cells = max(1, min(round(4 * math.sqrt(num_items)), num_items // _POINTS_PER_CELL))

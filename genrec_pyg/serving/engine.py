@@ -1,4 +1,6 @@
-r"""Lists from a bundle, in numpy; an answer never depends on what else is asked for at the same time."""
+r"""Lists from a bundle, in numpy; an answer never depends on what else is asked for at the same
+time."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -10,36 +12,16 @@ from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.serving.bundle import Bundle
 from genrec_pyg.serving.candidates import make_candidates
 from genrec_pyg.serving.parts import PARTS, Constant, Inner, TableReader
+from genrec_pyg.serving.ranking import Query, Ranked, best, masked, standardized
+from genrec_pyg.serving.unseen import FoldIn, NewItems
 
 #: Scores held at a time.
 _MOST_SCORES = 1 << 22
 
 
-class Query(NamedTuple):
-    r"""A list that is asked for.
-
-    Args:
-        k: Items at most.
-        left_out: Items that are not offered ``[n]``.
-        user: Number of the user, or :obj:`None`.
-        history: Items of somebody else ``[n]``, distinct, or :obj:`None`.
-        allowed: The only items that are offered ``[n]``; :obj:`None` is all.
-    """
-    k: int
-    left_out: np.ndarray
-    user: Optional[int] = None
-    history: Optional[np.ndarray] = None
-    allowed: Optional[np.ndarray] = None
-
-
-class Ranked(NamedTuple):
-    r"""A list: numbers of the items ``[n]`` and scores ``[n]``, the best first; equal scores rank by lower number."""
-    item: np.ndarray
-    score: np.ndarray
-
-
 class Member(NamedTuple):
     r"""A model: its weight, inner products if it has them, and other parts."""
+
     weight: float
     inner: Optional[Inner]
     others: list[Any]
@@ -48,8 +30,9 @@ class Member(NamedTuple):
 class Engine:
     r"""Makes lists from the tables of a bundle.
 
-    Scores are products in float32. Where they are inner products the best candidates, and all within rounding of them, are
-    scored again in float64 and rounded, so that order and score of an item depend on the tables alone.
+    Scores are products in float32. Where they are inner products the best candidates, and all
+    within rounding of them, are scored again in float64 and rounded, so that order and score of an
+    item depend on the tables alone.
 
     Args:
         bundle: The bundle.
@@ -71,10 +54,20 @@ class Engine:
         self.members = [self._member(entry, reader) for entry in manifest['members']]
         self.standardized = manifest.get('standardized') is True
         if not self.members or (len(self.members) > 1 and not self.standardized):
-            raise DataError('manifest: members: accepted is one model, or the standardized members of a blend')
+            raise DataError(
+                'manifest: members: accepted is one model, or the standardized members of a blend'
+            )
         self.unable: Mapping[str, str] = manifest['unable']
-        self._fold_in = None if 'fold_in' in self.unable else _FoldIn(manifest.get('fold_in'), reader, self)
-        self._rank = None if 'rank' in self.unable else _NewItems(manifest.get('rank'), reader, self)
+        self._fold_in = (
+            None
+            if 'fold_in' in self.unable
+            else FoldIn(manifest.get('fold_in'), reader, self.members[0].inner, self.num_items)
+        )
+        self._rank = (
+            None
+            if 'rank' in self.unable
+            else NewItems(manifest.get('rank'), reader, self.members[0].inner)
+        )
         self._unit: Optional[np.ndarray] = None
         self._candidates = make_candidates(self._only_inner(index), index, num_probes)
 
@@ -87,11 +80,12 @@ class Engine:
         r"""Lists of all ``queries``."""
         step, out = max(1, _MOST_SCORES // self.num_items), []
         for begin in range(0, len(queries), step):
-            out += self._lists(queries[begin:begin + step])
+            out += self._lists(queries[begin : begin + step])
         return out
 
     def similar(self, item: int, k: int) -> Ranked:
-        r"""Items most like an item: by the cosine of embeddings, or what a history of this item alone is offered."""
+        r"""Items most like an item: by the cosine of embeddings, or what a history of this item
+        alone is offered."""
         inner, own = self.members[0].inner, np.array([item])
         if inner is None:
             return self.lists([Query(k, own, history=own)])[0]
@@ -100,11 +94,18 @@ class Engine:
             self._unit = inner.items / np.maximum(norm, np.finfo(np.float32).tiny)
         scores = self._unit @ self._unit[item]
         scores[own] = -np.inf
-        return _best(scores, k, 4e-7 * inner.items.shape[1] ** 0.5,
-                     lambda found: self._unit[found].astype(np.float64) @ self._unit[item].astype(np.float64))
+        return best(
+            scores,
+            k,
+            4e-7 * inner.items.shape[1] ** 0.5,
+            lambda found: (
+                self._unit[found].astype(np.float64) @ self._unit[item].astype(np.float64)
+            ),
+        )
 
     def rank(self, user: int, features: Mapping[str, np.ndarray]) -> Ranked:
-        r"""Order and scores of new items with ``features`` ``[n, d_m]`` for a user; a row of NaN is a missing modality."""
+        r"""Order and scores of new items with ``features`` ``[n, d_m]`` for a user; a row of NaN is
+        a missing modality."""
         rows = self._rank(features)
         query = self.members[0].inner.users[user].astype(np.float64)
         scores = rows @ query if query.ndim == 1 else (rows @ query.T).max(axis=1)
@@ -121,26 +122,36 @@ class Engine:
             elif kind in PARTS:
                 others.append(PARTS[kind](reader, spec, self.num_users, self.num_items))
             else:
-                raise DataError(f"manifest: a member has the part {str(kind)[:40]!r}, accepted are one 'inner' and "
-                                f"{', '.join(PARTS)}")
+                raise DataError(
+                    f"manifest: a member has the part {str(kind)[:40]!r}, accepted are one 'inner' "
+                    'and '
+                    f'{", ".join(PARTS)}'
+                )
         weight = entry.get('weight')
         if type(weight) not in (int, float) or not 0 < weight < 1e30:
-            raise DataError(f'manifest: a member has weight {str(weight)[:40]!r}, accepted are positive numbers')
+            raise DataError(
+                f'manifest: a member has weight {str(weight)[:40]!r}, accepted are positive numbers'
+            )
         return Member(float(weight), inner, others)
 
     def _only_inner(self, index: str) -> Optional[Inner]:
         if index == 'exact':
             return None
         if self.standardized or self.members[0].inner is None:
-            raise ConfigError(f"--index: got {index!r} for {self.bundle.manifest['model']}, whose scores are no inner "
-                              "products of embeddings; accepted is 'exact'")
+            raise ConfigError(
+                f'--index: got {index!r} for {self.bundle.manifest["model"]}, whose scores are no '
+                'inner '
+                "products of embeddings; accepted is 'exact'"
+            )
         return self.members[0].inner
 
     def _lists(self, queries: Sequence[Query]) -> list[Ranked]:
         if self.standardized:
             return self._blended(queries)
         inner, _, vectors, scales = self._resolved(self.members[0], queries)
-        extra = [self._others(self.members[0], query, scale) for query, scale in zip(queries, scales)]
+        extra = [
+            self._others(self.members[0], query, scale) for query, scale in zip(queries, scales)
+        ]
         out: list[Optional[Ranked]] = [None] * len(queries)
         if self._candidates is not None:
             for place, query in enumerate(queries):
@@ -148,21 +159,38 @@ class Engine:
         rest = [place for place, found in enumerate(out) if found is None]
         if inner is None:
             for place in rest:
-                out[place] = _best(_masked(extra[place], queries[place]), queries[place].k, 0.0, extra[place].__getitem__)
+                out[place] = best(
+                    masked(extra[place], queries[place]),
+                    queries[place].k,
+                    0.0,
+                    extra[place].__getitem__,
+                )
             return out
         scores = inner.scores(vectors[rest]) if rest else None
         for row, place in enumerate(rest):
             own, query = scores[row], vectors[place]
             if extra[place] is not None:
                 own = own + extra[place]
-            out[place] = _best(_masked(own, queries[place]), queries[place].k, inner.rounding(query),
-                               _exactly(inner, query, extra[place]))
+            out[place] = best(
+                masked(own, queries[place]),
+                queries[place].k,
+                inner.rounding(query),
+                _exactly(inner, query, extra[place]),
+            )
         return out
 
-    def _resolved(self, member: Member, queries: Sequence[Query]) -> tuple[Optional[Inner], list[Any],
-                                                                          Optional[np.ndarray], list[Optional[float]]]:
+    def _resolved(
+        self, member: Member, queries: Sequence[Query]
+    ) -> tuple[Optional[Inner], list[Any], Optional[np.ndarray], list[Optional[float]]]:
         r"""Embeddings of the queries, where there are any, and factors of their sparse rows."""
-        scale = next((part.scale for part in member.others if not isinstance(part, Constant) and part.scale is not None), None)
+        scale = next(
+            (
+                part.scale
+                for part in member.others
+                if not isinstance(part, Constant) and part.scale is not None
+            ),
+            None,
+        )
         if member.inner is None:
             return None, member.others, None, [None] * len(queries)
         vectors, scales = [], []
@@ -185,7 +213,9 @@ class Engine:
             part.add(out, history, scale)
         return out
 
-    def _among_candidates(self, query: Query, vector: np.ndarray, extra: Optional[np.ndarray]) -> Optional[Ranked]:
+    def _among_candidates(
+        self, query: Query, vector: np.ndarray, extra: Optional[np.ndarray]
+    ) -> Optional[Ranked]:
         r"""The list from the approximate index; :obj:`None` where it would be too short."""
         if query.allowed is not None:
             return None
@@ -198,7 +228,7 @@ class Engine:
         if found.size < min(query.k, self.num_items - query.left_out.size):
             return None
         score = _exactly(self.members[0].inner, vector, extra)(found)
-        order = np.argsort(-score, kind='stable')[:query.k]
+        order = np.argsort(-score, kind='stable')[: query.k]
         return Ranked(found[order], score[order])
 
     def _blended(self, queries: Sequence[Query]) -> list[Ranked]:
@@ -210,110 +240,16 @@ class Engine:
                 extra = self._others(member, query, scale)
                 if extra is not None:
                     scores[row] += extra
-            total += _standardized(scores) * np.float32(member.weight)
-        return [_best(_masked(row.copy(), query), query.k, 0.0, row.__getitem__) for row, query in zip(total, queries)]
-
-
-class _FoldIn:
-    r"""Embeddings of histories, see :class:`genrec_pyg.retrieval.fold_in.HistoryEmbedding`, the last channels replaced by the
-    queries of the generated interest where the model has one."""
-
-    def __init__(self, spec: Any, reader: TableReader, engine: Engine):
-        inner = engine.members[0].inner
-        kind = spec.get('kind') if isinstance(spec, dict) else None
-        if kind not in ('parts', 'embedding') or (kind == 'embedding') != (inner is not None):
-            raise DataError(f"manifest: fold_in is {str(spec)[:80]!r}, accepted is what an export writes")
-        if inner is None:
-            return
-        width, num_items = inner.items.shape[1], engine.num_items
-        self.items, self.map = inner.items, reader.get('fold_in.map', 2 * width, width)
-        degree = reader.get('fold_in.degree', num_items)
-        self.scaled = inner.items / np.sqrt(np.maximum(degree, 1))[:, None]
-        self.weight = spec.get('interest_weight')
-        if self.weight is not None:
-            self.query = reader.get('fold_in.query', num_items, None)
-            rank = self.query.shape[1]
-            self.covariance = reader.get('fold_in.covariance', rank, rank)
-            self.squares = reader.optional('fold_in.squares', num_items)
-            if rank > width or type(self.weight) not in (int, float):
-                raise DataError('manifest: fold_in: interest_weight and the tables do not fit')
-
-    def __call__(self, history: np.ndarray) -> tuple[np.ndarray, Optional[float]]:
-        r"""Embedding ``[d]`` of a history and the factor of its sparse rows."""
-        count = np.float32(max(history.size, 1))
-        inputs = np.concatenate([self.scaled[history].sum(axis=0) / np.sqrt(count), self.items[history].sum(axis=0) / count])
-        out = inputs @ self.map
-        if self.weight is None:
-            return out, None
-        query = self.query[history].sum(axis=0)
-        variance = (query @ self.covariance) @ query
-        if self.squares is not None:
-            variance += self.squares[history].sum()
-        tiny = np.finfo(np.float32).tiny
-        scale = np.float32(self.weight / np.sqrt(variance) if variance > tiny else 0)
-        out[-query.size:] = query * scale
-        return out, scale
-
-
-class _NewItems:
-    r"""Embeddings of new items, see :class:`genrec_pyg.retrieval.new_items.FeatureEmbedding`."""
-
-    def __init__(self, spec: Any, reader: TableReader, engine: Engine):
-        widths = spec.get('widths') if isinstance(spec, dict) else None
-        inner = engine.members[0].inner
-        if not isinstance(widths, dict) or not widths or inner is None or \
-                not all(type(width) is int and 0 < width < 1 << 20 for width in widths.values()):
-            raise DataError(f'manifest: rank is {str(spec)[:80]!r}, accepted are the widths of the modalities')
-        self.widths = widths
-        self.map = reader.get('rank.map', sum(widths.values()) + len(widths), inner.items.shape[1])
-
-    def __call__(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
-        count = next(iter(features.values())).shape[0]
-        blocks = []
-        for name, width in self.widths.items():
-            x = features.get(name)
-            x = np.full((count, width), np.nan) if x is None else x
-            present = ~np.isnan(x).any(axis=1, keepdims=True)
-            x = np.where(present, x, 0.0)
-            norm = np.sqrt(np.square(x).sum(axis=1, keepdims=True))
-            blocks += [np.divide(x, norm, out=np.zeros_like(x), where=norm > 0), present.astype(x.dtype)]
-        return np.concatenate(blocks, axis=1) @ self.map.astype(np.float64)
+            total += standardized(scores) * np.float32(member.weight)
+        return [
+            best(masked(row.copy(), query), query.k, 0.0, row.__getitem__)
+            for row, query in zip(total, queries)
+        ]
 
 
 def _exactly(inner: Inner, query: np.ndarray, extra: Optional[np.ndarray]) -> Any:
     def score(item: np.ndarray) -> np.ndarray:
         found = inner.exact(query, item)
         return (found if extra is None else found + extra[item]).astype(np.float32)
+
     return score
-
-
-def _masked(scores: np.ndarray, query: Query) -> np.ndarray:
-    r"""``scores`` with what is not offered at minus infinity."""
-    if query.allowed is not None:
-        kept = np.full_like(scores, -np.inf)
-        kept[query.allowed] = scores[query.allowed]
-        scores = kept
-    else:
-        scores = scores.copy()
-    scores[query.left_out] = -np.inf
-    return scores
-
-
-def _best(scores: np.ndarray, k: int, rounding: float, exact: Any) -> Ranked:
-    r"""The ``k`` best of ``scores`` ``[I]`` by their ``exact`` scores, among all that rounding may have kept out."""
-    if k < scores.size:
-        border = np.partition(scores, scores.size - k)[scores.size - k]
-        found = np.flatnonzero(scores >= border - 2 * rounding) if border > -np.inf else np.flatnonzero(scores > -np.inf)
-    else:
-        found = np.flatnonzero(scores > -np.inf)
-    score = np.asarray(exact(found), dtype=np.float32)
-    order = np.argsort(-score, kind='stable')[:k]
-    return Ranked(found[order], score[order])
-
-
-def _standardized(scores: np.ndarray) -> np.ndarray:
-    r"""Rows of mean 0 and deviation 1, see :func:`genrec_pyg.nn.models.blend.standardized`."""
-    centered = scores - scores.mean(axis=1, keepdims=True)
-    deviation = np.sqrt(np.square(centered).mean(axis=1, keepdims=True))
-    floor = np.finfo(np.float32).eps * 8 * np.abs(scores).max(axis=1, keepdims=True)
-    return np.divide(centered, deviation, out=np.zeros_like(centered), where=deviation > floor)

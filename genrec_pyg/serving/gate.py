@@ -1,4 +1,5 @@
 r"""What every request passes: the token, the limit on its size, errors as JSON, the count."""
+
 from __future__ import annotations
 
 import hmac
@@ -32,10 +33,18 @@ class Gate:
         metrics: Counts of requests.
         paths: Paths that there are; others are counted as one.
         body: Most bytes of a body.
-        token: What requests must carry as ``Authorization: Bearer TOKEN``; :obj:`None` asks for nothing.
+        token: What requests must carry as ``Authorization: Bearer TOKEN``; :obj:`None` asks for
+            nothing.
     """
 
-    def __init__(self, app: Any, metrics: Metrics, paths: Collection[str], body: int, token: Optional[str] = None):
+    def __init__(
+        self,
+        app: Any,
+        metrics: Metrics,
+        paths: Collection[str],
+        body: int,
+        token: Optional[str] = None,
+    ):
         self._app, self._metrics, self._paths, self._body = app, metrics, frozenset(paths), body
         self._expected = None if token is None else b'Bearer ' + token.encode()
 
@@ -84,9 +93,17 @@ class Gate:
 
     def _refused(self, scope: dict[str, Any]) -> Optional[tuple[int, str, str]]:
         headers = dict(scope['headers'])
-        if self._expected is not None and scope['path'] not in OPEN and \
-                not hmac.compare_digest(headers.get(b'authorization', b''), self._expected):
-            return 401, 'unauthorized', 'accepted is the header "Authorization: Bearer TOKEN" with the token of the service'
+        if (
+            self._expected is not None
+            and scope['path'] not in OPEN
+            and not hmac.compare_digest(headers.get(b'authorization', b''), self._expected)
+        ):
+            return (
+                401,
+                'unauthorized',
+                'accepted is the header "Authorization: Bearer TOKEN" with the token of the '
+                'service',
+            )
         length = headers.get(b'content-length', b'0')
         return self._too_large() if length.isdigit() and int(length[:20]) > self._body else None
 

@@ -1,4 +1,5 @@
 r"""What a service accepts at most."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ class Limits:
         waiting: Lists that wait at a time; beyond, requests get 503 and may come back.
         batch: Lists that are made together.
     """
+
     lists: int = 100
     k: int = 1000
     history: int = 1000

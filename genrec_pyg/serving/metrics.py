@@ -1,4 +1,6 @@
-r"""What a service tells Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats)."""
+r"""What a service tells Prometheus
+(https://prometheus.io/docs/instrumenting/exposition_formats)."""
+
 from __future__ import annotations
 
 import prometheus_client as prometheus
@@ -15,13 +17,28 @@ class Metrics:
         self._registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=self._registry)
         common = {'registry': self._registry}
-        self._requests = prometheus.Counter('genrec_requests', 'Requests by path and status.', ['path', 'status'], **common)
-        self._seconds = prometheus.Histogram('genrec_request_seconds', 'Time from the request to the last byte of the answer.',
-                                             ['path'], buckets=_SECONDS, **common)
-        self._batch = prometheus.Histogram('genrec_batch_lists', 'Lists that were made together.', buckets=_LISTS, **common)
-        self._reloads = prometheus.Counter('genrec_reloads', 'Bundles that were found, by outcome.', ['outcome'], **common)
-        self._bundle = prometheus.Gauge('genrec_bundle', 'The bundle that answers now.', ['bundle', 'model', 'dataset'],
-                                        **common)
+        self._requests = prometheus.Counter(
+            'genrec_requests', 'Requests by path and status.', ['path', 'status'], **common
+        )
+        self._seconds = prometheus.Histogram(
+            'genrec_request_seconds',
+            'Time from the request to the last byte of the answer.',
+            ['path'],
+            buckets=_SECONDS,
+            **common,
+        )
+        self._batch = prometheus.Histogram(
+            'genrec_batch_lists', 'Lists that were made together.', buckets=_LISTS, **common
+        )
+        self._reloads = prometheus.Counter(
+            'genrec_reloads', 'Bundles that were found, by outcome.', ['outcome'], **common
+        )
+        self._bundle = prometheus.Gauge(
+            'genrec_bundle',
+            'The bundle that answers now.',
+            ['bundle', 'model', 'dataset'],
+            **common,
+        )
 
     def request(self, path: str, status: int, seconds: float) -> None:
         r"""Counts an answered request."""
@@ -47,5 +64,8 @@ class Metrics:
 
 
 #: Type of :meth:`Metrics.text`.
-CONTENT_TYPE = prometheus.CONTENT_TYPE_PLAIN_0_0_4 if hasattr(prometheus, 'CONTENT_TYPE_PLAIN_0_0_4') else \
-    'text/plain; version=0.0.4; charset=utf-8'
+CONTENT_TYPE = (
+    prometheus.CONTENT_TYPE_PLAIN_0_0_4
+    if hasattr(prometheus, 'CONTENT_TYPE_PLAIN_0_0_4')
+    else 'text/plain; version=0.0.4; charset=utf-8'
+)

@@ -1,4 +1,6 @@
-r"""A bundle in use: ids to numbers, lists to what a client reads; and its replacement while requests go on."""
+r"""A bundle in use: ids to numbers, lists to what a client reads; and its replacement while
+requests go on."""
+
 from __future__ import annotations
 
 import asyncio
@@ -12,7 +14,8 @@ import numpy as np
 
 from genrec_pyg.exceptions import GenRecError
 from genrec_pyg.serving.bundle import manifest_state, read_bundle
-from genrec_pyg.serving.engine import Engine, Query, Ranked
+from genrec_pyg.serving.engine import Engine
+from genrec_pyg.serving.ranking import Query, Ranked
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +67,11 @@ class Served:
         """
         number = self._user.get(str(raw))
         if number is None:
-            raise RequestError(404, 'unknown_user', f'users: no user {_short(raw)}; /fold-in takes a history instead')
+            raise RequestError(
+                404,
+                'unknown_user',
+                f'users: no user {_short(raw)}; /fold-in takes a history instead',
+            )
         return number
 
     def item(self, raw: Id, field: str = 'items') -> int:
@@ -90,7 +97,9 @@ class Served:
         r"""Numbers of the items of a history, each once, and the ids that are unknown."""
         found = [self._item.get(str(raw), -1) for raw in raws]
         unknown = [raw for raw, number in zip(raws, found) if number < 0]
-        return np.unique(np.array([number for number in found if number >= 0], dtype=np.int64)), unknown
+        return np.unique(
+            np.array([number for number in found if number >= 0], dtype=np.int64)
+        ), unknown
 
     def require(self, ability: str) -> None:
         r"""Refuses what the model cannot do.
@@ -99,14 +108,19 @@ class Served:
             RequestError: With the reason (409).
         """
         if ability in self.engine.unable:
-            raise RequestError(409, 'unsupported', f'{ability.replace("_", "-")}: {self.engine.unable[ability]}')
+            raise RequestError(
+                409, 'unsupported', f'{ability.replace("_", "-")}: {self.engine.unable[ability]}'
+            )
 
     def entries(self, ranked: Ranked) -> list[dict[str, Any]]:
         r"""A list as a client reads it."""
         pairs = zip(ranked.item.tolist(), ranked.score.tolist())
         if self.titles is None:
             return [{'item': self.items[item], 'score': score} for item, score in pairs]
-        return [{'item': self.items[item], 'score': score, 'title': self.titles[item]} for item, score in pairs]
+        return [
+            {'item': self.items[item], 'score': score, 'title': self.titles[item]}
+            for item, score in pairs
+        ]
 
     def _warm_up(self) -> None:
         r"""Pays for first calls before the first request does."""
@@ -125,16 +139,23 @@ class Current:
         observe: Called with whether a reload went well.
     """
 
-    def __init__(self, folder: Path, load: Callable[[Path], Served], observe: Callable[[bool], None] = lambda good: None):
+    def __init__(
+        self,
+        folder: Path,
+        load: Callable[[Path], Served],
+        observe: Callable[[bool], None] = lambda good: None,
+    ):
         self._folder, self._load, self._observe = folder, load, observe
         self._state = manifest_state(folder)
         self.served = load(folder)
+        _settle()
         self.error: Optional[str] = None
 
     async def watch(self, seconds: float, asked: asyncio.Event) -> None:
-        r"""Takes a new bundle whenever the manifest changes, looked at every ``seconds``, or when ``asked``. Requests that
-        are answered meanwhile keep the one that they began with. A bundle that cannot be used is named in the log, and the
-        one before stays."""
+        r"""Takes a new bundle whenever the manifest changes, looked at every ``seconds``, or when
+        ``asked``. Requests that
+        are answered meanwhile keep the one that they began with. A bundle that cannot be used is
+        named in the log, and the one before stays."""
         while True:
             try:
                 await asyncio.wait_for(asked.wait(), seconds)
@@ -158,10 +179,15 @@ class Current:
             logger.exception('the bundle before is kept')
         else:
             self.served, self.error = served, None
-            gc.collect()
-            gc.freeze()  # what stays is not looked through again
+            _settle()
             logger.info('serves bundle %s', served.name)
         self._observe(self.error is None)
+
+
+def _settle() -> None:
+    r"""Keeps the collector from looking through what stays, which would delay answers."""
+    gc.collect()
+    gc.freeze()
 
 
 def _short(raw: Id) -> str:

@@ -1,4 +1,5 @@
 r"""Trained models as tables: what a bundle holds of them."""
+
 from __future__ import annotations
 
 from typing import Any, NamedTuple, Optional
@@ -24,16 +25,19 @@ class ModelTables(NamedTuple):
     r"""A model as tables.
 
     Args:
-        manifest: Their description: ``members``, ``standardized``, ``fold_in``, ``rank``, ``unable``.
+        manifest: Their description: ``members``, ``standardized``, ``fold_in``, ``rank``,
+            ``unable``.
         tables: Arrays by name.
     """
+
     manifest: dict[str, Any]
     tables: dict[str, np.ndarray]
 
 
 @torch.no_grad()
 def model_tables(model: Recommender, data: HeteroData) -> ModelTables:
-    r"""Tables from which the lists of a model follow, for users of ``data``, for histories and for new items.
+    r"""Tables from which the lists of a model follow, for users of ``data``, for histories and for
+    new items.
 
     A model that reads histories knows all interactions of ``data``, as in
     :func:`genrec_pyg.recommend.top_items` with its defaults.
@@ -46,8 +50,10 @@ def model_tables(model: Recommender, data: HeteroData) -> ModelTables:
     blend = isinstance(model, Blend)
     models = list(zip(model.weights.values(), model.members)) if blend else [(1.0, model)]
     with model.known_edges(data, known), model.cached_embeddings():
-        members = [{'weight': weight, 'parts': _parts(member, out, f'm{number}')}
-                   for number, (weight, member) in enumerate(models)]
+        members = [
+            {'weight': weight, 'parts': _parts(member, out, f'm{number}')}
+            for number, (weight, member) in enumerate(models)
+        ]
         unable, fold_in, rank = {}, None, None
         if blend:
             reason = 'a blend knows the users and items of its members alone'
@@ -56,11 +62,21 @@ def model_tables(model: Recommender, data: HeteroData) -> ModelTables:
             fold_in = _fold_in(model, out, unable)
             rank = _rank(model, out, unable)
             if isinstance(model, Popularity):
-                unable['similar'] = 'Popularity has the same scores for everybody and resembles no item to another'
+                unable['similar'] = (
+                    'Popularity has the same scores for everybody and resembles no item to another'
+                )
     out.csr('known', _known(data, model, known))
-    edges = Adjacency.from_edge_index(model.graph.edge_index.cpu(), size=(model.num_users, model.num_items))
+    edges = Adjacency.from_edge_index(
+        model.graph.edge_index.cpu(), size=(model.num_users, model.num_items)
+    )
     out.csr('trained', edges)
-    manifest = {'members': members, 'standardized': blend, 'fold_in': fold_in, 'rank': rank, 'unable': unable}
+    manifest = {
+        'members': members,
+        'standardized': blend,
+        'fold_in': fold_in,
+        'rank': rank,
+        'unable': unable,
+    }
     return ModelTables(manifest, out)
 
 
@@ -77,7 +93,9 @@ class _Tables(dict):
 
 
 def _known(data: HeteroData, model: Recommender, names: list[str]) -> Adjacency:
-    edges = torch.cat([torch.empty(2, 0, dtype=torch.long), *(split_edges(data, name) for name in names)], dim=1)
+    edges = torch.cat(
+        [torch.empty(2, 0, dtype=torch.long), *(split_edges(data, name) for name in names)], dim=1
+    )
     return Adjacency.from_edge_index(edges.cpu(), size=(model.num_users, model.num_items))
 
 
@@ -86,13 +104,22 @@ def _parts(model: Recommender, out: _Tables, prefix: str) -> list[dict[str, Any]
     if isinstance(model, Popularity):
         out.put(f'{prefix}.constant', model.popularity)
         return [{'kind': 'constant', 'name': f'{prefix}.constant'}]
-    if isinstance(model, HistoryRecommender) and type(model).score_rows is HistoryRecommender.score_rows:
-        return [_term(term, out, f'{prefix}.k{number}') for number, term in enumerate(model.history_terms())]
+    if (
+        isinstance(model, HistoryRecommender)
+        and type(model).score_rows is HistoryRecommender.score_rows
+    ):
+        return [
+            _term(term, out, f'{prefix}.k{number}')
+            for number, term in enumerate(model.history_terms())
+        ]
     interest = model.interest_in_use()
     if not model.has_embeddings or (model.has_sparse_scores and interest is None):
-        raise ConfigError(f'{type(model).__name__} cannot be exported: its scores are neither inner products of embeddings '
-                          'nor a sum of terms over the items of a user; accepted are models with embeddings '
-                          '(Recommender.embed) or with HistoryRecommender.history_terms')
+        raise ConfigError(
+            f'{type(model).__name__} cannot be exported: its scores are neither inner products of '
+            'embeddings '
+            'nor a sum of terms over the items of a user; accepted are models with embeddings '
+            '(Recommender.embed) or with HistoryRecommender.history_terms'
+        )
     users, items = model.embeddings()
     out.put(f'{prefix}.users', users)
     out.put(f'{prefix}.items', items)
@@ -127,11 +154,16 @@ def _fold_in(model: Recommender, out: _Tables, unable: dict[str, str]) -> Option
         return {'kind': 'parts'}
     users, items = model.embeddings()
     if model.reads_history or users.dim() != 2:
-        unable['fold_in'] = (f'{type(model).__name__} encodes histories by a network; accepted is a model with tables, or the '
-                             'exported program of histories')
+        unable['fold_in'] = (
+            f'{type(model).__name__} encodes histories by a network; accepted is a model with '
+            'tables, or the '
+            'exported program of histories'
+        )
         return None
     size = (model.num_users, model.num_items)
-    embed = HistoryEmbedding(users, items, Adjacency.from_edge_index(model.graph.edge_index, size=size))
+    embed = HistoryEmbedding(
+        users, items, Adjacency.from_edge_index(model.graph.edge_index, size=size)
+    )
     out.put('fold_in.map', embed.weight)
     out.put('fold_in.degree', embed.degree)
     interest = model.interest_in_use()

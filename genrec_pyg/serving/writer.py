@@ -1,4 +1,5 @@
 r"""Writing of bundles: whole, or not at all."""
+
 from __future__ import annotations
 
 import hashlib
@@ -34,23 +35,40 @@ def check_destination(folder: Path) -> None:
         OutputError: If it cannot be written.
     """
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f'--output: {folder} is a file, accepted is a folder, new, empty or with a bundle')
+        raise ConfigError(
+            f'--output: {folder} is a file, accepted is a folder, new, empty or with a bundle'
+        )
     if folder.is_dir():
         for entry in os.scandir(folder):
-            if not (entry.name == MANIFEST or entry.name.startswith('.') or FILE_NAME.fullmatch(entry.name)):
-                raise ConfigError(f'--output: {folder} holds {entry.name!r}, accepted is a folder, new, empty or with a '
-                                  'bundle, which is replaced')
+            if not (
+                entry.name == MANIFEST
+                or entry.name.startswith('.')
+                or FILE_NAME.fullmatch(entry.name)
+            ):
+                raise ConfigError(
+                    f'--output: {folder} holds {entry.name!r}, accepted is a folder, new, empty or '
+                    'with a '
+                    'bundle, which is replaced'
+                )
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise OutputError(f'{folder}: cannot be written, {existing} is no folder or gives no permission')
+        raise OutputError(
+            f'{folder}: cannot be written, {existing} is no folder or gives no permission'
+        )
 
 
-def write_bundle(folder: Path, manifest: Mapping[str, Any], tables: Mapping[str, np.ndarray],
-                 documents: Mapping[str, Any], programs: Optional[Mapping[str, Write]] = None) -> dict[str, Any]:
+def write_bundle(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    tables: Mapping[str, np.ndarray],
+    documents: Mapping[str, Any],
+    programs: Optional[Mapping[str, Write]] = None,
+) -> dict[str, Any]:
     r"""Writes a bundle, or puts it in the place of the one that is there.
 
-    Every file is named after its content and the manifest is replaced last, in one step: until then the folder is what it
-    was, and a service that watches it changes from one whole bundle to the next.
+    Every file is named after its content and the manifest is replaced last, in one step: until then
+    the folder is what it was, and a service that watches it changes from one whole bundle to the
+    next.
 
     Args:
         folder: Folder, see :func:`check_destination`.
@@ -86,7 +104,9 @@ def write_bundle(folder: Path, manifest: Mapping[str, Any], tables: Mapping[str,
     except OutputError:
         raise
     except OSError as error:
-        raise OutputError(f'{folder}: cannot be written ({error}); what was there is untouched') from error
+        raise OutputError(
+            f'{folder}: cannot be written ({error}); what was there is untouched'
+        ) from error
     finally:
         for path in moved:
             with suppress(OSError):
@@ -96,9 +116,15 @@ def write_bundle(folder: Path, manifest: Mapping[str, Any], tables: Mapping[str,
                 folder.rmdir()
 
 
-def _write_files(folder: Path, tables: Mapping[str, np.ndarray], documents: Mapping[str, Any],
-                 programs: Mapping[str, Write], moved: list[Path]) -> dict[str, dict[str, Any]]:
+def _write_files(
+    folder: Path,
+    tables: Mapping[str, np.ndarray],
+    documents: Mapping[str, Any],
+    programs: Mapping[str, Write],
+    moved: list[Path],
+) -> dict[str, dict[str, Any]]:
     from safetensors.numpy import save_file
+
     ordered = {name: np.ascontiguousarray(tables[name]) for name in sorted(tables)}
     writers: dict[str, Write] = {'tables': lambda path: save_file(ordered, path)}
     for role, document in documents.items():
@@ -110,8 +136,11 @@ def _write_files(folder: Path, tables: Mapping[str, np.ndarray], documents: Mapp
             path = Path(temporary) / f'{role}.{ROLES[role]}'
             write(path)
             with path.open('rb') as file:
-                digest = hashlib.file_digest(file, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') else \
-                    hashlib.sha256(file.read()).hexdigest()
+                digest = (
+                    hashlib.file_digest(file, 'sha256').hexdigest()
+                    if hasattr(hashlib, 'file_digest')
+                    else hashlib.sha256(file.read()).hexdigest()
+                )
                 os.fsync(file.fileno())
             final = folder / f'{role}-{digest[:16]}.{ROLES[role]}'
             files[role] = {'name': final.name, 'sha256': digest, 'bytes': path.stat().st_size}
@@ -139,6 +168,8 @@ def _locked(folder: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError as error:
-        raise ConfigError(f'--output: another export writes into {folder}, accepted is waiting for it') from error
+        raise ConfigError(
+            f'--output: another export writes into {folder}, accepted is waiting for it'
+        ) from error
     finally:
         os.close(descriptor)

@@ -27,7 +27,9 @@ def test_a_run_becomes_a_bundle(run, capfd, caplog):
     assert bundle.manifest['selection'] and bundle.users == list(range(600))
     assert {path: path.read_bytes() for path in run.rglob('*') if path.is_file()} == before
     name = bundle.name
-    assert main(['run', '--output', 'bundle']) == 0 and read_bundle('bundle').name == name  # the same to the bit
+    assert (
+        main(['run', '--output', 'bundle']) == 0 and read_bundle('bundle').name == name
+    )  # the same to the bit
 
 
 def test_bad_usage(run, capsys):
@@ -36,12 +38,15 @@ def test_bad_usage(run, capsys):
     assert 'is the run itself' in capsys.readouterr().err
     Path('other').mkdir()
     Path('other/notes').touch()
-    assert main(['nowhere', '--output', 'other']) == 2 and "holds 'notes'" in capsys.readouterr().err
+    assert (
+        main(['nowhere', '--output', 'other']) == 2 and "holds 'notes'" in capsys.readouterr().err
+    )
     assert main(['nowhere', '--output', 'new']) == 2 and not Path('new').exists()
 
 
 def test_ids_are_told_apart_as_texts(demo_data):
     import copy
+
     data = copy.copy(demo_data)
     data['user'].raw_id = [1, '1', *range(2, 120)]
     with pytest.raises(ValueError, match="user: two have the id '1'"):

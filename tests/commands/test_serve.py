@@ -26,15 +26,21 @@ def bundle(tmp_path_factory):
     """A bundle without its run and data, and what recommend listed."""
     folder = tmp_path_factory.mktemp('serve')
     run, out = str(folder / 'run'), folder / 'bundle'
-    assert train(['--model', 'LightGCN', '--epochs', '1', '--output', run, '--references', 'false']) == 0
+    assert (
+        train(['--model', 'LightGCN', '--epochs', '1', '--output', run, '--references', 'false'])
+        == 0
+    )
     assert export([run, '--output', str(out)]) == 0
     _, data, model, _ = load_run(run)
     return out, top_items(model, data, range(600), k=10)
 
 
 def get(address, path, body=None, **headers):
-    request = urllib.request.Request(address + path, None if body is None else json.dumps(body).encode(),
-                                     {'content-type': 'application/json', **headers})
+    request = urllib.request.Request(
+        address + path,
+        None if body is None else json.dumps(body).encode(),
+        {'content-type': 'application/json', **headers},
+    )
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)
 
@@ -43,9 +49,14 @@ def get(address, path, body=None, **headers):
 def test_served_lists_are_those_of_recommend_where_torch_cannot_be_imported(bundle):
     folder, expected = bundle
     with service(folder) as running:
-        got = [entry['item'] for begin in range(0, 600, 100) for each in
-               get(running.address, '/recommend', {'users': list(range(begin, begin + 100)), 'k': 10})['lists']
-               for entry in each['items']]
+        got = [
+            entry['item']
+            for begin in range(0, 600, 100)
+            for each in get(
+                running.address, '/recommend', {'users': list(range(begin, begin + 100)), 'k': 10}
+            )['lists']
+            for entry in each['items']
+        ]
     assert got == expected['item']
 
 
@@ -64,7 +75,10 @@ def test_an_end_in_order_answers_what_has_arrived(bundle, number):
                     if not isinstance(error.reason, ConnectionRefusedError):
                         wrong.append(error)
                     return
-                except (ConnectionError, OSError) as error:  # accepted by the system, never read by the service
+                except (
+                    ConnectionError,
+                    OSError,
+                ) as error:  # accepted by the system, never read by the service
                     wrong.append(error) if not isinstance(error, ConnectionResetError) else None
                     return
 
@@ -83,7 +97,10 @@ def test_an_end_in_order_answers_what_has_arrived(bundle, number):
 @pytest.mark.slow
 def test_a_token_from_a_file_or_the_environment(bundle, tmp_path):
     (tmp_path / 'token').write_text('s3cret\n')
-    for arguments, environment in ((['--token_file', tmp_path / 'token'], {}), ([], {'GENREC_TOKEN': 's3cret'})):
+    for arguments, environment in (
+        (['--token_file', tmp_path / 'token'], {}),
+        ([], {'GENREC_TOKEN': 's3cret'}),
+    ):
         with service(bundle[0], *arguments, **environment) as running:
             with pytest.raises(urllib.error.HTTPError, match='401'):
                 get(running.address, '/recommend?user=1')
@@ -93,8 +110,15 @@ def test_a_token_from_a_file_or_the_environment(bundle, tmp_path):
 
 def test_bad_usage(tmp_path, capsys, bundle):
     assert main([str(tmp_path)]) == 1 and 'holds no manifest.json' in capsys.readouterr().err
-    for arguments in (['--port', '70000'], ['--max_k', '0'], ['--poll', '0'], ['--host', 'no such host'],
-                      ['--token_file', str(tmp_path / 'none')], ['--threads', '0'], ['--index', 'x']):
+    for arguments in (
+        ['--port', '70000'],
+        ['--max_k', '0'],
+        ['--poll', '0'],
+        ['--host', 'no such host'],
+        ['--token_file', str(tmp_path / 'none')],
+        ['--threads', '0'],
+        ['--index', 'x'],
+    ):
         assert main([str(bundle[0]), *arguments]) == 2 and arguments[0] in capsys.readouterr().err
     (tmp_path / 'token').write_text('\n')
     assert main([str(bundle[0]), '--token_file', str(tmp_path / 'token')]) == 2
@@ -107,6 +131,9 @@ def test_bad_usage(tmp_path, capsys, bundle):
 
 def test_what_is_missing_is_named_with_the_way_to_get_it(monkeypatch, capsys):
     import importlib.util
-    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == 'fastapi' else object())
+
+    monkeypatch.setattr(
+        importlib.util, 'find_spec', lambda name: None if name == 'fastapi' else object()
+    )
     assert main(['bundle']) == 2
     assert 'fastapi: not installed; pip install "genrec_pyg[serve]"' in capsys.readouterr().err

@@ -12,7 +12,9 @@ from genrec_pyg.retrieval.new_items import FeatureEmbedding, new_item_embedding
 def test_a_linear_map_of_features_is_found_again():
     x = {'image': torch.randn(300, 6), 'text': torch.randn(300, 3)}
     edges = torch.stack([torch.zeros(300, dtype=torch.long), torch.arange(300)])
-    graph = TrainingGraph(1, 300, edges, {name: Modality(name, rows, 300) for name, rows in x.items()})
+    graph = TrainingGraph(
+        1, 300, edges, {name: Modality(name, rows, 300) for name, rows in x.items()}
+    )
     weight = torch.randn(9, 5)
     items = torch.cat([unit_rows(rows) for rows in x.values()], dim=1) @ weight
     embed = FeatureEmbedding(graph, items)
@@ -25,8 +27,12 @@ def test_a_linear_map_of_features_is_found_again():
 
 def test_items_without_interactions_teach_nothing():
     x = torch.randn(50, 4)
-    graph = TrainingGraph(1, 50, torch.stack([torch.zeros(40, dtype=torch.long), torch.arange(40)]),
-                          {'image': Modality('image', x, 50)})
+    graph = TrainingGraph(
+        1,
+        50,
+        torch.stack([torch.zeros(40, dtype=torch.long), torch.arange(40)]),
+        {'image': Modality('image', x, 50)},
+    )
     items = unit_rows(x) @ torch.randn(4, 2)
     other = items.clone()
     other[40:] = 100
@@ -45,7 +51,10 @@ def test_a_missing_modality_is_a_row_of_nan(demo_data):
     x = torch.randn(2, embed.widths[first])
     without = {name: torch.full((2, embed.widths[name]), torch.nan) for name in others}
     assert torch.equal(embed({first: x}), embed({first: x, **without})) and others
-    assert not torch.equal(embed({first: x}), embed({first: x, **{name: x.new_zeros(y.shape) for name, y in without.items()}}))
+    assert not torch.equal(
+        embed({first: x}),
+        embed({first: x, **{name: x.new_zeros(y.shape) for name, y in without.items()}}),
+    )
 
 
 def test_what_does_not_fit_is_refused(demo_data):

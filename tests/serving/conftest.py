@@ -12,12 +12,14 @@ from genrec_pyg.nn.models import get_model
 @pytest.fixture(scope='session')
 def export(tmp_path_factory):
     """Exports an untrained or fitted model; returns the model and the folder of its bundle."""
+
     def write(name, data, **options):
         model = (get_model(name)(data, **options) if isinstance(name, str) else name).eval()
         config = SimpleNamespace(model=str(getattr(name, '__name__', name)), dataset='demo')
         folder = tmp_path_factory.mktemp('bundle') / 'bundle'
         export_run(Run(config, data, model, 'not chosen'), {'test': {'recall@20': 0.25}}, folder)
         return model, folder
+
     return write
 
 
@@ -25,6 +27,7 @@ def export(tmp_path_factory):
 def genrec(export, demo_data):
     """A GenRec with an interest that has a sparse part."""
     from genrec_pyg.nn import GenRec
+
     model = GenRec(demo_data, interest_neighbors=4, interest_rank=8)
     model.choose(demo_data)
     return export(model, demo_data)

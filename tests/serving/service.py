@@ -1,4 +1,5 @@
 """A service in a process of its own, for tests."""
+
 import contextlib
 import os
 import re
@@ -9,9 +10,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Runs a command where torch and what needs it cannot be imported.
-WITHOUT_TORCH = ("import sys; "
-                 "sys.modules.update(dict.fromkeys(('torch', 'torch_geometric', 'genrec_pyg.nn', 'genrec_pyg.graph'))); "
-                 "from genrec_pyg.serve import main; sys.exit(main(sys.argv[1:]))")
+WITHOUT_TORCH = (
+    'import sys; '
+    "sys.modules.update(dict.fromkeys(('torch', 'torch_geometric', 'genrec_pyg.nn', "
+    "'genrec_pyg.graph'))); "
+    'from genrec_pyg.serve import main; sys.exit(main(sys.argv[1:]))'
+)
 
 
 class Service:

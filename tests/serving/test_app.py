@@ -27,12 +27,18 @@ def make(folder, limits=None, **options):
 
 def ask(app, *requests, **options):
     """Answers of requests (method, path, body), all at once."""
+
     async def run():
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url='http://test', **options) as client:
-            calls = [client.request(method, path, **({} if body is None else {'json': body}))
-                     for method, path, body in requests]
+        async with httpx.AsyncClient(
+            transport=transport, base_url='http://test', **options
+        ) as client:
+            calls = [
+                client.request(method, path, **({} if body is None else {'json': body}))
+                for method, path, body in requests
+            ]
             return await asyncio.gather(*calls)
+
     return asyncio.run(run())
 
 
@@ -57,30 +63,44 @@ def refusal(answer, status, code, message):
 
 def test_lists_of_many_requests_at_once_are_those_of_recommend(app, genrec, demo_data):
     expected = top_items(genrec[0], demo_data, torch.arange(120), k=7)
-    expected = [expected['item'][begin:begin + 7] for begin in range(0, 840, 7)]
+    expected = [expected['item'][begin : begin + 7] for begin in range(0, 840, 7)]
     answers = ask(app, *(('GET', f'/recommend?user={user}&k=7', None) for user in range(120)))
     assert [items(answer)[0] for answer in answers] == expected
     answer = one(app, 'POST', '/recommend', {'users': list(range(100)), 'k': 7})
-    assert items(answer) == expected[:100] and [each['user'] for each in answer.json()['lists']] == list(range(100))
+    assert items(answer) == expected[:100] and [
+        each['user'] for each in answer.json()['lists']
+    ] == list(range(100))
 
 
 def test_candidates_and_blocked_items(app, genrec, demo_data):
     full = items(one(app, 'GET', '/recommend?user=5&k=80'))[0]
     some, out = full[::3], full[:6]
-    answer = one(app, 'POST', '/recommend', {'users': ['5'], 'candidates': some, 'block': out, 'k': 80})
+    answer = one(
+        app, 'POST', '/recommend', {'users': ['5'], 'candidates': some, 'block': out, 'k': 80}
+    )
     assert items(answer) == [[item for item in some if item not in out]]
-    everything = items(one(app, 'POST', '/recommend', {'users': [5], 'exclude': 'none', 'k': 80}))[0]
+    everything = items(one(app, 'POST', '/recommend', {'users': [5], 'exclude': 'none', 'k': 80}))[
+        0
+    ]
     assert len(everything) == 80 > len(full)
 
 
 def test_histories(app, genrec, demo_data):
     from genrec_pyg.ops import Adjacency
+
     history = [3, 8, 11, 40]
     rows = Adjacency.from_edge_index(torch.tensor([[0] * 4, history]), size=(1, 80))
     expected = top_items_of_histories(genrec[0], demo_data, ['x'], rows, k=9)
     answer = one(app, 'POST', '/fold-in', {'histories': [['nobody', 40, '8', 3, 11, 11]], 'k': 9})
-    assert items(answer) == [expected['item']] and answer.json()['lists'][0]['unknown'] == ['nobody']
-    refusal(one(app, 'POST', '/fold-in', {'histories': [[3], ['nobody']]}), 404, 'unknown_item', 'histories: number 1')
+    assert items(answer) == [expected['item']] and answer.json()['lists'][0]['unknown'] == [
+        'nobody'
+    ]
+    refusal(
+        one(app, 'POST', '/fold-in', {'histories': [[3], ['nobody']]}),
+        404,
+        'unknown_item',
+        'histories: number 1',
+    )
 
 
 def test_new_items_are_ranked_by_their_features(app, genrec, demo_data):
@@ -90,11 +110,22 @@ def test_new_items_are_ranked_by_their_features(app, genrec, demo_data):
     x = {name: torch.randn(5, width) for name, width in embed.widths.items()}
     first = next(iter(x))
     x[first][2] = torch.nan
-    scores = (users[[4, 9]].double() @ embed(x).double().t())
-    entries = [{'item': f'new-{row}', 'features': {name: rows[row].tolist() for name, rows in x.items()
-                                                   if not bool(rows[row].isnan().any())}} for row in range(5)]
+    scores = users[[4, 9]].double() @ embed(x).double().t()
+    entries = [
+        {
+            'item': f'new-{row}',
+            'features': {
+                name: rows[row].tolist()
+                for name, rows in x.items()
+                if not bool(rows[row].isnan().any())
+            },
+        }
+        for row in range(5)
+    ]
     answer = one(app, 'POST', '/rank', {'users': [4, 9], 'items': entries})
-    assert items(answer) == [[f'new-{row}' for row in order] for order in scores.argsort(dim=1, descending=True).tolist()]
+    assert items(answer) == [
+        [f'new-{row}' for row in order] for order in scores.argsort(dim=1, descending=True).tolist()
+    ]
     got = [each['score'] for each in answer.json()['lists'][0]['items']]
     assert got == pytest.approx(scores[0].sort(descending=True).values.tolist(), rel=1e-4, abs=1e-5)
     for wrong in ({first: [1.0]}, {'smell': [1.0]}, {first: [1e300] * embed.widths[first]}):
@@ -119,8 +150,13 @@ def test_what_a_model_cannot_do_is_said_in_a_sentence(export, demo_data):
 
 def test_wrong_requests_are_refused_as_json(app):
     refusal(one(app, 'GET', '/recommend?user=nobody'), 404, 'unknown_user', "no user 'nobody'")
-    refusal(one(app, 'POST', '/recommend', {'users': [1], 'block': ['x' * 500]}), 404, 'unknown_item', 'block: no item')
-    refusal(one(app, 'POST', '/recommend', {'users': [1], 'k': 10 ** 6}), 422, 'invalid', 'k: ')
+    refusal(
+        one(app, 'POST', '/recommend', {'users': [1], 'block': ['x' * 500]}),
+        404,
+        'unknown_item',
+        'block: no item',
+    )
+    refusal(one(app, 'POST', '/recommend', {'users': [1], 'k': 10**6}), 422, 'invalid', 'k: ')
     refusal(one(app, 'POST', '/recommend', {'users': [1], 'amount': 3}), 422, 'invalid', 'amount: ')
     refusal(one(app, 'POST', '/recommend', {'users': [True]}), 422, 'invalid', 'users.0')
     refusal(one(app, 'POST', '/recommend', {'users': []}), 422, 'invalid', 'users: ')
@@ -128,12 +164,27 @@ def test_wrong_requests_are_refused_as_json(app):
     refusal(one(app, 'DELETE', '/recommend'), 405, 'refused', 'Method')
 
 
-@pytest.mark.parametrize('body', [b'', b'{', b'[' * 100_000, b'\xff\xfe', b'{"users": [' + b'9' * 5000 + b']}',
-                                  b'{"users": ["\\ud800"]}', b'{"users": [NaN]}'])
+@pytest.mark.parametrize(
+    'body',
+    [
+        b'',
+        b'{',
+        b'[' * 100_000,
+        b'\xff\xfe',
+        b'{"users": [' + b'9' * 5000 + b']}',
+        b'{"users": ["\\ud800"]}',
+        b'{"users": [NaN]}',
+    ],
+)
 def test_bodies_that_are_no_requests(app, body):
     async def run():
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url='http://test') as client:
-            return await client.post('/recommend', content=body, headers={'content-type': 'application/json'})
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app), base_url='http://test'
+        ) as client:
+            return await client.post(
+                '/recommend', content=body, headers={'content-type': 'application/json'}
+            )
+
     answer = asyncio.run(run())
     assert answer.status_code in (400, 404, 422) and answer.json()['error']['message']
 
@@ -147,21 +198,35 @@ def test_bodies_are_limited_whether_or_not_they_say_how_long_they_are(genrec):
         async def parts():
             for _ in range(3):
                 yield b' ' * 600
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url='http://test') as client:
-            return await client.post('/recommend', content=parts(), headers={'content-type': 'application/json'})
+
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app), base_url='http://test'
+        ) as client:
+            return await client.post(
+                '/recommend', content=parts(), headers={'content-type': 'application/json'}
+            )
+
     refusal(asyncio.run(run()), 413, 'too_large', '1000 bytes')
 
 
 def test_a_token_is_asked_for(genrec):
     _, app = make(genrec[1], token='s3cret')
-    for headers in ({}, {'authorization': 'Bearer wrong'}, {'authorization': 's3cret'}, {'authorization': 'Bearer s3cret '}):
+    for headers in (
+        {},
+        {'authorization': 'Bearer wrong'},
+        {'authorization': 's3cret'},
+        {'authorization': 'Bearer s3cret '},
+    ):
         for path in ('/recommend?user=1', '/metrics', '/openapi.json', '/nowhere'):
             answer = one(app, 'GET', path, headers=headers)
             if headers.get('authorization', '').strip() == 'Bearer s3cret':
                 continue  # a client may strip its header
             refusal(answer, 401, 'unauthorized', 'Authorization')
     assert one(app, 'GET', '/health').status_code == 200
-    assert one(app, 'GET', '/recommend?user=1', headers={'authorization': 'Bearer s3cret'}).status_code == 200
+    assert (
+        one(app, 'GET', '/recommend?user=1', headers={'authorization': 'Bearer s3cret'}).status_code
+        == 200
+    )
 
 
 def test_more_than_may_wait_is_told_to_come_back(genrec):
@@ -171,7 +236,9 @@ def test_more_than_may_wait_is_told_to_come_back(genrec):
     busy = next(answer for answer in answers if answer.status_code == 503)
     refusal(busy, 503, 'overloaded', 'try again')
     assert busy.headers['retry-after'] == '1'
-    assert one(app, 'POST', '/recommend', {'users': list(range(20))}).status_code == 200  # nothing is left waiting
+    assert (
+        one(app, 'POST', '/recommend', {'users': list(range(20))}).status_code == 200
+    )  # nothing is left waiting
 
 
 def test_an_error_within_is_told_without_its_text(genrec, monkeypatch, caplog):
@@ -183,15 +250,26 @@ def test_an_error_within_is_told_without_its_text(genrec, monkeypatch, caplog):
 
 def test_figures_for_prometheus(genrec):
     from prometheus_client.parser import text_string_to_metric_families
+
     _, app = make(genrec[1])
-    ask(app, *(('GET', f'/recommend?user={user}', None) for user in range(30)), ('GET', '/x/y', None))
+    ask(
+        app,
+        *(('GET', f'/recommend?user={user}', None) for user in range(30)),
+        ('GET', '/x/y', None),
+    )
     answer = one(app, 'GET', '/metrics')
     assert answer.headers['content-type'].startswith('text/plain')
-    samples = {(sample.name, *sorted(sample.labels.values())): sample.value
-               for family in text_string_to_metric_families(answer.text) for sample in family.samples}
+    samples = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
     assert samples['genrec_requests_total', '/recommend', '200'] == 30
     assert samples['genrec_requests_total', '404', 'other'] == 1
-    assert samples['genrec_request_seconds_count', '/recommend'] == 30 and samples['genrec_batch_lists_sum',] == 30
+    assert (
+        samples['genrec_request_seconds_count', '/recommend'] == 30
+        and samples['genrec_batch_lists_sum',] == 30
+    )
     assert samples['genrec_batch_lists_count',] < 30  # they were made together
 
 
@@ -244,17 +322,34 @@ def test_another_bundle_takes_over_without_a_lost_request(export, demo_data, tmp
 
 def test_titles_are_part_of_lists(export, demo_data):
     import copy
+
     data = copy.copy(demo_data)
     data['item'].title = [None, *(f'Title {number}' for number in range(1, 80))]
     _, folder = export('EASE', data)
     _, app = make(folder)
     for entry in one(app, 'GET', '/recommend?user=3&k=80').json()['lists'][0]['items']:
-        assert entry['title'] == (f"Title {entry['item']}" if entry['item'] else None)
+        assert entry['title'] == (f'Title {entry["item"]}' if entry['item'] else None)
 
 
 def test_the_description_names_every_path_and_answer(app):
     document = one(app, 'GET', '/openapi.json').json()
-    assert set(document['paths']) == {'/recommend', '/similar', '/fold-in', '/rank', '/health', '/metrics'}
-    assert all({'200', '422', '404', '503'} <= set(operation['responses'])
-               for methods in document['paths'].values() for operation in methods.values())
-    assert np.all([operation.get('summary') for methods in document['paths'].values() for operation in methods.values()])
+    assert set(document['paths']) == {
+        '/recommend',
+        '/similar',
+        '/fold-in',
+        '/rank',
+        '/health',
+        '/metrics',
+    }
+    assert all(
+        {'200', '422', '404', '503'} <= set(operation['responses'])
+        for methods in document['paths'].values()
+        for operation in methods.values()
+    )
+    assert np.all(
+        [
+            operation.get('summary')
+            for methods in document['paths'].values()
+            for operation in methods.values()
+        ]
+    )

@@ -28,7 +28,7 @@ def replace(folder, role, content):
     manifest = json.loads((folder / MANIFEST).read_text())
     old = manifest['files'][role]['name']
     digest = hashlib.sha256(content).hexdigest()
-    name = f"{role}-{digest[:16]}.{old.rpartition('.')[2]}"
+    name = f'{role}-{digest[:16]}.{old.rpartition(".")[2]}'
     (folder / old).unlink()
     (folder / name).write_bytes(content)
     manifest['files'][role] = {'name': name, 'sha256': digest, 'bytes': len(content)}
@@ -38,7 +38,9 @@ def replace(folder, role, content):
 
 def test_a_bundle_says_what_it_is(bundle):
     found = read_bundle(bundle)
-    assert found.manifest['version'] == VERSION and found.manifest['metrics'] == {'test': {'recall@20': 0.25}}
+    assert found.manifest['version'] == VERSION and found.manifest['metrics'] == {
+        'test': {'recall@20': 0.25}
+    }
     assert len(found.users) == 120 and len(found.items) == 80 and found.titles is None
     assert found.name == hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest()
     for entry in found.manifest['files'].values():
@@ -73,8 +75,19 @@ def test_changed_content_is_refused_by_name(bundle):
         read_bundle(bundle)
 
 
-@pytest.mark.parametrize('name', ['../tables-0123456789abcdef.safetensors', '/etc/passwd', 'tables.pkl', 'tables-0.json',
-                                  'users-0123456789abcdef.json', '', None, 7])
+@pytest.mark.parametrize(
+    'name',
+    [
+        '../tables-0123456789abcdef.safetensors',
+        '/etc/passwd',
+        'tables.pkl',
+        'tables-0.json',
+        'users-0123456789abcdef.json',
+        '',
+        None,
+        7,
+    ],
+)
 def test_names_that_lead_elsewhere_are_refused(bundle, name):
     files = json.loads((bundle / MANIFEST).read_text())['files']
     change(bundle, files={**files, 'tables': {**files['tables'], 'name': name}})
@@ -103,20 +116,35 @@ def test_a_pickle_is_refused_wherever_it_lies(bundle):
         read_bundle(bundle)
 
 
-@pytest.mark.parametrize('content', [
-    struct.pack('<Q', 2 ** 63) + b'{}' * 50, struct.pack('<Q', 2 ** 20 + 1) + b' ' * 2 ** 21, b'', b'short', b'\xff' * 64,
-    struct.pack('<Q', 2) + b'[]', struct.pack('<Q', 2) + b'{"', struct.pack('<Q', 3) + b'{}}'])
+@pytest.mark.parametrize(
+    'content',
+    [
+        struct.pack('<Q', 2**63) + b'{}' * 50,
+        struct.pack('<Q', 2**20 + 1) + b' ' * 2**21,
+        b'',
+        b'short',
+        b'\xff' * 64,
+        struct.pack('<Q', 2) + b'[]',
+        struct.pack('<Q', 2) + b'{"',
+        struct.pack('<Q', 3) + b'{}}',
+    ],
+)
 def test_headers_that_are_none_are_refused(bundle, content):
     name = replace(bundle, 'tables', content)
     with pytest.raises(DataError, match=name):
         read_bundle(bundle)
 
 
-@pytest.mark.parametrize('entry', [{'dtype': 'F32', 'shape': [2 ** 40], 'data_offsets': [0, 8]},
-                                   {'dtype': 'F32', 'shape': [2], 'data_offsets': [0, 2 ** 62]},
-                                   {'dtype': 'F32', 'shape': [-2], 'data_offsets': [0, 8]},
-                                   {'dtype': 'O', 'shape': [1], 'data_offsets': [0, 8]},
-                                   {'dtype': 'F32', 'shape': [1], 'data_offsets': [0, 8]}])
+@pytest.mark.parametrize(
+    'entry',
+    [
+        {'dtype': 'F32', 'shape': [2**40], 'data_offsets': [0, 8]},
+        {'dtype': 'F32', 'shape': [2], 'data_offsets': [0, 2**62]},
+        {'dtype': 'F32', 'shape': [-2], 'data_offsets': [0, 8]},
+        {'dtype': 'O', 'shape': [1], 'data_offsets': [0, 8]},
+        {'dtype': 'F32', 'shape': [1], 'data_offsets': [0, 8]},
+    ],
+)
 def test_positions_that_do_not_fit_are_refused(entry, tmp_path):
     header = json.dumps({'x': entry}).encode()
     with pytest.raises(DataError, match='here'):
@@ -125,6 +153,7 @@ def test_positions_that_do_not_fit_are_refused(entry, tmp_path):
 
 def spoil(bundle, name, new):
     from safetensors.numpy import save
+
     tables = dict(read_bundle(bundle).tables)
     tables[name] = new(tables[name].copy())
     replace(bundle, 'tables', save({key: np.ascontiguousarray(x) for key, x in tables.items()}))
@@ -135,22 +164,50 @@ def put(x, place, value):
     return x
 
 
-@pytest.mark.parametrize('name,new', [
-    ('m0.users', lambda x: put(x, 3, np.nan)), ('m0.users', lambda x: x[:-1]), ('m0.items', lambda x: x.astype('f8') > 0),
-    ('known.col', lambda x: put(x, 0, 80)), ('known.col', lambda x: put(x, 0, -1)),
-    ('known.rowptr', lambda x: put(x, 1, 10 ** 9)),
-    ('trained.rowptr', lambda x: put(x, -1, 0)), ('fold_in.map', lambda x: x.T.copy()), ('rank.map', lambda x: x[1:])])
+@pytest.mark.parametrize(
+    'name,new',
+    [
+        ('m0.users', lambda x: put(x, 3, np.nan)),
+        ('m0.users', lambda x: x[:-1]),
+        ('m0.items', lambda x: x.astype('f8') > 0),
+        ('known.col', lambda x: put(x, 0, 80)),
+        ('known.col', lambda x: put(x, 0, -1)),
+        ('known.rowptr', lambda x: put(x, 1, 10**9)),
+        ('trained.rowptr', lambda x: put(x, -1, 0)),
+        ('fold_in.map', lambda x: x.T.copy()),
+        ('rank.map', lambda x: x[1:]),
+    ],
+)
 def test_tables_that_do_not_fit_are_refused(bundle, name, new):
-    with pytest.raises(DataError, match=f"{name.split('.')[0]}"):
+    with pytest.raises(DataError, match=f'{name.split(".")[0]}'):
         spoil(bundle, name, new)
         Engine(read_bundle(bundle))
 
 
-@pytest.mark.parametrize('entries', [
-    {'members': []}, {'members': [{}]}, {'members': [{'weight': 1, 'parts': [{'kind': 'code'}]}]}, {'members': [3]},
-    {'members': [{'weight': float('nan'), 'parts': [{'kind': 'inner', 'name': 'm0'}]}]}, {'fold_in': 3}, {'rank': None},
-    {'num_users': -1}, {'num_items': 10 ** 12}, {'unable': 3}, {'files': {}}, {'members': [{'weight': 1, 'parts': [
-        {'kind': 'kernel', 'name': 'm0', 'hops': 10 ** 9, 'weight': 1}]}]}])
+@pytest.mark.parametrize(
+    'entries',
+    [
+        {'members': []},
+        {'members': [{}]},
+        {'members': [{'weight': 1, 'parts': [{'kind': 'code'}]}]},
+        {'members': [3]},
+        {'members': [{'weight': float('nan'), 'parts': [{'kind': 'inner', 'name': 'm0'}]}]},
+        {'fold_in': 3},
+        {'rank': None},
+        {'num_users': -1},
+        {'num_items': 10**12},
+        {'unable': 3},
+        {'files': {}},
+        {
+            'members': [
+                {
+                    'weight': 1,
+                    'parts': [{'kind': 'kernel', 'name': 'm0', 'hops': 10**9, 'weight': 1}],
+                }
+            ]
+        },
+    ],
+)
 def test_manifests_that_do_not_fit_are_refused(bundle, entries):
     change(bundle, **entries)
     with pytest.raises(DataError):

@@ -10,9 +10,20 @@ from genrec_pyg.nn.models.blend import Blend
 from genrec_pyg.ops import Adjacency
 from genrec_pyg.recommend import top_items, top_items_of_histories
 from genrec_pyg.serving.bundle import read_bundle
-from genrec_pyg.serving.engine import Engine, Query
+from genrec_pyg.serving.engine import Engine
+from genrec_pyg.serving.ranking import Query
 
-MODELS = ['GenRec', 'Popularity', 'ItemKNN', 'EASE', 'GraphFilter', 'AddEASE', 'LightGCN', 'SASRec', 'ComiRecSA']
+MODELS = [
+    'GenRec',
+    'Popularity',
+    'ItemKNN',
+    'EASE',
+    'GraphFilter',
+    'AddEASE',
+    'LightGCN',
+    'SASRec',
+    'ComiRecSA',
+]
 
 
 @pytest.fixture(scope='module')
@@ -25,12 +36,17 @@ def timed(demo_data):
 
 def lists(engine, queries):
     found = engine.lists(queries)
-    return [int(i) for each in found for i in each.item], [float(s) for each in found for s in each.score]
+    return [int(i) for each in found for i in each.item], [
+        float(s) for each in found for s in each.score
+    ]
 
 
 def users(engine, k=10, exclude=True):
     nobody = np.empty(0, dtype=np.int32)
-    return [Query(k, engine.known.row(u) if exclude else nobody, user=u) for u in range(engine.num_users)]
+    return [
+        Query(k, engine.known.row(u) if exclude else nobody, user=u)
+        for u in range(engine.num_users)
+    ]
 
 
 @pytest.mark.parametrize('name', MODELS)
@@ -40,7 +56,9 @@ def test_lists_are_those_of_recommend(name, export, timed):
     for exclude in ('known', 'none'):
         expected = top_items(model, timed, torch.arange(120), k=10, exclude=exclude)
         item, score = lists(engine, users(engine, exclude=exclude == 'known'))
-        assert item == expected['item'] and score == pytest.approx(expected['score'], rel=1e-4, abs=1e-6)
+        assert item == expected['item'] and score == pytest.approx(
+            expected['score'], rel=1e-4, abs=1e-6
+        )
     histories = Adjacency.from_edge_index(model.graph.edge_index, size=(120, 80))
     queries = [Query(10, engine.trained.row(u), history=engine.trained.row(u)) for u in range(120)]
     if 'fold_in' in engine.unable:
@@ -54,10 +72,16 @@ def test_lists_of_an_interest_with_a_sparse_part(genrec, demo_data):
     model, folder = genrec
     engine = Engine(read_bundle(folder))
     assert model.has_sparse_scores and len(engine.members[0].others) == 1
-    assert lists(engine, users(engine))[0] == top_items(model, demo_data, torch.arange(120), k=10)['item']
+    assert (
+        lists(engine, users(engine))[0]
+        == top_items(model, demo_data, torch.arange(120), k=10)['item']
+    )
     histories = Adjacency.from_edge_index(model.graph.edge_index, size=(120, 80))
     queries = [Query(10, engine.trained.row(u), history=engine.trained.row(u)) for u in range(120)]
-    assert lists(engine, queries)[0] == top_items_of_histories(model, demo_data, range(120), histories, k=10)['item']
+    assert (
+        lists(engine, queries)[0]
+        == top_items_of_histories(model, demo_data, range(120), histories, k=10)['item']
+    )
 
 
 def test_lists_of_a_linear_filter_and_of_a_low_rank_kernel(export, demo_data):
@@ -65,14 +89,20 @@ def test_lists_of_a_linear_filter_and_of_a_low_rank_kernel(export, demo_data):
     for name, options in (('GraphFilter', {'power': 1.0}), ('EASE', low_rank)):
         model, folder = export(name, demo_data, **options)
         engine = Engine(read_bundle(folder))
-        assert lists(engine, users(engine))[0] == top_items(model, demo_data, torch.arange(120), k=10)['item']
+        assert (
+            lists(engine, users(engine))[0]
+            == top_items(model, demo_data, torch.arange(120), k=10)['item']
+        )
 
 
 def test_lists_of_a_blend(export, demo_data):
     members = {'a': get_model('EASE')(demo_data), 'b': get_model('LightGCN')(demo_data).eval()}
     model, folder = export(Blend(demo_data, members, {'a': 0.7, 'b': 0.3}), demo_data)
     engine = Engine(read_bundle(folder))
-    assert lists(engine, users(engine))[0] == top_items(model, demo_data, torch.arange(120), k=10)['item']
+    assert (
+        lists(engine, users(engine))[0]
+        == top_items(model, demo_data, torch.arange(120), k=10)['item']
+    )
     assert set(engine.unable) == {'similar', 'fold_in', 'rank'}
 
 
@@ -92,7 +122,9 @@ def test_equal_scores_rank_by_number_and_what_is_not_offered_is_missing(export, 
     expected = sorted(set(range(80)) - {3, 5}, key=lambda i: (-score[i], i))
     assert engine.lists([query])[0].item.tolist() == expected
     assert engine.lists([query._replace(k=7)])[0].item.tolist() == expected[:7]
-    assert engine.lists([query._replace(allowed=allowed)])[0].item.tolist() == [i for i in expected if i in (1, 7, 60)]
+    assert engine.lists([query._replace(allowed=allowed)])[0].item.tolist() == [
+        i for i in expected if i in (1, 7, 60)
+    ]
     assert engine.lists([query._replace(allowed=np.array([3]))])[0].item.size == 0
 
 
@@ -106,7 +138,10 @@ def test_similar_items_are_near_by_cosine(export, demo_data):
     assert found.item.tolist() == expected.topk(5).indices.tolist()
     assert found.score.tolist() == pytest.approx(expected.topk(5).values.tolist(), abs=1e-6)
     model, folder = export('EASE', demo_data)
-    assert Engine(read_bundle(folder)).similar(4, 5).item.tolist() == model.weight[4].topk(5).indices.tolist()
+    assert (
+        Engine(read_bundle(folder)).similar(4, 5).item.tolist()
+        == model.weight[4].topk(5).indices.tolist()
+    )
 
 
 def test_the_approximate_index_finds_most_and_scores_exactly(genrec):

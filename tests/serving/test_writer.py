@@ -12,7 +12,9 @@ TABLES = {'x': np.arange(6, dtype='f4')}
 
 
 def write(folder, number=0, **more):
-    return write_bundle(folder, {'number': number}, {'x': TABLES['x'] + number}, {'users': {'ids': [1]}}, **more)
+    return write_bundle(
+        folder, {'number': number}, {'x': TABLES['x'] + number}, {'users': {'ids': [1]}}, **more
+    )
 
 
 def test_a_bundle_is_replaced_by_its_manifest_alone(tmp_path, monkeypatch):
@@ -30,10 +32,21 @@ def test_a_bundle_is_replaced_by_its_manifest_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, 'write_json', look)
     state = manifest_state(folder)
     second = write(folder, 1)
-    assert before.items() <= seen[0].items()  # the old bundle is whole until the new manifest is there
-    assert manifest_state(folder) != state and json.loads((folder / MANIFEST).read_text())['number'] == 1
-    assert {path.name for path in folder.iterdir()} == {MANIFEST, *(entry['name'] for entry in second['files'].values())}
-    assert first['files']['users'] == second['files']['users'] and first['files']['tables'] != second['files']['tables']
+    assert (
+        before.items() <= seen[0].items()
+    )  # the old bundle is whole until the new manifest is there
+    assert (
+        manifest_state(folder) != state
+        and json.loads((folder / MANIFEST).read_text())['number'] == 1
+    )
+    assert {path.name for path in folder.iterdir()} == {
+        MANIFEST,
+        *(entry['name'] for entry in second['files'].values()),
+    }
+    assert (
+        first['files']['users'] == second['files']['users']
+        and first['files']['tables'] != second['files']['tables']
+    )
 
 
 @pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), KeyboardInterrupt()])
@@ -58,7 +71,10 @@ def test_what_a_killed_export_left_is_removed(tmp_path):
     (tmp_path / '.writing-abc' / 'tables.safetensors').write_bytes(b'half')
     (tmp_path / 'tables-0123456789abcdef.safetensors').write_bytes(b'whole')
     manifest = write(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {MANIFEST, *(entry['name'] for entry in manifest['files'].values())}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        MANIFEST,
+        *(entry['name'] for entry in manifest['files'].values()),
+    }
 
 
 def test_other_folders_are_left_alone(tmp_path):
