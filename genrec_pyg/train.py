@@ -39,7 +39,7 @@ def train(argv: Sequence[str]) -> Optional[FitResult]:
     if call.print_config:
         write_stdout(config.to_yaml())
         return None
-    with launch(call.distributed, call.distributed_timeout, call.grid) as distributed:
+    with launch(call.distributed, call.distributed_timeout, call.grid, call.checkpoint) as distributed:
         return _train(call, distributed)
 
 
@@ -56,7 +56,8 @@ def _train(call: Call, distributed: Distributed) -> FitResult:
         if call.start is not None:
             _start_from(call.start, model, data)
         trainer.output = path.absolute()
-        can_resume = processes.on_main(lambda: call.resume is not None and (path / 'checkpoints' / 'last.pt').exists())
+        goes_on = call.resume is not None or _restarted()
+        can_resume = processes.on_main(lambda: goes_on and (path / 'checkpoints' / 'last.pt').exists())
         resume = can_resume and model.trainable
         if not processes.is_main:
             return trainer.fit(model, data, resume=resume)
@@ -83,7 +84,8 @@ def _start_from(folder: str, model: Recommender, data: HeteroData) -> None:
 
 def _take_folder(call: Call, stack: ExitStack, held: list[RunFolder]) -> Path:
     config = call.config
-    if call.resume is not None:
+    taken = config.output is not None and (Path(config.output) / 'config.yaml').exists()
+    if call.resume is not None or _restarted() and taken:
         folder = RunFolder.open(Path(config.output))
     elif config.output is not None:
         folder = RunFolder.create(Path(config.output))
@@ -93,6 +95,11 @@ def _take_folder(call: Call, stack: ExitStack, held: list[RunFolder]) -> Path:
         folder = RunFolder.create_numbered(Path('runs') / name)
     held.append(stack.enter_context(folder))
     return folder.path
+
+
+def _restarted() -> bool:
+    r"""Whether ``torchrun --max_restarts`` has started this process again after one had ended."""
+    return os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') not in ('', '0')
 
 
 def _report(config: RunConfig, data: HeteroData, trainer: Trainer, trained: bool, result: FitResult) -> FitResult:

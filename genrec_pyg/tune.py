@@ -17,7 +17,7 @@ from genrec_pyg.utils.command_line import path_argument, run_command
 from genrec_pyg.utils.files import check_stdout, write_stdout
 
 #: Flags of the training that a study has no use for.
-_NOT_HERE = ('--resume', '--print_config', '--distributed', '--distributed_timeout', '--grid')
+_NOT_HERE = ('--resume', '--print_config', '--distributed', '--distributed_timeout', '--grid', '--checkpoint')
 
 
 def tune(argv: Sequence[str]) -> float:

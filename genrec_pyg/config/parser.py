@@ -35,7 +35,8 @@ logger = logging.getLogger(__name__)
 #: Keys that hold settings of one part each.
 _GROUPS = ('trainer', 'hparams')
 #: Keys of a configuration that name this call rather than the run.
-_CALL_KEYS = ('config', 'print_config', 'resume', 'final', 'from', 'debug', 'distributed', 'distributed_timeout', 'grid')
+_CALL_KEYS = ('config', 'print_config', 'resume', 'final', 'from', 'debug', 'distributed', 'distributed_timeout', 'grid',
+              'checkpoint')
 #: What may differ from the interrupted run under ``--resume``; anything else would not continue the same experiment.
 _RESUME_MAY_CHANGE = ('root', 'check_features', 'epochs', 'device', 'references', 'trainer.patience', 'trainer.max_seconds',
                       'trainer.eval_every', 'trainer.precision', 'trainer.cuda_graph')
@@ -107,6 +108,7 @@ class Call:
         distributed_timeout: Seconds that a process waits for the others to start, if not as long as torch does.
         start: Folder of the run whose parameters the model starts from, if any.
         grid: Blocks of nodes times blocks of channels with ``distributed='grid'``.
+        checkpoint: Whether its checkpoints have tables ``'whole'`` or ``'sharded'``, or ``'auto'``, by their size.
     """
     config: RunConfig
     resume: Optional[str] = None
@@ -116,6 +118,7 @@ class Call:
     distributed_timeout: Optional[float] = None
     start: Optional[str] = None
     grid: str = 'auto'
+    checkpoint: str = 'auto'
 
 
 def parse_train_arguments(argv: Sequence[str]) -> Call:
@@ -187,7 +190,8 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     if first.resume is not None:
         _check_resumed(interrupted, flatten(values))
     return Call(RunConfig(**values), call['resume'], call['debug'], call['print_config'], call['distributed'],
-                call['distributed_timeout'], call['from'], call['grid'])
+                call['distributed_timeout'], call['from'], call['grid'],
+                call['checkpoint'])
 
 
 def build_parser(model: str) -> ArgumentParser:
@@ -213,6 +217,8 @@ def build_parser(model: str) -> ArgumentParser:
                         'channels, such as 2x4 (default: auto, the cheapest expected)')
     parser.add_argument('--distributed_timeout', type=Optional[float], help='under torchrun: seconds to wait for the other '
                         'processes to start (default: half an hour)')
+    parser.add_argument('--checkpoint', type=str, default='auto', help='with --distributed grid: whole, sharded (every '
+                        'process writes its block of the tables), or auto, sharded from 2 GB')
     parser.add_argument('--dataset', type=str, default=RunConfig.dataset, help='folder under --root, table NAME/FILE under '
                         'it (CSV, TSV, Parquet, .inter), or demo')
     parser.add_argument('--root', type=str, default=root, help='folder of the datasets (default: $GENREC_DATA, else data)')

@@ -15,6 +15,11 @@ from torch import Tensor
 _MANY = 16_384
 
 
+def in_two_steps(num_entries: int, size: int) -> bool:
+    r"""Whether ``size`` processes sum ``num_entries`` by parts, see :meth:`Group.sum`."""
+    return size > 2 and num_entries >= _MANY
+
+
 class Traffic:
     r"""What this process has sent to others since the last :meth:`reset`.
 
@@ -77,7 +82,7 @@ class Group:
         """
         if self.size == 1:
             return x
-        if self.size > 2 and x.numel() >= _MANY:
+        if in_two_steps(x.numel(), self.size):
             share, rest = divmod(x.numel(), self.size)
             lengths = [share + (rank < rest) for rank in range(self.size)]
             return self.gather(self.scatter_sum(x.detach().reshape(-1), lengths), lengths).view(x.shape)

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from genrec_pyg.distributed.collectives import in_two_steps
 from genrec_pyg.exceptions import ConfigError
 
 #: Blocks of channels that are tried; fewer than 16 columns per process save little once the gathered rows leave the cache.
@@ -132,9 +133,10 @@ def exchanged(work: Workload, shape: tuple[int, int]) -> tuple[float, int]:
         messages += (2 * (node_blocks > 1) + 4 * (channel_blocks > 1) + 14 + 6 * work.modalities) * (size > 1)
     else:
         scores = work.batch / node_blocks
-        numbers += scores * (channel_blocks - 1 if channel_blocks == 2 else 2 * other_columns)
+        parts = in_two_steps(int(scores), channel_blocks)
+        numbers += scores * (2 * other_columns if parts else channel_blocks - 1)
         numbers += 2 * 2 * work.batch / node_blocks * columns * elsewhere
-        messages += (1 + (channel_blocks > 2)) * (channel_blocks > 1) + 4 * (node_blocks > 1)
+        messages += (1 + parts) * (channel_blocks > 1) + 4 * (node_blocks > 1)
     return 4 * numbers, messages
 
 

@@ -1,12 +1,26 @@
 r"""Tables of users and items of which a process has a block."""
 from __future__ import annotations
 
+import itertools
+from typing import Protocol, Union
+
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from genrec_pyg.distributed.grid import Grid
 from genrec_pyg.distributed.layout import GridNodes
+
+
+class Stored(Protocol):
+    r"""A table that is not in memory."""
+
+    def read(self, rows: slice, columns: slice) -> Tensor:
+        r"""Some rows and columns of it."""
+
+
+#: A table, in memory or elsewhere.
+Table = Union[Tensor, Stored]
 
 
 class Block:
@@ -27,9 +41,14 @@ class Block:
         r"""Rows and columns of the block in the table."""
         return self.nodes.block, self.grid.columns(self.width)[self.grid.channel_block]
 
-    def of(self, table: Tensor) -> Tensor:
+    def all_places(self) -> list[tuple[slice, slice]]:
+        r"""As :attr:`place`, of every process, in the order of the ranks."""
+        rows = [slice(begin, begin + size) for begin, size in zip(self.nodes.begins, self.nodes.sizes)]
+        return list(itertools.product(rows, self.grid.columns(self.width)))
+
+    def of(self, table: Table) -> Tensor:
         r"""The block of a whole table, a copy."""
-        return table[self.place].clone()
+        return table[self.place].clone() if isinstance(table, Tensor) else table.read(*self.place)
 
     def whole(self, block: Tensor) -> Tensor:
         r"""The whole table, in every process."""

@@ -8,6 +8,7 @@ from typing import Any, Optional, Union
 import torch
 
 from genrec_pyg.exceptions import CheckpointError
+from genrec_pyg.runs.shards import whole_tables
 from genrec_pyg.utils.files import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -22,8 +23,15 @@ def save_checkpoint(path: Union[str, Path], state: dict[str, Any]) -> None:
     write_atomically(path, lambda file: torch.save(state, file))
 
 
-def load_checkpoint(path: Union[str, Path], map_location: Union[str, torch.device] = 'cpu') -> dict[str, Any]:
+def load_checkpoint(path: Union[str, Path], map_location: Union[str, torch.device] = 'cpu',
+                    pieces: bool = False) -> dict[str, Any]:
     r"""Loads a checkpoint with ``weights_only=True``.
+
+    Args:
+        path: File.
+        map_location: Device of its tensors.
+        pieces: Whether tables in pieces stay as they are described, for :func:`~genrec_pyg.runs.shards.stored_tables`, or
+            are read and put together.
 
     Raises:
         CheckpointError: If the file is missing, truncated, or holds anything but tensors and plain values.
@@ -38,7 +46,7 @@ def load_checkpoint(path: Union[str, Path], map_location: Union[str, torch.devic
         raise CheckpointError(f'{path}: not a readable checkpoint ({reason})') from error
     if not isinstance(state, dict) or 'model' not in state:
         raise CheckpointError(f"{path}: not a checkpoint of genrec_pyg (no entry 'model')")
-    return state
+    return state if pieces else whole_tables(state, path.parent)
 
 
 def check_identity(state: dict[str, Any], path: Union[str, Path], model_name: str, fingerprint: str,

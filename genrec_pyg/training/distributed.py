@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Optional, Union
 
 import torch
@@ -24,6 +25,7 @@ from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.nn.models.recommender import parameter_digests
 from genrec_pyg.optim import MirrorGradient
+from genrec_pyg.runs.shards import in_memory
 from genrec_pyg.training.seed import rng_state, set_rng_state
 from genrec_pyg.utils.collectives import ALONE, Processes, equal_work, shared_batch
 
@@ -231,7 +233,7 @@ class Distributed:
 
     def load_model_state(self, model: Recommender, state: dict[str, Any]) -> None:
         r"""Loads a state of one process, whatever number of processes wrote it."""
-        tables = {table.name: table for table in self._tables}
+        tables, state = {table.name: table for table in self._tables}, in_memory(state)
         model.load_state_dict({
             tables[name].sharded_name if name in tables else name:
             _like(tables[name].shard, value) if name in tables else value for name, value in state.items()})
@@ -258,11 +260,12 @@ class Distributed:
             state = {**state, 'optimizer': self._split_state(optimizer.optimizer, state['optimizer'])}
         else:
             state = self._split_state(optimizer, state)
-        optimizer.load_state_dict(state)
+        optimizer.load_state_dict(in_memory(state))
 
     def _split_state(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         r"""Returns this process's part of a state of one process."""
         if self._tables:
+            state = in_memory(state)
             groups, numbers = [], iter(range(len(self._parameters)))
             for group in optimizer.param_groups:
                 groups.append({**state['param_groups'][0], 'params': [next(numbers) for _ in group['params']]})
@@ -302,6 +305,11 @@ class Distributed:
         set_rng_state(random_state)
         if random_state['device'] is not None:
             torch.cuda.set_rng_state(random_state['device'], device)
+
+    @contextmanager
+    def pieces(self, folder: Path, tag: str) -> Iterator[None]:
+        r"""Within this context states of this object may name pieces of tables, which are on disk at its end."""
+        yield
 
     def _own_parameters(self) -> list[Parameter]:
         r"""Parameters that are kept equal, or divided, by other means than :meth:`synchronize`."""

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Optional
 
 import torch
@@ -18,10 +19,16 @@ from genrec_pyg.distributed.tables import Block, DividedTable
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.optim import MirrorGradient
+from genrec_pyg.runs.shards import ShardWriter
 from genrec_pyg.training.distributed import Distributed, check_equal, model_fields
 from genrec_pyg.utils.collectives import ALONE, Processes
 
 logger = logging.getLogger(__name__)
+
+#: Accepted forms of checkpoints.
+CHECKPOINTS = ('auto', 'whole', 'sharded')
+#: Bytes of tables and moments from which on ``'auto'`` writes them in pieces.
+_LARGE = 2 * 10 ** 9
 
 #: Bytes per second between machines where nothing is known: 10 Gb/s.
 _BETWEEN_MACHINES = 1.25e9
@@ -37,18 +44,24 @@ class GridDistributed(Distributed):
     Args:
         processes: The processes.
         grid: ``'auto'``, the cheapest by the cost model, or blocks of nodes times blocks of channels, such as ``'2x4'``.
+        checkpoint: Whether checkpoints have tables ``'whole'`` or ``'sharded'``, every process writing its block;
+            ``'auto'`` takes the latter where tables and moments are 2 GB or more.
 
     Raises:
-        ConfigError: On any other grid, or one of more or fewer processes.
+        ConfigError: On any other grid or checkpoint, or a grid of more or fewer processes.
     """
 
-    def __init__(self, processes: Processes = ALONE, grid: str = 'auto'):
+    def __init__(self, processes: Processes = ALONE, grid: str = 'auto', checkpoint: str = 'auto'):
         super().__init__('grid', processes)
+        if checkpoint not in CHECKPOINTS:
+            raise ConfigError(f"--checkpoint: got {checkpoint!r}, accepted are {', '.join(map(repr, CHECKPOINTS))}")
+        self.checkpoint = checkpoint
         self.shape = None if grid == 'auto' else parse_grid(grid)
         if self.shape is not None:
             check_grid(self.shape, processes.size)
         self.layout: Optional[GridLayout] = None
         self._divided: list[DividedTable] = []
+        self._writer: Optional[ShardWriter] = None
 
     def attach(self, model: Recommender) -> None:
         if self.processes.size == 1 or not self._divides(model):
@@ -174,7 +187,7 @@ class GridDistributed(Distributed):
     def model_state(self, model: Recommender) -> dict[str, Any]:
         state = super().model_state(model)
         for table in self._divided:
-            state[table.name] = table.block.whole(table.parameter.detach())
+            state[table.name] = self._gathered(table.block, table.parameter.detach())
         return state
 
     def load_model_state(self, model: Recommender, state: dict[str, Any]) -> None:
@@ -184,17 +197,38 @@ class GridDistributed(Distributed):
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         state = super().optimizer_state(optimizer)
-        return state if isinstance(optimizer, MirrorGradient) else self._mapped(state, lambda block, value: block.whole(value))
+        return state if isinstance(optimizer, MirrorGradient) else self._mapped(state, self._gathered)
 
     def _split_state(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         return self._mapped(super()._split_state(optimizer, state), lambda block, value: block.of(value))
 
-    def _mapped(self, state: dict[str, Any], function: Callable[[Block, Tensor], Tensor]) -> dict[str, Any]:
+    def _gathered(self, block: Block, value: Tensor) -> Any:
+        r"""The whole table of a block, or its pieces where these are asked for."""
+        return block.whole(value) if self._writer is None else self._writer.add(block, value)
+
+    @contextmanager
+    def pieces(self, folder: Path, tag: str) -> Iterator[None]:
+        if self.layout is None or self.checkpoint == 'whole' or self.checkpoint == 'auto' and self._bytes() < _LARGE:
+            yield
+            return
+        self._writer = ShardWriter(folder, tag, self.processes)
+        try:
+            yield
+            self._writer.write()
+        finally:
+            self._writer = None
+
+    def _bytes(self) -> int:
+        r"""Bytes of the tables and two moments of each."""
+        return sum(3 * table.block.shape[0] * table.block.shape[1] * table.parameter.element_size()
+                   for table in self._divided)
+
+    def _mapped(self, state: dict[str, Any], function: Callable[[Block, Any], Any]) -> dict[str, Any]:
         r"""State of the optimizer with the tables in it replaced; a count of steps stays."""
         blocks = {number: table.block for table in self._divided for number, parameter in enumerate(self._parameters)
                   if parameter is table.parameter}
-        states = {number: {key: function(blocks[number], value) if number in blocks and torch.is_tensor(value) and
-                           value.dim() == 2 else value for key, value in entry.items()}
+        states = {number: {key: function(blocks[number], value) if number in blocks and len(getattr(value, 'shape', ())) == 2
+                           else value for key, value in entry.items()}
                   for number, entry in state['state'].items()}
         return {**state, 'state': states}
 

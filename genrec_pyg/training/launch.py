@@ -29,7 +29,8 @@ _LONGEST_WAIT = 7 * 86_400
 
 
 @contextmanager
-def launch(mode: Optional[str] = None, timeout: Optional[float] = None, grid: str = 'auto') -> Iterator[Distributed]:
+def launch(mode: Optional[str] = None, timeout: Optional[float] = None, grid: str = 'auto',
+           checkpoint: str = 'auto') -> Iterator[Distributed]:
     r"""Joins the other processes where a launcher such as ``torchrun`` started this one, and leaves them at the end.
 
     Only the main process logs below a warning. A process that fails leaves the group, so that the others fail as well. While
@@ -38,7 +39,8 @@ def launch(mode: Optional[str] = None, timeout: Optional[float] = None, grid: st
     Args:
         mode: ``'ddp'``, ``'sharded'`` or ``'grid'``; :obj:`None` takes ``'ddp'`` under a launcher and one process otherwise.
         timeout: Seconds to wait for the other processes to start; :obj:`None` leaves it at those of torch, half an hour.
-        grid: With ``'grid'``, see :class:`~genrec_pyg.training.grid.GridDistributed`.
+        grid: With ``'grid'``, see :class:`~genrec_pyg.training.grid.GridDistributed`; so is ``checkpoint``.
+        checkpoint: Form of checkpoints.
 
     Raises:
         ConfigError: On an unknown mode, one without a launcher, or a timeout that is not positive.
@@ -46,10 +48,11 @@ def launch(mode: Optional[str] = None, timeout: Optional[float] = None, grid: st
     """
     if timeout is not None and not 0 < timeout <= _LONGEST_WAIT:
         raise ConfigError(f'--distributed_timeout: got {timeout}, accepted are seconds above 0, up to {_LONGEST_WAIT}')
+    for name, value in (('--grid', grid), ('--checkpoint', checkpoint)):
+        if value != 'auto' and mode != 'grid':
+            raise ConfigError(f'{name}: got {value!r} with --distributed {mode}, accepted is it with --distributed grid')
     if grid != 'auto':
         parse_grid(grid)
-        if mode != 'grid':
-            raise ConfigError(f"--grid: got {grid!r} with --distributed {mode}, accepted is it with --distributed grid")
     if mode is not None and mode not in MODES:
         raise ConfigError(f"--distributed: got {mode!r}, accepted are {', '.join(map(repr, MODES))}")
     if not all(name in os.environ for name in _LAUNCHER_VARIABLES):
@@ -69,7 +72,7 @@ def launch(mode: Optional[str] = None, timeout: Optional[float] = None, grid: st
     if not processes.is_main:
         package.setLevel(logging.WARNING)
     try:
-        yield GridDistributed(processes, grid) if mode == 'grid' else Distributed(mode or 'ddp', processes)
+        yield GridDistributed(processes, grid, checkpoint) if mode == 'grid' else Distributed(mode or 'ddp', processes)
     except RuntimeError as error:
         if isinstance(error, GenRecError) or not any(name in str(error) for name in ('gloo', 'NCCL')):
             raise

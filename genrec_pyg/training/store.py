@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import os
+import secrets
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import genrec_pyg
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, save_checkpoint, warn_of_held_out
+from genrec_pyg.runs.shards import in_memory, remove_unused_pieces, stored_tables
 from genrec_pyg.training.distributed import Distributed
 from genrec_pyg.utils.files import write_atomically
 
@@ -117,15 +119,16 @@ class CheckpointStore(StateStore):
             self.path('best-due').unlink(missing_ok=True)
 
     def save(self, state: State, improved: bool) -> None:
-        content = state()
+        content = self._collect(state)
         if not self.distributed.processes.is_main:  # it took part in gathering the state
             return
         if improved:  # first, so that whoever reads last.pt finds the best state that it names
             save_checkpoint(self.path('best'), content)
         save_checkpoint(self.path('last'), content)
+        remove_unused_pieces(self.folder)
 
     def save_as_best(self, state: State, had_best: bool) -> None:
-        content = state()
+        content = self._collect(state)
         if not self.distributed.processes.is_main:
             return
         if had_best:
@@ -143,13 +146,19 @@ class CheckpointStore(StateStore):
             os.replace(self.path('best-due'), self.path('best'))
 
     def best_model(self, run: Optional[str]) -> dict[str, Any]:
-        return self._load('best', run)['model']
+        return in_memory(self._load('best', run)['model'])
+
+    def _collect(self, state: State) -> dict[str, Any]:
+        # A name of its own for every state: the pieces of the one before stay until its checkpoint is replaced.
+        tag = self.distributed.processes.on_main(lambda: secrets.token_hex(4))
+        with self.distributed.pieces(self.folder, tag):
+            return state()
 
     def _load(self, name: str, run: Optional[str] = None) -> dict[str, Any]:
         path = self.path(name)
-        state = self.distributed.processes.on_main(lambda: load_checkpoint(path))
+        state = self.distributed.processes.on_main(lambda: load_checkpoint(path, pieces=True))
         check_identity(state, path, type(self.model).__name__, self.model.graph.fingerprint(), run)
-        return state
+        return stored_tables(state, self.folder)
 
 
 def make_store(folder: Optional[Path], model: Recommender, distributed: Distributed,

@@ -51,4 +51,4 @@ def four(tmp_path_factory):
 @pytest.fixture(scope='session')
 def two(tmp_path_factory):
     """Results of the scenarios in two processes."""
-    return in_processes(2, tmp_path_factory.mktemp('two'), 'models', 'volume')
+    return in_processes(2, tmp_path_factory.mktemp('two'), 'models', 'volume', 'slow', 'different')

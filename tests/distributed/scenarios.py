@@ -2,7 +2,10 @@
 
 Every scenario is a generator of names and results, saved to FOLDER/SCENARIO-RANK.pt.
 """
+import os
+import signal
 import sys
+import time
 from itertools import product
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from genrec_pyg.distributed import Grid, GridLayout, keyed_dropout, traffic
 from genrec_pyg.distributed.collectives import Group
 from genrec_pyg.distributed.operations import Gather, ScatterSum, fetch
 from genrec_pyg.distributed.partitioned import PartitionedAdjacency
-from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.nn.models import get_model
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, layer_mean, spmm
 from genrec_pyg.training import Distributed, Trainer, launch, seed_everything
@@ -179,6 +182,72 @@ def volume(distributed, folder):
         trainer._step(batch, optimizer)
         yield grid, (traffic.num_bytes, traffic.num_messages, int((batch.user < 32).sum()))
         shared.detach()
+
+
+def first_epoch(distributed, folder):
+    """The first of three epochs with checkpoints in pieces, left to others to finish."""
+    for name in ('GenRec', 'LightGCN'):
+        shared = GridDistributed(distributed.processes, GRIDS[distributed.processes.size][-2], 'sharded')
+        fit(make(name, graph(), **MODELS[name]), graph(), shared, folder / name, epochs=1)
+    return ()
+
+
+def later_epochs(distributed, folder):
+    """The other two, after a checkpoint in the folder, with pieces or without."""
+    for name, checkpoint in (('GenRec', 'whole'), ('LightGCN', 'sharded')):
+        shared = distributed
+        if distributed.processes.size > 1:
+            shared = GridDistributed(distributed.processes, GRIDS[distributed.processes.size][-1], checkpoint)
+        yield name, fit(make(name, graph(), **MODELS[name]), graph(), shared, folder / name, resume=True, epochs=3)
+
+
+def killed(distributed, folder):
+    """Three epochs; the last process is killed in a step of the second."""
+    model = make('LightGCN', graph(), **MODELS['LightGCN'])
+    loss, last = model.loss, distributed.processes.rank == distributed.processes.size - 1
+
+    def fail(batch):
+        if last and (folder / 'checkpoints' / 'last.pt').exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return loss(batch)
+
+    model.loss = fail
+    fit(model, graph(), GridDistributed(distributed.processes, 'auto', 'sharded'), folder, epochs=3)
+    return ()
+
+
+def slow(distributed, folder):
+    """A process that takes its time."""
+    model = make('MFBPR', graph(), **MODELS['MFBPR'])
+    loss = model.loss
+
+    def late(batch):
+        time.sleep(0.2 * distributed.processes.rank)
+        return loss(batch)
+
+    model.loss = late
+    shared = distributed if distributed.processes.size == 1 else GridDistributed(distributed.processes)
+    yield 'MFBPR', fit(model, graph(), shared, epochs=1, batch_size=400)
+
+
+def different(distributed, folder):
+    """Processes with other data, other parameters, and a model that has no grid."""
+    processes = distributed.processes
+    for name, data, seed in (('data', demo_graph(61, 40, num_clusters=4 if processes.rank else 5), 1),
+                             ('parameters', graph(), 1 + processes.rank)):
+        for shared in (GridDistributed(processes), Distributed('ddp', processes)):
+            seed_everything(seed)
+            model = get_model('LightGCN')(data, hidden_channels=4)
+            try:
+                Trainer(distributed=shared, **QUIET).make_optimizer(model)
+            except DataError as error:
+                yield f'{name} {shared.mode}', str(error)
+    try:
+        Trainer(distributed=GridDistributed(processes, '1x2'), **QUIET).make_optimizer(make('NGCF', graph()))
+    except ConfigError as error:
+        yield 'no grid', str(error)
+    shared = GridDistributed(processes)
+    yield 'as ddp', fit(make('LayerGCN', graph(), hidden_channels=4), graph(), shared, epochs=1)
 
 
 def main(folder, names):

@@ -51,6 +51,24 @@ def test_fewer_items_and_triples_than_processes(four, scenarios, tmp_path):
             assert_equal(expected['LightGCN'], result)
 
 
+def test_a_slow_process_changes_nothing(two, scenarios, tmp_path):
+    expected = dict(scenarios.slow(scenarios.ALONE, tmp_path))
+    for results in two['slow']:
+        assert_equal(expected['MFBPR'], results['MFBPR'])
+
+
+def test_processes_that_differ_are_refused(two, scenarios):
+    for results in two['different']:
+        for mode in ('grid', 'ddp'):
+            assert results[f'data {mode}'].startswith('training graph: got ')
+            assert results[f'parameters {mode}'].startswith('parameters: got ')
+            assert 'in process 1, ' in results[f'data {mode}'] and 'the same in all processes' in results[f'data {mode}']
+        assert results['no grid'].startswith('--grid: got 1x2 for NGCF, whose work cannot be divided')
+    data = scenarios.graph()
+    assert_equal(scenarios.fit(scenarios.make('LayerGCN', data, hidden_channels=4), data, scenarios.ALONE, epochs=1),
+                 two['different'][0]['as ddp'])
+
+
 def test_dropout_is_that_of_one_process(four):
     assert all(len(results) == 3 and all(results.values()) for results in four['masks'])
 
