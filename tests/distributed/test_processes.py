@@ -1,26 +1,13 @@
 """On two and four processes: the results of one."""
 import pytest
-import torch
 import torch.distributed as dist
+from helpers import grid_scenarios as scenarios
+from helpers.processes import assert_same_training
 
 from genrec_pyg.distributed.cost import Workload, exchanged
 
 pytestmark = [pytest.mark.slow,
               pytest.mark.skipif(not dist.is_available(), reason='this torch has no distributed package')]
-
-TOLERANCE = dict(rtol=1e-9, atol=1e-10)
-
-
-def assert_equal(one, other):
-    """Equality within the rounding of float64."""
-    assert len(one['loss']) == len(other['loss'])
-    for a, b in zip(one['loss'], other['loss']):
-        assert b == pytest.approx(a, rel=1e-9, abs=1e-11)
-    assert other['test'] == pytest.approx(one['test'], rel=1e-5, abs=1e-6)
-    assert set(one['state']) == set(other['state'])
-    for name, value in one['state'].items():
-        torch.testing.assert_close(other['state'][name], value, **TOLERANCE)
-
 
 def test_exchanges_and_their_adjoints(four):
     for results in four['layouts']:
@@ -34,30 +21,30 @@ def test_products_with_a_divided_graph(four):
 
 
 @pytest.mark.parametrize('number', [2, 4])
-def test_models_train_as_in_one_process(number, scenarios, request, tmp_path):
+def test_models_train_as_in_one_process(number, request, tmp_path):
     expected = dict(scenarios.models(scenarios.ALONE, tmp_path))
     for results in request.getfixturevalue({2: 'two', 4: 'four'}[number])['models']:
         assert len(results) == len(expected) * len(scenarios.GRIDS[number])
         for name, result in results.items():
-            assert_equal(expected[name.split()[0]], result)
+            assert_same_training(expected[name.split()[0]], result)
 
 
-def test_fewer_items_and_triples_than_processes(four, scenarios, tmp_path):
+def test_fewer_items_and_triples_than_processes(four, tmp_path):
     expected = dict(scenarios.few(scenarios.ALONE, tmp_path))
     for results in four['few']:
         assert 'accepted are at most 3 blocks of nodes and 4 of channels' in results.pop('4x1')
         assert set(results) == {'LightGCN 1x4', 'LightGCN 2x2'}
         for result in results.values():
-            assert_equal(expected['LightGCN'], result)
+            assert_same_training(expected['LightGCN'], result)
 
 
-def test_a_slow_process_changes_nothing(two, scenarios, tmp_path):
+def test_a_slow_process_changes_nothing(two, tmp_path):
     expected = dict(scenarios.slow(scenarios.ALONE, tmp_path))
     for results in two['slow']:
-        assert_equal(expected['MFBPR'], results['MFBPR'])
+        assert_same_training(expected['MFBPR'], results['MFBPR'])
 
 
-def test_processes_that_differ_are_refused(two, scenarios):
+def test_processes_that_differ_are_refused(two):
     for results in two['different']:
         for mode in ('grid', 'ddp'):
             assert results[f'data {mode}'].startswith('training graph: got ')
@@ -65,7 +52,7 @@ def test_processes_that_differ_are_refused(two, scenarios):
             assert 'in process 1, ' in results[f'data {mode}'] and 'the same in all processes' in results[f'data {mode}']
         assert results['no grid'].startswith('--grid: got 1x2 for NGCF, whose work cannot be divided')
     data = scenarios.graph()
-    assert_equal(scenarios.fit(scenarios.make('LayerGCN', data, hidden_channels=4), data, scenarios.ALONE, epochs=1),
+    assert_same_training(scenarios.fit(scenarios.make('LayerGCN', data, hidden_channels=4), data, scenarios.ALONE, epochs=1),
                  two['different'][0]['as ddp'])
 
 
