@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfTransformer, TfidfVectorizer
-from sklearn.preprocessing import normalize
+from sklearn.feature_extraction.text import TfidfTransformer
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.datasets import load_dataset
 from genrec_pyg.datasets.builder import build_graph
+from genrec_pyg.encoders.bag import reduce_bag, weigh_counts, weigh_words
 from genrec_pyg.transforms import KCore, RandomSplit
 
 #: Width of every reduced modality. Nearest items by content need them: of the titles of amazon-beauty, ten neighbors in 128
@@ -28,21 +27,13 @@ CHANNELS = 512
 
 def text_features(texts: list[str]) -> np.ndarray:
     """Texts ``[I]`` as ``[I, CHANNELS]``: TF-IDF of words and pairs of words, reduced; empty texts are zero rows."""
-    words = TfidfVectorizer(sublinear_tf=True, min_df=2, ngram_range=(1, 2), stop_words='english')
-    return reduced(words.fit_transform([html.unescape(text) for text in texts]))
-
-
-def reduced(x: sp.spmatrix) -> np.ndarray:
-    """Rows of a sparse matrix scaled to unit length, projected to ``CHANNELS`` columns; zero rows stay zero."""
-    svd = TruncatedSVD(min(CHANNELS, min(x.shape) - 1), random_state=0)
-    return svd.fit_transform(normalize(sp.csr_matrix(x))).astype(np.float32)
+    return reduce_bag(weigh_words([html.unescape(text) for text in texts]), CHANNELS)
 
 
 def flags(item: np.ndarray, label: np.ndarray, num_items: int) -> sp.csr_matrix:
     """Labels of items weighed by their inverse frequency, ``[I, labels]``."""
     shape = (num_items, int(label.max()) + 1)
-    counts = sp.csr_matrix((np.ones(len(item)), (item, label)), shape=shape)
-    return TfidfTransformer(sublinear_tf=True).fit_transform(counts)
+    return weigh_counts(sp.csr_matrix((np.ones(len(item)), (item, label)), shape=shape))
 
 
 def dense_ids(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +103,7 @@ def goodbooks(root: Path, seed: int = 0) -> HeteroData:
     """The distributed matrix of item features, reduced."""
     rows = np.loadtxt(root / 'goodbooks-5pct' / 'ratings_random.csv', delimiter=',', skiprows=1, dtype=np.int64)
     given = sp.load_npz(root / 'goodbooks-5pct' / 'item_features.npz')
-    x = reduced(TfidfTransformer().fit_transform(abs(given)))
+    x = reduce_bag(TfidfTransformer().fit_transform(abs(given)), CHANNELS)
     _, user = dense_ids(rows[:, 0])
     return split_graph('goodbooks-5pct', user, rows[:, 1] - 1, {'attributes': x}, 10_000, seed=seed)
 
@@ -125,7 +116,7 @@ def lastfm_2k(root: Path, seed: int = 0) -> HeteroData:
     artists, item = dense_ids(rows[:, 1])
     _, user = dense_ids(rows[:, 0])
     tags = tags[np.isin(tags[:, 1], artists)]
-    x = reduced(flags(np.searchsorted(artists, tags[:, 1]), tags[:, 2], len(artists)))
+    x = reduce_bag(flags(np.searchsorted(artists, tags[:, 1]), tags[:, 2], len(artists)), CHANNELS)
     return split_graph('lastfm-2k', user, item, {'tags': x}, len(artists), seed=seed)
 
 
@@ -153,7 +144,7 @@ def hin_amazon(root: Path, seed: int = 0) -> HeteroData:
     num_items = max(int(x.max()) for x in (rows[:, 1], brand[:, 0], kind[:, 0])) + 1
     both = sp.hstack([flags(brand[:, 0], brand[:, 1], num_items), flags(kind[:, 0], kind[:, 1], num_items)])
     _, user = dense_ids(rows[:, 0])
-    return split_graph('hin-amazon', user, rows[:, 1], {'attributes': reduced(both)}, num_items, rows[:, 3], seed)
+    return split_graph('hin-amazon', user, rows[:, 1], {'attributes': reduce_bag(both, CHANNELS)}, num_items, rows[:, 3], seed)
 
 
 def video_games(root: Path, seed: int = 0) -> HeteroData:

@@ -14,7 +14,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.datasets.base import feature_key
 from genrec_pyg.datasets.builder import as_raw_id, build_graph
 from genrec_pyg.datasets.feature_checks import check_features, check_policy
-from genrec_pyg.datasets.io.item_features import ID_SUFFIX, ItemFeatures, ids_path, read_features
+from genrec_pyg.datasets.io.item_features import ID_SUFFIX, ItemFeatures, as_features, ids_path, read_features
 from genrec_pyg.datasets.io.logs import read_columns
 from genrec_pyg.datasets.io.regular import list_folder
 from genrec_pyg.datasets.io.values import order_ids, read_ids, read_labels, read_numbers
@@ -168,14 +168,5 @@ def _add_modality(data: HeteroData, modality: str, found: ItemFeatures, item_id:
     ids = found.ids.tolist() if isinstance(found.ids, np.ndarray) else found.ids
     item = torch.tensor([place[str(value) if as_text else value] for value in ids], dtype=torch.long)
     order = item.argsort()
-    data[modality].x = _rows(found.x, order)
+    data[modality].x = as_features(found.x[order.numpy()])
     data[ITEM, HAS, modality].edge_index = torch.stack([item[order], torch.arange(item.numel())])
-
-
-def _rows(x: Any, order: torch.Tensor) -> torch.Tensor:
-    if isinstance(x, np.ndarray):
-        return torch.from_numpy(x)[order]
-    rows = x[order.numpy()]
-    pointer, column = (torch.from_numpy(part.astype(np.int64)) for part in (rows.indptr, rows.indices))
-    return torch.sparse_csr_tensor(pointer, column, torch.from_numpy(rows.data), rows.shape,
-                                   check_invariants=False)  # SciPy has checked them

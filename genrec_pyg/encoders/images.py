@@ -60,6 +60,16 @@ def read_image(source: Union[str, Path, bytes], name: str = '') -> Any:
             f"whole pictures of {', '.join(FORMATS)}") from error
 
 
+def read_bytes(path: Union[str, Path]) -> bytes:
+    r"""Content of a file, up to one byte more than :data:`MAX_BYTES`.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    with open_regular(Path(path)) as file:
+        return file.read(MAX_BYTES + 1)
+
+
 def to_pixels(image: Any, size: tuple[int, int], resample: str = 'bilinear') -> Tensor:
     r"""Scales a picture to ``size`` (height, width), whatever its shape: uint8 ``[3, H, W]``."""
     filters = require('PIL.Image', 'image', 'reading pictures').Resampling
@@ -71,11 +81,7 @@ def to_pixels(image: Any, size: tuple[int, int], resample: str = 'bilinear') -> 
 
 
 def _content(source: Union[str, Path, bytes], name: str) -> bytes:
-    if isinstance(source, bytes):
-        content = source
-    else:
-        with open_regular(Path(source)) as file:
-            content = file.read(MAX_BYTES + 1)
+    content = source if isinstance(source, bytes) else read_bytes(source)
     if len(content) > MAX_BYTES:
         raise DataError(
             f'{name}: has more than {MAX_BYTES} bytes, accepted are pictures up to that')

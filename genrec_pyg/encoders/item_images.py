@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, Optional
 import pyarrow as pa
 
 from genrec_pyg.datasets.io.lmdb_images import LmdbImages, is_pickle, unpack_image
-from genrec_pyg.datasets.io.regular import list_folder, open_regular
+from genrec_pyg.datasets.io.regular import list_folder
 from genrec_pyg.datasets.io.values import read_ids
 from genrec_pyg.encoders.extras import require
-from genrec_pyg.encoders.images import MAX_BYTES, MAX_PIXELS, read_image
+from genrec_pyg.encoders.images import MAX_PIXELS, read_bytes, read_image
 from genrec_pyg.encoders.item_tables import Ids
 from genrec_pyg.exceptions import DataError
 
@@ -43,8 +43,7 @@ class ItemImages(NamedTuple):
         key = self.keys[row]
         if key is None or self.lmdb is not None:
             return None if key is None else self.lmdb.get(key)
-        with open_regular(self.path / key) as file:
-            return file.read(MAX_BYTES + 1)
+        return read_bytes(self.path / key)
 
     def name(self, row: int) -> str:
         r"""What the picture is called in messages."""

@@ -1,5 +1,6 @@
 r"""Transforms from any graph to a canonical, filtered, split and enriched one."""
 from genrec_pyg.transforms.clean_features import CleanFeatures
+from genrec_pyg.transforms.encode import EncodeBag, EncodeImages, EncodeText
 from genrec_pyg.transforms.item_knn_graph import ItemKNNGraph
 from genrec_pyg.transforms.k_core import KCore
 from genrec_pyg.transforms.map_types import MapTypes
@@ -13,6 +14,9 @@ __all__ = [
     'CleanFeatures',
     'ColdItemSplit',
     'DropModality',
+    'EncodeBag',
+    'EncodeImages',
+    'EncodeText',
     'ItemKNNGraph',
     'KCore',
     'LeaveOneOut',

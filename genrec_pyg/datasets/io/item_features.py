@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Union
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
+import torch
 from pyarrow import parquet
 
 from genrec_pyg.datasets.io.arrays import load_features, load_sparse_features
@@ -58,6 +59,16 @@ def read_features(source: Any, modality: str) -> ItemFeatures:
         raise DataError(f'features: {modality!r} is {type(source).__name__}, accepted are a file and a pair of item ids and a '
                         f'matrix ({str(error)[:200]})') from error
     return _checked(column, x, f'features of {modality!r}')
+
+
+def as_features(x: Union[np.ndarray, sp.csr_matrix]) -> torch.Tensor:
+    r"""Rows as a float32 tensor, sparse (CSR) where they are a sparse matrix of SciPy."""
+    if not sp.issparse(x):
+        return torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+    x = sp.csr_matrix(x, dtype=np.float32)
+    pointer, column = (torch.from_numpy(part.astype(np.int64)) for part in (x.indptr, x.indices))
+    return torch.sparse_csr_tensor(pointer, column, torch.from_numpy(x.data), x.shape,
+                                   check_invariants=False)  # SciPy has checked them
 
 
 def ids_path(path: Path) -> Path:
