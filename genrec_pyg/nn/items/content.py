@@ -10,6 +10,7 @@ from torch import Tensor
 from genrec_pyg.encoders import ImageEncoder, TextEncoder, find_weights, freeze_first, train_last
 from genrec_pyg.encoders.weights import read_json
 from genrec_pyg.exceptions import DataError
+from genrec_pyg.nn.items.prefix import FrozenPrefix, States
 
 if TYPE_CHECKING:
     from genrec_pyg.nn.items.side import ItemSide
@@ -75,16 +76,21 @@ class Network(torch.nn.Module):
     Args:
         encoder: The encoder.
         again: Gives the same encoder as it was loaded.
+        keep_frozen: Whether outputs of frozen lower layers are computed once per item, see
+            :class:`~genrec_pyg.nn.items.prefix.FrozenPrefix`.
     """
 
-    def __init__(self, encoder: Union[TextEncoder, ImageEncoder], again: Callable[[], Union[TextEncoder, ImageEncoder]]):
+    def __init__(self, encoder: Union[TextEncoder, ImageEncoder], again: Callable[[], Union[TextEncoder, ImageEncoder]],
+                 keep_frozen: bool = False):
         super().__init__()
+        self._prefix = FrozenPrefix(encoder) if keep_frozen else None
         self.encoder, self._again = encoder, again
         self.width, self.revision = encoder.width, encoder.weights.revision
 
     def reset_parameters(self) -> None:
         r"""Makes all weights those that were loaded, or draws them again where they were drawn."""
-        self.encoder.load_state_dict(self._again().state_dict())
+        names = self.encoder.state_dict()
+        self.encoder.load_state_dict({name: value for name, value in self._again().state_dict().items() if name in names})
 
     def train(self, mode: bool = True) -> Network:
         r"""Sets training or evaluation mode. Batch normalization keeps the statistics that it came with: a row does not depend
@@ -97,9 +103,9 @@ class Network(torch.nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         r"""Vectors ``[n, w]``."""
-        return self.encoder(*inputs)
+        return self.encoder(*inputs) if self._prefix is None else self._prefix(*inputs)
 
-    def read(self, values: Sequence[str]) -> Union[Tokens, Pictures]:
+    def read(self, values: Sequence[str]) -> Union[Tokens, Pictures, States]:
         r"""Inputs of items from their texts, or the files of their pictures.
 
         Raises:
@@ -114,7 +120,8 @@ class Network(torch.nn.Module):
             raise DataError(f'{encoder.weights.name}: its vocabulary lacks {unknown:.0%} of the words of the items, accepted '
                             'is an encoder of their language')
         ids, mask = encoder.pad(tokens)
-        return Tokens(ids, mask.sum(dim=1))
+        length = mask.sum(dim=1)
+        return Tokens(ids, length) if self._prefix is None else self._prefix.states(ids, length.clamp(min=1))
 
 
 class Opener:
@@ -139,12 +146,12 @@ class Opener:
 
     def network(self) -> Network:
         r"""The encoder, with what is frozen of it."""
-        network = Network(self._load(), self._load)
+        encoder = self._load()
         if self.side.frozen_tensors:
-            freeze_first(network.encoder.model, self.side.frozen_tensors)
+            freeze_first(encoder.model, self.side.frozen_tensors)
         else:
-            train_last(network.encoder.model, self.side.unfreeze)
-        return network
+            train_last(encoder.model, self.side.unfreeze)
+        return Network(encoder, self._load, self.side.keep_frozen)
 
     def _load(self) -> Union[TextEncoder, ImageEncoder]:
         side = self.side

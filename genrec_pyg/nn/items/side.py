@@ -51,6 +51,8 @@ class ItemSide:
         dropout: Dropout of these layers.
         chunk_size: Most items that are encoded at a time.
         recompute: Whether backward encodes chunks again, which bounds the memory of any batch.
+        keep_frozen: Whether outputs of frozen lower layers of a text encoder are computed once per item, without dropout, and
+            kept in memory.
 
     Raises:
         ConfigError: On a value that is not accepted, or one without effect.
@@ -70,6 +72,7 @@ class ItemSide:
     dropout: float = 0.1
     chunk_size: int = 256
     recompute: bool = False
+    keep_frozen: bool = False
 
     def __post_init__(self) -> None:
         for name, value, accepted in (('kind', self.kind, KINDS), ('weights', self.weights, ('pretrained', 'random')),
@@ -99,7 +102,7 @@ class ItemSide:
         read = {'kind'}
         if self.encodes:
             read |= {'encoder', 'content', 'weights', 'pooling', 'max_length', 'lowercase', 'unfreeze', 'frozen_tensors',
-                     'chunk_size', 'recompute'}
+                     'chunk_size', 'recompute', 'keep_frozen'}
         if self.has_content:
             read |= {'projection_layers', 'dropout'}
         if self.has_content and self.has_table:
