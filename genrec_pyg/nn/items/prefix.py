@@ -76,8 +76,8 @@ class FrozenPrefix:
         while count < len(layers) and not _trains(layers[count]):
             count += 1
         if count == 0 or _trains(embeddings):
-            raise ConfigError('item_side.keep_frozen: got True, but the first layer is trained; accepted is item_side.unfreeze '
-                              f'up to {len(layers) - 1} blocks')
+            raise ConfigError('item_side.keep_frozen: got True, but the first layer is trained; accepted is '
+                              f'item_side.unfreeze up to {len(layers) - 1} blocks')
         self.encoder = encoder
         self._lower = [embeddings, *layers[:count]]
         self._upper = [_Given(), *(_Passed() for _ in range(count))]
@@ -99,8 +99,8 @@ class FrozenPrefix:
         model = self.encoder.model
         total, width = int(length.sum()), self.encoder.width
         if total * width * 4 > _MOST_BYTES:
-            raise ConfigError(f'item_side.keep_frozen: got True for {total} tokens of width {width}, accepted are outputs of up '
-                              f'to {_MOST_BYTES} bytes')
+            raise ConfigError(f'item_side.keep_frozen: got True for {total} tokens of width {width}, accepted are outputs of '
+                              f'up to {_MOST_BYTES} bytes')
         dtype = next(self._lower[0].parameters()).dtype
         flat = torch.empty(total, width, dtype=dtype)
         start = length.cumsum(0) - length
