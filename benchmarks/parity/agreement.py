@@ -38,6 +38,7 @@ TOOLBOXES: dict[str, str] = {
     'clcrec': 'benchmarks.parity.clcrec',
     'bam': 'benchmarks.parity.bam',
     'idrec': 'benchmarks.parity.idrec',
+    'morec': 'benchmarks.parity.morec',
 }
 
 logger = logging.getLogger('agreement')

@@ -4,12 +4,15 @@ from __future__ import annotations
 import importlib
 from argparse import Namespace
 from pathlib import Path
+from typing import Any, NamedTuple, Optional
 
 import torch
+from torch import Tensor
 
 from benchmarks.common.foreign import require_files
 from benchmarks.parity.comparison import (
     Agreement,
+    Tables,
     copy_weights,
     foreign_code,
     layer_tables,
@@ -18,7 +21,7 @@ from benchmarks.parity.comparison import (
     toy_batch,
     toy_graph,
 )
-from genrec_pyg.graph import TrainingGraph, training_graph
+from genrec_pyg.graph import Content, TrainingGraph, training_graph
 from genrec_pyg.loader import WindowBatch
 from genrec_pyg.nn.models import DSSM, SASRec
 
@@ -27,17 +30,32 @@ REPOSITORY = 'westlake-repl/IDvs.MoRec (Apache-2.0)'
 CHANNELS, NUM_ITEMS, NUM_USERS, SIZE, LAYERS, HEADS = 8, 40, 12, 6, 2, 2
 
 
-def compare_sasrec(checkout: Path) -> list[Agreement]:
-    r"""Output at every real position, loss and gradients; windows of all lengths, dropout 0."""
-    folder = checkout / 'bce_text' / 'main-end2end'
-    require_files(folder, 'model/model.py', 'model/encoders.py', 'model/modules.py')
+class Windows(NamedTuple):
+    r"""The same windows of all lengths for both sides; theirs stand at the right of their rows, and a negative stands beside
+    the input before its target.
+
+    Args:
+        batch: Ours.
+        graph: Training graph of these windows.
+        padded: Their items ``[B, L + 1]``, from 1.
+        beside: Their negatives ``[B, L + 1]``.
+        mask: Their inputs ``[B, L]``, 1 or 0.
+    """
+    batch: WindowBatch
+    graph: TrainingGraph
+    padded: Tensor
+    beside: Tensor
+    mask: Tensor
+
+
+def toy_windows(contents: Optional[dict[str, Content]] = None) -> Windows:
+    r"""Draws windows; ``contents`` go into the graph."""
     generator = torch.Generator().manual_seed(0)
     drawn = torch.stack([torch.randperm(NUM_ITEMS, generator=generator)[:2 * SIZE + 1] for _ in range(NUM_USERS)])
     length = 2 + torch.arange(NUM_USERS) % SIZE
     real = torch.arange(SIZE + 1) < length.unsqueeze(1)
     item = drawn[:, :SIZE + 1].masked_fill(~real, NUM_ITEMS)
     negative = drawn[:, SIZE + 1:].masked_fill(~real[:, 1:], NUM_ITEMS)
-    # Theirs stand at the right, and a negative stands beside the input before its target.
     place = torch.arange(SIZE + 1) - (SIZE + 1 - length).unsqueeze(1)
     padded = torch.where(place >= 0, item.gather(1, place.clamp(min=0)) + 1, 0)
     beside = torch.where((place >= 0) & (place < (length - 1).unsqueeze(1)),
@@ -46,37 +64,61 @@ def compare_sasrec(checkout: Path) -> list[Agreement]:
     user = torch.arange(NUM_USERS)
     sequence = torch.stack([user.repeat_interleave(length), item[real]])
     edge_index = sequence[:, (sequence[0] * NUM_ITEMS + sequence[1]).argsort()]
+    graph = TrainingGraph(NUM_USERS, NUM_ITEMS, edge_index, {}, sequence, contents or {})
+    return Windows(WindowBatch(user, item, length, negative.unsqueeze(2)), graph, padded, beside, mask)
+
+
+def sasrec_settings() -> dict[str, Any]:
+    r"""Settings of their model."""
+    return dict(max_seq_len=SIZE, embedding_dim=CHANNELS, num_attention_heads=HEADS, drop_rate=0.0, transformer_block=LAYERS)
+
+
+def make_sasrec(graph: TrainingGraph, **arguments: Any) -> SASRec:
+    r"""Our model of the same sizes."""
+    return SASRec(graph, hidden_channels=CHANNELS, history_length=SIZE, num_layers=LAYERS, num_heads=HEADS, dropout=0.0,
+                  **arguments)
+
+
+def user_tables(theirs: torch.nn.Module, ours: SASRec) -> Tables:
+    r"""Tables of the transformer; the maps of queries, keys and values, one table with us, are copied at once."""
+    encoder = theirs.user_encoder.transformer_encoder
+    tables = {'positions': (encoder.position_embedding.weight, ours.encoder.position),
+              **_norm_tables('input', encoder.layer_norm, ours.encoder.norm)}
+    for number, (block, own) in enumerate(zip(encoder.transformer_blocks, ours.encoder.blocks), start=1):
+        attention, feed = block.multi_head_attention, block.feed_forward
+        with torch.no_grad():
+            own.qkv.weight.copy_(torch.cat([attention.w_Q.weight, attention.w_K.weight, attention.w_V.weight]))
+        tables.update(layer_tables({f'block {number}, expand': (feed.w_1, own.expand),
+                                    f'block {number}, contract': (feed.w_2, own.contract)}))
+        tables[f'block {number}, output of attention'] = attention.fc.weight, own.out.weight
+        tables.update(_norm_tables(f'block {number}, attention', attention.layer_norm, own.attention_norm))
+        tables.update(_norm_tables(f'block {number}, output', feed.layer_norm, own.output_norm))
+    return tables
+
+
+def compare_sasrec(checkout: Path) -> list[Agreement]:
+    r"""Output at every real position, loss and gradients; windows of all lengths, dropout 0."""
+    folder = checkout / 'bce_text' / 'main-end2end'
+    require_files(folder, 'model/model.py', 'model/encoders.py', 'model/modules.py')
+    windows = toy_windows()
+    batch, padded, mask = windows.batch, windows.padded, windows.mask
     with foreign_code(folder):
-        settings = Namespace(max_seq_len=SIZE, embedding_dim=CHANNELS, num_attention_heads=HEADS, drop_rate=0.0,
-                             transformer_block=LAYERS)
-        theirs = importlib.import_module('model.model').Model(settings, NUM_ITEMS, False, None)
-        ours = SASRec(TrainingGraph(NUM_USERS, NUM_ITEMS, edge_index, {}, sequence), hidden_channels=CHANNELS,
-                      history_length=SIZE, num_layers=LAYERS, num_heads=HEADS, dropout=0.0)
+        theirs = importlib.import_module('model.model').Model(Namespace(**sasrec_settings()), NUM_ITEMS, False, None)
+        ours = make_sasrec(windows.graph)
         randomize(theirs.parameters())
-        encoder = theirs.user_encoder.transformer_encoder
-        tables = {'positions': (encoder.position_embedding.weight, ours.encoder.position),
-                  **_norm_tables('input', encoder.layer_norm, ours.encoder.norm)}
-        for number, (block, own) in enumerate(zip(encoder.transformer_blocks, ours.encoder.blocks), start=1):
-            attention, feed = block.multi_head_attention, block.feed_forward
-            with torch.no_grad():
-                own.qkv.weight.copy_(torch.cat([attention.w_Q.weight, attention.w_K.weight, attention.w_V.weight]))
-            tables.update(layer_tables({f'block {number}, expand': (feed.w_1, own.expand),
-                                        f'block {number}, contract': (feed.w_2, own.contract)}))
-            tables[f'block {number}, output of attention'] = attention.fc.weight, own.out.weight
-            tables.update(_norm_tables(f'block {number}, attention', attention.layer_norm, own.attention_norm))
-            tables.update(_norm_tables(f'block {number}, output', feed.layer_norm, own.output_norm))
+        tables = user_tables(theirs, ours)
         copy_weights(tables)
         with torch.no_grad():
             ours.items.weight.copy_(theirs.id_embedding.weight[1:])
             theirs.id_embedding.weight[0] = 0  # random there: an input of padded positions, which nothing real reads
         outputs = theirs.user_encoder(theirs.id_embedding(padded[:, :-1]), mask, 'cpu')
-        own_outputs = ours.encode(ours.items.rows(item[:, :-1]), length - 1)
-        loss = theirs(torch.stack([padded, beside], dim=2).flatten(), mask, 'cpu')
-        own_loss = ours.loss(WindowBatch(user, item, length, negative.unsqueeze(2)))['bce']
+        own_outputs = ours.encode(ours.items.rows(batch.item[:, :-1]), batch.length - 1)
+        real = batch.item[:, 1:] < NUM_ITEMS
+        loss = theirs(torch.stack([padded, windows.beside], dim=2).flatten(), mask, 'cpu')
+        own_loss = ours.loss(batch)['bce']
         (gradient,) = torch.autograd.grad(loss, theirs.id_embedding.weight, retain_graph=True)
         (own_gradient,) = torch.autograd.grad(own_loss, ours.items.weight, retain_graph=True)
-        return [Agreement('outputs', outputs[mask > 0].detach(), own_outputs[real[:, 1:]].detach(),
-                          'theirs are padded on the left'),
+        return [Agreement('outputs', outputs[mask > 0].detach(), own_outputs[real].detach(), 'theirs are padded on the left'),
                 *loss_agreements(loss, own_loss, tables, 'dropout 0'),
                 Agreement('gradient of the loss: item table', gradient[1:], own_gradient)]
 
