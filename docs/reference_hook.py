@@ -18,6 +18,7 @@ PAGES = {
     'loader': ('Loaders', ['genrec_pyg.loader']),
     'ops': ('Kernels', ['genrec_pyg.ops']),
     'layers': ('Layers', ['genrec_pyg.nn.conv', 'genrec_pyg.nn.sequence', 'genrec_pyg.nn.cluster']),
+    'items': ('Item sides', ['genrec_pyg.nn.items']),
     'losses': ('Losses', ['genrec_pyg.nn.losses']),
     'diffusion': ('Diffusion', ['genrec_pyg.nn.diffusion']),
     'interest': ('Generated interest', ['genrec_pyg.nn.interest', 'genrec_pyg.nn.closed_form']),

@@ -151,8 +151,8 @@ target, the last but one is for validation, all items are ranked. Training inter
 first, so that targets can be new. Targets: {', '.join(f'{group} {count}' for group, count in targets.items())}. Mean and
 standard deviation over seeds. Learned rows of items without interactions are random.
 
-What training costs, with one thread{'' if arguments.unfreeze == 'all' else f'; of an encoder {arguments.unfreeze} blocks are '
-                                     'trained, and of MiniLM the outputs of the others are computed once'}:
+What training costs, with one thread{'' if arguments.unfreeze == 'all' else f'; of an encoder the last {arguments.unfreeze} '
+                                     'blocks are trained, and of MiniLM the outputs of the others are computed once'}:
 
 {cost_table(runs)}
 

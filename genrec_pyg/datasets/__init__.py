@@ -14,10 +14,12 @@ from genrec_pyg.datasets.demo import Demo, demo_graph
 from genrec_pyg.datasets.diffmm import BY_HAND, DOWNLOADABLE, DiffMMDataset
 from genrec_pyg.datasets.feature_checks import check_features, check_policy
 from genrec_pyg.datasets.io.regular import list_folder
+from genrec_pyg.datasets.mind import MindDataset
 from genrec_pyg.datasets.mmrec import MMRecDataset
 from genrec_pyg.datasets.prepare import prepare, split_column
 from genrec_pyg.datasets.recbole import RecBoleDataset
 from genrec_pyg.datasets.saved import load_graph, save_graph
+from genrec_pyg.datasets.sequences_with_content import SequenceContentDataset
 from genrec_pyg.datasets.table import find_features, from_table
 from genrec_pyg.datasets.user_item_text import UserItemTextDataset
 from genrec_pyg.exceptions import ConfigError
@@ -92,7 +94,8 @@ def _find_layout(name: str, root: Path, choice: Optional[Mapping[str, Optional[s
     if layout is DiffMMDataset or name in DOWNLOADABLE or name in BY_HAND:
         return DiffMMDataset(str(root), name, choice, mirror)
     here = [entry for entry in list_folder(root) if os.path.isdir(root / entry)]
-    patterns = f'{MMRecDataset.pattern}, no {DiffMMDataset.pattern} and no single {UserItemTextDataset.pattern}'
+    patterns = (f'{MMRecDataset.pattern}, no {DiffMMDataset.pattern}, no {SequenceContentDataset.pattern} and no single '
+                f'{UserItemTextDataset.pattern}')
     there = ', '.join(list_folder(folder)[:5]) or 'nothing'
     found = f'{folder} has no {patterns} (found {there})' if os.path.isdir(folder) else f'there is no folder {folder}'
     raise ConfigError(f"dataset: got {name!r}, but {found}; accepted are demo, {', '.join([*DOWNLOADABLE, *BY_HAND])} and the "
@@ -115,6 +118,9 @@ def _recognize(folder: Path) -> Optional[type[LayoutDataset]]:
     found = [layout for layout in (MMRecDataset, DiffMMDataset, *installed_layouts()) if layout.recognizes(folder)]
     if MMRecDataset in found and RecBoleDataset.recognizes(folder):  # files of one name, told apart by their header
         found[found.index(MMRecDataset)] = RecBoleDataset
+    for layout in (SequenceContentDataset, MindDataset):
+        if not found and layout.recognizes(folder):
+            return layout
     if not found and UserItemTextDataset.recognizes(folder):  # any other layout may have texts beside it
         return UserItemTextDataset
     if len(found) > 1:
@@ -154,5 +160,5 @@ def _keep(data: HeteroData, choice: Optional[Mapping[str, Optional[str]]]) -> He
     return data
 
 
-__all__ = ['Demo', 'DiffMMDataset', 'MMRecDataset', 'RecBoleDataset', 'UserItemTextDataset', 'demo_graph', 'from_table',
-           'load_dataset', 'load_graph', 'parse_modalities', 'save_graph']
+__all__ = ['Demo', 'DiffMMDataset', 'MMRecDataset', 'MindDataset', 'RecBoleDataset', 'SequenceContentDataset',
+           'UserItemTextDataset', 'demo_graph', 'from_table', 'load_dataset', 'load_graph', 'parse_modalities', 'save_graph']

@@ -99,3 +99,19 @@ def decode_image(content: bytes, name: str) -> Any:
             f'{name}: has {raw.width} x {raw.height} pixels, accepted are up to {MAX_PIXELS}')
     pillow = require('PIL.Image', 'image', 'reading pictures')
     return pillow.frombytes('RGB', (raw.width, raw.height), raw.content)
+
+
+def open_image(place: str) -> Any:
+    r"""Decodes the picture of a file, or of a key of an LMDB file, ``FILE.lmdb#KEY``.
+
+    Raises:
+        DataError: If there is no such key, or the picture cannot be read.
+    """
+    file, mark, key = place.rpartition('.lmdb#')
+    if not mark:
+        return read_image(Path(place))
+    content = LmdbImages(Path(f'{file}.lmdb')).get(key)
+    if content is None:
+        raise DataError(f'{file}.lmdb: has no key {key!r}, accepted are the keys that it had when '
+                        'its items were listed')
+    return decode_image(content, place)

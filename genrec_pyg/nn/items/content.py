@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from genrec_pyg.encoders import ImageEncoder, TextEncoder, find_weights, freeze_first, train_last
+from genrec_pyg.encoders.images import to_pixels
+from genrec_pyg.encoders.item_images import open_image
 from genrec_pyg.encoders.weights import read_json
 from genrec_pyg.exceptions import DataError
 from genrec_pyg.nn.items.prefix import FrozenPrefix, States
@@ -45,7 +47,8 @@ class Pictures:
     r"""Pictures of every item, decoded when first asked for and kept as long as they are few.
 
     Args:
-        files: Path of every picture; an item without one has an empty path and a gray picture.
+        files: Place of every picture, see :func:`~genrec_pyg.encoders.item_images.open_image`; an item without one has an
+            empty place and a gray picture.
         read: From a path to pixels, uint8 ``[3, H, W]``.
         size: Height and width.
     """
@@ -105,6 +108,10 @@ class Network(torch.nn.Module):
         r"""Vectors ``[n, w]``."""
         return self.encoder(*inputs) if self._prefix is None else self._prefix(*inputs)
 
+    def _pixels(self, place: str) -> Tensor:
+        steps = self.encoder.preprocessing
+        return to_pixels(open_image(place), steps.size, steps.resample)
+
     def read(self, values: Sequence[str]) -> Union[Tokens, Pictures, States]:
         r"""Inputs of items from their texts, or the files of their pictures.
 
@@ -113,7 +120,7 @@ class Network(torch.nn.Module):
         """
         encoder = self.encoder
         if isinstance(encoder, ImageEncoder):
-            return Pictures(values, encoder.pixels, encoder.preprocessing.size)
+            return Pictures(values, self._pixels, encoder.preprocessing.size)
         tokens = encoder.token_lists(values)
         unknown = encoder.unknown_share(tokens)
         if unknown > 0.5:
