@@ -171,8 +171,8 @@ def make_theirs(data: Data, size: str, batch_size: int, checkout: Path) -> dict[
         rows = torch.cat([model.bert_encoder(part) for part in torch.from_numpy(content).split(512)])
         place = torch.arange(data.num_items) + 1.0
         found = []
-        windows = torch.utils.data.DataLoader(dataset.BuildEvalDataset(sequences, rows, HISTORY, data.num_items), batch_size=512)
-        for user, inputs, mask, labels in windows:
+        windows = dataset.BuildEvalDataset(sequences, rows, HISTORY, data.num_items)
+        for user, inputs, mask, labels in torch.utils.data.DataLoader(windows, batch_size=512):
             scores = model.user_encoder(inputs, mask, 'cpu')[:, -1] @ rows.t()
             for one, label, score in zip(user, labels, scores):
                 score[torch.tensor([item + 1 for item in data.sequences[int(one)][:-1]])] = -np.inf
@@ -230,17 +230,18 @@ def render(document: dict[str, Any]) -> str:
     for phase, sides in document['seconds'].items():
         rows.append([phase, *(f"{sides[side]['median']:.2f}" for side in SIDES), f"{sides['theirs']['times_ours']:.1f}",
                      sides['ours']['count']])
+    loss = document['losses']
     peak = {side: document['memory'][side]['peak'] - document['memory'][side]['before'] for side in SIDES}
     return f"""# Training over titles beside the public program of MoRec, {document['encoder']} BERT
 
 {markdown_table(['phase', 'ours, seconds', 'theirs, seconds', 'theirs / ours', 'measured'], rows)}
 
-SASRec of width {CHANNELS} over the titles of amazon-beauty ({document['tokens']:.1f} tokens on average, at most {LENGTH}), binary
-cross-entropy, {document['users']} users, {document['items']} items, {document['batch_size']} users per step, medians of what was
-measured in turn. Mean loss of these steps: ours {document['losses']['ours']:.3f}, theirs {document['losses']['theirs']:.3f}; the
-same weights and windows give the same loss (`agreement-morec.md`). Memory of two steps beyond the data: ours
-{peak['ours'] / 2 ** 20:.0f} MiB, theirs {peak['theirs'] / 2 ** 20:.0f} MiB, {peak['theirs'] / peak['ours']:.1f} times ours. Python
-files of the checkout: digest {document['digest']}.
+SASRec of width {CHANNELS} over the titles of amazon-beauty ({document['tokens']:.1f} tokens on average, at most {LENGTH}),
+binary cross-entropy, {document['users']} users, {document['items']} items, {document['batch_size']} users per step, medians
+of what was measured in turn. Mean loss of these steps: ours {loss['ours']:.3f}, theirs {loss['theirs']:.3f}; the same weights
+and windows give the same loss (`agreement-morec.md`). Memory of two steps beyond the data: ours
+{peak['ours'] / 2 ** 20:.0f} MiB, theirs {peak['theirs'] / 2 ** 20:.0f} MiB, {peak['theirs'] / peak['ours']:.1f} times ours.
+Python files of the checkout: digest {document['digest']}.
 
 {machine_line(document['machine'])}
 """
