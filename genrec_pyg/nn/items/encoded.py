@@ -123,9 +123,9 @@ class EncodedRows(ItemRows):
         r"""Rows ``[n, d]`` of distinct items ``[n]``, float32 under autocast too."""
         return self._encode(self._inputs, item)
 
-    def from_content(self, values: Sequence[Any]) -> Tensor:
-        r"""Rows ``[n, d]`` of items that are not in the graph, given their texts or images."""
-        return self._encode(self.network.read(values), torch.arange(len(values), device=self.projection.weight.device))
+    def new_rows(self, content: Sequence[Any]) -> Tensor:
+        r"""Rows ``[n, d]`` of items that are not in the graph, given their texts, or the places of their pictures."""
+        return self._encode(self.network.read(content), torch.arange(len(content), device=self.projection.weight.device))
 
     def _encode(self, inputs: ContentInputs, item: Tensor) -> Tensor:
         order = inputs.length[item.cpu()].argsort(stable=True).to(item.device)

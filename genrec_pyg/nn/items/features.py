@@ -1,10 +1,13 @@
 r"""Item rows from features that an encoder wrote before the training."""
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import GELU, Dropout, Linear, Sequential
 
+from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.items.table import ItemRows
@@ -53,9 +56,18 @@ class FeatureRows(ItemRows):
             count = count + present.to(x)
         return self.layers(total / count.clamp(min=1))
 
-    def from_features(self, features: dict[str, Tensor]) -> Tensor:
-        r"""Rows ``[n, d]`` of items that are not in the graph, given their features ``[n, d_m]`` per modality."""
-        found = [torch.nn.functional.gelu(self.projections[name](x)) for name, x in features.items()]
+    def new_rows(self, content: Mapping[str, Tensor]) -> Tensor:
+        r"""Rows ``[n, d]`` of items that are not in the graph, given their features ``[n, d_m]`` by modality.
+
+        Raises:
+            ConfigError: If none is given, or one that the graph does not have or of another width.
+        """
+        widths = {name: found.x.size(1) for name, found in self.features.items()}
+        if not content or any(x.dim() != 2 or x.size(1) != widths.get(name) for name, x in content.items()):
+            given = ', '.join(f'{name} {tuple(x.shape)}' for name, x in content.items())
+            raise ConfigError(f"content: got {given or 'none'}, accepted are features of width "
+                              f"{', '.join(f'{width} of {name}' for name, width in widths.items())}")
+        found = [torch.nn.functional.gelu(self.projections[name](x)) for name, x in content.items()]
         return self.layers(sum(found) / len(found))
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -86,6 +86,16 @@ class ItemRows(GraphModule):
     def encoder_parameters(self) -> Iterator[Parameter]:
         r"""Parameters of a pretrained encoder, which may have a learning rate of their own."""
         return iter(())
+
+    def new_rows(self, content: Any) -> Tensor:
+        r"""Rows ``[n, d]`` of items that the model was made without, from what this side reads of items: their texts or
+        pictures, or features by modality.
+
+        Raises:
+            ConfigError: If the side has learned rows, of which new items have none.
+        """
+        raise ConfigError(f'content: got {len(content)} new items for {type(self).__name__}, whose rows are learned; accepted '
+                          "are item sides that read content alone (item_side.kind 'frozen' or 'encoder')")
 
     def id_rows(self, item: Tensor) -> Tensor:
         r"""Rows ``[n, d]`` of the learned table that belong to items, for penalties; none of a side without such a table."""

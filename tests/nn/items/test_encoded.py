@@ -23,7 +23,7 @@ def test_rows_are_the_projected_vectors_of_the_titles(folder):
     assert torch.allclose(side(), expected, atol=1e-6)
     rows = side.rows(ITEMS)
     assert torch.allclose(rows[0, :2], expected[[3, 2]], atol=1e-6) and not bool(rows[0, 2].any())
-    assert torch.allclose(side.from_content(TITLES[:3]), expected[:3], atol=1e-6)
+    assert torch.allclose(side.new_rows(TITLES[:3]), expected[:3], atol=1e-6)
 
 
 def test_each_distinct_item_is_encoded_once_and_padding_never(folder):

@@ -24,7 +24,7 @@ def test_layers_follow_the_projection_and_rows_of_some_are_those_of_all():
     rows = side.rows(item)
     assert not bool(rows[0, 1].any()) and torch.allclose(rows[0, 0], side()[4]) and torch.allclose(rows[1], side()[[0, 4]])
     x = training_graph(toy_graph(1)).modalities['image'].x[2:4]
-    assert torch.allclose(side.from_features({'image': x}), side()[2:4])
+    assert torch.allclose(side.new_rows({'image': x}), side()[2:4])
 
 
 def test_a_graph_without_features_is_refused():

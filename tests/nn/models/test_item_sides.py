@@ -144,3 +144,24 @@ def test_decoupled_decay_shrinks_what_has_no_gradient(text_folder):
     model.items.weight.grad = torch.zeros_like(model.items.weight)
     optimizer.step()
     assert torch.allclose(model.items.weight.detach()[10], before * 0.95)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_items_that_come_after_the_training_are_ranked_by_their_content(kind, text_folder):
+    """Rows of new items stand below those of the graph; with a learned part there are none."""
+    model = make('SASRec', kind, text_folder('bert')).eval()
+    new = {'text': torch.randn(2, 6)} if kind == 'frozen' else ['the best games', 'rain rain']
+    with torch.no_grad():
+        if kind.startswith('id'):
+            with pytest.raises(ConfigError, match="content: got 2 new items for .*, whose rows are learned; accepted are"):
+                model.items.new_rows(new)
+            return
+        users, items = model.embed()
+        rows = model.items.new_rows(new)
+        direction = users[0] / users[0].norm()
+        scores = users @ torch.cat([items, rows, 1e4 * direction.unsqueeze(0)]).t()
+    assert rows.shape == (2, 8) and bool(torch.isfinite(scores).all())
+    assert int(scores[0].argmax()) == 13  # far along the direction of a user: his first
+    if kind == 'frozen':
+        with pytest.raises(ConfigError, match='content: got text .2, 5., accepted are features of width 6 of text'):
+            model.items.new_rows({'text': torch.randn(2, 5)})
