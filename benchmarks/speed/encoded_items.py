@@ -134,7 +134,7 @@ def make_ours(data: Data, size: str, batch_size: int) -> dict[str, Callable[[], 
 
 
 def make_theirs(data: Data, size: str, batch_size: int, checkout: Path) -> dict[str, Callable[[], float]]:
-    r"""The same of the public program, with its own data set, model and loops of the evaluation, but for its processes."""
+    r"""The same of the public program, with its own dataset, model and loops of the evaluation, but for its processes."""
     folder = checkout / 'bce_text' / 'main-end2end'
     require_files(folder, 'model/model.py', 'data_utils/dataset.py', 'data_utils/metrics.py')
     sys.path.insert(0, str(folder))
