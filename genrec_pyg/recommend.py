@@ -57,7 +57,8 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
         blocked: Items ``[n]`` that nobody is offered.
 
     Returns:
-        Columns ``user``, ``item`` (raw ids where the graph has ``raw_id``), ``rank`` (from 1) and ``score``.
+        Columns ``user``, ``item`` (raw ids where the graph has ``raw_id``), ``rank`` (from 1), ``score`` and, where the
+        graph has them, ``title``.
 
     Raises:
         ConfigError: On a user number out of range, a ``k`` below 1, an unknown ``exclude`` or index, or an index that the
@@ -114,7 +115,8 @@ def top_items_of_histories(model: Recommender, data: HeteroData, names: Sequence
 def _lists(search: Search, user: Tensor, user_ids: Sequence[Any], data: HeteroData, known: Adjacency, k: int, batch_size: int,
            blocked: Optional[Tensor]) -> dict[str, list]:
     item_ids = raw_ids(data, ITEM)
-    columns: dict[str, list] = {name: [] for name in COLUMNS}
+    titles = data[ITEM].get('title')
+    columns: dict[str, list] = {name: [] for name in (*COLUMNS, *([] if titles is None else ['title']))}
     search = search if blocked is None else without_items(search, blocked)
     for block, score, item in retrieve(search, user, k, known, batch_size):
         check_scores(score, block)
@@ -123,6 +125,8 @@ def _lists(search: Search, user: Tensor, user_ids: Sequence[Any], data: HeteroDa
         columns['item'] += [item_ids[i] for i in item[row, rank].tolist()]
         columns['rank'] += (rank + 1).tolist()
         columns['score'] += score[row, rank].tolist()
+        if titles is not None:
+            columns['title'] += [titles[i] for i in item[row, rank].tolist()]
     return columns
 
 

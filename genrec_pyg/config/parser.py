@@ -24,6 +24,7 @@ from typing import Any, Optional
 import yaml
 from jsonargparse import ArgumentParser
 
+from genrec_pyg.datasets.prepared import is_prepared
 from genrec_pyg.datasets.saved import GRAPH_FILE
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import MODELS, get_model
@@ -185,6 +186,8 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     for flag in ('output', 'root'):
         if values[flag] == '':
             raise ConfigError(f"--{flag}: got '', accepted is the name of a folder")
+    if not layers and not any(argument.partition('=')[0] == '--root' for argument in argv):
+        values['root'] = _root_here(values['dataset'], values['root'])
     if first.final is not None and values['split'] != 'none':
         raise ConfigError(f"--split: got {values['split']!r} with --final, which trains on all interactions; accepted is none")
     if first.resume is not None:
@@ -219,8 +222,9 @@ def build_parser(model: str) -> ArgumentParser:
                         'processes to start (default: half an hour)')
     parser.add_argument('--checkpoint', type=str, default='auto', help='with --distributed grid: whole, sharded (every '
                         'process writes its block of the tables), or auto, sharded from 2 GB')
-    parser.add_argument('--dataset', type=str, default=RunConfig.dataset, help='folder under --root, table NAME/FILE under '
-                        'it (CSV, TSV, Parquet, .inter), or demo')
+    parser.add_argument('--dataset', type=str, default=RunConfig.dataset, help='folder under --root, also one that '
+                        'python -m genrec_pyg.prepare made, table NAME/FILE under it (CSV, TSV, JSON lines, Parquet, .inter) '
+                        'or demo; a table or prepared folder may also be a path from the current folder')
     parser.add_argument('--root', type=str, default=root, help='folder of the datasets (default: $GENREC_DATA, else data)')
     parser.add_argument('--modalities', type=str, nargs='*', help='NAME or NAME=FILE; all by default')
     parser.add_argument('--columns', type=str, nargs='*', help='columns of a table, as user=NAME item=NAME rating=NAME '
@@ -278,6 +282,15 @@ def find_root(dataset: str, root: str, run: Optional[Path] = None) -> str:
         if candidate and (Path(candidate) / dataset).exists():
             return candidate
     return root
+
+
+def _root_here(dataset: str, root: str) -> str:
+    r"""The current folder in place of ``root``, where a path from here names a file or a prepared folder and one from there
+    names nothing."""
+    path = Path(dataset)
+    here = dataset != 'demo' and '\0' not in dataset and not (Path(root) / dataset).exists() \
+        and (path.is_file() or is_prepared(path))
+    return os.curdir if here else root
 
 
 def parse_columns(entries: Optional[Sequence[str]]) -> Optional[dict[str, str]]:

@@ -17,6 +17,7 @@ from genrec_pyg.datasets.io.regular import list_folder
 from genrec_pyg.datasets.mind import MindDataset
 from genrec_pyg.datasets.mmrec import MMRecDataset
 from genrec_pyg.datasets.prepare import prepare, split_column
+from genrec_pyg.datasets.prepared import is_prepared, read_prepared
 from genrec_pyg.datasets.recbole import RecBoleDataset
 from genrec_pyg.datasets.saved import load_graph, save_graph
 from genrec_pyg.datasets.sequences_with_content import SequenceContentDataset
@@ -40,9 +41,10 @@ def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Uni
 
     ``'demo'`` is generated, with a warning where a folder of that name holds files. A name such as ``'shop/graph.pt'`` is a
     graph that :func:`save_graph` wrote, one such as ``'shop/log.csv'`` a table of interactions, see :func:`from_table`; so is
-    a folder with one ``interactions.*``. Any other name is a folder under ``root``, whose layout is recognized from its
-    content (also one that an installed package adds as an entry point of the group ``genrec_pyg.datasets``); where there is no
-    such folder, ``tiktok`` and ``baby`` are downloaded into it.
+    a folder with one ``interactions.*``. A folder that ``python -m genrec_pyg.prepare`` wrote is read as it was prepared. Any
+    other name is a folder under ``root``, whose layout is recognized from its content (also one that an installed package
+    adds as an entry point of the group ``genrec_pyg.datasets``); where there is no such folder, ``tiktok`` and ``baby`` are
+    downloaded into it.
 
     Args:
         name: Name of the dataset.
@@ -62,6 +64,11 @@ def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Uni
     check_policy(check)
     choice = modalities if modalities is None or isinstance(modalities, Mapping) else parse_modalities(modalities)
     root = Path(root if root is not None else os.environ.get('GENREC_DATA', 'data'))
+    if _is_path(name) and is_prepared(root / name):
+        if columns or split_column(split) is not None:
+            raise ConfigError(f'columns, split: got {columns}, {split!r} for {name!r}, which is prepared; accepted are the '
+                              'flags of the preparation')
+        return prepare(read_prepared(root / name, choice), min_rating, core, split)
     table = _table(name, root)
     if table is not None and table.suffix == '.pt' and not columns and split_column(split) is None:
         return prepare(_keep(load_graph(table), choice), min_rating, core, split)
@@ -104,13 +111,17 @@ def _find_layout(name: str, root: Path, choice: Optional[Mapping[str, Optional[s
 
 def _table(name: str, root: Path) -> Optional[Path]:
     r"""The table of interactions that ``name`` means, if it means one."""
-    if name in ('', 'demo') or '\0' in name or len(os.fsencode(name)) > _LONGEST_PATH:
+    if not _is_path(name):
         return None
     path = root / name
     if Path(name).name != name or not os.path.isdir(path):
         return path if os.path.isfile(path) else None
     found = list_folder(path, 'interactions.*')
     return path / found[0] if len(found) == 1 else None
+
+
+def _is_path(name: str) -> bool:
+    return name not in ('', 'demo') and '\0' not in name and len(os.fsencode(name)) <= _LONGEST_PATH
 
 
 def _recognize(folder: Path) -> Optional[type[LayoutDataset]]:

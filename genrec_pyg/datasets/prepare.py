@@ -30,15 +30,14 @@ def split_column(split: Optional[str]) -> Optional[str]:
     return split.partition(':')[2] if split is not None and split.startswith('column:') else None
 
 
-def make_split(split: str) -> Any:
+def make_split(split: str, seed: int = 0) -> Any:
     r"""The transform that a text names.
 
     Args:
         split: ``'random'``, ``'time'``, ``'users'`` or ``'cold_items'``, also with shares of validation and test
-            (``'random:0.1,0.1'``),
-            ``'leave-one-out'``, or ``'none'``, which leaves all interactions to the training; ``'temporal'`` and
-            ``'leave_one_out'`` mean the same as ``'time'`` and ``'leave-one-out'``. The seed of random splits is 0,
-            whatever the seed of the training.
+            (``'random:0.1,0.1'``), ``'leave-one-out'``, or ``'none'``, which leaves all interactions to the training;
+            ``'temporal'`` and ``'leave_one_out'`` mean the same as ``'time'`` and ``'leave-one-out'``.
+        seed: Seed of random splits, whatever the seed of the training.
 
     Raises:
         ConfigError: On another text or shares out of range.
@@ -51,7 +50,8 @@ def make_split(split: str) -> Any:
             shares = []
         if len(shares) != 2:
             raise ConfigError(f'split: got {split!r}, accepted are two shares, of validation and test, as in {kind}:0.1,0.1')
-        return _SHARES[kind](*shares)
+        rule = _SHARES[kind]
+        return rule(*shares) if rule is TemporalSplit else rule(*shares, seed=seed)
     if split in ('leave-one-out', 'leave_one_out'):
         return LeaveOneOut()
     if split == 'none':

@@ -15,9 +15,11 @@ from genrec_pyg.datasets.base import feature_key
 from genrec_pyg.datasets.builder import as_raw_id, build_graph
 from genrec_pyg.datasets.feature_checks import check_features, check_policy
 from genrec_pyg.datasets.io.item_features import ID_SUFFIX, ItemFeatures, as_features, ids_path, read_features
+from genrec_pyg.datasets.io.item_table import read_titles
 from genrec_pyg.datasets.io.logs import read_columns
 from genrec_pyg.datasets.io.regular import list_folder
 from genrec_pyg.datasets.io.values import order_ids, read_ids, read_labels, read_numbers
+from genrec_pyg.datasets.mixing import mix
 from genrec_pyg.datasets.prepare import DEFAULT_SPLIT, prepare, rated_at_least, split_column
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import HAS, INTERACTS, ITEM, USER
@@ -30,7 +32,7 @@ Ids = Union[np.ndarray, list[str]]
 def from_table(source: Any, columns: Optional[Mapping[str, str]] = None,
                features: Optional[Mapping[str, Union[str, Path, tuple[Sequence[Any], Any]]]] = None,
                min_rating: Optional[float] = None, core: int = 0, split: Optional[str] = None,
-               check: str = 'error') -> HeteroData:
+               check: str = 'error', items: Union[str, Path, None] = None) -> HeteroData:
     r"""The canonical graph of a table of interactions.
 
     Ids of any kind become node numbers in their order (:func:`~genrec_pyg.datasets.io.values.read_ids`) and stay as
@@ -54,6 +56,7 @@ def from_table(source: Any, columns: Optional[Mapping[str, str]] = None,
             default that of a column called ``split`` or ``x_label``, else ``'random:0.1,0.1'``.
         check: Whether features that do not belong to the items are an ``'error'``, named in a warning by ``'warn'``, or
             not looked for, ``'off'``; see :func:`~genrec_pyg.datasets.feature_checks.check_features`.
+        items: Table of items with their titles, which the graph keeps as ``data['item'].title``.
 
     Raises:
         ConfigError: On an argument outside its accepted values, or a column that is not there.
@@ -93,6 +96,9 @@ def from_table(source: Any, columns: Optional[Mapping[str, str]] = None,
         attributes = {key: column[order] for key, column in attributes.items()}
     data = build_graph(user, item, labels, len(user_id), len(item_id), {}, name, attributes)
     data[USER].raw_id, data[ITEM].raw_id = as_raw_id(user_id), as_raw_id(item_id)
+    if items is not None:
+        titles = read_titles(Path(items))
+        data[ITEM].title = [titles.get(str(raw), '') for raw in item_id]
     for modality, found in read.items():
         _add_modality(data, modality, found, item_id)
     check_features(data, features or {}, check)
@@ -150,15 +156,6 @@ def _with_features(item_id: Ids, item: np.ndarray, others: Sequence[Ids]) -> tup
 
 def _time_order(time: np.ndarray, user: np.ndarray, item: np.ndarray, rating: Optional[np.ndarray]) -> np.ndarray:
     return np.lexsort((*(() if rating is None else (-rating,)), item, user, mix(user, item), time))
-
-
-def mix(user: np.ndarray, item: np.ndarray) -> np.ndarray:
-    r"""A key ``[E]`` that orders pairs of numbers without regard to either (splitmix64): by item, the highest would always be
-    the last of a session."""
-    key = user.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + item.astype(np.uint64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        key = (key ^ (key >> np.uint64(shift))) * np.uint64(factor)
-    return key
 
 
 def _add_modality(data: HeteroData, modality: str, found: ItemFeatures, item_id: Ids) -> None:

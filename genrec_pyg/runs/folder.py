@@ -1,33 +1,21 @@
 r"""The folder of a run, held by one training at a time."""
 from __future__ import annotations
 
-import errno
-import logging
 import os
 import shutil
-import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Optional
 
 from genrec_pyg.exceptions import ConfigError, OutputError
+from genrec_pyg.utils.locks import release, take
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
-
-logger = logging.getLogger(__name__)
-
-LOCK = '.lock'
 #: Folder of the runs that a blend is made of.
 MEMBERS = 'members'
 #: What a training or a blend writes; a folder with any of it is taken.
 CONTENT = ('config.yaml', 'metrics.json', 'metrics.jsonl', 'environment.json', 'train.log', 'checkpoints', 'tensorboard',
            *(f'{table}-{split}.parquet' for table in ('users', 'pairs') for split in ('val', 'test')), MEMBERS)
-#: Answers of file systems that do not lock.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class RunFolder:
@@ -60,7 +48,7 @@ class RunFolder:
         made = _make_folders(path)
         folder = cls(path, None, made)
         try:
-            folder._lock = _take(path)
+            folder._lock = take(path, path, 'training')
             _check_free(path)  # again, since another run may have ended between the two
             return folder
         except BaseException:
@@ -80,7 +68,7 @@ class RunFolder:
                 made = [*_make_folders(path.parent), candidate]
                 candidate.mkdir()  # of several processes one succeeds
                 folder = cls(candidate, None, made)
-                folder._lock = _take(candidate)
+                folder._lock = take(candidate, candidate, 'training')
                 return folder
             except FileExistsError:
                 number += 1
@@ -100,7 +88,7 @@ class RunFolder:
             ConfigError: If another process has it.
             OutputError: If this process may not write there.
         """
-        folder = cls(path, _take(path))
+        folder = cls(path, take(path, path, 'training'))
         folder._keep = True
         for left in (path / 'checkpoints').glob('.writing-*'):  # by a process that was killed, as large as a checkpoint
             shutil.rmtree(left, ignore_errors=True)
@@ -115,9 +103,7 @@ class RunFolder:
 
     def __exit__(self, *error: object) -> None:
         if self._lock is not None:
-            with suppress(OSError):
-                (self.path / LOCK).unlink()  # before it is released: whoever opened it meanwhile sees that it is gone
-            os.close(self._lock)
+            release(self.path, self._lock)
             self._lock = None
         if not self._keep:
             with suppress(OSError):  # whatever somebody else has put there stays
@@ -144,34 +130,3 @@ def _make_folders(path: Path) -> list[Path]:
     except OSError as error:
         raise OutputError(f'{path}: cannot be made ({error.strerror})') from error
     return missing[::-1]
-
-
-def _take(path: Path) -> int:
-    r"""Locks the lock file of ``path``; the system releases it when this process ends, however it ends."""
-    name = path / LOCK
-    while True:
-        try:
-            descriptor = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise OutputError(f'{path}: cannot be written ({error.strerror})') from error
-        _lock(descriptor, path)
-        with suppress(FileNotFoundError):  # else the holder before has removed it, and a new one may lie there
-            if os.path.samestat(os.fstat(descriptor), os.stat(name)):
-                os.truncate(descriptor, 0)
-                os.write(descriptor, f'process {os.getpid()} on {socket.gethostname()}\n'.encode())
-                return descriptor
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            logger.warning('%s: its file system does not lock files, so nothing keeps a second training out', path)
-            return
-        holder = os.read(descriptor, 1000).decode(errors='replace').strip() or 'another process'
-        os.close(descriptor)
-        raise ConfigError(f'{path}: {holder} is training there; accepted is another folder, or waiting for it') from error

@@ -28,7 +28,7 @@ def test_every_module_that_can_be_run_is_listed():
 
 def test_an_unknown_command_is_refused(capsys):
     assert commands.main(['explain']) == 2
-    assert "command: got 'explain', accepted are python -m genrec_pyg.{train," in capsys.readouterr().err
+    assert "command: got 'explain', accepted are python -m genrec_pyg.{prepare,encode,train," in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('model', MODELS)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from genrec_pyg.exceptions import ConfigError, OutputError
-from genrec_pyg.runs.folder import LOCK, RunFolder
+from genrec_pyg.runs.folder import RunFolder
+from genrec_pyg.utils.locks import LOCK
 
 
 def test_of_many_runs_that_start_together_each_gets_a_folder(tmp_path):

@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from genrec_pyg.datasets.io.layouts import Layout, line_of, recognize
 from genrec_pyg.datasets.io.regular import list_folder
-from genrec_pyg.datasets.io.roles import check_columns, check_roles, find_columns
+from genrec_pyg.datasets.io.roles import ROLES, check_columns, check_roles, find_columns
 from genrec_pyg.exceptions import ConfigError, DataError
 
 #: Bytes of text that are parsed at a time, rows of Parquet.
@@ -100,7 +100,7 @@ def read_columns(source: Any, columns: Optional[Mapping[str, str]] = None, requi
 
 
 def read_log(path: Path, columns: Mapping[str, str], required: Sequence[str], form: Optional[str], bad: BadRows,
-             coded: bool = False) -> tuple[list[str], Iterator[pa.RecordBatch]]:
+             coded: bool = False, roles: Sequence[str] = ROLES) -> tuple[list[str], Iterator[pa.RecordBatch]]:
     r"""Roles of the columns of a file, and its rows block by block.
 
     Args:
@@ -110,6 +110,7 @@ def read_log(path: Path, columns: Mapping[str, str], required: Sequence[str], fo
         form: Layout in place of the recognized one, see :func:`~genrec_pyg.datasets.io.layouts.recognize`.
         bad: Counts rows with another number of fields, invalid UTF-8 or invalid JSON.
         coded: Whether text of few values is dictionary-encoded.
+        roles: Roles that are looked for.
 
     Raises:
         ConfigError: See :func:`read_columns`.
@@ -123,7 +124,7 @@ def read_log(path: Path, columns: Mapping[str, str], required: Sequence[str], fo
         chosen = dict(columns or layout.known or {})
         check_columns(layout.names, chosen, str(path), required)
     else:
-        chosen = find_columns(layout.names, columns, str(path), required)
+        chosen = find_columns(layout.names, columns, str(path), required, roles)
     if layout.kind == 'parquet':
         return list(chosen), _from_parquet(path, chosen)
     if layout.kind == 'json':

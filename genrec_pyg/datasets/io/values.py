@@ -12,6 +12,8 @@ from genrec_pyg.exceptions import DataError
 
 #: Whole numbers as they are usually written, in RE2 and in Python.
 WHOLE = '0|-?[1-9][0-9]{0,17}'
+#: What columns of splits hold, in lower case, and the number of the split.
+LABELS = {'0': 0, 'train': 0, 'training': 0, '1': 1, 'val': 1, 'valid': 1, 'validation': 1, 'dev': 1, '2': 2, 'test': 2}
 #: Digits within an id count by value up to this length.
 _PLACES = 20
 #: Regular expressions (RE2) and their replacements that pad digits to that length, one after the other.
@@ -147,7 +149,7 @@ def read_labels(column: pa.ChunkedArray, source: str) -> np.ndarray:
     Raises:
         DataError: On another value.
     """
-    names = {'0': 0, 'train': 0, 'training': 0, '1': 1, 'val': 1, 'valid': 1, 'validation': 1, 'dev': 1, '2': 2, 'test': 2}
+    names = LABELS
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     coded = pc.cast(column, pa.string()).dictionary_encode().unify_dictionaries().combine_chunks()

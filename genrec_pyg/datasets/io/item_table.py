@@ -1,0 +1,37 @@
+r"""Tables of items: ids and titles."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Optional
+
+from genrec_pyg.datasets.io.logs import BadRows, as_text, read_log
+from genrec_pyg.exceptions import DataError
+
+
+def read_titles(path: Path, steps: Optional[dict[str, dict[str, Any]]] = None) -> dict[str, str]:
+    r"""Item id, as text, to its title.
+
+    Of several rows of an item the one whose title is first in alphabetical order counts, whatever the order of rows.
+
+    Args:
+        path: Table with columns of items and titles by their usual names, in any form in which a log may come.
+        steps: Takes the numbers of rows and of repeated ones.
+
+    Raises:
+        ConfigError: If a column is not there.
+        DataError: If the table cannot be read.
+    """
+    roles, batches = read_log(path, {}, ('item', 'title'), None, BadRows(), roles=('item', 'title'))
+    found: dict[str, str] = {}
+    rows = twice = 0
+    for batch in batches:
+        columns = dict(zip(batch.schema.names, as_text(batch)))
+        for raw, title in zip(columns['item'].to_pylist(), columns['title'].to_pylist()):
+            rows += 1
+            if raw == '':
+                raise DataError(f'{path}: row {rows} has an empty item id')
+            twice += raw in found
+            found[raw] = min(title, found.get(raw, title))
+    if steps is not None:
+        steps['item table'] = {'rows': rows, 'rows repeat an item': twice}
+    return found

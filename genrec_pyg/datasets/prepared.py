@@ -1,0 +1,144 @@
+r"""Prepared folders: one documented layout, written whole and checked when it is read (docs/guides/prepared_folder.md)."""
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Iterator, Optional
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pyarrow import parquet
+from torch_geometric.data import HeteroData
+
+import genrec_pyg
+from genrec_pyg.datasets.builder import as_raw_id
+from genrec_pyg.datasets.io.regular import file_sha256, open_regular
+from genrec_pyg.exceptions import ConfigError, DataError
+from genrec_pyg.graph import HAS, INTERACTS, ITEM, MASKS, SPLITS, USER
+
+FORMAT = 'genrec_pyg prepared interactions'
+#: Version of the layout; a reader takes this one.
+VERSION = 1
+MANIFEST = 'manifest.json'
+_TABLES = ('interactions', 'users', 'items')
+
+
+class FolderWriter:
+    r"""Writes the files of a prepared folder.
+
+    Args:
+        folder: Empty folder; it becomes a prepared one by :meth:`finish`.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._features: dict[str, dict[str, Any]] = {}
+
+    @contextmanager
+    def table(self, name: str, schema: pa.Schema) -> Iterator[parquet.ParquetWriter]:
+        r"""Opens a table for writing."""
+        with parquet.ParquetWriter(self.folder / f'{name}.parquet', schema, compression='zstd') as writer:
+            yield writer
+
+    def features(self, name: str, item: np.ndarray, x: np.ndarray) -> None:
+        r"""Writes features ``[n, d]`` of the items ``[n]``, ascending."""
+        (self.folder / 'features').mkdir(exist_ok=True)
+        np.save(self.folder / 'features' / f'{name}.npy', np.ascontiguousarray(x, dtype=np.float32))
+        np.save(self.folder / 'features' / f'{name}.items.npy', item.astype(np.int64))
+        self._features[name] = {'items': len(item), 'width': int(x.shape[1])}
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        r"""Writes the manifest, with a digest of every file."""
+        files = {path.relative_to(self.folder).as_posix(): {'bytes': path.stat().st_size, 'sha256': file_sha256(path)}
+                 for path in sorted(self.folder.rglob('*')) if path.is_file()}
+        document = {'format': FORMAT, 'version': VERSION, 'genrec_pyg': genrec_pyg.__version__, **facts,
+                    'features': self._features, 'files': files}
+        (self.folder / MANIFEST).write_text(json.dumps(document, indent=2, ensure_ascii=False) + '\n', encoding='utf-8')
+
+
+def is_prepared(folder: Path) -> bool:
+    r"""Whether ``folder`` says that it is a prepared one."""
+    try:
+        with open_regular(folder / MANIFEST) as file:
+            return FORMAT.encode() in file.read(4096)
+    except (DataError, OSError, ValueError):
+        return False
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    r"""The manifest of a prepared folder, all of whose files are there and unchanged.
+
+    Raises:
+        DataError: If the folder is of another version, or a file is missing or changed.
+    """
+    path = folder / MANIFEST
+    try:
+        with open_regular(path) as file:
+            found = json.loads(file.read().decode('utf-8'))
+        version, files, features = found['version'], dict(found['files']), dict(found['features'])
+        expected = {name: (int(entry['bytes']), str(entry['sha256'])) for name, entry in files.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f'{path}: is no manifest ({str(error)[:200]}), accepted is one of genrec_pyg.prepare') from error
+    if version != VERSION:
+        raise DataError(f'{path}: has version {version!r} of the layout, accepted is {VERSION}; prepare the log again')
+    wanted = [f'{name}.parquet' for name in _TABLES]
+    wanted += [f'features/{name}{ending}' for name in features for ending in ('.npy', '.items.npy')]
+    for name in wanted:
+        if name not in expected or '..' in Path(name).parts:
+            raise DataError(f'{path}: names no file {name}, accepted is a manifest that genrec_pyg.prepare wrote')
+        size = (folder / name).stat().st_size if (folder / name).is_file() else -1
+        if size != expected[name][0] or file_sha256(folder / name) != expected[name][1]:
+            found_is = 'missing' if size < 0 else 'not the file of the manifest'
+            raise DataError(f'{folder / name}: is {found_is}; prepare the log again')
+    return found
+
+
+def read_prepared(folder: Path, choice: Optional[Mapping[str, Optional[str]]] = None) -> HeteroData:
+    r"""The canonical graph of a prepared folder. Features stay in their files, which are mapped.
+
+    Args:
+        folder: Folder that ``python -m genrec_pyg.prepare`` wrote.
+        choice: Modalities; :obj:`None` takes all.
+
+    Raises:
+        ConfigError: If a modality is not there.
+        DataError: If the folder is damaged or of another version.
+    """
+    manifest = read_manifest(folder)
+    names = list(manifest['features'])
+    for name, file in (choice or {}).items():
+        if name not in names or file is not None:
+            raise ConfigError(f'modalities: got {name if file is None else f"{name}={file}"!r}, accepted are those that '
+                              f"{folder} was prepared with: {', '.join(names) or 'none'}")
+    data = HeteroData()
+    try:
+        table = parquet.read_table(folder / 'interactions.parquet')
+        columns = {name: table.column(name).to_numpy() for name in table.column_names}
+        del table
+        for node_type in (USER, ITEM):
+            ids = parquet.read_table(folder / f'{node_type}s.parquet')
+            raw = ids.column('id')
+            data[node_type].num_nodes = len(raw)
+            data[node_type].raw_id = as_raw_id(raw.to_numpy().copy() if pa.types.is_integer(raw.type) else raw.to_pylist())
+            if 'title' in ids.column_names:
+                data[node_type].title = ids.column('title').to_pylist()
+        store = data[INTERACTS]
+        store.edge_index = torch.from_numpy(np.stack([columns['user'], columns['item']]).astype(np.int64))
+        for code, name in enumerate(MASKS):
+            mask = torch.from_numpy(columns['split'] == code)
+            if name in SPLITS or bool(mask.any()):
+                store[f'{name}_mask'] = mask
+        for name in ('time', 'rating'):
+            if name in columns:
+                store[name] = torch.from_numpy(columns[name].copy())
+        for name in names if choice is None else choice:
+            x = np.load(folder / 'features' / f'{name}.npy', mmap_mode='c', allow_pickle=False)
+            item = np.load(folder / 'features' / f'{name}.items.npy', allow_pickle=False)
+            data[name].x = torch.from_numpy(x)
+            data[ITEM, HAS, name].edge_index = torch.from_numpy(np.stack([item, np.arange(len(item))]))
+    except (KeyError, ValueError, TypeError, pa.ArrowException, OSError) as error:  # of the right digest, made by hand
+        raise DataError(f'{folder}: cannot be read ({str(error)[:200]}); prepare the log again') from error
+    return data
