@@ -24,6 +24,7 @@ from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency
 from genrec_pyg.retrieval import INDEXES, Search, make_search, retrieve
 from genrec_pyg.retrieval.fold_in import history_search, read_histories, without_items
+from genrec_pyg.retrieval.reasons import Explain, explain
 from genrec_pyg.runs.folder import CONTENT, MEMBERS
 from genrec_pyg.utils.command_line import path_argument, run_command
 from genrec_pyg.utils.files import check_stdout, check_writable, write_atomically, write_stdout
@@ -37,7 +38,7 @@ EXCLUDE = {'known': ('train', 'val', 'test'), 'seen': ('train', 'val'), 'train':
 @torch.no_grad()
 def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, exclude: str = 'known',
               batch_size: int = 1024, index: str = 'exact', num_cells: Optional[int] = None,
-              num_probes: int = 16, blocked: Optional[Tensor] = None) -> dict[str, list]:
+              num_probes: int = 16, blocked: Optional[Tensor] = None, why: int = 0) -> dict[str, list]:
     r"""Best items of users, known ones left out.
 
     Args:
@@ -55,10 +56,12 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
         num_cells: Cells of the approximate index.
         num_probes: Cells that a query visits.
         blocked: Items ``[n]`` that nobody is offered.
+        why: Reasons per item, see :class:`~genrec_pyg.retrieval.reasons.Reasons`; 0 gives none.
 
     Returns:
         Columns ``user``, ``item`` (raw ids where the graph has ``raw_id``), ``rank`` (from 1), ``score`` and, where the
-        graph has them, ``title``.
+        graph has them, ``title``; with ``why`` also ``why``, the items of the history that speak for the item, and ``rest``,
+        what is left of the score without any.
 
     Raises:
         ConfigError: On a user number out of range, a ``k`` below 1, an unknown ``exclude`` or index, or an index that the
@@ -82,12 +85,13 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
     matrix = Adjacency.from_edge_index(known, size=(model.num_users, model.num_items)).to(device)
     with model.known_edges(data, read), model.cached_embeddings():
         search = make_search(model, index, num_cells, num_probes)
-        return _lists(search, user.to(device), raw_ids(data, USER), data, matrix, k, batch_size, blocked)
+        reasons = explain(model, data, _training_rows(model), why) if why else None
+        return _lists(search, user.to(device), raw_ids(data, USER), data, matrix, k, batch_size, blocked, reasons)
 
 
 @torch.no_grad()
 def top_items_of_histories(model: Recommender, data: HeteroData, names: Sequence[Any], histories: Adjacency, k: int = 20,
-                           batch_size: int = 1024, blocked: Optional[Tensor] = None) -> dict[str, list]:
+                           batch_size: int = 1024, blocked: Optional[Tensor] = None, why: int = 0) -> dict[str, list]:
     r"""Best items of users outside the graph, from the items that they have, which are left out.
 
     Args:
@@ -98,6 +102,7 @@ def top_items_of_histories(model: Recommender, data: HeteroData, names: Sequence
         k: Items per user.
         batch_size: Users per block.
         blocked: Items ``[n]`` that nobody is offered.
+        why: As in :func:`top_items`.
 
     Returns:
         As :func:`top_items`.
@@ -109,14 +114,20 @@ def top_items_of_histories(model: Recommender, data: HeteroData, names: Sequence
     histories = histories.to(device)
     with model.cached_embeddings():
         search = history_search(model, histories)
-        return _lists(search, torch.arange(len(names), device=device), names, data, histories, k, batch_size, blocked)
+        reasons = explain(model, data, histories, why) if why else None
+        return _lists(search, torch.arange(len(names), device=device), names, data, histories, k, batch_size, blocked, reasons)
+
+
+def _training_rows(model: Recommender) -> Adjacency:
+    return Adjacency.from_edge_index(model.graph.edge_index, size=(model.num_users, model.num_items))
 
 
 def _lists(search: Search, user: Tensor, user_ids: Sequence[Any], data: HeteroData, known: Adjacency, k: int, batch_size: int,
-           blocked: Optional[Tensor]) -> dict[str, list]:
+           blocked: Optional[Tensor], reasons: Optional[Explain] = None) -> dict[str, list]:
     item_ids = raw_ids(data, ITEM)
     titles = data[ITEM].get('title')
-    columns: dict[str, list] = {name: [] for name in (*COLUMNS, *([] if titles is None else ['title']))}
+    columns: dict[str, list] = {name: [] for name in (*COLUMNS, *([] if titles is None else ['title']),
+                                             *(['why', 'rest'] if reasons else []))}
     search = search if blocked is None else without_items(search, blocked)
     for block, score, item in retrieve(search, user, k, known, batch_size):
         check_scores(score, block)
@@ -127,6 +138,11 @@ def _lists(search: Search, user: Tensor, user_ids: Sequence[Any], data: HeteroDa
         columns['score'] += score[row, rank].tolist()
         if titles is not None:
             columns['title'] += [titles[i] for i in item[row, rank].tolist()]
+        for number, u in enumerate(block.tolist() if reasons else ()):
+            listed = item[number] < len(item_ids)
+            for found, rest in reasons(u, item[number, listed], score[number, listed]):
+                columns['why'].append(found)
+                columns['rest'].append(rest)
     return columns
 
 
@@ -186,7 +202,7 @@ def find_users(names: Sequence[str], data: HeteroData) -> Tensor:
 
 
 def write_table(columns: dict[str, list], form: str, path: Optional[Path] = None) -> None:
-    r"""Writes columns as CSV, JSON (a list of records) or Parquet, in UTF-8.
+    r"""Writes columns as CSV (lists within it as JSON), JSON (a list of records) or Parquet, in UTF-8.
 
     Args:
         columns: Columns of equal length.
@@ -206,7 +222,8 @@ def write_table(columns: dict[str, list], form: str, path: Optional[Path] = None
         text = io.StringIO(newline='')
         writer = csv.writer(text, lineterminator='\n')
         writer.writerow(columns)
-        writer.writerows(zip(*columns.values()))
+        writer.writerows([json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value for value in row]
+                         for row in zip(*columns.values()))
         content = text.getvalue().encode()
     if path is None:
         write_stdout(content)
@@ -225,6 +242,8 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
                         'need not have seen, from these items')
     parser.add_argument('--candidates', type=path_argument, help='file of item ids, one per line: only these are offered')
     parser.add_argument('--block', type=path_argument, help='file of item ids, one per line: these are not offered')
+    parser.add_argument('--why', type=int, nargs='?', const=3, default=0, metavar='N', help='also the N (3) items of the '
+                        'history that speak most for each item, through the graph or a modality, with their shares')
     parser.add_argument('--k', type=int, default=20, help='items per user')
     parser.add_argument('--exclude', choices=EXCLUDE, default='known',
                         help='interactions of a user that are not offered again: known (the default) is all of them, seen '
@@ -241,6 +260,8 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
     arguments = parser.parse_args(argv)
     if arguments.k < 1 or arguments.batch_size < 1:
         raise ConfigError(f'--k, --batch_size: got {arguments.k}, {arguments.batch_size}, accepted are integers from 1')
+    if arguments.why < 0:
+        raise ConfigError(f'--why: got {arguments.why}, accepted are integers from 0')
     if bool(arguments.users) == (arguments.history is not None):
         raise ConfigError('--users, --history: accepted is one of the two')
     if arguments.history is not None and arguments.index != 'exact':
@@ -258,11 +279,12 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
     if arguments.history is not None:
         number = {str(raw): index for index, raw in enumerate(raw_ids(data, ITEM))}
         names, histories = read_histories(Path(arguments.history), number, model.num_items)
-        columns = top_items_of_histories(model, data, names, histories, arguments.k, arguments.batch_size, blocked)
+        columns = top_items_of_histories(model, data, names, histories, arguments.k, arguments.batch_size, blocked,
+                                         arguments.why)
     else:
         user = find_users(arguments.users, data)
         columns = top_items(model, data, user, arguments.k, arguments.exclude, arguments.batch_size, arguments.index,
-                            arguments.num_cells, arguments.num_probes, blocked)
+                            arguments.num_cells, arguments.num_probes, blocked, arguments.why)
     write_table(columns, form, output)
     return columns
 

@@ -53,6 +53,12 @@ class HistoryEmbedding:
         count = histories.rowptr.diff().clamp(min=1).to(self.items.dtype).unsqueeze(1)
         return torch.cat([(histories @ self._scaled) / count.sqrt(), (histories @ self.items) / count], dim=1)
 
+    def parts(self, history: Tensor) -> Tensor:
+        r"""What every item of one list ``[n]`` adds to the embedding of its user: ``[n, d]``, whose sum it is."""
+        count = history.numel()
+        inputs = torch.cat([self._scaled[history] / count ** 0.5, self.items[history] / count], dim=1)
+        return inputs @ self.weight
+
     def __call__(self, histories: Adjacency) -> Tensor:
         r"""Embeddings ``[B, d]`` of the rows of a matrix ``[B, I]`` without values."""
         return self._inputs(histories) @ self.weight

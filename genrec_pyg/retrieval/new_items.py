@@ -98,6 +98,16 @@ class FeatureEmbedding:
             blocks[name] = unit_rows(x.nan_to_num(0.0).to(self.weight))
         return self._inputs(blocks, present) @ self.weight
 
+    def by_modality(self, graph: TrainingGraph) -> dict[str, Tensor]:
+        r"""What each modality adds to the embeddings of the items of a graph: ``[I, d]`` each."""
+        features, start, found = item_features(graph), 0, {}
+        for name, width in self.widths.items():
+            weight = self.weight[start:start + width + 1]
+            block = torch.cat([features[name].x, features[name].present.to(features[name].x.dtype)], dim=1)
+            found[name] = block @ weight
+            start += width + 1
+        return found
+
     def _inputs(self, blocks: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         columns = [
             torch.cat([blocks[name], present[name].to(blocks[name].dtype).unsqueeze(1)], dim=1)

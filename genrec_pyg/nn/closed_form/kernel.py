@@ -80,11 +80,13 @@ class HistoryTerm(NamedTuple):
         hops: How often it is applied.
         item_weight: Factor ``[I]`` of the scored items.
         weight: Weight of the term.
+        path: What it comes from: ``'graph'``, the interactions, or ``'content'``, the features.
     """
     kernel: GraphModule
     hops: int = 1
     item_weight: Optional[Tensor] = None
     weight: float = 1.0
+    path: str = 'graph'
 
     def __call__(self, rows: Adjacency) -> Tensor:
         r"""Scores ``[B, I]`` of histories ``rows`` ``[B, I]``, still without :attr:`weight`."""

@@ -55,4 +55,4 @@ class AddEASE(EASE):
 
     def history_terms(self) -> tuple[HistoryTerm, ...]:
         r"""The kernel of the interactions and that of the features."""
-        return (*super().history_terms(), HistoryTerm(self.content, weight=self.content_weight))
+        return (*super().history_terms(), HistoryTerm(self.content, weight=self.content_weight, path='content'))

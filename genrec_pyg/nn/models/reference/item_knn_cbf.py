@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph
-from genrec_pyg.nn.closed_form import content_features
+from genrec_pyg.nn.closed_form import HistoryTerm, content_features
 from genrec_pyg.nn.modality.features import concatenated_features, require_modalities
 from genrec_pyg.nn.models.reference.neighborhood import NeighborhoodRecommender
 from genrec_pyg.ops import rows_per_block
@@ -62,6 +62,10 @@ class ItemKNNCBF(NeighborhoodRecommender):
         norm = torch.cat([torch.linalg.vector_norm(rows.double(), dim=1) for rows in features.split(self.block_size)])
         similarity = partial(content_similarity, features, norm, shrink)
         self.neighbors = self.nearest(similarity, include_self, positive=False).t()
+
+    def history_terms(self) -> tuple[HistoryTerm, ...]:
+        r"""The summed similarities of the features to those of the items of a history."""
+        return (HistoryTerm(self.kernel, path='content'),)
 
 
 def content_similarity(x: Tensor, norm: Tensor, shrink: float, item: Tensor) -> Tensor:
