@@ -11,8 +11,7 @@ from typing import Optional
 from genrec_pyg.datasets.io.layouts import FORMATS
 from genrec_pyg.datasets.preparation import Options, Report, prepare_log
 from genrec_pyg.datasets.preparation.options import ON_BAD_ROW
-from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.utils.command_line import path_argument, run_command
+from genrec_pyg.utils.command_line import parse_named_files, path_argument, run_command
 from genrec_pyg.utils.files import check_stdout, write_stdout
 
 
@@ -47,23 +46,14 @@ def prepare(argv: Sequence[str]) -> Report:
     kind, colon, column = (arguments.split or '').partition(':')
     if kind == 'column' and colon:
         columns['split'] = column
+    features = parse_named_files('--features', arguments.features)
     options = Options(columns, arguments.format, arguments.min_rating, arguments.core, arguments.split, arguments.seed,
-                      arguments.items, _features(arguments.features), arguments.on_bad_row, arguments.memory)
+                      arguments.items, features, arguments.on_bad_row, arguments.memory)
     command = shlex.join(['python', '-m', 'genrec_pyg.prepare', *argv])
     report = prepare_log(arguments.logs, Path(arguments.output), options, command)
     train = f'train on it: python -m genrec_pyg.train --dataset {shlex.quote(arguments.output)}'
     write_stdout('\n'.join([*report.lines(), train]) + '\n')
     return report
-
-
-def _features(entries: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for entry in entries:
-        name, equals, file = entry.partition('=')
-        if not (name and equals and file) or name in found or '/' in name:
-            raise ConfigError(f'--features: got {entry!r}, accepted are NAME=FILE, each name once')
-        found[name] = file
-    return found
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -24,9 +24,10 @@ from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency
 from genrec_pyg.retrieval import INDEXES, Search, make_search, retrieve
 from genrec_pyg.retrieval.fold_in import history_search, read_histories, without_items
+from genrec_pyg.retrieval.new_item_lists import new_item_search, read_new_items
 from genrec_pyg.retrieval.reasons import Explain, explain
 from genrec_pyg.runs.folder import CONTENT, MEMBERS
-from genrec_pyg.utils.command_line import path_argument, run_command
+from genrec_pyg.utils.command_line import parse_named_files, path_argument, run_command
 from genrec_pyg.utils.files import check_stdout, check_writable, write_atomically, write_stdout
 
 FORMATS = ('csv', 'json', 'parquet')
@@ -118,14 +119,48 @@ def top_items_of_histories(model: Recommender, data: HeteroData, names: Sequence
         return _lists(search, torch.arange(len(names), device=device), names, data, histories, k, batch_size, blocked, reasons)
 
 
+@torch.no_grad()
+def top_new_items(model: Recommender, data: HeteroData, features: Mapping[str, Tensor], ids: Sequence[Any],
+                  user: Optional[Tensor] = None, names: Sequence[Any] = (), histories: Optional[Adjacency] = None,
+                  k: int = 20, batch_size: int = 1024) -> dict[str, list]:
+    r"""New items in order for users, by their features alone.
+
+    Args:
+        model: Trained model with item embeddings and modalities.
+        data: Its graph.
+        features: Raw features ``[n, d_m]`` by modality, see
+            :func:`~genrec_pyg.retrieval.new_item_lists.read_new_items`.
+        ids: Ids of the new items ``[n]``.
+        user: Numbers of users of the graph, or :obj:`None` for the users of ``histories``.
+        names: Ids of the users of ``histories``.
+        histories: As in :func:`top_items_of_histories`.
+        k: Items per user.
+        batch_size: Users per block.
+
+    Returns:
+        As :func:`top_items`.
+
+    Raises:
+        ConfigError: If the model knows only the items that it was trained with.
+    """
+    device = model.graph.edge_index.device
+    histories = None if histories is None else histories.to(device)
+    user_ids = raw_ids(data, USER) if histories is None else names
+    user = torch.arange(len(names), device=device) if histories is not None else torch.as_tensor(user).to(device)
+    nothing = Adjacency.from_edge_index(torch.empty(2, 0, dtype=torch.long), size=(len(user_ids), len(ids))).to(device)
+    with model.cached_embeddings():
+        search = new_item_search(model, features, histories)
+        return _lists(search, user, user_ids, data, nothing, k, batch_size, None, None, ids)
+
+
 def _training_rows(model: Recommender) -> Adjacency:
     return Adjacency.from_edge_index(model.graph.edge_index, size=(model.num_users, model.num_items))
 
 
 def _lists(search: Search, user: Tensor, user_ids: Sequence[Any], data: HeteroData, known: Adjacency, k: int, batch_size: int,
-           blocked: Optional[Tensor], reasons: Optional[Explain] = None) -> dict[str, list]:
-    item_ids = raw_ids(data, ITEM)
-    titles = data[ITEM].get('title')
+           blocked: Optional[Tensor], reasons: Optional[Explain] = None,
+           new_ids: Optional[Sequence[Any]] = None) -> dict[str, list]:
+    item_ids, titles = (raw_ids(data, ITEM), data[ITEM].get('title')) if new_ids is None else (new_ids, None)
     columns: dict[str, list] = {name: [] for name in (*COLUMNS, *([] if titles is None else ['title']),
                                              *(['why', 'rest'] if reasons else []))}
     search = search if blocked is None else without_items(search, blocked)
@@ -242,6 +277,8 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
                         'need not have seen, from these items')
     parser.add_argument('--candidates', type=path_argument, help='file of item ids, one per line: only these are offered')
     parser.add_argument('--block', type=path_argument, help='file of item ids, one per line: these are not offered')
+    parser.add_argument('--item-features', nargs='+', metavar='NAME=FILE', help='lists of new items alone, which training has '
+                        'not seen, by their features: .npy with a list of ids NAME.ids.txt beside it, or Parquet')
     parser.add_argument('--why', type=int, nargs='?', const=3, default=0, metavar='N', help='also the N (3) items of the '
                         'history that speak most for each item, through the graph or a modality, with their shares')
     parser.add_argument('--k', type=int, default=20, help='items per user')
@@ -264,6 +301,11 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
         raise ConfigError(f'--why: got {arguments.why}, accepted are integers from 0')
     if bool(arguments.users) == (arguments.history is not None):
         raise ConfigError('--users, --history: accepted is one of the two')
+    new_items = parse_named_files('--item-features', arguments.item_features or ())
+    for flag, given in (('--candidates', arguments.candidates), ('--block', arguments.block), ('--why', arguments.why)):
+        if new_items and given:
+            raise ConfigError(f'{flag}: got {given!r} with --item-features, which lists new items alone; accepted is one of '
+                              'the two')
     if arguments.history is not None and arguments.index != 'exact':
         raise ConfigError(f"--index: got {arguments.index!r} with --history, accepted is 'exact'")
     output = None if arguments.output is None else Path(arguments.output)
@@ -276,15 +318,22 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
         check_writable(arguments.output)
     _, data, model, _ = load_run(arguments.run, arguments.root, arguments.device)
     blocked = find_blocked(arguments.block, arguments.candidates, data)
+    new_ids, features = read_new_items(new_items) if new_items else ((), {})
     if arguments.history is not None:
         number = {str(raw): index for index, raw in enumerate(raw_ids(data, ITEM))}
         names, histories = read_histories(Path(arguments.history), number, model.num_items)
-        columns = top_items_of_histories(model, data, names, histories, arguments.k, arguments.batch_size, blocked,
-                                         arguments.why)
+        if new_items:
+            columns = top_new_items(model, data, features, new_ids, None, names, histories, arguments.k, arguments.batch_size)
+        else:
+            columns = top_items_of_histories(model, data, names, histories, arguments.k, arguments.batch_size, blocked,
+                                             arguments.why)
     else:
         user = find_users(arguments.users, data)
-        columns = top_items(model, data, user, arguments.k, arguments.exclude, arguments.batch_size, arguments.index,
-                            arguments.num_cells, arguments.num_probes, blocked, arguments.why)
+        if new_items:
+            columns = top_new_items(model, data, features, new_ids, user, k=arguments.k, batch_size=arguments.batch_size)
+        else:
+            columns = top_items(model, data, user, arguments.k, arguments.exclude, arguments.batch_size, arguments.index,
+                                arguments.num_cells, arguments.num_probes, blocked, arguments.why)
     write_table(columns, form, output)
     return columns
 

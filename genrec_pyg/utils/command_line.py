@@ -39,6 +39,21 @@ def require(packages: Sequence[str], extra: str) -> None:
                           f'pip install ".[{extra}]")')
 
 
+def parse_named_files(flag: str, entries: Sequence[str]) -> dict[str, str]:
+    r"""Name to file from ``NAME=FILE`` entries of a flag.
+
+    Raises:
+        ConfigError: On an entry of another form, or a name that is given twice.
+    """
+    found: dict[str, str] = {}
+    for entry in entries:
+        name, equals, file = entry.partition('=')
+        if not (name and equals and file) or name in found or '/' in name:
+            raise ConfigError(f'{flag}: got {entry!r}, accepted are NAME=FILE, each name once')
+        found[name] = file
+    return found
+
+
 def run_command(command: Callable[[Sequence[str]], Any], argv: Optional[Sequence[str]] = None) -> int:
     r"""Runs a command line and maps its outcome to an exit code.
 
