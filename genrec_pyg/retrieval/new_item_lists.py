@@ -11,9 +11,9 @@ from torch import Tensor
 from genrec_pyg.datasets.io.item_features import read_features
 from genrec_pyg.datasets.io.values import order_ids
 from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.nn.history_embedding import HistoryEmbedding
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency
-from genrec_pyg.retrieval.fold_in import HistoryEmbedding
 from genrec_pyg.retrieval.index import Search
 from genrec_pyg.retrieval.new_items import new_item_embedding
 

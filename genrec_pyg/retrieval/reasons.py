@@ -10,10 +10,10 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import ITEM, raw_ids
+from genrec_pyg.nn.history_embedding import HistoryEmbedding
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.nn.models.history import HistoryRecommender
 from genrec_pyg.ops import Adjacency
-from genrec_pyg.retrieval.fold_in import HistoryEmbedding
 from genrec_pyg.retrieval.new_items import FeatureEmbedding
 
 #: From row, items and scores to reasons and rest per item.

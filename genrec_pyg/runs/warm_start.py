@@ -2,7 +2,7 @@ r"""Starting from a trained model on data that have grown since: rows are matche
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import torch
@@ -11,7 +11,9 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import has_split, pair_keys, split_edges
+from genrec_pyg.nn.history_embedding import HistoryEmbedding
 from genrec_pyg.nn.models import Recommender
+from genrec_pyg.ops import Adjacency
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +25,9 @@ Ids = tuple[Sequence[Any], Sequence[Any]]
 def take_over(model: Recommender, ids: Ids, trained: Recommender, trained_ids: Ids) -> None:
     r"""Gives ``model`` the parameters of ``trained``, in place.
 
-    A parameter with a row per user, per item or per both gets the rows of the users and items that both models have; the rows
-    of new ones stay as they were drawn. Other parameters of equal shape are copied, and the log names those that are not.
+    A parameter with a row per user, per item or per both gets the rows of the users and items that both models have. The rows
+    of new ones are folded in (:func:`fold_in_rows`): rows drawn at random would be trained for a few epochs next to rows that
+    are trained already. Other parameters and buffers of equal shape are copied, and the log names those that are not.
 
     Args:
         model: Model on the new data.
@@ -47,21 +50,98 @@ def take_over(model: Recommender, ids: Ids, trained: Recommender, trained_ids: I
              'node': (len(ids[0]) + len(ids[1]), len(trained_ids[0]) + len(trained_ids[1]),
                       torch.cat([new_user, new_item + len(ids[0])]), torch.cat([old_user, old_item + len(trained_ids[0])]))}
     before = dict(trained.named_parameters())
-    left = []
+    left, tables = [], {}
     for name, parameter in model.named_parameters():
         value = before.get(name)
         kind = None if value is None else _kind(name, parameter, value, sizes)
         if kind is not None:
             new, old = sizes[kind][2:]
             parameter[new.to(parameter.device)] = value[old.to(value.device)].to(parameter)
+            if parameter.dim() == 2:
+                tables[name] = kind
         elif value is not None and value.shape == parameter.shape:
             parameter.copy_(value)
         else:
             left.append(name)
+    buffers = dict(trained.named_buffers())
+    kept = model.state_dict().keys()
+    for name, buffer in model.named_buffers():  # statistics of batch norms
+        if name in kept and name in buffers and buffers[name].shape == buffer.shape:
+            buffer.copy_(buffers[name])
+    fold_in_rows(model, trained, tables, ~_listed(new_user, len(ids[0])), ~_listed(new_item, len(ids[1])))
     logger.info('%d of %d users and %d of %d items start from the run', new_user.numel(), len(ids[0]), new_item.numel(),
                 len(ids[1]))
     if left:
         logger.warning('parameters drawn again, since their shape depends on the data in another way: %s', ', '.join(left))
+
+
+@torch.no_grad()
+def fold_in_rows(model: Recommender, trained: Recommender, tables: Mapping[str, str], new_user: Tensor,
+                 new_item: Tensor) -> None:
+    r"""Gives new users and items rows that follow from their interactions, in place.
+
+    In every table of users the row of a new one is a linear map of the rows of its items
+    (:class:`~genrec_pyg.nn.history_embedding.HistoryEmbedding`), fitted to the trained tables; items likewise from their
+    users, before. Those without interactions, or without a table of the other side, get the mean row.
+
+    Args:
+        model: Model on the new data, whose known rows are taken over.
+        trained: Trained model.
+        tables: Name of each table ``[n, d]`` to ``'user'``, ``'item'`` or ``'node'``.
+        new_user: Whether a user is new ``[U]``.
+        new_item: Whether an item is new ``[I]``.
+    """
+    size, old_size = (model.num_users, model.num_items), (trained.num_users, trained.num_items)
+    grown = Adjacency.from_edge_index(model.graph.edge_index, size=size)
+    old = Adjacency.from_edge_index(trained.graph.edge_index, size=old_size).to(grown.device)
+    after, before = dict(model.named_parameters()), dict(trained.named_parameters())
+
+    def sides(name: str, rows: Tensor, count: int) -> dict[str, Tensor]:
+        kind = tables[name]
+        return {'user': rows[:count], 'item': rows[count:]} if kind == 'node' else {kind: rows}
+
+    # Items first: users are folded in by the rows of all their items.
+    for side, opposite, new, matrices in (('item', 'user', new_item, (grown.t(), old.t())),
+                                          ('user', 'item', new_user, (grown, old))):
+        for name, kind in tables.items():
+            if kind not in (side, 'node') or not bool(new.any()):
+                continue
+            rows, trained_rows = (sides(name, table[name], users)[side]
+                                  for table, users in ((after, size[0]), (before, old_size[0])))
+            trained_rows, new = trained_rows.to(rows), new.to(rows.device)
+            active = matrices[1].row_degree() > 0
+            rows[new] = trained_rows[active if bool(active.any()) else slice(None)].mean(dim=0)
+            other = _other_side(name, side, tables)
+            if other is None:
+                continue
+            by, trained_by = (sides(other, table[other], users)[opposite]
+                              for table, users in ((after, size[0]), (before, old_size[0])))
+            known = _known_entries(matrices[0], new_user if side == 'item' else None)
+            found = new & (known.row_degree() > 0)
+            rows[found] = HistoryEmbedding(trained_rows, trained_by.to(rows), matrices[1]).on(by, known)(known)[found]
+
+
+def _other_side(name: str, side: str, tables: Mapping[str, str]) -> Optional[str]:
+    r"""The table of the other side next to one: that of the same name but for the side, else the first."""
+    if tables[name] == 'node':
+        return name
+    wanted = 'item' if side == 'user' else 'user'
+    twin = name.replace(side, wanted)
+    if tables.get(twin) == wanted:
+        return twin
+    return next((other for other, side in tables.items() if side in (wanted, 'node')), None)
+
+
+def _known_entries(rows: Adjacency, new_column: Optional[Tensor]) -> Adjacency:
+    r"""The entries in columns that are not new: items are folded in by users whose rows are trained."""
+    if new_column is None:
+        return rows
+    kept = ~new_column.to(rows.device)[rows.col.long()]
+    return Adjacency.from_edge_index(torch.stack([rows.row()[kept], rows.col[kept].long()]), size=rows.size)
+
+
+def _listed(numbers: Tensor, size: int) -> Tensor:
+    return torch.zeros(size, dtype=torch.bool).index_fill_(0, numbers, True)
 
 
 def check_unseen(data: HeteroData, ids: Ids, trained: Recommender, trained_ids: Ids) -> None:

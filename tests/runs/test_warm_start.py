@@ -1,9 +1,16 @@
 """Starting from a run on data that have grown since."""
+import copy
+
+import pytest
 import torch
 
-from genrec_pyg.datasets import from_table
+from genrec_pyg import Trainer
+from genrec_pyg.datasets import demo_graph, from_table
+from genrec_pyg.evaluation import evaluate
 from genrec_pyg.graph import ITEM, USER, raw_ids
+from genrec_pyg.nn.history_embedding import HistoryEmbedding
 from genrec_pyg.nn.models import get_model
+from genrec_pyg.ops import Adjacency
 from genrec_pyg.runs.warm_start import take_over
 
 OLD = {'user': ['b', 'b', 'd', 'd'], 'item': ['x', 'z', 'x', 'y']}
@@ -14,12 +21,58 @@ def ids(data):
     return raw_ids(data, USER), raw_ids(data, ITEM)
 
 
-def test_rows_follow_their_ids_and_new_ones_stay_as_drawn():
+def test_rows_follow_their_ids_and_new_ones_follow_from_their_interactions():
     old, new = from_table(OLD, split='none'), from_table(NEW, split='none')
     trained, model = (get_model('LightGCN')(data, hidden_channels=4) for data in (old, new))
-    drawn = model.embedding.user.detach().clone()
     take_over(model, ids(new), trained, ids(old))
-    assert torch.equal(model.embedding.user[[1, 2]], trained.embedding.user)
-    assert torch.equal(model.embedding.item[1:], trained.embedding.item)  # w is new and comes first
-    assert torch.equal(model.embedding.user[[0, 3]], drawn[[0, 3]])
+    user, item = model.embedding.user, model.embedding.item
+    assert torch.equal(user[[1, 2]], trained.embedding.user)
+    assert torch.equal(item[1:], trained.embedding.item)  # w is new and comes first, and only the new user a has it
+    assert torch.allclose(item[0], trained.embedding.item.mean(dim=0))
+    before, after = (Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
+                     for graph in (trained.graph, model.graph))
+    embed = HistoryEmbedding(trained.embedding.user.detach(), trained.embedding.item.detach(), before).on(item.detach(), after)
+    assert torch.allclose(user[[0, 3]], embed(after)[[0, 3]])
     assert not model.is_untrained()  # so that a training goes on from there
+
+
+def test_those_without_interactions_get_the_mean_row_and_statistics_are_taken_over(demo_data):
+    first = copy.deepcopy(demo_data)
+    model, trained = (get_model('GenRec')(copy.deepcopy(first)) for _ in range(2))
+    for buffer in trained.buffers():
+        if buffer.dtype.is_floating_point and buffer.dim() == 1:
+            buffer.add_(7)
+    torch.nn.init.normal_(trained.encoder.user_embedding)
+    known = [f'known {user}' for user in range(60)]
+    names = [known + [f'{which} {user}' for user in range(60, 120)] for which in ('old', 'new')]
+    items = list(range(80))
+    edges = first['user', 'interacts', 'item']
+    edges.train_mask &= edges.edge_index[0] != 119
+    model = get_model('GenRec')(first)
+    take_over(model, (names[1], items), trained, (names[0], items))
+    rows = model.encoder.user_embedding
+    active = trained.graph.user_degree() > 0
+    assert torch.allclose(rows[119], trained.encoder.user_embedding[active].mean(dim=0), atol=1e-6)
+    assert not torch.allclose(rows[118], rows[119])
+    for name, buffer in model.named_buffers():
+        if buffer.dtype.is_floating_point and buffer.dim() == 1 and name in model.state_dict():
+            assert torch.equal(buffer, dict(trained.named_buffers())[name]), name
+
+
+@pytest.mark.slow
+def test_new_users_are_served_before_any_step():
+    """Half of the users of a demo come later: their lists are good at once, and from drawn rows they are not."""
+    data = demo_graph(num_users=300, num_items=100, num_clusters=6)
+    store = data['user', 'interacts', 'item']
+    early = copy.deepcopy(data)
+    early['user', 'interacts', 'item'].train_mask = store.train_mask & (store.edge_index[0] < 150)
+    trained = get_model('MFBPR')(early)
+    Trainer(epochs=20, batch_size=256, lr=0.01, seed=0, progress=False, device='cpu').fit(trained, early)
+    users = [f'{n}' for n in range(300)]
+    before = [name if n < 150 else f'drawn {n}' for n, name in enumerate(users)]  # their rows were trained on nothing
+    figures = []
+    for fold in (True, False):
+        model = get_model('MFBPR')(data)
+        take_over(model, (users, range(100)), trained, ((before if fold else users), range(100)))
+        figures.append(evaluate(model, data, 'test', [10])['recall@10'])
+    assert figures[0] > 1.2 * figures[1]
