@@ -25,7 +25,7 @@ def main(epochs: int = 10) -> dict[str, float]:
     data = T.MapTypes(user='user', item='movie', rel='rates', item_x='content')(movies())
     data = T.RandomSplit(val=0.1, test=0.1, seed=0)(T.KCore(5)(data))
     torch.manual_seed(0)
-    model = GenRec(data, clusters=10)
+    model = GenRec(data, debias={'clusters': 10})
     return Trainer(epochs=epochs, batch_size=2048, lr=2e-3, progress=False).fit(model, data).test
 
 

@@ -18,11 +18,12 @@ pytestmark = pytest.mark.slow
 
 #: Small blocks, so that a block of rows is no longer than a table of embeddings even on these small graphs.
 BLOCK = 64
-GENREC = dict(hidden_channels=16, denoiser_rank=16, denoiser_layers=1, clusters=5, denoiser_batch_size=BLOCK)
+GENREC = dict(hidden_channels=16, debias={'clusters': 5}, denoiser_training={'batch_size': BLOCK})
 MODELS = {
-    'linear': ('GenRec', {**GENREC, 'start': 'diffused'}),
-    'transformer': ('GenRec', {**GENREC, 'denoiser': 'transformer'}),
-    'tied': ('GenRec', {**GENREC, 'denoiser': 'tied', 'denoiser_negatives': 32, 'clusters': 'spectral'}),
+    'linear': ('GenRec', {**GENREC, 'denoiser': {'rank': 16}, 'diffusion': {'start': 'diffused'}}),
+    'transformer': ('GenRec', {**GENREC, 'denoiser': {'name': 'transformer', 'num_layers': 1}}),
+    'tied': ('GenRec', {**GENREC, 'denoiser': {'name': 'tied', 'num_layers': 1}, 'debias': {'clusters': 'spectral'},
+                        'denoiser_training': {'num_negatives': 32, 'batch_size': BLOCK}}),
     'MGCN': ('MGCN', dict(hidden_channels=16)),
     'DiffMM': ('DiffMM', dict(hidden_channels=16, denoiser_channels=16, denoiser_batch_size=BLOCK)),
     'ItemKNN': ('ItemKNN', dict(k=10, block_size=BLOCK)),

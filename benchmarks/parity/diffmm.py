@@ -50,7 +50,7 @@ def compare_diffmm(checkout: Path) -> list[Agreement]:
 def _compare(main: ModuleType, setting: Setting) -> Iterator[Agreement]:
     torch.manual_seed(0)
     ours = DiffMM(toy_graph(setting.modalities), setting.modalities, CHANNELS, transform=setting.transform,
-                  denoiser_channels=HIDDEN, keep=1.0, contrast_method=setting.contrast_method, **WEIGHTS)
+                  denoiser_channels=HIDDEN, edge_dropout=0.0, contrast_method=setting.contrast_method, **WEIGHTS)
     coach = _make_coach(main, setting, ours)
     _copy_weights(coach, ours)
     views = ours.item_views()
@@ -79,7 +79,7 @@ def _compare_denoiser(coach: Any, theirs: Module, generator: InterestGenerator, 
     torch.manual_seed(1)  # both draw steps, noise and dropout, in this order
     squared, signal = diffusion.training_losses(theirs, clean, views.items, None, views.features)
     torch.manual_seed(1)
-    terms, weight = generator.loss(rows, views), generator.signal_weight
+    terms, weight = generator.loss(rows, views), generator.denoiser_training.signal_weight
     note = 'same steps, noise and dropout'
     yield Agreement(f'{name}: squared error', squared.mean().detach(), terms['denoiser_squared'].detach(), note)
     yield Agreement(f'{name}: modality signal', weight * signal.mean().detach(), terms['denoiser_signal'].detach(), note)

@@ -32,7 +32,7 @@ REPOSITORY = 'orangeheyue/GenRec-V1 (MIT)'
 
 CHANNELS, LAYERS = 8, 2
 #: Weights of the terms, more than the published ones, so that none is lost beside another.
-WEIGHTS = {'l2': 0.01, 'lambda1': 0.3, 'lambda2': 0.2}
+WEIGHTS = {'l2': 0.01, 'contrast': {'view_weight': 0.3, 'pair_weight': 0.2}}
 
 
 class Setting(NamedTuple):
@@ -60,8 +60,8 @@ def compare_genrec(checkout: Path) -> list[Agreement]:
             data = toy_graph(setting.modalities)
             for name in setting.modalities:
                 data[name].x += 1  # cosines become positive; of the others theirs makes edges and ours none
-            ours = GenRec(data, setting.modalities, 'released', CHANNELS, denoiser_layers=LAYERS, rebuild_k=1, keep=1.0,
-                          **WEIGHTS, **setting.options)
+            ours = GenRec(data, setting.modalities, 'released', CHANNELS, denoiser={'num_layers': LAYERS},
+                          generation={'rebuild_k': 1}, encoder=setting.options, **WEIGHTS)
             coach = _make_coach(main, setting, ours)
             _copy_weights(coach, ours)
             if setting is SETTINGS[0]:
@@ -195,8 +195,9 @@ def _compare_encoder(main: ModuleType, coach: Any, ours: GenRec) -> Iterator[Agr
 def _make_coach(main: ModuleType, setting: Setting, ours: GenRec) -> Any:
     batch, args = toy_batch(ours.graph), main.args
     set_flags(main, ours.graph, batch, {
-        'data': setting.data, 'latdim': CHANNELS, 'temp': ours.temperature, 'reg': ours.l2, 'ssl_reg1': ours.lambda1,
-        'ssl_reg2': ours.lambda2, 'num_layers': LAYERS, 'image_norm': 0.05, 'text_norm': 0.03})
+        'data': setting.data, 'latdim': CHANNELS, 'temp': ours.contrast.temperature, 'reg': ours.l2,
+        'ssl_reg1': ours.contrast.view_weight,
+        'ssl_reg2': ours.contrast.pair_weight, 'num_layers': LAYERS, 'image_norm': 0.05, 'text_norm': 0.03})
     coach = main.Coach.__new__(main.Coach)  # without its writer and its clusters, for which the toy graph is too small
     coach.handler = make_handler(main, ours.graph, batch)
     coach.handler.R, coach.handler.torchBiAdj = coach.handler.makeTorchAdj(coach.handler.trnMat)

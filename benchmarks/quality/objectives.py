@@ -21,7 +21,7 @@ import torch
 from benchmarks.common.flags import positive
 from benchmarks.common.machine import machine, machine_line
 from benchmarks.common.reports import RESULTS, markdown_table, write_report
-from genrec_pyg.config import parse_train_arguments
+from genrec_pyg.config import resolve_config
 from genrec_pyg.config.build import make_data
 from genrec_pyg.evaluation import Evaluator
 from genrec_pyg.nn.models import GenRec
@@ -35,7 +35,7 @@ logger = logging.getLogger('objectives')
 def measure(data, evaluators: dict[str, Evaluator], epochs: int, seed: int, **options) -> dict[str, float]:
     r"""Validation and test Recall@20 at the best validation epoch of the denoiser alone, and that epoch (from 1)."""
     seed_everything(seed)
-    model = GenRec(data, interest_weight=1.0, rebuild_k=0, debias=False, **options)
+    model = GenRec(data, interest={'weight': 1.0}, generation={'rebuild_k': 0}, debias={'enabled': False}, **options)
     best = {'validation': -1.0, 'test': 0.0, 'epoch': 0}
     for epoch in range(1 if not model.generator.denoiser.trainable else epochs):
         model.generator.fit(model.item_views())
@@ -59,13 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
     torch.set_num_threads(args.threads)
-    flags = ['--dataset', args.dataset, '--root', args.root]
-    data = make_data(parse_train_arguments([*flags, *(['--modalities', *args.modalities] if args.modalities else [])]).config)
+    data = make_data(resolve_config('GenRec', args.dataset, {'root': args.root, 'modalities': args.modalities}))
     evaluators = {split: Evaluator(data, split, (20,)) for split in ('val', 'test')}
-    trained = dict(denoiser='transformer', denoiser_layers=args.layers)
-    settings = {f'{name}, {args.layers} layers': dict(trained, objective=name) for name in OBJECTIVES}
-    settings |= {'multinomial + variational': dict(trained, objective='multinomial', variational_weight=0.01),
-                 'closed form': dict(denoiser='linear')}
+    trained = {'denoiser': {'name': 'transformer', 'num_layers': args.layers}}
+    settings = {f'{name}, {args.layers} layers': {**trained, 'denoiser_training': {'objective': name}}
+                for name in OBJECTIVES}
+    settings |= {'multinomial + variational': {**trained, 'denoiser_training': {'variational_weight': 0.01}},
+                 'closed form': {'denoiser': {'name': 'linear'}}}
     document = {'machine': machine(args.threads), 'epochs': args.epochs, 'runs': {}}
     rows = []
     for name, options in settings.items():

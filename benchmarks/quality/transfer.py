@@ -49,10 +49,10 @@ def tuned_model(name: str, data, seconds: float):
 
 def trained_model(name: str, data, seed: int, seconds: Optional[float]):
     r"""A model trained with its defaults, the validation figures of its parts and what it chose."""
-    from genrec_pyg.config import parse_train_arguments
+    from genrec_pyg.config import resolve_config
     from genrec_pyg.nn.models import get_model
     from genrec_pyg.training import Trainer, seed_everything
-    config = parse_train_arguments(['--model', name, '--dataset', 'unknown', '--seed', str(seed)]).config
+    config = resolve_config(name, 'unknown', {'seed': seed})
     seed_everything(seed)
     model = get_model(name)(data, **config.hparams)
     trainer = Trainer(epochs=config.epochs, seed=seed, device='cpu', progress=False,

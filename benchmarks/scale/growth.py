@@ -64,8 +64,8 @@ def measure(users: int, items: int, edges: int, steps: int, threads: int, negati
     start = time.perf_counter()
     data = zipf_graph(users, items, edges)
     made = time.perf_counter()
-    model = GenRec(data, denoiser='tied', denoiser_layers=2, denoiser_negatives=negatives, denoiser_batch_size=block,
-                   clusters=20)
+    model = GenRec(data, denoiser={'name': 'tied', 'num_layers': 2},
+                   denoiser_training={'num_negatives': negatives, 'batch_size': block})
     ready = time.perf_counter()
     at_rest = memory_bytes()['now']
     trainer = Trainer(epochs=1, batch_size=math.ceil(edges / steps), device='cpu', patience=0, progress=False)

@@ -14,12 +14,13 @@ from benchmarks.common.worker import serve
 #: computes what the released implementation computes.
 SYSTEMS: dict[str, dict[str, str]] = {
     'default': {},
-    'linear': {'hparams.denoiser': 'linear'},
-    'transformer': {'hparams.denoiser': 'transformer'},
-    'transformer, bf16': {'hparams.denoiser': 'transformer', 'trainer.precision': 'bf16'},
-    'transformer, whole chain': {'hparams.denoiser': 'transformer', 'hparams.start': 'diffused'},
-    'tied': {'hparams.denoiser': 'tied', 'hparams.denoiser_layers': '2'},
-    'tied, whole chain': {'hparams.denoiser': 'tied', 'hparams.denoiser_layers': '2', 'hparams.start': 'diffused'},
+    'linear': {'hparams.denoiser.name': 'linear'},
+    'transformer': {'hparams.denoiser.name': 'transformer'},
+    'transformer, bf16': {'hparams.denoiser.name': 'transformer', 'trainer.precision': 'bf16'},
+    'transformer, whole chain': {'hparams.denoiser.name': 'transformer', 'hparams.diffusion.start': 'diffused'},
+    'tied': {'hparams.denoiser.name': 'tied', 'hparams.denoiser.num_layers': '2'},
+    'tied, whole chain': {'hparams.denoiser.name': 'tied', 'hparams.denoiser.num_layers': '2',
+                          'hparams.diffusion.start': 'diffused'},
     'released': {'hparams.variant': 'released'},
 }
 
@@ -76,9 +77,13 @@ class OwnSystem:
 
     def describe(self) -> dict[str, object]:
         r"""The settings that decide the amount of work, and the number of parameters."""
-        hparams, trainer = self.config.hparams, self._trainer
+        from genrec_pyg.config import flatten
+
+        settings, trainer = flatten(self.config.to_dict()), self._trainer
         parameters = sum(parameter.numel() for parameter in self._model.parameters())
-        return {**{name: hparams[name] for name in ('variant', 'denoiser', 'start', 'denoiser_layers', 'num_steps')},
+        return {**{label: settings[f'hparams.{name}'] for label, name in (
+                    ('variant', 'variant'), ('denoiser', 'denoiser.name'), ('start', 'diffusion.start'),
+                    ('denoiser_layers', 'denoiser.num_layers'), ('num_steps', 'diffusion.num_steps'))},
                 'batch_size': trainer.schedule(self._model.graph)[0], 'precision': trainer.precision, 'parameters': parameters}
 
     def _announce(self, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:

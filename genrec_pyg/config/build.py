@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Optional
 
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.config import RunConfig, find_root, parse_columns, parse_train_arguments, read_yaml
+from genrec_pyg.config import RunConfig, find_root, parse_columns, read_yaml, resolve_config
 from genrec_pyg.datasets import load_dataset
 from genrec_pyg.datasets.prepare import DEFAULT_SPLIT, make_split
 from genrec_pyg.datasets.saved import GRAPH_FILE
@@ -91,7 +91,7 @@ def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> R
     content = read_yaml(path / 'config.yaml')
     if content.get('model') == Blend.__name__:
         return _load_blend(path, content, root, device)
-    config = parse_train_arguments(['--config', str(path / 'config.yaml')]).config
+    config = resolve_config(file=path / 'config.yaml')
     if root is None or config.dataset == GRAPH_FILE:
         config.root = find_root(config.dataset, config.root if root is None else root, path)
     else:

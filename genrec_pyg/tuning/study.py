@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from genrec_pyg.config import check_settings, flatten, merge, parse_train_arguments, shipped_file
+from genrec_pyg.config import check_settings, flatten, merge, resolve_config, shipped_file
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import get_model
 
@@ -106,11 +106,11 @@ def search_space(model: str, dataset: str = 'demo') -> tuple[SearchSpace, Settin
     section = shipped_file(model).get('search') or {}
     if not isinstance(section, dict) or not all(isinstance(group or {}, dict) for group in section.values()):
         raise ConfigError(f'{source}: got {section!r}, accepted are mappings trainer and hparams from setting to space')
-    defaults = flatten(parse_train_arguments(['--model', model, '--dataset', dataset]).config.to_dict())
+    defaults = flatten(resolve_config(model, dataset).to_dict())
     shared = SHARED if get_model(model).trainable else {}
     shared = {group: {name: entry for name, entry in entries.items() if f'{group}.{name}' in defaults}
               for group, entries in shared.items()}
-    entries = {name: entry for name, entry in flatten(merge(shared, section)).items() if entry is not None}
+    entries = {name: entry for name, entry in flatten(merge(shared, section), model).items() if entry is not None}
     space = _checked(model, {name: _parse_entry(entry, f'{source}: {name}') for name, entry in entries.items()}, source)
     for name in space:
         try:

@@ -11,8 +11,8 @@ from genrec_pyg.train import main as train
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp('evaluate') / 'run'
-    assert train(['--output', str(folder), '--epochs', '1', '--references', 'false', '--hparams.denoiser_rank', '32',
-                  '--hparams.clusters', '5', '--device', 'cpu', '--trainer.batch_size', '4096']) == 0
+    assert train(['--output', str(folder), '--epochs', '1', '--references', 'false', '--hparams.denoiser.rank', '32',
+                  '--hparams.debias.clusters', '5', '--device', 'cpu', '--trainer.batch_size', '4096']) == 0
     return folder
 
 

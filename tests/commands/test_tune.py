@@ -7,7 +7,7 @@ import time
 import pytest
 import yaml
 
-from genrec_pyg.config import parse_train_arguments
+from genrec_pyg.config import parse_train_arguments, resolve_config
 from genrec_pyg.config.build import make_data
 from genrec_pyg.graph import has_split
 from genrec_pyg.train import main as train
@@ -68,7 +68,7 @@ def test_models_in_closed_form_are_searched_without_trials(tmp_path):
 
 
 def test_trials_do_not_see_the_test_split():
-    data = make_data(parse_train_arguments(['--dataset', 'demo']).config)
+    data = make_data(resolve_config(dataset='demo'))
     assert has_split(data, 'test') and not has_split(without_test(data), 'test')
     assert has_split(data, 'test')  # the graph itself is as it was
     record = session.run_trial(FLAGS, {}, None, None)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from genrec_pyg.config import build, parse_train_arguments
+from genrec_pyg.config import build, resolve_config
 from genrec_pyg.datasets import demo_graph
 from genrec_pyg.exceptions import CheckpointError
 from genrec_pyg.training import Trainer
@@ -15,7 +15,7 @@ def test_a_run_notices_changed_features_and_names_changed_held_out_pairs(tmp_pat
     monkeypatch.chdir(tmp_path)
     data = demo_graph(60, 48, 4)
     monkeypatch.setattr(build, 'load_dataset', lambda *arguments, **options: data)
-    config = parse_train_arguments(['--model', 'VBPR', '--dataset', 'demo', '--modalities', 'image']).config
+    config = resolve_config('VBPR', 'demo', {'modalities': ['image']})
     model = build.make_model(config, data)
     Trainer(epochs=1, output='run', progress=False, device='cpu').fit(model, data)
     Path('run/config.yaml').write_text('model: VBPR\ndataset: demo\nmodalities: [image]\n')

@@ -20,7 +20,10 @@ from genrec_pyg.training import Distributed, Trainer, launch, seed_everything
 from genrec_pyg.utils.collectives import shared_batch
 
 QUIET = dict(device='cpu', progress=False, ks=(5, 20))
-SMALL = dict(hidden_channels=8, denoiser_layers=1, denoiser_rank=6, clusters=2, gen_topk=3, rebuild_k=2, contrast_rows=100)
+GROUPS = dict(hidden_channels=8, debias={'clusters': 2}, contrast={'group_size': 100})
+SMALL = dict(GROUPS, denoiser={'rank': 6}, generation={'topk': 3, 'rebuild_k': 2})
+TIED = dict(GROUPS, denoiser={'name': 'tied', 'num_layers': 1},
+            generation={'topk': 3, 'rebuild_k': 2, 'edge_dropout': 0.5})
 
 
 class Factors(Recommender):
@@ -116,7 +119,7 @@ def others(distributed, folder):
     for mode, shared in modes(distributed):
         yield f'{mode} clipped', fit(make(GenRec, data, **SMALL), data, shared, folder / mode / 'clipped', epochs=2,
                                      batch_size=301, grad_clip=0.05, weight_decay=0.01)
-        yield f'{mode} tied', fit(make(GenRec, data, denoiser='tied', keep=0.5, **SMALL), data, shared, None, epochs=2,
+        yield f'{mode} tied', fit(make(GenRec, data, **TIED), data, shared, None, epochs=2,
                                   batch_size=257)
         yield f'{mode} factors', fit(make(Factors, data), data, shared, folder / mode / 'factors', epochs=2, batch_size=100,
                                      grad_clip=0.05)

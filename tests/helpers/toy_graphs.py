@@ -12,6 +12,16 @@ PATH = TrainingGraph(2, 2, torch.tensor([[0, 0, 1], [0, 1, 1]]))
 BATCH = Triples(torch.tensor([0, 1, 4, 6, 0]), torch.tensor([0, 2, 2, 5, 1]), torch.tensor([3, 4, 5, 6, 4]))
 
 
+def small_genrec(denoiser='linear', **groups):
+    """Small and quick settings of GenRec with every denoiser; ``groups`` wins."""
+    sizes = {'linear': {'rank': 6}, 'transformer': {'num_layers': 1}, 'tied': {'num_layers': 1}, 'perceptron': {}}
+    settings = {'hidden_channels': 8, 'denoiser': {'name': denoiser, **sizes[denoiser]}, 'debias': {'clusters': 2},
+                'generation': {'topk': 3, 'rebuild_k': 2}}
+    for name, value in groups.items():
+        settings[name] = {**settings[name], **value} if isinstance(settings.get(name), dict) else value
+    return settings
+
+
 def train_steps(model, steps=3):
     """Trains on :data:`BATCH`, a step an epoch; returns the model in evaluation mode."""
     optimizer = torch.optim.Adam(model.trained_parameters(), lr=1e-2)

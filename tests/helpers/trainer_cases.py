@@ -3,8 +3,8 @@
 import torch
 
 from genrec_pyg.nn.models import GenRec, Recommender
+from helpers.toy_graphs import small_genrec
 
-SMALL = dict(hidden_channels=8, denoiser_layers=1, denoiser_rank=6, clusters=2, gen_topk=3, rebuild_k=2)
 QUIET = dict(progress=False, device='cpu', batch_size=32)
 
 
@@ -32,7 +32,7 @@ class Factors(Recommender):
 
 def build(name, data):
     torch.manual_seed(1)
-    return Factors(data) if name == 'factors' else GenRec(data, denoiser=name, **SMALL)
+    return Factors(data) if name == 'factors' else GenRec(data, **small_genrec(name))
 
 
 def without(data, *splits):

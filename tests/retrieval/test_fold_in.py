@@ -35,7 +35,7 @@ def recall(columns, data):
 
 
 @pytest.mark.parametrize('name,options,epochs', [('EASE', {}, 0), ('ItemKNN', {}, 0), ('LightGCN', {}, 25), ('MFBPR', {}, 25),
-                                                 ('GenRec', {'interest_rank': 64}, 4)])
+                                                 ('GenRec', {'interest': {'rank': 64}}, 4)])
 def test_folded_users_keep_nine_tenths_of_the_recall_of_trained_ones(name, options, epochs):
     found = []
     for data in (demo_graph(), without_users(demo_graph())):
@@ -78,7 +78,7 @@ def with_time(data):
 def test_the_generated_interest_of_a_history_is_exact():
     """A user who stands in the graph gets the same list from the interest alone as from his history."""
     data = demo_graph()
-    model = get_model('GenRec')(data, hidden_channels=8, interest_rank=32, interest_weight=1.0)
+    model = get_model('GenRec')(data, hidden_channels=8, interest={'rank': 32, 'weight': 1.0})
     model.choose(data)
     assert model.eval().has_sparse_scores
     mine = top_items(model, data, OUT, k=10, exclude='train')

@@ -134,7 +134,7 @@ def test_only_inner_products_are_indexed(demo_data):
 @needs_faiss
 def test_both_indices_recommend_the_same_on_a_small_catalog():
     data = demo_graph()
-    model = GenRec(data, hidden_channels=8, denoiser_rank=6, clusters=2)
+    model = GenRec(data, hidden_channels=8, denoiser={'rank': 6}, debias={'clusters': 2})
     model.start_epoch(0)
     lists = [top_items(model, data, torch.arange(50), k=10, index=index) for index in ('exact', 'approximate')]
     assert all(lists[0][name] == lists[1][name] for name in ('user', 'item', 'rank'))
@@ -154,7 +154,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
 def test_sparse_scores_take_part_in_both_searches(demo_data, index):
     if index == 'approximate':
         pytest.importorskip('faiss', reason='THE APPROXIMATE INDEX IS NOT TESTED: pip install faiss-cpu')
-    model = GenRec(demo_data, hidden_channels=8, interest_rank=16)
+    model = GenRec(demo_data, hidden_channels=8, interest={'rank': 16})
     model.choose(demo_data)
     model.eval()
     assert model.has_sparse_scores

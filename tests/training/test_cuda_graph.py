@@ -51,7 +51,8 @@ def fit(model, data, cuda_graph, device='cpu'):
 
 @pytest.mark.parametrize('make', [
     lambda data: LightGCN(data, hidden_channels=8),
-    lambda data: GenRec(data, hidden_channels=8, denoiser_rank=8, clusters=4, dropout=0.3)], ids=['LightGCN', 'GenRec'])
+    lambda data: GenRec(data, hidden_channels=8, denoiser={'rank': 8}, debias={'clusters': 4},
+                        encoder={'dropout': 0.3})], ids=['LightGCN', 'GenRec'])
 def test_recorded_training_is_the_same_training(make, data, monkeypatch):
     monkeypatch.setattr('genrec_pyg.training.trainer.Recorder', Again)
     monkeypatch.setattr(Again, 'made', [])

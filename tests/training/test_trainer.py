@@ -4,12 +4,13 @@ import pickle
 
 import pytest
 import torch
+from helpers.toy_graphs import small_genrec
 from helpers.trainer_cases import QUIET, Factors, build, comparable, without
 
 from genrec_pyg.evaluation import evaluate
 from genrec_pyg.exceptions import ConfigError, DataError, GenRecError
 from genrec_pyg.graph import TrainingGraph
-from genrec_pyg.nn.models import Popularity
+from genrec_pyg.nn.models import GenRec, Popularity
 from genrec_pyg.training import Trainer, load_checkpoint
 from genrec_pyg.transforms import RandomSplit
 
@@ -169,8 +170,8 @@ def test_mirror_gradient_takes_the_denoiser_too(data):
     steps = {}
     for name, options in (('plain', dict()), ('zero', dict(mirror_gradient=True, mg_alpha2=0.0)),
                           ('mirrored', dict(mirror_gradient=True, mg_interval=2))):
-        model = build('tied', data)
-        model.generator.batch_size = 32
+        torch.manual_seed(1)
+        model = GenRec(data, **small_genrec('tied', denoiser_training={'batch_size': 32}))
         Trainer(epochs=2, eval_every=2, lr=0.02, **options, **QUIET).fit(model, data)
         state = model.state_dict()['generator._extra_state']['optimizer']
         counts = {float(entry['step']) for entry in state.get('optimizer', state)['state'].values()}

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from genrec_pyg.config import parse_train_arguments
+from genrec_pyg.config import flatten, parse_train_arguments, resolve_config
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import MODELS, get_model
 from genrec_pyg.tuning import Choice, Range, Tuner, search_space, setting_flags
@@ -40,10 +40,9 @@ def search(monkeypatch, section):
 def test_every_model_has_a_space_around_its_default(model, dataset):
     space, default = search_space(model, dataset)
     assert space.keys() == default.keys() and (('trainer.lr' in space) == get_model(model).trainable)
-    config = parse_train_arguments(['--model', model, '--dataset', dataset]).config
+    config = resolve_config(model, dataset)
     for name, entry in space.items():
-        group, key = name.split('.')
-        assert getattr(config, group)[key] == default[name]
+        assert flatten(config.to_dict())[name] == default[name]
         inside = default[name] in entry.values if isinstance(entry, Choice) else entry.low <= default[name] <= entry.high
         assert inside, name
 
@@ -86,11 +85,11 @@ def test_bad_sections_are_named(monkeypatch, section, message):
 
 
 def test_a_default_that_is_no_plain_value_is_named(monkeypatch):
-    content = {'default': {'hparams': {'clusters': {'image': 18}}},
-               'search': {'hparams': {'l2': None, 'clusters': [10, 20]}}}
+    content = {'default': {'hparams': {'debias': {'clusters': {'image': 18}}}},
+               'search': {'hparams': {'l2': None, 'debias.clusters': [10, 20]}}}
     monkeypatch.setattr(tuning, 'shipped_file', lambda model: content)
-    monkeypatch.setattr('genrec_pyg.config.parser.shipped_file', lambda model: content)
-    with pytest.raises(ConfigError, match="hparams.clusters: got the default {'image': 18.*plain values"):
+    monkeypatch.setattr('genrec_pyg.config.shipped.shipped_file', lambda model: content)
+    with pytest.raises(ConfigError, match="hparams.debias.clusters: got the default {'image': 18.*plain values"):
         search_space('GenRec', 'tiktok')
 
 

@@ -1,13 +1,38 @@
 r"""Debiasing of generated interactions by interest clusters."""
 from __future__ import annotations
 
-from typing import Optional
+from dataclasses import dataclass
+from typing import Optional, Union
 
 import torch
 from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.graph_module import GraphModule
+from genrec_pyg.utils.validation import check_choice
+
+
+@dataclass(frozen=True)
+class DebiasConfig:
+    r"""Debiasing of generated interactions by interest clusters, see :class:`InterestDebias`.
+
+    Args:
+        enabled: Whether generated changes are debiased; :obj:`None` leaves it to the model.
+        clusters: Interest clusters: a number for every modality, ``'auto'``, a mapping from modality to
+            either, or of the fused features ``'spectral'`` or ``'eigengap'``, see
+            :func:`~genrec_pyg.nn.cluster.interest_labels`.
+        sample_ratio: Share of the changes that is checked.
+        decision: ``'largest'`` or ``'majority'``, which modality decides over removed clicks.
+    """
+    enabled: Optional[bool] = None
+    clusters: Union[int, str, dict[str, Union[int, str]]] = 20
+    sample_ratio: float = 0.1
+    decision: str = 'largest'
+
+    def __post_init__(self) -> None:
+        check_choice('decision', self.decision, ('largest', 'majority'))
+        if not 0 <= self.sample_ratio <= 1:
+            raise ConfigError(f'sample_ratio: got {self.sample_ratio}, accepted are numbers in [0, 1]')
 
 
 class InterestDebias(GraphModule):
@@ -22,8 +47,7 @@ class InterestDebias(GraphModule):
 
     A modality votes only if the item has a cluster in it and the user has clustered training items; without any such modality
     (a user without items, an item without features) there is no evidence and the change stays. Ties: the first of several
-    equally large counts decides, and half of the votes restore a click. The released GenRec-V1 uses the image clusters in
-    place of all others, and so does ``variant='released'`` (the first modality where there is no image).
+    equally large counts decides, and half of the votes restore a click.
 
     Counts per user and cluster are kept as sorted pairs, so memory grows with interactions and a check is a binary search: no
     loop over users or pairs, nothing of size users x clusters.
@@ -34,29 +58,20 @@ class InterestDebias(GraphModule):
         num_users: Number of users.
         sample_ratio: Share of changes that is checked.
         decision: ``'largest'`` or ``'majority'``.
-        variant: ``'principled'`` or ``'released'``.
 
     Raises:
         ConfigError: On an option outside its accepted values, without any modality, or with labels of different lengths.
     """
 
     def __init__(self, labels: dict[str, Tensor], edge_index: Tensor, num_users: int, sample_ratio: float = 0.1,
-                 decision: str = 'largest', variant: str = 'principled'):
+                 decision: str = 'largest'):
         super().__init__()
         if not labels:
             raise ConfigError('labels: got no modality, accepted is at least one')
         if len({label.numel() for label in labels.values()}) > 1:
             lengths = {name: label.numel() for name, label in labels.items()}
             raise ConfigError(f'labels: got {lengths} entries, accepted is one per item in every modality')
-        if decision not in ('largest', 'majority'):
-            raise ConfigError(f"decision: got {decision!r}, accepted are 'largest' and 'majority'")
-        if not 0 <= sample_ratio <= 1:
-            raise ConfigError(f'sample_ratio: got {sample_ratio}, accepted are numbers in [0, 1]')
-        if variant not in ('principled', 'released'):
-            raise ConfigError(f"variant: got {variant!r}, accepted are 'principled' and 'released'")
-        if variant == 'released':  # equal clusters in all modalities decide as one modality does
-            name = 'image' if 'image' in labels else next(iter(labels))
-            labels = {name: labels[name]}
+        DebiasConfig(sample_ratio=sample_ratio, decision=decision)  # checks them
         self.labels = labels
         self.sample_ratio = sample_ratio
         self.decision = decision

@@ -7,7 +7,7 @@ from typing import Union
 from torch import Tensor
 
 from genrec_pyg.graph import Modality
-from genrec_pyg.nn.cluster.sklearn_kmeans import kmeans_labels
+from genrec_pyg.nn.cluster.sklearn_kmeans import ChooseCount, choose_num_clusters, kmeans_labels
 from genrec_pyg.nn.cluster.spectral import spectral_labels
 
 #: Default number of clusters (GenRec-V1, https://doi.org/10.1145/3746027.3755734).
@@ -19,7 +19,7 @@ Clusters = Union[int, str, Mapping[str, Union[int, str]]]
 
 
 def interest_labels(modalities: Mapping[str, Modality], clusters: Clusters = DEFAULT_CLUSTERS, seed: int = 0,
-                    variant: str = 'principled') -> dict[str, Tensor]:
+                    choose: ChooseCount = choose_num_clusters) -> dict[str, Tensor]:
     r"""Clusters of all items, per modality or of the fused features, as :class:`InterestDebias` takes them.
 
     Args:
@@ -28,7 +28,7 @@ def interest_labels(modalities: Mapping[str, Modality], clusters: Clusters = DEF
             k-means per modality with a number for all, ``'auto'``, or a mapping from modality to either (20 where it has no
             entry; entries of absent modalities are ignored, so that one mapping serves any subset).
         seed: Seed of all clusterings.
-        variant: ``'principled'`` or ``'released'``, relevant to ``'auto'``.
+        choose: Chooses a number of clusters for ``'auto'``.
 
     Returns:
         Name to labels ``[I]``, int64, -1 for items without the modality; empty without modalities.
@@ -44,5 +44,5 @@ def interest_labels(modalities: Mapping[str, Modality], clusters: Clusters = DEF
     labels = {}
     for name, modality in modalities.items():
         count = clusters.get(name, DEFAULT_CLUSTERS) if isinstance(clusters, Mapping) else clusters
-        labels[name] = kmeans_labels(modality.item_features(), count, seed, modality.present(), variant)
+        labels[name] = kmeans_labels(modality.item_features(), count, seed, modality.present(), choose)
     return labels

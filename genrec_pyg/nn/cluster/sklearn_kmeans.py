@@ -1,6 +1,7 @@
 r"""Clusters of one modality's features."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral
 from typing import Optional, Union
 
@@ -20,9 +21,12 @@ MINI_BATCH_FROM = 20_000
 #: Items that the automatic choice looks at; the inertia curve of a sample has its bend in the same place.
 AUTO_SAMPLE = 4_000
 
+#: From standardized features ``[n, d]`` and a seed to a number of clusters.
+ChooseCount = Callable[[np.ndarray, int], int]
+
 
 def kmeans_labels(x: Tensor, num_clusters: Union[int, str], seed: int = 0, present: Optional[Tensor] = None,
-                  variant: str = 'principled') -> Tensor:
+                  choose: Optional[ChooseCount] = None) -> Tensor:
     r"""Cluster of every item by k-means on standardized columns (zero mean, unit variance; constant columns zero).
 
     Above :data:`MINI_BATCH_FROM` items mini-batches replace full passes.
@@ -33,7 +37,7 @@ def kmeans_labels(x: Tensor, num_clusters: Union[int, str], seed: int = 0, prese
             :func:`choose_num_clusters`.
         seed: Seed of the initial centers.
         present: Boolean ``[I]``, which items have features; the others get label -1.
-        variant: ``'principled'`` or ``'released'``, relevant to ``'auto'``.
+        choose: Chooses the number for ``'auto'``, by default :func:`choose_num_clusters`.
 
     Returns:
         Labels ``[I]``, int64.
@@ -48,40 +52,40 @@ def kmeans_labels(x: Tensor, num_clusters: Union[int, str], seed: int = 0, prese
         return labels.to(x.device)
     features = StandardScaler().fit_transform(x.detach().float().cpu()[rows].numpy())
     if num_clusters == 'auto':
-        num_clusters = choose_num_clusters(features, seed, variant)
+        num_clusters = (choose or choose_num_clusters)(features, seed)
     num_clusters = min(int(num_clusters), len(np.unique(features, axis=0)))
     labels[rows] = fit_kmeans(features, num_clusters, seed)[0]
     return labels.to(x.device)
 
 
-def choose_num_clusters(features: np.ndarray, seed: int = 0, variant: str = 'principled') -> int:
-    r"""Number of clusters at the sharpest bend of the inertia curve over the grid 3, 13, ..., 233.
+def choose_num_clusters(features: np.ndarray, seed: int = 0) -> int:
+    r"""Number of clusters at the sharpest bend of the inertia curve over the grid 3, 13, ..., 233: the grid point with the
+    largest second difference.
 
-    The principled variant returns the grid point with the largest second difference. The released GenRec-V1 takes the index
-    of the smallest one plus 4, which mixes index and number (the stride of 10 is forgotten). The grid ends at the number of
-    distinct rows; where fewer than three points are left there is no bend, and its last point (or 1) is returned.
+    The grid ends at the number of distinct rows; where fewer than three points are left there is no bend, and its last point
+    (or 1) is returned.
 
     Args:
         features: Standardized features ``[n, d]``; above :data:`AUTO_SAMPLE` rows, a sample of them is used.
         seed: Seed of the sample and of the initial centers.
-        variant: ``'principled'`` or ``'released'``.
-
-    Raises:
-        ConfigError: If ``variant`` is unknown.
     """
-    if variant not in ('principled', 'released'):
-        raise ConfigError(f"variant: got {variant!r}, accepted are 'principled' and 'released'")
+    grid, bend, _ = inertia_bends(features, seed)
+    if bend is None:
+        return grid[-1] if grid else 1
+    return grid[int(bend.argmax()) + 1]
+
+
+def inertia_bends(features: np.ndarray, seed: int = 0) -> tuple[list[int], Optional[np.ndarray], int]:
+    r"""Grid of numbers of clusters, second differences of the inertia over it (:obj:`None` for fewer than three points), and
+    the number of distinct rows; arguments as in :func:`choose_num_clusters`."""
     if len(features) > AUTO_SAMPLE:
         chosen = np.random.default_rng(seed).choice(len(features), AUTO_SAMPLE, replace=False)
         features = features[np.sort(chosen)]
     num_distinct = len(np.unique(features, axis=0))
     grid = [k for k in GRID if k <= num_distinct]
     if len(grid) < 3:
-        return grid[-1] if grid else 1
-    bend = np.diff([fit_kmeans(features, k, seed, num_starts=1)[1] for k in grid], 2)
-    if variant == 'released':
-        return min(int(bend.argmin()) + 4, num_distinct)
-    return grid[int(bend.argmax()) + 1]
+        return grid, None, num_distinct
+    return grid, np.diff([fit_kmeans(features, k, seed, num_starts=1)[1] for k in grid], 2), num_distinct
 
 
 def fit_kmeans(features: np.ndarray, num_clusters: int, seed: int = 0, num_starts: int = 3) -> tuple[Tensor, float]:

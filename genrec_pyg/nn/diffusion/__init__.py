@@ -1,4 +1,12 @@
 r"""Diffusion processes on user-item rows, denoisers, objectives and the generator that puts them to work."""
+from genrec_pyg.nn.diffusion.config import (
+    DENOISERS,
+    PROCESSES,
+    DenoiserConfig,
+    DenoiserTrainingConfig,
+    DiffusionConfig,
+    GenerationConfig,
+)
 from genrec_pyg.nn.diffusion.denoiser import (
     Denoiser,
     PerceptronDenoiser,
@@ -6,18 +14,22 @@ from genrec_pyg.nn.diffusion.denoiser import (
     TiedDenoiser,
     TransformerDenoiser,
 )
-from genrec_pyg.nn.diffusion.factory import DENOISERS, PROCESSES, make_denoiser, make_process
+from genrec_pyg.nn.diffusion.factory import make_denoiser, make_objective, make_process
 from genrec_pyg.nn.diffusion.flip import FlipProcess, FlipRates, cumulative_flips, flip_rates
 from genrec_pyg.nn.diffusion.gaussian import GaussianProcess, GaussianRates, gaussian_rates
-from genrec_pyg.nn.diffusion.generator import GeneratedEdges, InterestGenerator
+from genrec_pyg.nn.diffusion.generated_graph import GeneratedEdges, GeneratedGraph
+from genrec_pyg.nn.diffusion.generator import InterestGenerator
 from genrec_pyg.nn.diffusion.linear import LinearDenoiser
-from genrec_pyg.nn.diffusion.objective import modality_contrast
+from genrec_pyg.nn.diffusion.modality_terms import modality_contrast
+from genrec_pyg.nn.diffusion.objectives import OBJECTIVES, Objective
 from genrec_pyg.nn.diffusion.process import DiffusionProcess
 from genrec_pyg.nn.diffusion.states import ItemViews, RowState, SparseRows
 
 __all__ = [
-    'DENOISERS', 'Denoiser', 'DiffusionProcess', 'FlipProcess', 'FlipRates', 'GaussianProcess', 'GaussianRates',
-    'GeneratedEdges', 'InterestGenerator', 'ItemViews', 'LinearDenoiser', 'PROCESSES', 'PerceptronDenoiser', 'RowState',
-    'SingleTokenDecoderLayer', 'SparseRows', 'TiedDenoiser', 'TransformerDenoiser', 'cumulative_flips', 'flip_rates',
-    'gaussian_rates', 'make_denoiser', 'make_process', 'modality_contrast'
+    'DENOISERS', 'Denoiser', 'DenoiserConfig', 'DenoiserTrainingConfig', 'DiffusionConfig', 'DiffusionProcess',
+    'FlipProcess', 'FlipRates', 'GaussianProcess', 'GaussianRates', 'GeneratedEdges', 'GeneratedGraph',
+    'GenerationConfig', 'InterestGenerator', 'ItemViews', 'LinearDenoiser', 'OBJECTIVES', 'Objective', 'PROCESSES',
+    'PerceptronDenoiser', 'RowState', 'SingleTokenDecoderLayer', 'SparseRows', 'TiedDenoiser', 'TransformerDenoiser',
+    'cumulative_flips', 'flip_rates', 'gaussian_rates', 'make_denoiser', 'make_objective', 'make_process',
+    'modality_contrast'
 ]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import LayerNorm, Linear, Parameter
 
+from genrec_pyg.nn.diffusion.objectives import Objective
 from genrec_pyg.nn.diffusion.states import ItemViews, RowState, SparseRows, dense_rows, row_product
 from genrec_pyg.nn.graph_module import GraphModule
 
@@ -33,7 +34,7 @@ class Denoiser(GraphModule):
     #: Whether :meth:`InterestGenerator.fit <genrec_pyg.nn.diffusion.InterestGenerator.fit>` trains it by gradient.
     trainable: bool = True
     #: Objective that is built into the denoiser and overrides the generator's.
-    objective: Optional[str] = None
+    objective: Optional[Objective] = None
 
     def reset_parameters(self) -> None:
         r"""Redraws all parameters."""

@@ -1,41 +1,48 @@
-r"""Processes and denoisers by the names that models take."""
+r"""Processes, objectives and denoisers by the names that models take."""
 from __future__ import annotations
 
-from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.nn.diffusion.config import DENOISERS, PROCESSES
 from genrec_pyg.nn.diffusion.denoiser import Denoiser, PerceptronDenoiser, TiedDenoiser, TransformerDenoiser
 from genrec_pyg.nn.diffusion.flip import FlipProcess
 from genrec_pyg.nn.diffusion.gaussian import GaussianProcess
 from genrec_pyg.nn.diffusion.linear import LinearDenoiser
+from genrec_pyg.nn.diffusion.objectives import OBJECTIVES, Focal, Objective
 from genrec_pyg.nn.diffusion.process import DiffusionProcess
-
-#: Accepted names of processes.
-PROCESSES = ('flip', 'gaussian')
-#: Accepted names of denoisers.
-DENOISERS = ('linear', 'transformer', 'tied', 'perceptron')
+from genrec_pyg.utils.validation import check_choice
 
 
-def make_process(name: str, num_steps: int = 5, scale: float = 1.0, flip_temp: float = 1.0, variant: str = 'principled',
-                 weighting: str = 'snr', sample_noise: bool = True) -> DiffusionProcess:
+def make_process(name: str, num_steps: int = 5, scale: float = 1.0, weighting: str = 'snr',
+                 sample_noise: bool = True) -> DiffusionProcess:
     r"""The process called ``name``, each with its published schedule times ``scale``.
 
     Args:
         name: One of :data:`PROCESSES`.
         num_steps: Steps ``T``.
         scale: Factor on the flip rates or variances.
-        flip_temp: Temperature of the released flips, not used by Gaussian noise.
-        variant: Variant of the flips, not used by Gaussian noise.
         weighting: Weight of the steps in the squared error, ``'snr'`` or ``'equal'``.
         sample_noise: Whether reverse steps draw or take the most probable state.
 
     Raises:
         ConfigError: On an unknown name.
     """
-    if name not in PROCESSES:
-        raise ConfigError(f"process: got {name!r}, accepted are {', '.join(map(repr, PROCESSES))}")
-    if name == 'flip':
-        return FlipProcess(num_steps, scale, flip_temp, variant, weighting, sample_noise)
-    return GaussianProcess(num_steps, scale, weighting, sample_noise)
+    check_choice('process', name, PROCESSES)
+    process = {'flip': FlipProcess, 'gaussian': GaussianProcess}[name]
+    return process(num_steps, scale, weighting, sample_noise)
+
+
+def make_objective(name: str, focal_alpha: float = 0.25) -> Objective:
+    r"""The objective called ``name``.
+
+    Args:
+        name: One of :data:`~genrec_pyg.nn.diffusion.objectives.OBJECTIVES`.
+        focal_alpha: Share of the weight on ones in the focal loss.
+
+    Raises:
+        ConfigError: On an unknown name.
+    """
+    check_choice('objective', name, OBJECTIVES)
+    return Focal(focal_alpha) if name == Focal.name else OBJECTIVES[name]()
 
 
 def make_denoiser(name: str, graph: TrainingGraph, process: DiffusionProcess, view_channels: int, num_layers: int = 6,
@@ -58,8 +65,7 @@ def make_denoiser(name: str, graph: TrainingGraph, process: DiffusionProcess, vi
     Raises:
         ConfigError: On an unknown name.
     """
-    if name not in DENOISERS:
-        raise ConfigError(f"denoiser: got {name!r}, accepted are {', '.join(map(repr, DENOISERS))}")
+    check_choice('denoiser', name, DENOISERS)
     if name == 'linear':
         return LinearDenoiser(graph, process, rank, modality_weight)
     if name == 'tied':

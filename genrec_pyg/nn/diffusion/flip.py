@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.nn.diffusion.objective import variational_loss
 from genrec_pyg.nn.diffusion.process import DiffusionProcess
 from genrec_pyg.nn.diffusion.states import RowState, SparseRows
-from genrec_pyg.ops import flip_dense, released_flip_probability, sample_flips
+from genrec_pyg.nn.diffusion.variational import variational_loss
+from genrec_pyg.ops import sample_flips
 
 
 class FlipRates(NamedTuple):
@@ -70,52 +70,28 @@ def cumulative_flips(gamma: Tensor, epsilon: Tensor) -> tuple[Tensor, Tensor]:
 class FlipProcess(DiffusionProcess):
     r"""Forward and reverse kernels of the flip diffusion.
 
-    ``variant='principled'``: the Markov chain with :math:`\mathbf{Q}_t = \bigl(\begin{smallmatrix} 1-\gamma_t & \gamma_t \\
+    The Markov chain with :math:`\mathbf{Q}_t = \bigl(\begin{smallmatrix} 1-\gamma_t & \gamma_t \\
     \epsilon_t & 1-\epsilon_t \end{smallmatrix}\bigr)`, its exact marginals and posterior; states stay sparse.
-
-    ``variant='released'``: what the published code computes. Both cumulative rates are products without the return path, every
-    entry flips with the closed form of :func:`~genrec_pyg.ops.released_flip_probability` (0.38 at ``flip_temp=1`` whatever the
-    schedule) and the reverse step takes the last step's rates for every ``t``, which makes small rates sample the complement
-    of the prediction. States are dense.
 
     Args:
         num_steps: Steps ``T``.
         scale: Factor on the rates of :func:`flip_rates`.
-        flip_temp: Temperature :math:`\kappa` of the released flips.
-        variant: ``'principled'`` or ``'released'``.
         weighting: Weight of the steps in the squared error, ``'snr'`` or ``'equal'``.
-        sample_noise: Whether the reverse step draws every entry or takes its more probable value; the released one draws.
+        sample_noise: Whether the reverse step draws every entry or takes its more probable value.
     """
 
-    def __init__(self, num_steps: int = 5, scale: float = 1.0, flip_temp: float = 1.0, variant: str = 'principled',
-                 weighting: str = 'snr', sample_noise: bool = True):
-        if variant not in ('principled', 'released'):
-            raise ConfigError(f"variant: got {variant!r}, accepted are 'principled' and 'released'")
+    def __init__(self, num_steps: int = 5, scale: float = 1.0, weighting: str = 'snr', sample_noise: bool = True):
         super().__init__(num_steps, weighting, sample_noise)
         self.scale = scale
-        self.flip_temp = flip_temp
-        self.variant = variant
-
-    @property
-    def released(self) -> bool:
-        r"""Whether this is the released variant."""
-        return self.variant == 'released'
 
     def rates(self, rows: SparseRows) -> FlipRates:
         r"""Rates for a batch of rows, from its density."""
-        rates = flip_rates(rows.density(), self.num_steps, self.scale)
-        if self.released:
-            rates = rates._replace(gamma_bar=1 - (1 - rates.gamma).cumprod(0), epsilon_bar=1 - (1 - rates.epsilon).cumprod(0))
-        return rates
+        return flip_rates(rows.density(), self.num_steps, self.scale)
 
     def diffuse(self, rows: SparseRows, t: Tensor, rates: FlipRates) -> RowState:
         r"""Draws :math:`\mathbf{x}_t \sim q(\mathbf{x}_t | \mathbf{x}_0)` with step ``t`` ``[B]`` per row."""
         device = rows.col.device
         up, down = rates.gamma_bar.to(device)[t], rates.epsilon_bar.to(device)[t]
-        if self.released:
-            up = released_flip_probability(up, self.flip_temp).float()
-            down = released_flip_probability(down, self.flip_temp).float()
-            return flip_dense(rows.dense(), up, down)
         return SparseRows(*sample_flips(rows.rowptr, rows.col, rows.num_items, up.float(), down.float()), rows.num_items)
 
     def posterior(self, t: int, rates: FlipRates) -> Tensor:
@@ -143,11 +119,6 @@ class FlipProcess(DiffusionProcess):
             t: Step.
             rates: Rates of this batch.
         """
-        if self.released:
-            up, down = float(rates.gamma_bar[-1]), float(rates.epsilon_bar[-1])
-            one = estimate * up + (1 - estimate) * (1 - down)
-            zero = estimate * (1 - up) + (1 - estimate) * down
-            return torch.bernoulli(one / (one + zero))
         table = self.posterior(t, rates)
         draw = torch.rand_like(estimate) if self.sample_noise else estimate.new_full((1, 1), 0.5).expand_as(estimate)
         sample = draw < _mix(table[0], estimate)
@@ -156,8 +127,11 @@ class FlipProcess(DiffusionProcess):
         return SparseRows.from_dense(sample)
 
     def variational(self, estimate: Tensor, rows: SparseRows, noisy: SparseRows, t: Tensor, rates: FlipRates) -> Tensor:
-        r"""Variational term, see :func:`~genrec_pyg.nn.diffusion.objective.variational_loss`."""
-        return variational_loss(estimate, rows, noisy, t, rates, self)
+        r"""Variational term, see :func:`~genrec_pyg.nn.diffusion.variational.variational_loss`."""
+        table = torch.zeros(self.num_steps, 2, 2, dtype=torch.float64)
+        for step in range(1, self.num_steps):
+            table[step] = self.posterior(step, rates)
+        return variational_loss(estimate, rows, noisy, t, table)
 
     def unbiased(self, rates: FlipRates) -> Tensor:
         r""":math:`\bar\gamma_t` and :math:`1 - \bar\gamma_t - \bar\epsilon_t`."""

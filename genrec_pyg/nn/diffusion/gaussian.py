@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.nn.diffusion.objective import squared_error
+from genrec_pyg.nn.diffusion.objectives import squared_error
 from genrec_pyg.nn.diffusion.process import DiffusionProcess, ratio_fall
 from genrec_pyg.nn.diffusion.states import FactoredRows, ItemKeys, RowState, SparseRows, dense_rows
 

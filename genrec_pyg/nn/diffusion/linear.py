@@ -1,11 +1,14 @@
 r"""The optimal linear denoiser, in closed form."""
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.diffusion.denoiser import Denoiser
+from genrec_pyg.nn.diffusion.objectives import SquaredError
 from genrec_pyg.nn.diffusion.process import DiffusionProcess
 from genrec_pyg.nn.diffusion.states import ItemViews, RowState, SparseRows, row_product
 from genrec_pyg.nn.modality.features import centered_unit_rows
@@ -32,7 +35,8 @@ class LinearDenoiser(Denoiser):
 
     Only the leading ``rank`` eigenpairs of the scaled Gram matrix are kept, found by subspace iteration on sparse products,
     so that nothing of size I x I is ever formed; the diagonal constraint divides by :math:`1 - c_j` as in EASE, with
-    :math:`c_j` the kept part of the leverage of item ``j``.
+    :math:`c_j` the kept part of the leverage of item ``j``. The regression is solved when it is first needed, so that a map
+    that is given (:meth:`set_solution`, a loaded state) costs no solution.
 
     Args:
         graph: Training graph.
@@ -42,7 +46,7 @@ class LinearDenoiser(Denoiser):
         num_iterations: Subspace iterations.
     """
     trainable = False
-    objective = 'squared'
+    objective = SquaredError()
 
     def __init__(self, graph: TrainingGraph, process: DiffusionProcess, rank: int = 512, modality_weight: float = 50.0,
                  num_iterations: int = 6):
@@ -56,17 +60,31 @@ class LinearDenoiser(Denoiser):
         self.register_buffer('key_weight', torch.zeros(graph.num_items, self.rank))
         self.register_buffer('rate', torch.zeros(process.num_steps, 2))
         self._solved: list[tuple[int, int]] = []
-        self.reset_parameters()
+        self._pending = True
+
+    def reset_parameters(self) -> None:
+        r"""Has the regression solved again at the next use, unless the buffers hold its solution."""
+        self._pending = self._pending or self._solved != self._buffer_versions()
+
+    def solve(self) -> None:
+        r"""Solves the regression where that is still to be done."""
+        if self._pending:
+            self._pending = False
+            self._solve()
+
+    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.solve()
+        super()._save_to_state_dict(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._pending = False
 
     @torch.no_grad()
-    def reset_parameters(self) -> None:
-        r"""Solves the regression for the training graph, unless the buffers hold its solution."""
-        if self._solved == self._buffer_versions():
-            return
+    def _solve(self) -> None:
         graph = self.graph
         interactions = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
-        rates = self.process.rates(SparseRows(interactions.rowptr, interactions.col, graph.num_items))
-        self.rate.copy_(self.process.unbiased(rates))
+        rates = self._set_rate(interactions)
         popularity = graph.item_degree().to(self.query_weight.dtype)
         # The floor: a noiseless process leaves the regression without a regularizer.
         ridge = self.process.estimate_variance(popularity, graph.num_users, rates).clamp(min=1e-3)
@@ -97,9 +115,17 @@ class LinearDenoiser(Denoiser):
         rank = query.size(1)
         if rank > self.rank:
             raise ValueError(f'query, key: got {rank} columns, at most {self.rank} are accepted')
+        self._set_rate(Adjacency.from_edge_index(self.graph.edge_index,
+                                                 size=(self.graph.num_users, self.graph.num_items)))
+        self._pending = False
         self.query_weight.zero_()[:, :rank] = query
         self.key_weight.zero_()[:, :rank] = key
         self._solved = self._buffer_versions()
+
+    def _set_rate(self, interactions: Adjacency) -> Any:
+        rates = self.process.rates(SparseRows(interactions.rowptr, interactions.col, self.graph.num_items))
+        self.rate.copy_(self.process.unbiased(rates))
+        return rates
 
     def _buffer_versions(self) -> list[tuple[int, int]]:
         # Torch counts how often a tensor was written to; one that was moved or copied is another tensor.
@@ -107,13 +133,16 @@ class LinearDenoiser(Denoiser):
 
     def query(self, state: RowState, t: Tensor, views: ItemViews) -> Tensor:
         r"""Queries ``[B, rank]`` of the unbiased estimates of the clean rows."""
+        self.solve()
         shift, scale = self.rate[t].unsqueeze(2).unbind(dim=1)
         return (row_product(state, self.query_weight) - shift * self.query_weight.sum(dim=0)) / scale
 
     def clean_query(self, rows: SparseRows) -> Tensor:
         r"""Queries ``[B, rank]`` of rows without noise."""
+        self.solve()
         return row_product(rows, self.query_weight)
 
     def keys(self, views: ItemViews) -> Tensor:
         r"""Keys ``[I, rank]``."""
+        self.solve()
         return self.key_weight

@@ -28,8 +28,6 @@ class DiffusionProcess(ABC):
     Raises:
         ConfigError: If ``num_steps`` is less than 1 or ``weighting`` unknown.
     """
-    #: Whether this is what a published code computes, with its own loss.
-    released: bool = False
     #: Whether states are zeros and ones, so that a reverse step needs probabilities; otherwise any estimate will do.
     binary: bool = True
     #: Whether a reverse step is linear in state and estimate, as :meth:`reverse_factored` needs it.
@@ -57,7 +55,8 @@ class DiffusionProcess(ABC):
         r"""State at step ``t - 1`` given that at ``t >= 1`` and an estimate of :math:`\mathbf{x}_0` ``[B, I]``."""
 
     def reverse_factored(self, state: RowState, query: Tensor, keys: ItemKeys, t: int, rates: Any) -> RowState:
-        r""":meth:`reverse` of a linear process for an estimate given by factors, without ever spelling it out.
+        r""":meth:`reverse` of a linear process for an estimate given by factors, which is never
+        materialized.
 
         Args:
             state: State at step ``t``.

@@ -2,17 +2,17 @@ r"""Chooses schedule, views and their weights of a generated interest on the val
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 import torch
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.closed_form import ItemKernel
+from genrec_pyg.nn.interest.config import InterestConfig
 from genrec_pyg.nn.interest.generated import GeneratedInterest
 from genrec_pyg.nn.interest.held_out import HeldOutLists, Score
 from genrec_pyg.nn.interest.schedule import FlipSchedule, KernelPath, popularity_discount
@@ -20,9 +20,6 @@ from genrec_pyg.nn.interest.views import MOST_NEIGHBORS, Views, with_neighbors
 from genrec_pyg.nn.interest.weights import mixture_weights
 
 logger = logging.getLogger(__name__)
-
-#: A number, or ``'auto'``: found on validation.
-Auto = Union[float, str]
 
 RIDGES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 RIDGE_POWERS = (0.0, 0.15, 0.3)
@@ -40,54 +37,6 @@ TRIAL_OPERATIONS = 2.5e11
 #: Weights of the views where nothing can be chosen, all views scaled to one deviation.
 DEFAULT_WEIGHTS = {'kernel': 1.0, 'low_rank': 0.0, 'filter': 0.1, 'two_hop': 0.0}
 DEFAULT_CONTENT_WEIGHT = 0.2
-
-
-@dataclass(frozen=True)
-class InterestConfig:
-    r"""Settings of a generated interest; those that are ``'auto'`` are found on validation.
-
-    Args:
-        ridge: See :class:`FlipSchedule`.
-        ridge_power: See :class:`FlipSchedule`.
-        row_weight: See :class:`FlipSchedule`.
-        discount: See :class:`FlipSchedule`.
-        weights: ``'auto'``, or weights of the views ``'kernel'``, ``'low_rank'``, ``'filter'``, ``'two_hop'``
-            and, of each modality, ``NAME`` (nearest items) and ``NAME_ridge`` (regression on features); those that are
-            not named are 0.
-        rank: Rank of the low-rank part; up to four times as many items the interest is kept whole.
-        num_neighbors: Fewest sparse entries per item; more where that brings recall, 0 for none.
-        max_items: Most items for which dense matrices of items x items are used on the way; about ``12 * max_items ** 2``
-            bytes.
-    """
-    ridge: Auto = 'auto'
-    ridge_power: Auto = 'auto'
-    row_weight: Auto = 'auto'
-    discount: Auto = 'auto'
-    weights: Union[str, dict[str, float]] = 'auto'
-    rank: int = 256
-    num_neighbors: int = 20
-    max_items: int = 8_000
-
-    def __post_init__(self):
-        for name in ('ridge', 'ridge_power', 'row_weight', 'discount'):
-            value = getattr(self, name)
-            if value != 'auto' and not (isinstance(value, (int, float)) and math.isfinite(value)):
-                raise ConfigError(f"{name}: got {value!r}, accepted are 'auto' and numbers")
-        if self.ridge != 'auto' and not self.ridge > 0:
-            raise ConfigError(f"ridge: got {self.ridge}, accepted are 'auto' and positive numbers")
-        for name, value, low in (('rank', self.rank, 1), ('num_neighbors', self.num_neighbors, 0)):
-            if not value >= low:
-                raise ConfigError(f'interest_{name}: got {value}, accepted are integers from {low}')
-        if isinstance(self.weights, str) and self.weights != 'auto':
-            raise ConfigError(f"view_weights: got {self.weights!r}, accepted are 'auto' and a weight per view")
-        if not isinstance(self.weights, str) and not (all(value >= 0 for value in self.weights.values()) and
-                                                      any(self.weights.values())):
-            raise ConfigError(f'view_weights: got {self.weights}, accepted are weights from 0, of which one is positive')
-
-    @property
-    def is_pinned(self) -> bool:
-        r"""Whether nothing is left to choose."""
-        return 'auto' not in (self.ridge, self.ridge_power, self.row_weight, self.discount, self.weights)
 
 
 @dataclass
@@ -152,12 +101,12 @@ def choose_interest(graph: TrainingGraph, held_out: Optional[HeldOutLists] = Non
     views.add_others()
     names = list(views.kernels)
     recall: dict[str, float] = {}
-    if isinstance(config.weights, dict):
-        unknown = [name for name in config.weights if name not in names]
+    if isinstance(config.view_weights, dict):
+        unknown = [name for name in config.view_weights if name not in names]
         if unknown:
             raise ConfigError(f"view_weights: got {', '.join(map(repr, unknown))}, accepted on this graph are "
                               f"{', '.join(names)}")
-        weights = {name: float(config.weights.get(name, 0.0)) for name in names}
+        weights = {name: float(config.view_weights.get(name, 0.0)) for name in names}
     elif held_out is None:
         weights = {name: DEFAULT_WEIGHTS.get(name, 0.0 if name.endswith('_ridge') else DEFAULT_CONTENT_WEIGHT)
                    for name in names}

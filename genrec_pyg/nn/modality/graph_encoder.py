@@ -1,7 +1,9 @@
 r"""Graph encoder over user-item interactions and item-item modality graphs."""
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -23,6 +25,41 @@ from genrec_pyg.ops import (
     knn_adjacency,
     singular_value_threshold,
 )
+from genrec_pyg.utils.validation import check_choice, check_range
+
+
+@dataclass(frozen=True)
+class GraphEncoderConfig:
+    r"""Settings of a :class:`MultimodalGraphEncoder`.
+
+    Args:
+        num_layers: Layers of the collaborative view.
+        num_item_layers: Layers of the item-item graphs.
+        num_neighbors: Neighbors per item in the item-item graphs, itself included.
+        dropout: Dropout of the modality encoders.
+        svt: Singular value soft-thresholding of raw features as a fraction of the largest singular value;
+            0 for none.
+        side_in_score: Whether the score uses content + side or content alone.
+        specific: Modalities whose specific part enters the side view; :obj:`None` takes all.
+        merge: How observed and generated graph combine, ``'softmax'`` (two learned weights) or ``'sum'``.
+    """
+    num_layers: int = 1
+    num_item_layers: int = 1
+    num_neighbors: int = 5
+    dropout: float = 0.1
+    svt: float = 0.0
+    side_in_score: bool = True
+    specific: Optional[Sequence[str]] = None
+    merge: str = 'softmax'
+
+    def __post_init__(self) -> None:
+        check_range('num_layers', self.num_layers, 0)
+        check_range('num_item_layers', self.num_item_layers, 0)
+        check_range('num_neighbors', self.num_neighbors, 1)
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f'dropout: got {self.dropout}, accepted are numbers in [0, 1)')
+        check_range('svt', self.svt, 0, 1)
+        check_choice('merge', self.merge, ('softmax', 'sum'))
 
 
 class GraphViews(NamedTuple):
@@ -158,6 +195,18 @@ class MultimodalGraphEncoder(GraphModule):
         part = self.layout.part(features.size(0))
         encoded = self.encoders[name](features[part].to(self.item_embedding.dtype), *weight, first_row=part.start)
         return items.own_rows(modality.pool(self.layout.all_rows(encoded, features.size(0))))
+
+    def item_views(self) -> tuple[Tensor, int]:
+        r"""Item embeddings times encoded features per modality, side by side ``[I, M * d]``, without dropout and
+        detached, and their number ``M``; the plain embeddings as one view if there is no modality."""
+        was_training = self.training
+        torch.nn.Module.train(self, False)  # also a subclass that is else always in training mode
+        with torch.no_grad():
+            encoded = self.encode_modalities()
+            views = [self.item_embedding * features for features in encoded.values()] or [self.item_embedding]
+            joint = torch.cat(views, dim=1).detach()
+        self.train(was_training)
+        return joint, len(views)
 
     def collaborative_view(self, generated: Optional[Adjacency] = None) -> Tensor:
         r"""Collaborative view ``[N, d]`` over the training graph and, if given, the generated one."""

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.embedding import NodeEmbedding
 from genrec_pyg.nn.models.recommender import GridSupport, Recommender
+from genrec_pyg.utils.validation import check_range
 
 #: Tables of models without other parameters of one row per node.
 PAIRWISE_GRID = GridSupport({'embedding.user': 'user', 'embedding.item': 'item'})
@@ -65,24 +65,3 @@ class PairwiseRecommender(Recommender):
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR and L2 on a batch of triples."""
         return self.rank_terms(*self.embed(), batch)
-
-
-def check_range(name: str, value: float, low: float, high: float = float('inf'), open_low: bool = False) -> None:
-    r"""Checks a number of the constructor.
-
-    Raises:
-        ConfigError: If ``value`` is not between ``low`` and ``high``; the message names argument, value and range.
-    """
-    if not (low < value if open_low else low <= value) or not value <= high:
-        accepted = f'from {low}' if high == float('inf') else f'from {low} to {high}'
-        raise ConfigError(f"{name}: got {value}, accepted are numbers {accepted}{', excluded' if open_low else ''}")
-
-
-def check_choice(name: str, value: str, accepted: Iterable[str]) -> None:
-    r"""Checks a name of the constructor.
-
-    Raises:
-        ConfigError: If ``value`` is none of ``accepted``.
-    """
-    if value not in accepted:
-        raise ConfigError(f"{name}: got {value!r}, accepted are {', '.join(map(repr, accepted))}")

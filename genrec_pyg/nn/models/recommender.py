@@ -16,6 +16,7 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph, training_graph
 from genrec_pyg.loader import InteractionLoader
 from genrec_pyg.nn.graph_module import GraphModule
+from genrec_pyg.nn.models.settings import dotted, nested, with_groups
 from genrec_pyg.ops import Adjacency, masked_topk, topk_excluding
 from genrec_pyg.optim import MirrorGradient
 
@@ -53,7 +54,8 @@ ENCODER_GRID = GridSupport({'encoder.user_embedding': 'user', 'encoder.item_embe
 
 
 class _DrawnParameters(type):
-    r"""Makes every model remember what its constructor, and later its ``reset_parameters``, drew."""
+    r"""Makes groups of settings from mappings that a model is given, and every model remember what its constructor, and later
+    its ``reset_parameters``, drew."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
         if 'reset_parameters' in namespace:
@@ -67,6 +69,7 @@ class _DrawnParameters(type):
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        kwargs = with_groups(cls, kwargs)
         model = super().__call__(*args, **kwargs)
         model._drawn = parameter_digests(model)
         bound = cls.__signature__.bind(*args, **kwargs)
@@ -134,8 +137,9 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        r"""What the constructor was called with besides data and modalities, defaults included."""
-        return dict(self._arguments)
+        r"""What the constructor was called with besides data and modalities, defaults included; groups of settings as
+        mappings."""
+        return nested(dotted(type(self), self._arguments))
 
     @property
     def has_embeddings(self) -> bool:
@@ -144,16 +148,19 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
 
     @classmethod
     def replaced_options(cls, options: Mapping[str, Any]) -> dict[str, Replaced]:
-        r"""The options of the constructor that others of ``options`` take the place of, for :meth:`ineffective_options`."""
+        r"""The options of the constructor that others of ``options`` take the place of, for :meth:`ineffective_options`;
+        settings of groups by dotted name."""
         return {}
 
     @classmethod
     def ineffective_options(cls, options: Mapping[str, Any]) -> dict[str, Replaced]:
         r"""Those of ``options`` that are set, that is neither left at their defaults nor set to what counts anyway, and that
-        others take the place of."""
+        others take the place of; settings of groups by dotted name."""
         parameters = inspect.signature(cls.__init__).parameters
-        return {name: replaced for name, replaced in cls.replaced_options(options).items()
-                if name in options and options[name] not in (parameters[name].default, replaced.value)}
+        defaults = dotted(cls, {name: parameter.default for name, parameter in parameters.items()})
+        options = dotted(cls, options)
+        return {name: replaced for name, replaced in cls.replaced_options({**defaults, **options}).items()
+                if name in options and options[name] not in (defaults[name], replaced.value)}
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any]) -> None:
@@ -163,7 +170,7 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
             ConfigError: Naming the option, its value, and the option that takes its place.
         """
         for name, (value, by) in cls.ineffective_options(options).items():
-            raise ConfigError(f'{name}: got {options[name]!r} with {by}, accepted is {value!r}')
+            raise ConfigError(f'{name}: got {dotted(cls, options)[name]!r} with {by}, accepted is {value!r}')
 
     def reset_parameters(self) -> None:
         r"""Redraws all learnable parameters."""

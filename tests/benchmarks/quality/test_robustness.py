@@ -11,7 +11,7 @@ from genrec_pyg.training import Trainer, seed_everything
 
 DEMO = ['--dataset', 'demo', '--trainer.batch_size', '1024', '--epochs', '2']
 SHARPNESS = dict(every=1, radius=0.05, num_iterations=2)
-SMALL = ['--hparams.denoiser_rank', '8', '--hparams.clusters', '2', '--hparams.hidden_channels', '8']
+SMALL = ['--hparams.denoiser.rank', '8', '--hparams.debias.clusters', '2', '--hparams.hidden_channels', '8']
 
 
 def result(value, perturbed=None, sharpness=()):
@@ -105,7 +105,7 @@ def test_models_that_cannot_be_compared_are_named(name, capsys):
 
 
 def test_a_training_is_the_users_and_meets_perturbed_features():
-    flags = ['--model', 'GenRec', *DEMO, *SMALL, '--mirror-gradient', '--seed', '3', '--hparams.interest_weight', '0']
+    flags = ['--model', 'GenRec', *DEMO, *SMALL, '--mirror-gradient', '--seed', '3', '--hparams.interest.weight', '0']
     found = run(flags, None, {'noise': [0.0, 3.0], 'dropped': [1.0]}, **SHARPNESS)
     config = parse(flags)
     data = demo_graph()

@@ -5,7 +5,7 @@ from benchmarks.common.worker import PHASES, Worker
 from benchmarks.speed.ours import SYSTEMS, OwnSystem
 from genrec_pyg.config import parse_train_arguments
 
-DEMO = ['--dataset', 'demo', '--modalities', 'image', '--hparams.denoiser_layers=1', '--hparams.denoiser_rank=8']
+DEMO = ['--dataset', 'demo', '--modalities', 'image', '--hparams.denoiser.num_layers=1', '--hparams.denoiser.rank=8']
 
 
 def test_every_system_is_a_valid_configuration():
@@ -19,7 +19,7 @@ def test_every_system_is_a_valid_configuration():
 
 @pytest.mark.parametrize('denoiser', ['linear', 'tied'])
 def test_phases_cover_the_epoch(denoiser):
-    system = OwnSystem([*DEMO, f'--hparams.denoiser={denoiser}'])
+    system = OwnSystem([*DEMO, f'--hparams.denoiser.name={denoiser}'])
     clock = PhaseClock()
     figures = system.run_epoch(0, clock)
     assert set(clock.wall) == set(PHASES) and all(seconds > 0 for seconds in clock.wall.values())
@@ -28,7 +28,7 @@ def test_phases_cover_the_epoch(denoiser):
 
 
 def test_a_model_without_generation_has_empty_phases():
-    system = OwnSystem([*DEMO, '--hparams.generation=false'])
+    system = OwnSystem([*DEMO, '--hparams.generation.enabled=false'])
     clock = PhaseClock()
     system.run_epoch(0, clock)
     assert clock.wall['denoiser'] == clock.wall['rebuild'] == 0 < clock.wall['recommender']

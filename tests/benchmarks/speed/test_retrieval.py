@@ -33,7 +33,7 @@ def test_report(tmp_path):
 @needs_faiss
 def test_a_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert train(['--epochs', '1', '--references', 'false', '--hparams.denoiser_rank', '8', '--output', 'run']) == 0
+    assert train(['--epochs', '1', '--references', 'false', '--hparams.denoiser.rank', '8', '--output', 'run']) == 0
     assert serving.main([*SMALL, '--run', 'run', '--output', 'report']) == 0
     document = json.loads((tmp_path / 'report.json').read_text())
     assert document['name'] == 'GenRec-demo' and document['num_items'] == 400

@@ -43,12 +43,13 @@ def random_case(seed):
 
 
 @pytest.mark.parametrize('decision', ['largest', 'majority'])
-@pytest.mark.parametrize('variant', ['principled', 'released'])
+@pytest.mark.parametrize('modalities', [['image', 'text', 'audio'], ['image']])
 @pytest.mark.parametrize('seed', range(4))
-def test_equals_the_loop_over_entries(decision, variant, seed):
+def test_equals_the_loop_over_entries(decision, modalities, seed):
     labels, edges, user, item, added = random_case(seed)
-    debias = InterestDebias(labels, edges, U, sample_ratio=1.0, decision=decision, variant=variant)
-    used = {m: (labels['image'] if variant == 'released' else label).tolist() for m, label in labels.items()}
+    labels = {name: labels[name] for name in modalities}
+    debias = InterestDebias(labels, edges, U, sample_ratio=1.0, decision=decision)
+    used = {name: label.tolist() for name, label in labels.items()}
     expected = plain(used, edges.t().tolist(), user.tolist(), item.tolist(), added.tolist(), decision)
     assert debias.filter(user, item, added).tolist() == expected
     assert 0 < sum(expected) < len(expected)
@@ -75,14 +76,7 @@ def test_removed_click_by_hand():
     assert not removed(labels, 0) and removed(labels, 4)
     labels = {'image': [0, 0, 0, 1, 1, 2], 'text': [0, 0, 0, 0, 0, 1]}  # item 3: image 2 <= 2 accidental, text 5 > 2 not
     assert not removed(labels, 3) and not removed(labels, 3, decision='majority')  # half of the votes restores
-    assert removed(labels, 3, variant='released')
     assert removed({**labels, 'audio': [0, 1, 2, 3, 4, 5]}, 3, decision='majority')
-
-
-def test_released_variant_uses_the_image_clusters_wherever_they_stand():
-    labels = {'text': [0, 0, 0, 0, 0, 1], 'image': [0, 0, 0, 1, 1, 2]}
-    assert removed(labels, 3, variant='released') and not removed(labels, 3)
-    assert not removed({'text': labels['text']}, 3, variant='released')
 
 
 def test_modalities_without_evidence_have_no_say():
@@ -115,7 +109,7 @@ def test_only_a_share_is_checked(ratio):
 
 
 @pytest.mark.parametrize('arguments', [
-    dict(labels={}), dict(decision='first'), dict(sample_ratio=2.0), dict(variant='both'),
+    dict(labels={}), dict(decision='first'), dict(sample_ratio=2.0),
     dict(labels={'image': torch.zeros(2, dtype=torch.long), 'text': torch.zeros(3, dtype=torch.long)})])
 def test_bad_arguments_are_named(arguments):
     options = {'labels': {'image': torch.zeros(2, dtype=torch.long)}, 'edge_index': torch.zeros(2, 1, dtype=torch.long),

@@ -5,6 +5,7 @@ import torch
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.cluster import choose_num_clusters, kmeans_labels
 from genrec_pyg.nn.cluster import sklearn_kmeans as kmeans
+from genrec_pyg.nn.models.multimodal.genrec_released import released_num_clusters
 
 
 def blobs(num_clusters, size=30, spread=0.05, seed=0):
@@ -56,7 +57,7 @@ def test_automatic_choice_takes_the_grid_point_of_the_largest_second_difference(
     monkeypatch.setattr(kmeans, 'fit_kmeans', lambda f, k, *_, **__: (None, {3: 100, 13: 60, 23: 30, 33: 25, 43: 24}[k]))
     features = np.arange(50.0)[:, None]
     assert choose_num_clusters(features) == 23
-    assert choose_num_clusters(features, variant='released') == 2 + 4  # the index of the smallest, stride forgotten
+    assert released_num_clusters(features) == 2 + 4  # the index of the smallest, stride forgotten
 
 
 @pytest.mark.parametrize('distinct,expected', [(2, 1), (3, 3), (20, 13)])
@@ -102,8 +103,3 @@ def test_same_seed_same_labels():
 def test_bad_counts_are_named(count):
     with pytest.raises(ConfigError, match='clusters: got'):
         kmeans_labels(torch.randn(5, 2), count)
-
-
-def test_unknown_variant_is_named():
-    with pytest.raises(ConfigError, match="variant: got 'both'"):
-        kmeans_labels(torch.randn(5, 2), 'auto', variant='both')

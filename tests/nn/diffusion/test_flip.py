@@ -106,25 +106,7 @@ def test_forward_marginals():
     assert noisy.tolist() == pytest.approx([keep, up, up, keep, up], abs=0.015)
 
 
-def test_released_flips_ignore_the_schedule():
-    torch.manual_seed(0)
-    process = FlipProcess(variant='released')
-    clean = rows_from([[1] + [0] * 199] * 200)
-    for t in (0, 4):
-        noisy = process.diffuse(clean, torch.full((200,), t), process.rates(clean))
-        assert float(noisy[:, 1:].mean()) == pytest.approx(0.381, abs=0.01)
-        assert 1 - float(noisy[:, 0].mean()) == pytest.approx(0.382, abs=0.12)
-
-
-def test_released_reverse_is_near_the_complement():
-    process = FlipProcess(variant='released')
-    clean = rows_from([[1] + [0] * 99] * 100)
-    rates = process.rates(clean)
-    high = process.reverse(clean.dense(), torch.full((100, 100), 0.95), 3, rates)
-    assert float(high.mean()) < 0.15
-
-
-@pytest.mark.parametrize('arguments', [dict(variant='best'), dict(num_steps=0)])
+@pytest.mark.parametrize('arguments', [dict(weighting='best'), dict(num_steps=0)])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         FlipProcess(**arguments)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,10 +9,15 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.diffusion import (
     Denoiser,
+    DenoiserConfig,
+    DenoiserTrainingConfig,
+    DiffusionConfig,
     FlipProcess,
     GaussianProcess,
+    GenerationConfig,
     InterestGenerator,
     ItemViews,
+    LinearDenoiser,
     PerceptronDenoiser,
     SparseRows,
     TiedDenoiser,
@@ -18,6 +25,7 @@ from genrec_pyg.nn.diffusion import (
     modality_contrast,
 )
 from genrec_pyg.nn.diffusion.states import dense_rows
+from genrec_pyg.nn.models.multimodal.genrec_released import ReleasedGenerator
 from genrec_pyg.optim import MirrorGradient
 
 MATRIX = torch.tensor([[1, 0, 1, 0, 0, 0], [0, 1, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]])
@@ -66,9 +74,18 @@ def perfect_logits():
     return torch.where(MATRIX == 1, 200.0, -200.0)
 
 
+def make_generator(graph, denoiser, process, objective='multinomial', cls=InterestGenerator, **options):
+    """A generator with settings of any group by their names."""
+    found = {config: {field.name: options.pop(field.name) for field in dataclasses.fields(config) if field.name in options}
+             for config in (DenoiserTrainingConfig, GenerationConfig)}
+    training = DenoiserTrainingConfig(objective, **found[DenoiserTrainingConfig])
+    generation = GenerationConfig(**{'rebuild_k': 1, 'edge_dropout': 0.5, **found[GenerationConfig]})
+    return cls(graph, denoiser, process, training, generation, **options)
+
+
 def generator_of(graph, logits, **arguments):
-    options = dict(objective='bce', gen_topk=2, rebuild_k=2, keep=1.0, edge_weight='binary', contrast_weight=0.0)
-    return InterestGenerator(graph, Fixed(logits), FlipProcess(scale=arguments.pop('scale', 1.0)), **{**options, **arguments})
+    options = dict(objective='bce', topk=2, rebuild_k=2, edge_dropout=0.0, edge_weight='binary', contrast_weight=0.0)
+    return make_generator(graph, Fixed(logits), FlipProcess(scale=arguments.pop('scale', 1.0)), **{**options, **arguments})
 
 
 @pytest.mark.parametrize('final', ['mode', 'sample'])
@@ -96,7 +113,7 @@ def test_debias_undoes_changes(graph, views):
             return item != 5
 
     logits = torch.arange(6).float().expand(4, 6).contiguous()
-    generator = generator_of(graph, logits, start='observed', debias=RejectItemFive(), gen_topk=3)
+    generator = generator_of(graph, logits, start='observed', debias=RejectItemFive(), topk=3)
     generator.generate(views)
     assert 5 not in generator.edges.edge_index[1].tolist()
     assert generator.edges.edge_index.t().tolist() == [[0, 4], [0, 3], [1, 3], [1, 2], [2, 4], [2, 3]]
@@ -117,7 +134,7 @@ def test_probability_weights_are_relative_to_the_best_edge(graph, views):
 
 def test_edge_dropout_keeps_loops_and_pairs_and_is_off_in_evaluation(graph, views):
     torch.manual_seed(0)
-    generator = generator_of(graph, torch.zeros(4, 6), start='observed', keep=0.5)
+    generator = generator_of(graph, torch.zeros(4, 6), start='observed', edge_dropout=0.5)
     generator.generate(views)
     full = generator.eval().adjacency().to_edge_index()
     dropped = generator.train().adjacency().to_edge_index()
@@ -131,13 +148,14 @@ def test_edge_dropout_keeps_loops_and_pairs_and_is_off_in_evaluation(graph, view
 
 def test_entry_dropout_is_independent_and_stays_on_in_evaluation(graph, views):
     torch.manual_seed(0)
-    generator = generator_of(graph, torch.zeros(4, 6), start='observed', keep=0.5, drop='entries')
+    generator = generator_of(graph, torch.zeros(4, 6), start='observed', edge_dropout=0.5, cls=ReleasedGenerator)
     generator.generate(views)
     index, value = generator.eval().adjacency().to_edge_index()
     dropped = torch.zeros(10, 10).index_put((index[0], index[1]), value)
     index, value = generator.train().adjacency().to_edge_index()  # one draw per epoch, for training and evaluation
     assert torch.equal(dropped, torch.zeros(10, 10).index_put((index[0], index[1]), value))
-    generator.keep = 1.0
+    generator.generated.edge_dropout = 0.0
+    generator.generated._adjacencies.clear()
     index, value = generator.train().adjacency().to_edge_index()
     full = torch.zeros(10, 10).index_put((index[0], index[1]), value)
     alive = dropped != 0
@@ -149,15 +167,15 @@ def test_entry_dropout_is_independent_and_stays_on_in_evaluation(graph, views):
 def test_sampled_normalizer_trains_and_a_sample_of_all_items_is_exact(graph, views):
     torch.manual_seed(0)
     denoiser = TiedDenoiser(2, 4, dropout=0.0)
-    generator = InterestGenerator(graph, denoiser, FlipProcess(scale=0.0), contrast_weight=0.5, num_negatives=6)
+    generator = make_generator(graph, denoiser, FlipProcess(scale=0.0), contrast_weight=0.5, num_negatives=6)
     rows = generator.rows(torch.arange(4))
     step = torch.zeros(4, dtype=torch.long)  # the step embedding enters the queries
-    exact = InterestGenerator(graph, denoiser, FlipProcess(num_steps=1, scale=0.0), contrast_weight=0.5).loss(rows, views)
-    sampled = generator._sampled_loss(denoiser.query(rows, step, views), denoiser.keys(views), rows, views)
+    exact = make_generator(graph, denoiser, FlipProcess(num_steps=1, scale=0.0), contrast_weight=0.5).loss(rows, views)
+    sampled = generator.denoiser_training.sampled_loss(denoiser.query(rows, step, views), denoiser.keys(views), rows, views)
     for name, term in exact.items():
         assert float(sampled[name].detach()) == pytest.approx(float(term.detach()), rel=1e-5)
     assert set(sampled) == set(exact)
-    generator = InterestGenerator(graph, denoiser, FlipProcess(), num_negatives=4, lr=1e-2, batch_size=2)
+    generator = make_generator(graph, denoiser, FlipProcess(), num_negatives=4, lr=1e-2, batch_size=2)
     first = generator.fit(views)['denoiser_multinomial']
     for _ in range(30):
         last = generator.fit(views)['denoiser_multinomial']
@@ -172,7 +190,7 @@ def test_training_lowers_the_objective(graph, name, objective):
     views = ItemViews(torch.randn(6, 8), 2, torch.rand(6))
     denoiser = (TransformerDenoiser(6, channels=16, num_layers=1, num_heads=2, output_channels=8, dropout=0.0)
                 if name == 'transformer' else TiedDenoiser(2, 4, dropout=0.0))
-    generator = InterestGenerator(graph, denoiser, FlipProcess(scale=0.1), objective, variational_weight=1e-3, lr=1e-2,
+    generator = make_generator(graph, denoiser, FlipProcess(scale=0.1), objective, variational_weight=1e-3, lr=1e-2,
                                   batch_size=4)
     history = [generator.fit(views) for _ in range(30)]
     assert history[-1][f'denoiser_{objective}'] < 0.8 * history[0][f'denoiser_{objective}']
@@ -194,12 +212,6 @@ def test_contrastive_term_reaches_the_denoiser_and_equals_the_plain_formula(view
     assert float(torch.autograd.grad(loss, logits)[0].abs().sum()) > 0
 
 
-def test_released_loss_has_no_other_term(graph, views):
-    generator = InterestGenerator(graph, TiedDenoiser(2, 4), FlipProcess(variant='released'), contrast_weight=1.0,
-                                  variational_weight=1.0)
-    assert set(generator.loss(generator.rows(torch.arange(4)), views)) == {'denoiser_focal'}
-
-
 class Recorder(Fixed):
     """Remembers what it was shown, and in which mode."""
 
@@ -213,18 +225,18 @@ class Recorder(Fixed):
         return super().query(state, t, views)
 
 
-@pytest.mark.parametrize('variant', ['principled', 'released'])
-def test_only_the_released_variant_generates_with_dropout(graph, views, variant):
-    generator = InterestGenerator(graph, Recorder(torch.zeros(4, 6)), FlipProcess(variant=variant), contrast_weight=0.0)
+@pytest.mark.parametrize('cls', [InterestGenerator, ReleasedGenerator])
+def test_only_the_released_generator_generates_with_dropout(graph, views, cls):
+    generator = make_generator(graph, Recorder(torch.zeros(4, 6)), FlipProcess(), cls=cls, contrast_weight=0.0)
     generator.train().generate(views)
-    assert generator.denoiser.modes == {variant == 'released'}
+    assert generator.denoiser.modes == {cls is ReleasedGenerator}
 
 
 def test_chain_from_clean_rows_runs_all_steps_without_noise_at_the_start(graph, views):
     rows = SparseRows.from_dense(MATRIX)
     logits = torch.randn(4, 6)
     process = GaussianProcess(num_steps=3, scale=100.0, sample_noise=False)
-    generator = InterestGenerator(graph, Recorder(logits), process, 'squared', start='clean')
+    generator = make_generator(graph, Recorder(logits), process, 'squared', start='clean')
     assert torch.equal(generator.sample(rows, views), logits)
     states, steps = zip(*generator.denoiser.seen)
     assert [step[0] for step in steps] == [2, 1, 0] and torch.equal(states[0].dense(), rows.dense())
@@ -241,7 +253,7 @@ def test_chain_from_clean_rows_runs_all_steps_without_noise_at_the_start(graph, 
 def test_factored_chain_equals_the_dense_one(graph, views, denoiser, start):
     rows = SparseRows.from_dense(MATRIX)
     process = GaussianProcess(num_steps=4, scale=100.0, sample_noise=False)
-    generator = InterestGenerator(graph, denoiser.eval(), process, 'squared', start=start)
+    generator = make_generator(graph, denoiser.eval(), process, 'squared', start=start)
     torch.manual_seed(3)
     found = generator.sample(rows, views)
     process.linear = False
@@ -254,7 +266,7 @@ def test_squared_objective_weighs_the_steps_and_adds_the_signal(graph, views):
     logits = torch.randn(4, 6)
     process = GaussianProcess(num_steps=3)
     recorder = Recorder(logits)
-    generator = InterestGenerator(graph, recorder, process, 'squared', contrast_weight=0.0, signal_weight=0.5)
+    generator = make_generator(graph, recorder, process, 'squared', contrast_weight=0.0, signal_weight=0.5)
     seen = views._replace(features=torch.randn(6, 3), items=torch.randn(6, 3))
     terms = generator.loss(rows, seen)
     [(noisy, steps)] = recorder.seen
@@ -271,7 +283,7 @@ def test_squared_objective_weighs_the_steps_and_adds_the_signal(graph, views):
 def test_every_process_trains_with_every_objective(graph, process, objective):
     torch.manual_seed(0)
     views = ItemViews(torch.randn(6, 8), 2, torch.rand(6))
-    generator = InterestGenerator(graph, PerceptronDenoiser(6, channels=16, dropout=0.0), process, objective,
+    generator = make_generator(graph, PerceptronDenoiser(6, channels=16, dropout=0.0), process, objective,
                                   variational_weight=1e-4, lr=1e-2, batch_size=4)
     history = [generator.fit(views)[f'denoiser_{objective}'] for _ in range(30)]
     assert history[-1] < 0.8 * history[0]
@@ -280,7 +292,7 @@ def test_every_process_trains_with_every_objective(graph, process, objective):
 
 def test_state_round_trip(graph, views):
     torch.manual_seed(0)
-    make = lambda: InterestGenerator(graph, TiedDenoiser(2, 4), FlipProcess(), batch_size=4)  # noqa: E731
+    make = lambda: make_generator(graph, TiedDenoiser(2, 4), FlipProcess(), batch_size=4)  # noqa: E731
     first = make()
     first.fit(views)
     first.generate(views)
@@ -294,11 +306,20 @@ def test_state_round_trip(graph, views):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize('arguments', [dict(objective='mse'), dict(candidates='none'), dict(final='top'), dict(keep=0.0),
-                                       dict(rebuild_k=6), dict(edge_weight='log'), dict(start='noise')])
-def test_bad_options_are_named(graph, arguments):
+@pytest.mark.parametrize('config, arguments', [
+    (DenoiserTrainingConfig, dict(objective='mse')), (DenoiserTrainingConfig, dict(focal_alpha=1.0)),
+    (DenoiserTrainingConfig, dict(num_negatives=3, objective='bce')), (GenerationConfig, dict(candidates='none')),
+    (GenerationConfig, dict(final='top')), (GenerationConfig, dict(edge_dropout=1.0)),
+    (GenerationConfig, dict(rebuild_k=6)), (GenerationConfig, dict(edge_weight='log')),
+    (DiffusionConfig, dict(start='noise')), (DenoiserConfig, dict(name='unet'))])
+def test_bad_options_are_named(config, arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
-        InterestGenerator(graph, TiedDenoiser(2, 4), FlipProcess(), **arguments)
+        config(**arguments)
+
+
+def test_negatives_are_refused_for_an_objective_that_does_not_normalize(graph):
+    with pytest.raises(ConfigError, match="num_negatives: got 3 with the objective 'squared'"):
+        make_generator(graph, LinearDenoiser(graph, FlipProcess()), FlipProcess(), num_negatives=3)
 
 
 def test_what_is_ranked_is_computed_in_full_precision(graph, views):
@@ -318,7 +339,7 @@ def test_autocast_trains_and_generates_in_half_precision(graph, views, make, pro
     outcomes = []
     for enabled in (False, True):
         torch.manual_seed(1)
-        generator = InterestGenerator(graph, make(), process, gen_topk=3, rebuild_k=2, start='diffused',
+        generator = make_generator(graph, make(), process, topk=3, rebuild_k=2, start='diffused',
                                       num_negatives=num_negatives, lr=1e-2, batch_size=2)
         if mirror:  # looks at a batch several times, with other weights each time
             generator.wrap_optimizer(lambda optimizer: MirrorGradient(optimizer, 1.0, 0.9, 1))

@@ -20,6 +20,7 @@ def ridge(process, matrix):
 
 
 def weight_matrix(denoiser):
+    denoiser.solve()
     return denoiser.query_weight.double() @ denoiser.key_weight.double().t()
 
 

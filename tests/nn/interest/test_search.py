@@ -90,9 +90,9 @@ def test_a_graph_where_every_user_has_every_item_and_one_of_one_user():
 
 @pytest.mark.parametrize('arguments,message', [
     (dict(ridge='little'), "ridge: got 'little'"), (dict(ridge=0.0), 'ridge: got 0.0'),
-    (dict(discount=float('nan')), 'discount: got nan'), (dict(rank=0), 'interest_rank: got 0'),
-    (dict(num_neighbors=-1), 'interest_num_neighbors: got -1'), (dict(weights='all'), "view_weights: got 'all'"),
-    (dict(weights={'kernel': -1.0}), 'view_weights: got'), (dict(weights={'kernel': 0.0}), 'view_weights: got')])
+    (dict(discount=float('nan')), 'discount: got nan'), (dict(rank=0), 'rank: got 0'),
+    (dict(num_neighbors=-1), 'num_neighbors: got -1'), (dict(view_weights='all'), "view_weights: got 'all'"),
+    (dict(view_weights={'kernel': -1.0}), 'view_weights: got'), (dict(view_weights={'kernel': 0.0}), 'view_weights: got')])
 def test_bad_settings_are_named(arguments, message):
     with pytest.raises(ConfigError, match=message):
         InterestConfig(**arguments)
@@ -100,7 +100,7 @@ def test_bad_settings_are_named(arguments, message):
 
 def test_a_weight_of_a_view_that_is_not_there_is_refused(demo_data):
     with pytest.raises(ConfigError, match="view_weights: got 'video', accepted on this graph are low_rank, kernel, filter"):
-        choose_interest(training_graph(demo_data), None, InterestConfig(weights={'video': 1.0}))
+        choose_interest(training_graph(demo_data), None, InterestConfig(view_weights={'video': 1.0}))
 
 
 @pytest.mark.parametrize('max_items', [8000, 10])
@@ -110,5 +110,5 @@ def test_no_neighbors_are_kept_where_none_are_wanted(demo_data, max_items):
 
 
 def test_pinned_settings_are_not_reported_as_chosen(demo_data):
-    config = InterestConfig(4.0, 0.0, 0.0, 0.0, {'kernel': 1.0})
+    config = InterestConfig('auto', 4.0, 0.0, 0.0, 0.0, {'kernel': 1.0})
     assert config.is_pinned and not choose_interest(training_graph(demo_data), HeldOutLists(demo_data), config).chosen

@@ -6,7 +6,7 @@ import torch
 from helpers.toy_graphs import BATCH, loss_of, toy_data, train_steps
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.config import parse_train_arguments
+from genrec_pyg.config import resolve_config
 from genrec_pyg.evaluation import evaluate
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import MODELS, get_model
@@ -110,7 +110,7 @@ def test_every_parameter_is_learned(name):
 @pytest.mark.parametrize('name', NAMES)
 @pytest.mark.parametrize('dataset', ['demo', 'tiktok', 'baby'])
 def test_shipped_settings_build_the_model(name, dataset):
-    config = parse_train_arguments(['--model', name, '--dataset', dataset]).config
+    config = resolve_config(name, dataset)
     Trainer(**config.trainer)
     get_model(name)(toy_data(3), **config.hparams)
 

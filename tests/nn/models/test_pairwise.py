@@ -5,7 +5,8 @@ import torch
 from helpers.toy_graphs import BATCH, set_tables, toy_data
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.utils.validation import check_choice, check_range
 
 
 class Tables(PairwiseRecommender):

@@ -78,7 +78,8 @@ def test_the_default_back_end_decides_who_computes(monkeypatch):
 
 
 def test_a_model_learns_the_same_from_either_back_end(tiny_graph, monkeypatch):
-    model = GenRec(tiny_graph, hidden_channels=8, dropout=0.0, clusters=2, denoiser_rank=2, interest_weight=0.0).to(DEVICE)
+    model = GenRec(tiny_graph, hidden_channels=8, encoder={'dropout': 0.0}, debias={'clusters': 2}, denoiser={'rank': 2},
+                   interest={'weight': 0.0}).to(DEVICE)
     model.start_epoch(0)
     batch = Triples(*(torch.tensor(ids, device=DEVICE) for ids in ([0, 1, 2, 4], [0, 3, 2, 5], [4, 0, 5, 1])))
     found = launches(monkeypatch)

@@ -15,8 +15,9 @@ from genrec_pyg.loader import Triples
 from genrec_pyg.nn.conv.hyper_conv import HYPER_DROPOUT, HyperConv
 from genrec_pyg.nn.interaction_graph import InteractionGraph
 from genrec_pyg.nn.losses import bpr_loss, hinge_loss, squared_norm
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender
 from genrec_pyg.ops import info_nce, spmm, unit_rows
+from genrec_pyg.utils.validation import check_choice, check_range
 
 
 class HyperViews(NamedTuple):

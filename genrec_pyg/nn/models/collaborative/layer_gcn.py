@@ -10,8 +10,9 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.interaction_graph import PrunedGraph
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender
 from genrec_pyg.ops import spmm, unit_rows
+from genrec_pyg.utils.validation import check_choice, check_range
 
 
 class LayerGCN(PairwiseRecommender):

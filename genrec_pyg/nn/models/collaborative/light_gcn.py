@@ -15,8 +15,9 @@ from genrec_pyg.nn.conv import LightConv
 from genrec_pyg.nn.conv.functional import layer_outputs
 from genrec_pyg.nn.interaction_graph import InteractionGraph
 from genrec_pyg.nn.items import BY_ID, ItemSide, NodeRows, make_items
-from genrec_pyg.nn.models.pairwise import PAIRWISE_GRID, PairwiseRecommender, check_range
+from genrec_pyg.nn.models.pairwise import PAIRWISE_GRID, PairwiseRecommender
 from genrec_pyg.ops import Adjacency
+from genrec_pyg.utils.validation import check_range
 
 
 class LightGCN(PairwiseRecommender):

@@ -15,8 +15,8 @@ from genrec_pyg.nn.cluster.torch_kmeans import fit_prototypes
 from genrec_pyg.nn.conv.functional import layer_outputs
 from genrec_pyg.nn.losses import bank_contrast
 from genrec_pyg.nn.models.collaborative.light_gcn import LightGCN
-from genrec_pyg.nn.models.pairwise import check_range
 from genrec_pyg.ops import info_nce
+from genrec_pyg.utils.validation import check_range
 
 #: Fewest nodes per cluster on average.
 _NODES_PER_CLUSTER = 20

@@ -15,8 +15,9 @@ from genrec_pyg.loader import Triples
 from genrec_pyg.nn.conv import NGCFConv
 from genrec_pyg.nn.interaction_graph import InteractionGraph
 from genrec_pyg.nn.losses import squared_norm
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, unit_rows
+from genrec_pyg.utils.validation import check_choice, check_range
 
 
 class NGCF(PairwiseRecommender):

@@ -14,8 +14,8 @@ from genrec_pyg.loader import Triples
 from genrec_pyg.nn.conv.functional import layer_outputs
 from genrec_pyg.nn.losses import bank_contrast
 from genrec_pyg.nn.models.collaborative.light_gcn import LightGCN
-from genrec_pyg.nn.models.pairwise import check_choice, check_range
 from genrec_pyg.ops import Adjacency
+from genrec_pyg.utils.validation import check_choice, check_range
 
 
 class SGL(LightGCN):

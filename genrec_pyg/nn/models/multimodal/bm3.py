@@ -16,7 +16,7 @@ from genrec_pyg.nn.containers import ModuleDict, ParameterDict
 from genrec_pyg.nn.losses import ROW_PENALTIES, cosine_distance, row_penalty
 from genrec_pyg.nn.modality.features import FeatureProjection, ItemFeatures, item_features
 from genrec_pyg.nn.models.collaborative.light_gcn import LightGCN
-from genrec_pyg.nn.models.pairwise import check_choice, check_range
+from genrec_pyg.utils.validation import check_choice, check_range
 
 
 class BM3(LightGCN):

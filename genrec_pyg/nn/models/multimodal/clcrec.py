@@ -15,8 +15,9 @@ from genrec_pyg.loader import Triples
 from genrec_pyg.nn.containers import ParameterDict
 from genrec_pyg.nn.losses import first_of_list
 from genrec_pyg.nn.modality.features import item_features, require_modalities
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender
 from genrec_pyg.ops import Adjacency, NegativeSampler, unit_rows
+from genrec_pyg.utils.validation import check_choice, check_range
 
 
 class Candidates(NamedTuple):

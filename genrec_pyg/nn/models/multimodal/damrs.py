@@ -14,8 +14,9 @@ from genrec_pyg.nn.conv import ItemGraphConv, LightConv
 from genrec_pyg.nn.losses.graded import bernoulli_divergence, graded_neighbor_contrast, weighted_bpr_loss
 from genrec_pyg.nn.modality.features import require_modalities
 from genrec_pyg.nn.modality.item_graph import behavior_item_graph, consistent_item_graphs
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_range
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender
 from genrec_pyg.ops import bipartite_adjacency, unit_rows
+from genrec_pyg.utils.validation import check_range
 
 
 class DAMRSViews(NamedTuple):

@@ -15,12 +15,22 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.conv import LightConv
-from genrec_pyg.nn.diffusion import DENOISERS, InterestGenerator, ItemViews, make_denoiser, make_process
+from genrec_pyg.nn.diffusion import (
+    DENOISERS,
+    DenoiserTrainingConfig,
+    GenerationConfig,
+    InterestGenerator,
+    ItemViews,
+    make_denoiser,
+    make_process,
+)
 from genrec_pyg.nn.losses import bank_contrast
 from genrec_pyg.nn.modality.encoder import ProjectionBlock
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender
 from genrec_pyg.nn.models.recommender import Replaced
+from genrec_pyg.nn.models.settings import complement
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, rows_per_block, spmm, unit_rows
+from genrec_pyg.utils.validation import check_choice, check_range
 
 #: Accepted maps from features to embeddings.
 TRANSFORMS = ('bilinear', 'linear', 'mixed')
@@ -29,71 +39,51 @@ CONTRAST_METHODS = ('pairs', 'final')
 
 
 class DiffMM(PairwiseRecommender):
-    r"""DiffMM (Jiang, Xia, Wei, Luo, Lin, Huang, "DiffMM: Multi-Modal Diffusion Model for Recommendation", MM 2024).
+    r"""DiffMM (`Jiang, Xia, Wei, Luo, Lin, Huang, "DiffMM: Multi-Modal Diffusion Model for Recommendation", ACM MM 2024
+    <https://arxiv.org/abs/2406.11781>`_); other programs: ``docs/parity.md``.
 
-    Before every epoch a diffusion over user rows (:class:`~genrec_pyg.nn.diffusion.InterestGenerator`) is trained for each
-    modality and generates a graph :math:`\mathbf{G}_m` with the ``rebuild_k`` largest entries of every user. With
-    :math:`\mathbf{A}` the normalized training graph with self loops, :math:`\mathbf{F}_m` the transformed features,
-    :math:`w = \mathrm{softmax}(\omega)` and :math:`\overline{\,\cdot\,}` row normalization,
+    Before every epoch an :class:`~genrec_pyg.nn.diffusion.InterestGenerator` of each modality is trained and generates a
+    graph :math:`\mathbf{G}_m`. With :math:`\mathbf{A}` the normalized training graph with self loops,
+    :math:`\mathbf{F}_m` the transformed features, :math:`w = \mathrm{softmax}(\omega)`, :math:`\overline{\,\cdot\,}` row
+    normalization and :math:`\mathbf{H} = \sum_m w_m \mathbf{H}_m`,
 
     .. math::
-        \mathbf{H}_m &= \mathbf{A} [\mathbf{E}_u ; \overline{\mathbf{F}_m}], \qquad
-        \mathbf{H}_m \leftarrow \mathbf{H}_m + \mathbf{A} [\mathbf{H}_m^{\mathrm{users}} ; \mathbf{E}_i], \qquad
+        \mathbf{H}_m &= \mathbf{A} [\mathbf{E}_u ; \overline{\mathbf{F}_m}], \quad
+        \mathbf{H}_m \leftarrow \mathbf{H}_m + \mathbf{A} [\mathbf{H}_m^{\mathrm{users}} ; \mathbf{E}_i], \quad
         \mathbf{H}_m \leftarrow \mathbf{H}_m + \lambda_g \mathbf{G}_m [\mathbf{E}_u ; \mathbf{E}_i] \\
         \mathbf{Z} &= \sum_{l=0}^{L} \mathbf{A}^l \mathbf{H} + \lambda_r \overline{\mathbf{H}}, \qquad
-        \mathbf{H} = \sum_m w_m \mathbf{H}_m \\
-        \mathbf{C}_m &= \sum_{l=0}^{L} \mathbf{A}^l \mathbf{G}_m [\mathbf{E}_u ; \overline{\mathbf{F}_m}] \\
+        \mathbf{C}_m = \sum_{l=0}^{L} \mathbf{A}^l \mathbf{G}_m [\mathbf{E}_u ; \overline{\mathbf{F}_m}] \\
         \mathcal{L} &= \mathrm{BPR} + \lambda \Vert \mathbf{E} \Vert^2 + c \sum_{(\mathbf{X}, \mathbf{Y})}
         [\mathrm{NCE}(\mathbf{X}_{u_k}, \mathbf{Y}_u) + \mathrm{NCE}(\mathbf{X}_{i^+_k}, \mathbf{Y}_i)]
 
     over the pairs of :math:`\mathbf{C}_m` or of :math:`\mathbf{Z}` with each of them. All but the contrast is linear in
-    :math:`\mathbf{H}_m`, so the sum over modalities is taken first: two products with :math:`\mathbf{A}`, however many there
-    are.
-
-    ``process`` alone decides between Gaussian noise, the paper's, and the flips of GenRec-V1; generator, denoiser, objective
-    and everything after them are the same, and so is the meaning of every other argument.
-
-    Differences from public implementations: ``docs/parity.md``.
+    :math:`\mathbf{H}_m`, so the sum over modalities is taken first: two products with :math:`\mathbf{A}` in all.
 
     Args:
-        data: Canonical graph or training graph.
-        modalities: Modalities to use; :obj:`None` takes all of the graph.
-        hidden_channels: Width ``d``.
-        num_layers: Layers ``L``.
+        data, modalities: Canonical graph or training graph, and the modalities to use (:obj:`None` takes all).
+        hidden_channels, num_layers: Width ``d`` and layers ``L``.
         l2: :math:`\lambda`, on whole tables.
         transform: Features to embeddings: ``'bilinear'``, :math:`\mathrm{LeakyReLU}_{0.2}(\mathbf{X} \mathbf{W})`;
             ``'linear'``, with bias; ``'mixed'``, the image bilinear and the others linear.
-        process: ``'gaussian'`` or ``'flip'``.
-        num_steps: Diffusion steps ``T``.
-        noise_scale: Factor on the published schedule of the process.
-        weighting: Weight of the steps in the squared error: ``'snr'``, the paper's, the fall of the signal-to-noise ratio over
-            the step, or ``'equal'``.
-        sample_noise: Whether reverse steps draw or take the most probable state: the mean, or the likelier value.
-        start: Start of the reverse chain: ``'clean'``, the rows themselves taken for the last step; ``'diffused'``; or
-            ``'observed'``, one prediction from the rows at the first step.
-        objective: Objective of the denoisers, ``'squared'`` in the paper.
+        process, num_steps, noise_scale, start: See :class:`~genrec_pyg.nn.diffusion.DiffusionConfig`; ``process`` alone
+            decides between Gaussian noise, the paper's, and the flips of GenRec-V1.
+        weighting, sample_noise: See :class:`~genrec_pyg.nn.diffusion.DiffusionProcess`.
+        objective, denoiser_lr, denoiser_batch_size: See :class:`~genrec_pyg.nn.diffusion.DenoiserTrainingConfig`; a
+            batch has at most 2^23 entries. The paper's objective is ``'squared'``.
         signal_weight: Weight of the modality signal injection.
-        denoiser: ``'perceptron'``, the paper's, or any other of :func:`~genrec_pyg.nn.diffusion.make_denoiser`.
-        denoiser_channels: Hidden width of the perceptron.
-        denoiser_dropout: Dropout of the perceptron's input.
-        denoiser_normalize: Whether the perceptron normalizes its input rows.
-        denoiser_layers: Layers of the transformer or tied denoiser.
-        denoiser_rank: Rank of the linear denoiser.
-        denoiser_lr: Learning rate of the denoisers.
-        denoiser_batch_size: Users per batch of the generators; fewer where a batch would hold more than 2^23 entries.
-        rebuild_k: Generated edges per user and modality.
-        candidates: ``'all'`` entries can be generated or only ``'new'`` ones.
-        keep: Share of generated edges that survive the edge dropout of an epoch.
-        generated_weight: :math:`\lambda_g`.
-        residual_weight: :math:`\lambda_r`.
-        contrast_method: ``'pairs'`` of modalities or the ``'final'`` view against each.
-        contrast_weight: Weight ``c``.
-        temperature: Temperature of the contrast.
+        denoiser, denoiser_layers, denoiser_rank: See :class:`~genrec_pyg.nn.diffusion.DenoiserConfig`.
+        denoiser_channels, denoiser_dropout, denoiser_normalize: Hidden width, dropout of the input and whether that is
+            normalized, of the perceptron.
+        rebuild_k, candidates, edge_dropout: See :class:`~genrec_pyg.nn.diffusion.GenerationConfig`.
+        generated_weight, residual_weight: :math:`\lambda_g` and :math:`\lambda_r`.
+        contrast_method, contrast_weight, temperature: ``'pairs'`` of modalities or the ``'final'`` view against each;
+            weight ``c``; temperature.
 
     Raises:
         ConfigError: On an argument outside its accepted values, or a graph without modalities.
     """
     splits_batch = True
+    FORMER_SETTINGS = {'keep': complement('edge_dropout')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, num_layers: int = 1, l2: float = 1e-5, transform: str = 'bilinear',
@@ -102,7 +92,7 @@ class DiffMM(PairwiseRecommender):
                  denoiser: str = 'perceptron', denoiser_channels: int = 1000, denoiser_dropout: float = 0.5,
                  denoiser_normalize: bool = False, denoiser_layers: int = 2, denoiser_rank: int = 512,
                  denoiser_lr: float = 1e-3, denoiser_batch_size: int = 1024, rebuild_k: int = 1, candidates: str = 'all',
-                 keep: float = 0.5, generated_weight: float = 0.2, residual_weight: float = 0.5,
+                 edge_dropout: float = 0.5, generated_weight: float = 0.2, residual_weight: float = 0.5,
                  contrast_method: str = 'pairs', contrast_weight: float = 0.01, temperature: float = 0.5):
         super().__init__(data, modalities, hidden_channels, l2, reg='table')
         DiffMM.check_options(locals())
@@ -134,15 +124,17 @@ class DiffMM(PairwiseRecommender):
             name: feature_transform(transform, name, modality.x.size(1), hidden_channels)
             for name, modality in self.graph.modalities.items()})
         diffusion = make_process(process, num_steps, noise_scale, weighting=weighting, sample_noise=sample_noise)
+        training = DenoiserTrainingConfig(objective, contrast_weight=0.0, lr=denoiser_lr,
+                                          batch_size=rows_per_block(self.num_items, denoiser_batch_size))
+        generation = GenerationConfig(topk=rebuild_k, rebuild_k=rebuild_k, candidates=candidates, edge_weight='binary',
+                                      edge_dropout=edge_dropout)
         self.generators = ModuleDict()
         for name, modality in self.graph.modalities.items():
             graph = TrainingGraph(self.num_users, self.num_items, self.graph.edge_index, {name: modality})
             self.generators[name] = InterestGenerator(
                 graph, make_denoiser(denoiser, graph, diffusion, hidden_channels, denoiser_layers, denoiser_rank,
                                      channels=denoiser_channels, dropout=denoiser_dropout, normalize=denoiser_normalize),
-                diffusion, objective, contrast_weight=0.0, gen_topk=rebuild_k, rebuild_k=rebuild_k, candidates=candidates,
-                edge_weight='binary', keep=keep, start=start, lr=denoiser_lr,
-                batch_size=rows_per_block(self.num_items, denoiser_batch_size), signal_weight=signal_weight)
+                diffusion, training, generation, start, signal_weight=signal_weight)
         self._reset_weights()
 
     @classmethod

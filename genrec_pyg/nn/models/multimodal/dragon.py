@@ -15,10 +15,10 @@ from genrec_pyg.nn.losses import bpr_loss
 from genrec_pyg.nn.modality.features import require_modalities
 from genrec_pyg.nn.modality.item_graph import mixed_item_graph
 from genrec_pyg.nn.modality.streams import ModalityStreams
-from genrec_pyg.nn.models.pairwise import check_range
 from genrec_pyg.nn.models.recommender import Recommender
 from genrec_pyg.nn.user_graph import CoUserGraph
 from genrec_pyg.ops import spmm
+from genrec_pyg.utils.validation import check_range
 
 
 class DRAGON(Recommender):

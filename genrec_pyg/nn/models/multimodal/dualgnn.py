@@ -16,9 +16,9 @@ from genrec_pyg.nn.conv import SparseConv
 from genrec_pyg.nn.losses import bpr_loss
 from genrec_pyg.nn.modality.features import require_modalities
 from genrec_pyg.nn.modality.streams import ModalityStreams
-from genrec_pyg.nn.models.pairwise import check_choice, check_range
 from genrec_pyg.nn.models.recommender import Recommender
 from genrec_pyg.nn.user_graph import CoUserGraph
+from genrec_pyg.utils.validation import check_choice, check_range
 
 #: Accepted mixtures of a user's modalities.
 FUSIONS = ('weighted', 'softmax', 'mean', 'max', 'concat')

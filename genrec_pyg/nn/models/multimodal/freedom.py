@@ -16,7 +16,8 @@ from genrec_pyg.nn.interaction_graph import PrunedGraph
 from genrec_pyg.nn.losses import bpr_loss
 from genrec_pyg.nn.modality.features import FeatureProjection, item_features, require_modalities
 from genrec_pyg.nn.modality.item_graph import mixed_item_graph
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_range
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.utils.validation import check_range
 
 
 class FREEDOM(PairwiseRecommender):

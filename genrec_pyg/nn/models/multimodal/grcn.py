@@ -18,9 +18,9 @@ from genrec_pyg.nn.graph_module import GraphModule
 from genrec_pyg.nn.losses import ROW_PENALTIES, bpr_loss, row_penalty
 from genrec_pyg.nn.modality.features import FeatureProjection, item_features, require_modalities
 from genrec_pyg.nn.modality.streams import NEGATIVE_SLOPE, UserPreferences
-from genrec_pyg.nn.models.pairwise import check_choice, check_range
 from genrec_pyg.nn.models.recommender import Recommender
 from genrec_pyg.ops import Adjacency, edge_softmax, sampled_product, spmm, unit_rows
+from genrec_pyg.utils.validation import check_choice, check_range
 
 #: Accepted ways from the attentions of all modalities to one weight of an edge.
 WEIGHTINGS = ('confidence', 'max', 'mean')

@@ -15,8 +15,9 @@ from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.conv import ItemGraphConv, LightConv
 from genrec_pyg.nn.modality.features import FeatureProjection, item_features, require_modalities
 from genrec_pyg.nn.modality.learned_graph import KeptEntries, LearnedItemGraph
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, random_walk_adjacency, unit_rows
+from genrec_pyg.utils.validation import check_choice, check_range
 
 #: Start of the logits of the modality weights.
 _FIRST_LOGIT = 0.5

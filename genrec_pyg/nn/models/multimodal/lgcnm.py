@@ -15,8 +15,9 @@ from genrec_pyg.nn.conv import LightConv
 from genrec_pyg.nn.embedding import NodeEmbedding
 from genrec_pyg.nn.losses import ROW_PENALTIES, bpr_loss, row_penalty
 from genrec_pyg.nn.modality.features import FeatureProjection, concatenated_features, item_features, require_modalities
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender
 from genrec_pyg.ops import bipartite_adjacency, unit_rows
+from genrec_pyg.utils.validation import check_choice, check_range
 
 #: Accepted ways in which content meets the rows of items.
 COMBINATIONS = ('add', 'concat', 'replace')

@@ -18,8 +18,9 @@ from genrec_pyg.nn.conv.hyper_conv import SoftHyperConv
 from genrec_pyg.nn.embedding import init_table
 from genrec_pyg.nn.losses import ROW_PENALTIES, bank_contrast, bpr_loss, row_penalty
 from genrec_pyg.nn.modality.features import item_features, require_modalities
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, spmm, unit_rows
+from genrec_pyg.utils.validation import check_choice, check_range
 
 
 class LGMViews(NamedTuple):

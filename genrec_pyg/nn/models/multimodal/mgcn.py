@@ -11,8 +11,8 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.losses import bpr_loss, grouped_info_nce, squared_norm
 from genrec_pyg.nn.modality.graph_encoder import GraphViews, MultimodalGraphEncoder
-from genrec_pyg.nn.models.pairwise import check_range
 from genrec_pyg.nn.models.recommender import ENCODER_GRID, Recommender
+from genrec_pyg.utils.validation import check_range
 
 
 class MGCN(Recommender):

@@ -16,8 +16,9 @@ from genrec_pyg.nn.conv import LightConv
 from genrec_pyg.nn.interaction_graph import PrunedGraph
 from genrec_pyg.nn.losses import bpr_loss
 from genrec_pyg.nn.modality.features import FeatureProjection, item_features
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender
 from genrec_pyg.ops import unit_rows
+from genrec_pyg.utils.validation import check_choice, check_range
 
 #: Accepted ways to put rows together.
 FUSIONS = ('mean', 'sum', 'concat')

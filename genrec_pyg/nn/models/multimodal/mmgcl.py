@@ -19,9 +19,10 @@ from genrec_pyg.nn.embedding import init_table
 from genrec_pyg.nn.interaction_graph import InteractionGraph
 from genrec_pyg.nn.losses import bpr_loss, challenged_contrast
 from genrec_pyg.nn.modality.features import FeatureProjection, item_features, modality_shares, require_modalities
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender
 from genrec_pyg.nn.models.recommender import Replaced
 from genrec_pyg.ops import Adjacency, bipartite_block, info_nce
+from genrec_pyg.utils.validation import check_choice, check_range
 
 
 class Streams(NamedTuple):

@@ -18,9 +18,9 @@ from genrec_pyg.nn.embedding import NodeEmbedding, init_table
 from genrec_pyg.nn.losses import ROW_PENALTIES, bpr_loss, row_penalty
 from genrec_pyg.nn.modality.features import FeatureProjection, ItemFeatures, item_features, require_modalities
 from genrec_pyg.nn.modality.streams import NEGATIVE_SLOPE, UserPreferences
-from genrec_pyg.nn.models.pairwise import check_choice, check_range
 from genrec_pyg.nn.models.recommender import Recommender
 from genrec_pyg.ops import random_walk_adjacency, unit_rows
+from genrec_pyg.utils.validation import check_choice, check_range
 
 #: Accepted ways in which a node's own row meets what its neighbors say.
 COMBINATIONS = ('concat', 'add')

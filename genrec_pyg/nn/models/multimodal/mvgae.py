@@ -18,10 +18,10 @@ from genrec_pyg.nn.conv.functional import spmm_blocks
 from genrec_pyg.nn.embedding import init_table
 from genrec_pyg.nn.losses import batch_l2, bpr_loss
 from genrec_pyg.nn.modality.features import item_features, require_modalities
-from genrec_pyg.nn.models.pairwise import check_range
 from genrec_pyg.nn.models.recommender import Recommender
 from genrec_pyg.nn.variational import Gaussian, product_of_experts
 from genrec_pyg.ops import Adjacency, random_walk_adjacency, unit_rows
+from genrec_pyg.utils.validation import check_range
 
 
 class MeanConv(torch.nn.Module):

@@ -18,10 +18,10 @@ from genrec_pyg.nn.losses import batch_l2, bpr_loss
 from genrec_pyg.nn.modality.features import FeatureProjection, item_features, require_modalities
 from genrec_pyg.nn.modality.item_graph import mixed_item_graph
 from genrec_pyg.nn.modality.streams import UserPreferences
-from genrec_pyg.nn.models.pairwise import check_choice, check_range
 from genrec_pyg.nn.models.recommender import Recommender
 from genrec_pyg.nn.principal_graph import PrincipalGraph
 from genrec_pyg.ops import info_nce, unit_rows
+from genrec_pyg.utils.validation import check_choice, check_range
 
 
 class PGL(Recommender):

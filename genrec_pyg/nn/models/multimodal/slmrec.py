@@ -16,8 +16,9 @@ from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.conv.functional import stream_means
 from genrec_pyg.nn.losses import softmax_over_items
 from genrec_pyg.nn.modality.features import FeatureProjection, item_features, require_modalities
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender
 from genrec_pyg.ops import bipartite_block, info_nce, spmm, unit_rows
+from genrec_pyg.utils.validation import check_choice, check_range
 
 #: Accepted tasks between views.
 TASKS = ('fac', 'fd', 'fm', 'fd+fm', 'none')

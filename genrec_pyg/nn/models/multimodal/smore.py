@@ -17,8 +17,9 @@ from genrec_pyg.nn.conv import ItemGraphConv, LightConv
 from genrec_pyg.nn.modality.features import FeatureProjection, item_features, require_modalities
 from genrec_pyg.nn.modality.item_graph import max_item_graph
 from genrec_pyg.nn.modality.spectral import SpectralFilter
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender
 from genrec_pyg.ops import bipartite_adjacency, bipartite_block, info_nce, knn_adjacency, spmm
+from genrec_pyg.utils.validation import check_choice, check_range
 
 #: Neighbors in a modality that a setting per modality does not name.
 _DEFAULT_NEIGHBORS = 10

@@ -13,7 +13,8 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.losses import ROW_PENALTIES, bpr_loss, row_penalty
 from genrec_pyg.nn.modality.features import FeatureProjection, concatenated_features, require_modalities
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender, check_choice, check_range
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.utils.validation import check_choice, check_range
 
 
 class VBPR(PairwiseRecommender):

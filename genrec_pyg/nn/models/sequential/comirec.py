@@ -9,9 +9,9 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import SequenceBatch
-from genrec_pyg.nn.models.pairwise import check_choice, check_range
 from genrec_pyg.nn.models.sequential.multi_interest import MultiInterestRecommender
 from genrec_pyg.nn.sequence import SelfAttentiveInterests, routing_penalty
+from genrec_pyg.utils.validation import check_choice, check_range
 
 
 class ComiRecSA(MultiInterestRecommender):

@@ -15,8 +15,8 @@ from genrec_pyg.loader import Triples
 from genrec_pyg.nn.items import BY_ID, ItemSide, make_items
 from genrec_pyg.nn.items.features import gelu_layers, xavier_layers
 from genrec_pyg.nn.losses import logistic_loss
-from genrec_pyg.nn.models.pairwise import check_range
 from genrec_pyg.nn.models.recommender import Recommender
+from genrec_pyg.utils.validation import check_range
 
 
 class DSSM(Recommender):

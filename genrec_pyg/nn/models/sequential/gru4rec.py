@@ -10,8 +10,8 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.items import BY_ID, ItemSide
-from genrec_pyg.nn.models.pairwise import check_range
 from genrec_pyg.nn.models.sequential.windows import WindowRecommender
+from genrec_pyg.utils.validation import check_range
 
 
 class GRU4Rec(WindowRecommender):

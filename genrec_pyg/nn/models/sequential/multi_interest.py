@@ -16,9 +16,9 @@ from genrec_pyg.loader import SequenceBatch, SequenceLoader
 from genrec_pyg.loader.sequences import ALIGNMENTS, check_sizes
 from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.losses import NO_CANDIDATE, in_row_blocks, sampled_softmax
-from genrec_pyg.nn.models.pairwise import check_choice, check_range
 from genrec_pyg.nn.models.sequential.histories import HistoryRecommender
 from genrec_pyg.nn.sequence import InterestSelection
+from genrec_pyg.utils.validation import check_choice, check_range
 
 
 class MultiInterestRecommender(HistoryRecommender):

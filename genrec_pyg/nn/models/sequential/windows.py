@@ -14,8 +14,8 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import WindowBatch, WindowLoader
 from genrec_pyg.nn.items import ItemSide
 from genrec_pyg.nn.losses import in_batch_softmax, logistic_loss, sampled_softmax, softmax_over_items
-from genrec_pyg.nn.models.pairwise import check_choice
 from genrec_pyg.nn.models.sequential.histories import HistoryRecommender
+from genrec_pyg.utils.validation import check_choice
 
 LOSSES = ('bce', 'inbatch', 'sampled', 'softmax')
 

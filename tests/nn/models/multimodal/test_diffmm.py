@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from helpers.toy_graphs import BATCH, toy_data
 
-from genrec_pyg.config import parse_train_arguments
+from genrec_pyg.config import resolve_config
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.diffusion import DENOISERS
 from genrec_pyg.nn.models import DiffMM
@@ -166,7 +166,7 @@ def test_every_denoiser_serves_both_processes(process, denoiser):
 
 
 @pytest.mark.parametrize('arguments', [
-    dict(weighting='equal'), dict(sample_noise=True), dict(candidates='new'), dict(keep=1.0), dict(signal_weight=0.0),
+    dict(weighting='equal'), dict(sample_noise=True), dict(candidates='new'), dict(edge_dropout=0.0), dict(signal_weight=0.0),
     dict(objective='multinomial'), dict(objective='bce', process='flip'), dict(modalities=['text']), dict(num_layers=0),
     dict(denoiser_batch_size=3), dict(denoiser_normalize=True), dict(denoiser_normalize=True, process='flip')])
 def test_every_switch_trains(arguments):
@@ -206,16 +206,17 @@ def test_state_holds_generated_graphs_and_the_optimizers_of_the_denoisers():
 
 def test_shipped_defaults_are_those_of_the_published_program():
     def hparams(dataset):
-        return parse_train_arguments(['--model', 'DiffMM', '--dataset', dataset]).config.hparams
+        return resolve_config('DiffMM', dataset).hparams
     assert (hparams('tiktok')['contrast_method'], hparams('tiktok')['transform'], hparams('tiktok')['l2']) == (
         'final', 'linear', 1e-4)
-    assert (hparams('baby')['contrast_weight'], hparams('baby')['keep'], hparams('baby')['l2']) == (0.1, 1.0, 1e-5)
+    assert (hparams('baby')['contrast_weight'], hparams('baby')['edge_dropout'], hparams('baby')['l2']) == (0.1, 0.0, 1e-5)
     assert (hparams('sports')['temperature'], hparams('sports')['residual_weight']) == (0.1, 0.1)
 
 
 @pytest.mark.parametrize('arguments', [
     dict(process='noise'), dict(denoiser='unet'), dict(transform='cubic'), dict(contrast_method='all'), dict(start='noise'),
-    dict(objective='mse'), dict(weighting='kl'), dict(rebuild_k=0), dict(num_layers=-1), dict(num_steps=0), dict(keep=0.0),
+    dict(objective='mse'), dict(weighting='kl'), dict(rebuild_k=0), dict(num_layers=-1), dict(num_steps=0),
+    dict(edge_dropout=1.0),
     dict(temperature=0.0), dict(contrast_weight=-1.0), dict(signal_weight=-1.0), dict(noise_scale=1e4),
     dict(denoiser_channels=0), dict(denoiser_batch_size=0), dict(denoiser_dropout=1.0), dict(denoiser_lr=0.0),
     dict(generated_weight=-1.0), dict(residual_weight=-1.0)])

@@ -6,7 +6,7 @@ import torch
 from helpers.sequence_graphs import cyclic_data, sequence_data
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.config import parse_train_arguments
+from genrec_pyg.config import resolve_config
 from genrec_pyg.evaluation import Evaluator, evaluate
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import INTERACTS, known_masks
@@ -254,7 +254,7 @@ def test_missing_time_is_refused_and_renamed_types_are_not(name):
 @pytest.mark.parametrize('name', NAMES)
 @pytest.mark.parametrize('dataset', ['demo', 'ml-100k', 'ml1m', 'video_games'])
 def test_shipped_settings_build_the_model(name, dataset):
-    config = parse_train_arguments(['--model', name, '--dataset', dataset]).config
+    config = resolve_config(name, dataset)
     Trainer(**config.trainer)
     get_model(name)(sequence_data(), **config.hparams)
 

@@ -6,18 +6,19 @@ import torch.nn.functional as F
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.diffusion import FlipProcess, ItemViews, SparseRows, flip_rates
-from genrec_pyg.nn.diffusion.objective import (
+from genrec_pyg.nn.diffusion.modality_terms import modality_contrast, signal_error
+from genrec_pyg.nn.diffusion.objectives import (
+    Bernoulli,
+    Multinomial,
+    SquaredError,
     binary_cross_entropy,
-    clean_probability,
     focal_loss,
-    modality_contrast,
     multinomial_loss,
-    released_focal_loss,
     sampled_multinomial,
-    signal_error,
     squared_error,
-    variational_loss,
 )
+from genrec_pyg.nn.diffusion.variational import variational_loss
+from genrec_pyg.nn.models.multimodal.genrec_released import ReleasedFocal
 
 X = torch.tensor([[1, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 1]])
 ROWS = SparseRows.from_dense(X)
@@ -105,8 +106,8 @@ def test_signal_error_equals_plain_formula_and_reaches_the_estimate(logits):
 
 def test_released_focal_rewards_predicting_ones_everywhere():
     sparse = SparseRows.from_dense(torch.eye(40).long()[:10])
-    everywhere = released_focal_loss(torch.full((10, 40), 10.0), sparse)
-    assert float(everywhere) < float(released_focal_loss(torch.zeros(10, 40), sparse)) and float(everywhere) < 0
+    everywhere = ReleasedFocal().loss(torch.full((10, 40), 10.0), sparse)
+    assert float(everywhere) < float(ReleasedFocal().loss(torch.zeros(10, 40), sparse)) and float(everywhere) < 0
 
 
 @pytest.mark.parametrize('alpha', [0.0, 1.0, 260.0])
@@ -116,12 +117,12 @@ def test_focal_alpha_out_of_range(alpha, logits):
 
 
 def test_clean_probability_of_the_multinomial_is_the_chance_of_at_least_one_draw(logits):
-    p = clean_probability(logits, torch.tensor([2, 0, 5]), 'multinomial')
+    p = Multinomial().probability(logits, torch.tensor([2, 0, 5]))
     share = logits.softmax(dim=1)
     expected = torch.stack([1 - (1 - share[0]) ** 2, share[1], 1 - (1 - share[2]) ** 5])
     assert torch.allclose(p, expected)
-    assert torch.equal(clean_probability(logits, ROWS.count(), 'bce'), logits.sigmoid())
-    clean = clean_probability(torch.tensor([[-0.2, 0.3, 1.4]]), ROWS.count(), 'squared')
+    assert torch.equal(Bernoulli().probability(logits, ROWS.count()), logits.sigmoid())
+    clean = SquaredError().probability(torch.tensor([[-0.2, 0.3, 1.4]]), ROWS.count())
     assert torch.equal(clean, torch.tensor([[0, 0.3, 1]]))
 
 
@@ -131,6 +132,7 @@ def test_variational_term_equals_plain_formula_and_vanishes_for_the_truth(logits
     noisy_dense = torch.tensor([[1, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0], [0, 1, 0, 1, 0, 1]])
     noisy = SparseRows.from_dense(noisy_dense)
     t = torch.tensor([1, 3, 0])
+    posterior = torch.stack([torch.zeros(2, 2, dtype=torch.float64), *(process.posterior(step, rates) for step in (1, 2, 3))])
     p = logits.sigmoid()
     expected = 0.0
     for b in range(3):
@@ -142,10 +144,10 @@ def test_variational_term_equals_plain_formula_and_vanishes_for_the_truth(logits
             mixed = (1 - p[b, i]) * table[noisy_dense[b, i], 0] + p[b, i] * table[noisy_dense[b, i], 1]
             kl = q * (q / mixed).log() + (1 - q) * ((1 - q) / (1 - mixed)).log()
             expected = expected + min(int(t[b]) / 4, 0.5) * kl
-    assert torch.allclose(variational_loss(p, ROWS, noisy, t, rates, process), expected / 3)
-    truth = variational_loss(X.double(), ROWS, noisy, t, rates, process)
+    assert torch.allclose(variational_loss(p, ROWS, noisy, t, posterior), expected / 3)
+    truth = variational_loss(X.double(), ROWS, noisy, t, posterior)
     assert float(truth) == pytest.approx(0.0, abs=1e-9)
-    assert torch.autograd.gradcheck(lambda z: variational_loss(z.sigmoid(), ROWS, noisy, t, rates, process), logits)
+    assert torch.autograd.gradcheck(lambda z: variational_loss(z.sigmoid(), ROWS, noisy, t, posterior), logits)
 
 
 def test_rows_without_ones_have_a_loss_and_a_gradient_of_zero():
