@@ -24,7 +24,8 @@ from genrec_pyg.exceptions import ConfigError
 
 #: What may differ from the interrupted run under ``--resume``; anything else would not continue the same experiment.
 RESUME_MAY_CHANGE = ('root', 'check_features', 'epochs', 'device', 'references', 'trainer.patience',
-                     'trainer.max_seconds', 'trainer.eval_every', 'trainer.precision', 'trainer.cuda_graph')
+                     'trainer.max_seconds', 'trainer.eval_every', 'trainer.precision', 'trainer.cuda_graph',
+                     'trainer.trackers')
 
 
 @dataclass

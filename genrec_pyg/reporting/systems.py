@@ -19,7 +19,7 @@ from genrec_pyg.exceptions import ConfigError, DataError
 logger = logging.getLogger(__name__)
 
 #: Entries of a configuration in which runs of one system may differ.
-_FREE = ('seed', 'output', 'root', 'device', 'references')
+_FREE = ('seed', 'output', 'root', 'device', 'references', 'trainer.trackers')
 #: Most settings that tell systems of one model apart in their names.
 _NAMED = 3
 

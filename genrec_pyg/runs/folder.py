@@ -15,6 +15,7 @@ from genrec_pyg.utils.locks import release, take
 MEMBERS = 'members'
 #: What a training or a blend writes; a folder with any of it is taken.
 CONTENT = ('config.yaml', 'metrics.json', 'metrics.jsonl', 'environment.json', 'train.log', 'checkpoints', 'tensorboard',
+           'trackers.json',
            *(f'{table}-{split}.parquet' for table in ('users', 'pairs') for split in ('val', 'test')), MEMBERS)
 
 

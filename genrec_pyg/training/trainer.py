@@ -24,6 +24,7 @@ from genrec_pyg.nn.models import Recommender
 from genrec_pyg.optim import MirrorGradient, check_coefficients
 from genrec_pyg.runs.from_python import write_run
 from genrec_pyg.runs.history import History, environment
+from genrec_pyg.runs.trackers import TrackedRun, Trackers, make_tracker
 from genrec_pyg.training.cuda_graph import RecordedStep, Recorder
 from genrec_pyg.training.device import resolve_device
 from genrec_pyg.training.distributed import Distributed
@@ -84,6 +85,8 @@ class Trainer:
             alone. Each makes the same trainer, model and calls, the main one writes, and the result is that of one process.
         encoder_lr: Learning rate of a pretrained encoder that is part of the model; :obj:`None` takes ``lr``.
         encoder_weight_decay: Its weight decay; :obj:`None` takes ``weight_decay``.
+        trackers: Where figures go besides the folder of the run: ``'tensorboard'``, ``'mlflow'``, ``'wandb'``, the entry
+            point of an installed package or ``'package.module:Class'``; see :mod:`genrec_pyg.runs.trackers`.
         decoupled_weight_decay: Whether weights decay apart from the gradient, as in AdamW.
 
     Raises:
@@ -98,7 +101,7 @@ class Trainer:
                  max_seconds: Optional[float] = None, output: Optional[Union[str, Path]] = None, progress: bool = True,
                  distributed: Optional[Distributed] = None, steps_per_epoch: Optional[int] = None,
                  encoder_lr: Optional[float] = None, encoder_weight_decay: Optional[float] = None,
-                 decoupled_weight_decay: bool = False):
+                 decoupled_weight_decay: bool = False, trackers: Sequence[str] = ('tensorboard',)):
         if isinstance(batch_size, str) and batch_size != 'auto':
             raise ConfigError(f"batch_size: got {batch_size!r}, accepted are 'auto' and integers from 1")
         batch = 1 if batch_size == 'auto' else batch_size
@@ -124,6 +127,9 @@ class Trainer:
         self.epochs, self.batch_size, self.lr, self.weight_decay = epochs, batch_size, lr, weight_decay
         self.encoder_lr, self.encoder_weight_decay = encoder_lr, encoder_weight_decay
         self.decoupled_weight_decay = decoupled_weight_decay
+        self.trackers = [trackers] if isinstance(trackers, str) else list(trackers)
+        for tracker in self.trackers:
+            make_tracker(tracker)  # a wrong name is refused now
         self.patience, self.eval_every, self.seed = patience, eval_every, seed
         if steps_per_epoch is not None and steps_per_epoch < 1:
             raise ConfigError(f'steps_per_epoch: got {steps_per_epoch}, accepted are integers from 1')
@@ -136,6 +142,8 @@ class Trainer:
         self.mg_alpha1, self.mg_alpha2, self.mg_interval = mg_alpha1, mg_alpha2, mg_interval
         self.cuda_graph = cuda_graph
         self.output = None if output is None else Path(output).absolute()  # whatever the current folder becomes
+        #: Folder ``STUDY/trials/NUMBER`` of a trial, which gives trackers their names and place; such a trainer has no output.
+        self.trial: Optional[Path] = None
         #: Asked after every evaluated epoch, with its record, whether the training should end.
         self.stop_when: Optional[Callable[[dict[str, Any]], bool]] = None
         self.progress = progress and self.distributed.processes.is_main
@@ -176,34 +184,35 @@ class Trainer:
         if config is None and self.output is not None and not resume and self.distributed.processes.is_main:
             config = write_run(self.output, model, data, self.settings())
         session, optimizer, store = self._begin(model, data, resume, monitor)
-        history = self._open_history(session)
-        stopped = None
+        with self._open_history(session, model) as history:
+            stopped = None
 
-        def state() -> dict[str, Any]:
-            return training_state(model, self.distributed, optimizer, **session.state_dict(), rng=rng_state(),
-                                  config=config, protocol=self.protocol)
+            def state() -> dict[str, Any]:
+                return training_state(model, self.distributed, optimizer, **session.state_dict(), rng=rng_state(),
+                                      config=config, protocol=self.protocol)
 
-        if model.trainable:
-            loader = model.make_loader(self.schedule(model.graph)[0], self.sampler, self.steps_per_epoch)
-            while (stopped := self._reason_to_stop(session)) is None:
-                history.append_pending(session.record)  # of the epoch before: now it was not the last one
-                begin = time.perf_counter()
-                record = {'epoch': session.epoch, 'selection': session.selection,
-                          **self.train_epoch(model, loader, optimizer, session.epoch)}
-                session.epoch += 1
-                session.evaluated = session.epoch % self.eval_every == 0
-                improved = monitor is None  # then the last epoch is the one to keep
-                if monitor is not None and session.evaluated:
-                    record |= self.validate(model, data, monitor)
-                    improved = session.stopper.step(record[monitor.split][self.monitor], record['epoch'])
-                session.finish(record, time.perf_counter() - begin)
-                store.save(state, improved)
-            self._finish(session, model, data, monitor, store, state)
-            history.append_pending(session.record)
-        elif self.output is not None:
-            store.save(state, True)
-        result = self._result(session, model, evaluators, monitor, history, stopped)
-        history.close()
+            if model.trainable:
+                loader = model.make_loader(self.schedule(model.graph)[0], self.sampler, self.steps_per_epoch)
+                while (stopped := self._reason_to_stop(session)) is None:
+                    history.append_pending(session.record)  # of the epoch before: now it was not the last one
+                    begin = time.perf_counter()
+                    record = {'epoch': session.epoch, 'selection': session.selection,
+                              **self.train_epoch(model, loader, optimizer, session.epoch)}
+                    session.epoch += 1
+                    session.evaluated = session.epoch % self.eval_every == 0
+                    improved = monitor is None  # then the last epoch is the one to keep
+                    if monitor is not None and session.evaluated:
+                        record |= self.validate(model, data, monitor)
+                        improved = session.stopper.step(record[monitor.split][self.monitor], record['epoch'])
+                    session.finish(record, time.perf_counter() - begin)
+                    store.save(state, improved)
+                self._finish(session, model, data, monitor, store, state)
+                history.append_pending(session.record)
+            elif self.output is not None:
+                store.save(state, True)
+            result = self._result(session, model, evaluators, monitor, history, stopped)
+            history.summarize({'validation': result.validation, 'test': result.test, 'further': result.further,
+                               'epoch_chosen': result.epoch, 'seconds': result.seconds})
         return result
 
     def settings(self) -> dict[str, Any]:
@@ -244,13 +253,28 @@ class Trainer:
                 session.seconds += time.perf_counter() - begin
         return session, optimizer, store
 
-    def _open_history(self, session: Session) -> History:
+    def _open_history(self, session: Session, model: Recommender) -> History:
         processes = self.distributed.processes
-        history = History(self.output if processes.is_main else None, session.epoch - (session.record is not None))
+        done = session.epoch - (session.record is not None)
+        trackers = self._start_trackers(model, done) if processes.is_main else None
+        history = History(self.output if processes.is_main else None, done, trackers)
         history.records = processes.on_main(lambda: history.records)  # which the file of the run holds
         if self.output is not None and processes.is_main:
             write_json(self.output / 'environment.json', environment())
         return history
+
+    def _start_trackers(self, model: Recommender, epochs_done: int) -> Optional[Trackers]:
+        folder = self.output if self.trial is None else self.trial
+        if folder is None:
+            return None
+        group = None if self.trial is None else folder.parent.parent.name
+        name = folder.name if group is None else f'{group}-{folder.name}'
+        settings = {'model': type(model).__name__, **self.settings(), 'hparams': model.arguments}
+        flat = {key: value for part, entry in settings.items() for key, value in (
+            [(f'{part}.{key}', value) for key, value in entry.items()] if isinstance(entry, dict) else [(part, entry)])}
+        trackers = Trackers({tracker: make_tracker(tracker) for tracker in self.trackers})
+        trackers.start(TrackedRun(name, folder, {key: str(value) for key, value in flat.items()}, group, epochs_done))
+        return trackers
 
     def _result(self, session: Session, model: Recommender, evaluators: dict[str, Evaluator],
                 monitor: Optional[Evaluator], history: History, stopped: Optional[str]) -> FitResult:

@@ -37,7 +37,7 @@ MIN_EPOCHS = 5
 #: Seconds of the search of a model in closed form where no time is given.
 CLOSED_FORM_SECONDS = 60.0
 #: What does not change the outcome of a trial.
-_FREE = ('root', 'device', 'output', 'references')
+_FREE = ('root', 'device', 'output', 'references', 'trainer.trackers')
 
 #: Best validation value so far at the evaluated epochs of a trial.
 Curve = list[tuple[int, float]]
@@ -62,8 +62,8 @@ class Pruning:
         return best < statistics.median(values[-1] if values else float('-inf') for values in reached)
 
 
-def run_trial(flags: Sequence[str], settings: Settings, seconds: Optional[float],
-              pruning: Optional[Pruning]) -> dict[str, Any]:
+def run_trial(flags: Sequence[str], settings: Settings, seconds: Optional[float], pruning: Optional[Pruning],
+              folder: Optional[Path] = None) -> dict[str, Any]:
     r"""Trains once, without the test split.
 
     Args:
@@ -71,6 +71,7 @@ def run_trial(flags: Sequence[str], settings: Settings, seconds: Optional[float]
         settings: Setting of the trial.
         seconds: Most seconds of training.
         pruning: When to end early.
+        folder: Folder ``STUDY/trials/NUMBER``, by which trackers know the trial; :obj:`None` for no trackers.
 
     Returns:
         ``value``, the best validation value; ``seconds``, ``epochs``, ``stopped`` and the ``curve``.
@@ -80,7 +81,7 @@ def run_trial(flags: Sequence[str], settings: Settings, seconds: Optional[float]
     config.trainer['max_seconds'] = min(limits, default=None)
     data = trial_data(tuple(flags))
     trainer = make_trainer(config)
-    trainer.progress = False
+    trainer.progress, trainer.trial = False, folder
     best, curve = float('-inf'), []
 
     def stop(record: dict[str, Any]) -> bool:
@@ -201,7 +202,8 @@ class TuningSession:
                         break
                     curves = [done.user_attrs['record']['curve'] for done in tuner.finished if 'record' in done.user_attrs]
                     running[_call(pool, run_trial, self.flags, trial.params, self._left,
-                                  Pruning(curves) if self.prune else None)] = trial
+                                  Pruning(curves) if self.prune else None,
+                                  self.folder / 'trials' / str(trial.number))] = trial
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
