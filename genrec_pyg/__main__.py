@@ -11,8 +11,8 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.utils.files import write_stdout
 
 #: Modules of the package that are commands, in the order of use.
-COMMANDS = ('prepare', 'encode', 'train', 'tune', 'evaluate', 'compare', 'recommend', 'blend', 'export',
-            'serve')
+COMMANDS = ('prepare', 'encode', 'train', 'tune', 'evaluate', 'compare', 'report', 'recommend', 'blend',
+            'export', 'serve')
 
 
 def describe_commands() -> str:

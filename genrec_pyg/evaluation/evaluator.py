@@ -1,6 +1,7 @@
 r"""Ranks all items for all users with held-out items and measures the lists."""
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
@@ -136,12 +137,24 @@ class Evaluator:
         """
         self.check(model)
         self._to(model.graph.edge_index.device)
+        score, item = self._lists_of(model, self.user)
+        check_scores(score, self.user)
+        return score, item
+
+    @torch.no_grad()
+    def lists_of(self, model: Recommender, user: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Scores and items ``[n, min(max(ks), I)]`` of users ``[n]``, on the CPU, as :meth:`top_k` has them."""
+        self.check(model)
+        self._to(model.graph.edge_index.device)
+        score, item = self._lists_of(model, user.to(self.user.device))
+        return score.cpu(), item.cpu()
+
+    def _lists_of(self, model: Recommender, user: Tensor) -> tuple[Tensor, Tensor]:
         parts = []
         with model.known_edges(self._data, self._known_masks), model.cached_embeddings():
-            for user in self.user.split(self.batch_size):
-                parts.append(model.top_k(user, min(self.ks[-1], self.num_items), *self.known.select_rows(user)))
+            for block in user.split(self.batch_size):
+                parts.append(model.top_k(block, min(self.ks[-1], self.num_items), *self.known.select_rows(block)))
         score, item = (torch.cat(column) for column in zip(*parts))
-        check_scores(score, self.user)
         return score, item
 
     def measure(self, model: Recommender, metrics: Optional[Mapping[str, Metric]] = None) -> Measurement:
@@ -164,6 +177,23 @@ class Evaluator:
         users = per_user(lists, self._all_labels, self.ks, raw_ids(self._data, USER), activity, origin, values)
         return Measurement(self.figures(item), further, users)
 
+    @property
+    def all_users(self) -> Tensor:
+        r"""Users with held-out items, those of all processes, ascending."""
+        return self._all_users
+
+    @functools.cached_property
+    def graph(self) -> TrainingGraph:
+        r"""Training graph with all modalities of the data, on the CPU."""
+        return training_graph(self._data).to(torch.device('cpu'))
+
+    def held_out(self, user: int) -> set[int]:
+        r"""Held-out items of a user."""
+        row = int(torch.searchsorted(self._all_users, user))
+        if row == self._all_users.numel() or int(self._all_users[row]) != user:
+            return set()
+        return set(self._all_labels[1, self._all_labels[0] == row].tolist())
+
     def lists(self, item: Tensor) -> Lists:
         r"""Lists of all processes, on the CPU, from those of this one.
 
@@ -172,8 +202,7 @@ class Evaluator:
         """
         whole = item.new_zeros(self._all_users.numel(), item.size(1))
         whole[self.processes.slice(whole.size(0))] = item
-        return Lists(self._all_users, self.processes.sum(whole).cpu(), self.ks[-1],
-                     training_graph(self._data).to(torch.device('cpu')))
+        return Lists(self._all_users, self.processes.sum(whole).cpu(), self.ks[-1], self.graph)
 
     def per_user_recall(self, item: Tensor, k: int, label: Tensor) -> tuple[Tensor, Tensor]:
         r"""Recall@k of every user (float64 ``[n]``) and the number of labels it is measured on ``[n]``.

@@ -45,6 +45,25 @@ class Candidates(NamedTuple):
     observed: Tensor
 
 
+class Changes(NamedTuple):
+    r"""Candidates and what became of them, as :meth:`InterestGenerator.changes` gives them.
+
+    Args:
+        user: Users ``[n]``, ascending.
+        item: Items ``[n]``.
+        probability: Predicted probability of a clean one ``[n]``.
+        changed: Boolean ``[n]``: the generated value is not the observed one.
+        added: Boolean ``[n]``: there is no one here in the training rows, so that a change adds it.
+        undone: Boolean ``[n]``: the debiasing undid the change.
+    """
+    user: Tensor
+    item: Tensor
+    probability: Tensor
+    changed: Tensor
+    added: Tensor
+    undone: Tensor
+
+
 class InterestGenerator(GraphModule):
     r"""Interest diffusion: trains a denoiser on noisy rows and rebuilds a graph (`GenRec-V1, ACM MM 2025
     <https://doi.org/10.1145/3746027.3755734>`_; `DiffMM, ACM MM 2024 <https://arxiv.org/abs/2406.11781>`_).
@@ -157,17 +176,30 @@ class InterestGenerator(GraphModule):
         self.denoiser.train(self.generates_with_dropout)  # the model is in training mode here
         candidates = self._candidates if self.chain.is_constant else None
         if candidates is None:
-            users = torch.arange(self.graph.num_users, device=views.embedding.device)
-            block = rows_per_block(self.graph.num_items, self._batch_size)
-            keys = self.chain.keys(views)  # once: they are far larger than a block's queries
-            parts = [self._rank(user, views, keys) for user in users.split(block)]
-            candidates = Candidates(*(torch.cat(column) for column in zip(*parts)))
+            candidates = self._all_candidates(views)
             self._candidates = candidates if self.chain.is_constant else None
         user, item, probability, observed = self._choose(candidates)
         self.generated.rebuild(torch.stack([user, item]), probability)
         share = float((~observed).float().mean()) if observed.numel() else 0.0
         return {'generated_edges': float(user.numel()), 'share_new_edges': share,
                 'seconds_rebuild': time.perf_counter() - begin}
+
+    @torch.no_grad()
+    def changes(self, views: ItemViews) -> Changes:
+        r"""What a generation changes and what the debiasing undoes of it, for people to look at; nothing is kept of it. Its
+        random numbers are those of torch's global generator."""
+        self.denoiser.train(self.generates_with_dropout)
+        candidates = self._all_candidates(views)
+        one, undone = self._flip(candidates)
+        return Changes(candidates.user, candidates.item, candidates.probability, (one != candidates.observed) | undone,
+                       ~candidates.observed, undone)
+
+    def _all_candidates(self, views: ItemViews) -> Candidates:
+        users = torch.arange(self.graph.num_users, device=views.embedding.device)
+        block = rows_per_block(self.graph.num_items, self._batch_size)
+        keys = self.chain.keys(views)  # once: they are far larger than a block's queries
+        parts = [self._rank(user, views, keys) for user in users.split(block)]
+        return Candidates(*(torch.cat(column) for column in zip(*parts)))
 
     def _rank(self, user: Tensor, views: ItemViews, keys: ItemKeys) -> Candidates:
         rows = self.rows(user)
@@ -182,14 +214,17 @@ class InterestGenerator(GraphModule):
         row, item = row[valid], item[valid]
         return Candidates(user[row], item, probability[valid], rows.contains(row, item))
 
-    def _choose(self, candidates: Candidates) -> Candidates:
-        user, item, probability, observed = candidates
-        drawn = self.generation.final == 'sample'
-        one = torch.rand_like(probability) < probability if drawn else probability > 0
-        changed = one != observed
+    def _flip(self, candidates: Candidates) -> tuple[Tensor, Tensor]:
+        r"""Generated values after the debiasing, and which changes it undid."""
+        probability, observed = candidates.probability, candidates.observed
+        one = torch.rand_like(probability) < probability if self.generation.final == 'sample' else probability > 0
+        changed, undone = one != observed, torch.zeros_like(one)
         if self.debias is not None and bool(changed.any()):
-            undone = ~self.debias.filter(user[changed], item[changed], one[changed])
-            one[changed] = one[changed] ^ undone
+            undone[changed] = ~self.debias.filter(candidates.user[changed], candidates.item[changed], one[changed])
+        return one ^ undone, undone
+
+    def _choose(self, candidates: Candidates) -> Candidates:
+        one, _ = self._flip(candidates)
         user, item, probability, observed = (column[one] for column in candidates)
         # Within a user candidates descend in probability, so the first rebuild_k are the best.
         count = torch.bincount(user, minlength=self.graph.num_users)
