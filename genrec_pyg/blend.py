@@ -27,7 +27,7 @@ def blend_command(argv: Sequence[str]) -> Weights:
     parser.add_argument('run', nargs='+', type=path_argument, help='folders of runs of the same data and split')
     parser.add_argument('--output', type=path_argument, help='folder of the blend (default: runs/Blend-DATASET)')
     parser.add_argument('--root', type=path_argument, help='folder of the datasets, where it has moved since')
-    parser.add_argument('--device', default='auto')
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     arguments = parser.parse_args(argv)
     check_stdout()
