@@ -5,16 +5,19 @@ import json
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator, Optional, Union
 
 import numpy as np
 import pyarrow as pa
+import scipy.sparse as sp
 import torch
 from pyarrow import parquet
 from torch_geometric.data import HeteroData
 
 import genrec_pyg
 from genrec_pyg.datasets.builder import as_raw_id
+from genrec_pyg.datasets.io.arrays import load_sparse_features
+from genrec_pyg.datasets.io.item_features import as_features
 from genrec_pyg.datasets.io.regular import file_sha256, open_regular
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import HAS, INTERACTS, ITEM, MASKS, SPLITS, USER
@@ -43,12 +46,16 @@ class FolderWriter:
         with parquet.ParquetWriter(self.folder / f'{name}.parquet', schema, compression='zstd') as writer:
             yield writer
 
-    def features(self, name: str, item: np.ndarray, x: np.ndarray) -> None:
-        r"""Writes features ``[n, d]`` of the items ``[n]``, ascending."""
-        (self.folder / 'features').mkdir(exist_ok=True)
-        np.save(self.folder / 'features' / f'{name}.npy', np.ascontiguousarray(x, dtype=np.float32))
-        np.save(self.folder / 'features' / f'{name}.items.npy', item.astype(np.int64))
-        self._features[name] = {'items': len(item), 'width': int(x.shape[1])}
+    def features(self, name: str, item: np.ndarray, x: Union[np.ndarray, sp.csr_matrix]) -> None:
+        r"""Writes features ``[n, d]``, a matrix or a sparse one of SciPy, of the items ``[n]``, ascending."""
+        folder, sparse = self.folder / 'features', sp.issparse(x)
+        folder.mkdir(exist_ok=True)
+        if sparse:
+            sp.save_npz(folder / f'{name}.npz', sp.csr_matrix(x, dtype=np.float32))
+        else:
+            np.save(folder / f'{name}.npy', np.ascontiguousarray(x, dtype=np.float32))
+        np.save(folder / f'{name}.items.npy', item.astype(np.int64))
+        self._features[name] = {'items': len(item), 'width': int(x.shape[1]), 'sparse': sparse}
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         r"""Writes the manifest, with a digest of every file."""
@@ -85,7 +92,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if version != VERSION:
         raise DataError(f'{path}: has version {version!r} of the layout, accepted is {VERSION}; prepare the log again')
     wanted = [f'{name}.parquet' for name in _TABLES]
-    wanted += [f'features/{name}{ending}' for name in features for ending in ('.npy', '.items.npy')]
+    wanted += [f'features/{name}{ending}' for name in features for ending in (_ending(found, name), '.items.npy')]
     for name in wanted:
         if name not in expected or '..' in Path(name).parts:
             raise DataError(f'{path}: names no file {name}, accepted is a manifest that genrec_pyg.prepare wrote')
@@ -94,6 +101,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             found_is = 'missing' if size < 0 else 'not the file of the manifest'
             raise DataError(f'{folder / name}: is {found_is}; prepare the log again')
     return found
+
+
+def _ending(manifest: Mapping[str, Any], name: str) -> str:
+    entry = manifest['features'][name]
+    return '.npz' if isinstance(entry, dict) and entry.get('sparse') is True else '.npy'
 
 
 def read_prepared(folder: Path, choice: Optional[Mapping[str, Optional[str]]] = None) -> HeteroData:
@@ -135,9 +147,10 @@ def read_prepared(folder: Path, choice: Optional[Mapping[str, Optional[str]]] = 
             if name in columns:
                 store[name] = torch.from_numpy(columns[name].copy())
         for name in names if choice is None else choice:
-            x = np.load(folder / 'features' / f'{name}.npy', mmap_mode='c', allow_pickle=False)
+            file = folder / 'features' / f'{name}{_ending(manifest, name)}'
+            x = load_sparse_features(file) if file.suffix == '.npz' else np.load(file, mmap_mode='c', allow_pickle=False)
             item = np.load(folder / 'features' / f'{name}.items.npy', allow_pickle=False)
-            data[name].x = torch.from_numpy(x)
+            data[name].x = torch.from_numpy(x) if isinstance(x, np.ndarray) else as_features(x)
             data[ITEM, HAS, name].edge_index = torch.from_numpy(np.stack([item, np.arange(len(item))]))
     except (KeyError, ValueError, TypeError, pa.ArrowException, OSError) as error:  # of the right digest, made by hand
         raise DataError(f'{folder}: cannot be read ({str(error)[:200]}); prepare the log again') from error

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import pyarrow as pa
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
@@ -35,8 +36,9 @@ def read_new_items(files: Mapping[str, str]) -> tuple[Sequence[Any], dict[str, T
     place = {str(raw): number for number, raw in enumerate(ids)}
     features = {}
     for name, found in read.items():
-        features[name] = torch.full((len(ids), found.x.shape[1]), torch.nan)
-        features[name][[place[str(raw)] for raw in found.ids]] = torch.from_numpy(found.x)
+        x = found.x.toarray() if sp.issparse(found.x) else found.x
+        features[name] = torch.full((len(ids), x.shape[1]), torch.nan)
+        features[name][[place[str(raw)] for raw in found.ids]] = torch.from_numpy(x)
     return ids, features
 
 

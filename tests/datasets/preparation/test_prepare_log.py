@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.sparse as sp
 import torch
 from pyarrow import parquet
 
@@ -115,6 +116,17 @@ def test_titles_and_features_follow_their_ids(tmp_path):
     core = prepare_log([str(tmp_path / 'log.csv')], tmp_path / 'core', Options(**options, core=1))
     assert load_dataset('core', tmp_path)[ITEM].title == ['Ex, or "X"', '', 'Zed']
     assert core.steps['features: text'] == {'items have them': 2, 'items have none': 1, 'rows are of other items': 1}
+
+
+def test_sparse_features_stay_sparse(tmp_path):
+    write(tmp_path / 'log.csv', [('a', 'x', 1, 5), ('b', 'y', 2, 5)])
+    sp.save_npz(tmp_path / 'tags.npz', sp.csr_matrix([[0.0, 2, 0], [1, 0, 0]]))
+    (tmp_path / 'tags.ids.txt').write_text('y\nx\n')
+    options = {'features': {'tags': str(tmp_path / 'tags.npz')}, 'split': 'none'}
+    prepare_log([str(tmp_path / 'log.csv')], tmp_path / 'out', Options(**options))
+    data, expected = load_dataset('out', tmp_path), from_table(tmp_path / 'log.csv', **options)
+    assert data['tags'].x.layout is torch.sparse_csr and data['tags'].x.to_dense().tolist() == [[1, 0, 0], [0, 2, 0]]
+    assert torch.equal(data['tags'].x.to_dense(), expected['tags'].x.to_dense())
 
 
 def test_bad_rows_are_refused_by_name_or_counted(tmp_path):
