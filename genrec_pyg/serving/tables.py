@@ -40,7 +40,7 @@ def model_tables(model: Recommender, data: HeteroData) -> ModelTables:
     new items.
 
     A model that reads histories knows all interactions of ``data``, as in
-    :func:`genrec_pyg.recommend.top_items` with its defaults.
+    :func:`genrec_pyg.reporting.lists.top_items` with its defaults.
 
     Raises:
         ConfigError: If the scores of the model are no function of tables.
