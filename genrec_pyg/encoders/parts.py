@@ -3,11 +3,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Optional
 
@@ -15,11 +14,7 @@ import numpy as np
 
 from genrec_pyg.exceptions import OutputError
 from genrec_pyg.utils.files import write_atomically, write_json
-
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
+from genrec_pyg.utils.locks import release, take
 
 logger = logging.getLogger(__name__)
 
@@ -95,11 +90,12 @@ def compute_parts(folder: Optional[Path], identity: dict[str, Any], parts: Seque
         Rows ``[n, d]`` float32 and reasons by place; rows with a reason are zero.
 
     Raises:
-        OutputError: If another process works in the folder, or the system refuses.
+        ConfigError: If another process works in the folder.
+        OutputError: If the system refuses.
     """
-    lock = None if folder is None else _take(folder)
-    try:
+    with ExitStack() as stack:
         if folder is not None:
+            stack.enter_context(_hold(folder))
             _start(folder, identity)
         progress = Progress(name, len(costs), float(costs.sum()))
         x, reasons = None, {}
@@ -124,9 +120,6 @@ def compute_parts(folder: Optional[Path], identity: dict[str, Any], parts: Seque
         logger.info('%s: %d items in %s, %.3g a second', name, progress.measured,
                     clock(time.monotonic() - progress.started), progress.rate())
         return (np.zeros((0, 0), dtype=np.float32) if x is None else x), reasons
-    finally:
-        if lock is not None:
-            os.close(lock)
 
 
 def remove_parts(folder: Path) -> None:
@@ -134,25 +127,18 @@ def remove_parts(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _take(folder: Path) -> int:
+@contextmanager
+def _hold(folder: Path) -> Iterator[None]:
+    r"""Keeps other processes out of the folder, which is made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise OutputError(f'{folder}: cannot be written ({error.strerror})') from error
-    if fcntl is not None:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(lock)
-            raise OutputError(
-                f'{folder}: another process encodes there; accepted is another --output, '
-                'or waiting for it') from error
-        except OSError:
-            logger.warning(
-                '%s: its file system does not lock files, so nothing keeps a second process '
-                'out', folder)
-    return lock
+        raise OutputError(f'{folder}: cannot be made ({error.strerror})') from error
+    lock = take(folder, folder, 'encoding')
+    try:
+        yield
+    finally:
+        release(folder, lock)
 
 
 def _start(folder: Path, identity: dict[str, Any]) -> None:

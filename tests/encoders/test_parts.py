@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from genrec_pyg.encoders.parts import Progress, clock, compute_parts, remove_parts
-from genrec_pyg.exceptions import OutputError
+from genrec_pyg.exceptions import ConfigError
 
 PARTS = [np.array([3, 1]), np.array([0, 4]), np.array([2])]
 
@@ -53,7 +53,7 @@ def test_a_damaged_part_is_made_again(tmp_path):
 
 def test_two_processes_do_not_share_a_folder(tmp_path):
     def inner(places):
-        with pytest.raises(OutputError, match='another process encodes there'):
+        with pytest.raises(ConfigError, match='process .* is encoding there'):
             run(tmp_path / 'parts', Recorder())
         return np.zeros((len(places), 1)), {}
     run(tmp_path / 'parts', inner)
