@@ -13,7 +13,7 @@ from genrec_pyg.exceptions import ConfigError, OutputError
 try:
     import fcntl
 except ImportError:  # not on Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
 
