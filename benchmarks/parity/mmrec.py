@@ -87,8 +87,8 @@ def freedom(checkout: Path) -> list[Agreement]:
     r"""FREEDOM."""
     with pair(checkout, 'freedom', 'FREEDOM',
               {'reg_weight': 0.1, 'dropout': 0.5, 'n_ui_layers': 2, 'n_mm_layers': 1, 'knn_k': 4, 'mm_image_weight': 0.1},
-              'FREEDOM', {'content_weight': 0.1, 'ratio': 0.5, 'num_layers': 2, 'num_item_layers': 1, 'num_neighbors': 4,
-                          'modality_weights': {'image': 0.1, 'text': 0.9}}, ('image', 'text')) as both:
+              'FREEDOM', {'content_weight': 0.1, 'edge_dropout': 0.5, 'num_layers': 2, 'num_item_layers': 1,
+                          'num_neighbors': 4, 'modality_weights': {'image': 0.1, 'text': 0.9}}, ('image', 'text')) as both:
         theirs, ours = both.theirs, both.ours
         layers = {f'{name} projection': (layer, ours.projections[name].linear)
                   for name, layer in (('image', theirs.image_trs), ('text', theirs.text_trs))}
@@ -108,7 +108,7 @@ def freedom(checkout: Path) -> list[Agreement]:
 def layer_gcn(checkout: Path) -> list[Agreement]:
     r"""LayerGCN."""
     with pair(checkout, 'layergcn', 'LayerGCN', {'reg_weight': 0.1, 'dropout': 0.5, 'n_layers': 4}, 'LayerGCN',
-              {'l2': 0.1, 'ratio': 0.5, 'num_layers': 4}) as both:
+              {'l2': 0.1, 'edge_dropout': 0.5, 'num_layers': 4}) as both:
         theirs, ours = both.theirs, both.ours
         tables = {'user table': (theirs.user_embeddings, ours.embedding.user),
                   'item table': (theirs.item_embeddings, ours.embedding.item)}

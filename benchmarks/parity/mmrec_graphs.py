@@ -110,7 +110,7 @@ def lgmrec(checkout: Path) -> list[Agreement]:
     settings = {'cf_model': 'lightgcn', 'n_mm_layers': 2, 'n_ui_layers': 2, 'n_hyper_layer': 2, 'hyper_num': 4,
                 'keep_rate': 1.0, 'alpha': 0.3, 'cl_weight': 0.01, 'reg_weight': 0.1}
     with pair(checkout, 'lgmrec', 'LGMRec', settings, 'LGMRec',
-              {'num_hyper_layers': 2, 'keep': 1.0, 'contrast_weight': 0.64, 'l2': 0.1}, ('image', 'text')) as both:
+              {'num_hyper_layers': 2, 'edge_dropout': 0.0, 'contrast_weight': 0.64, 'l2': 0.1}, ('image', 'text')) as both:
         theirs, ours = both.theirs, both.ours
         tables = {'user table': (theirs.user_embedding.weight, ours.embedding.user),
                   'item table': (theirs.item_id_embedding.weight, ours.embedding.item),
@@ -208,7 +208,8 @@ def mmgcf(checkout: Path) -> list[Agreement]:
         for weighting in ('equal', 'alpha', 'normalized'):
             with pair(checkout, 'mmgcf', 'MMGCF', {'n_ui_layers': 2, 'reg_weight': 0.1, 'fusion_mode': fusion,
                                                    'weighting': weighting, 'dropout': 0.0},
-                      'MMGCF', {'l2': 0.1, 'ratio': 0.0, 'fusion': fusion, 'weighting': weighting}, ('image', 'text')) as both:
+                      'MMGCF', {'l2': 0.1, 'edge_dropout': 0.0, 'fusion': fusion, 'weighting': weighting},
+                      ('image', 'text')) as both:
                 theirs, ours = both.theirs, both.ours
                 layers = {name: (layer, ours.projections[name].linear)
                           for name, layer in (('image', theirs.image_trs), ('text', theirs.text_trs))}

@@ -159,7 +159,7 @@ def prune_equally(theirs: Any, ours: Recommender) -> None:
         theirs.pre_epoch_processing()
     num_edges = ours.graph.num_edges
     mask = torch.zeros(num_edges, dtype=torch.bool)
-    mask[draw(mask, int(num_edges * (1 - ours.interactions.ratio)))] = True
+    mask[draw(mask, int(num_edges * (1 - ours.interactions.edge_dropout)))] = True
     ours.interactions.pruned = ours.interactions.subgraph(mask)
     if hasattr(theirs, 'masked_adj'):
         theirs.forward_adj = theirs.masked_adj

@@ -146,7 +146,7 @@ def compare_sgl(checkout: Path) -> list[Agreement]:
         ours = SGL(toy_graph(), hidden_channels=CHANNELS, num_layers=LAYERS, l2=L2, contrast_weight=weight,
                    temperature=temperature)
         batch = toy_batch(ours.graph)
-        settings = {'lambda': weight, 'aug_type': 1, 'drop_rate': ours.ratio, 'n_layer': LAYERS, 'temp': temperature}
+        settings = {'lambda': weight, 'aug_type': 1, 'drop_rate': ours.view_dropout, 'n_layer': LAYERS, 'temp': temperature}
         pair = Pair(_module(checkout, 'SGL'), ours, settings, batch.user.numel())
         ours.draw_views()
         graphs = [pair.graph(view[0]) for view in ours.view_graphs.values()]
@@ -162,12 +162,12 @@ def compare_sgl(checkout: Path) -> list[Agreement]:
 
 def compare_ncl(checkout: Path) -> list[Agreement]:
     r"""Embeddings, BPR and, of given clusters, the contrasts; theirs penalizes propagated rows."""
-    weights = {'structure_weight': 0.5, 'prototype_weight': 0.4, 'item_weight': 1.5, 'temperature': 0.2}
+    weights = {'contrast_weight': 0.5, 'prototype_weight': 0.4, 'item_weight': 1.5, 'temperature': 0.2}
     with foreign_code(checkout):
         ours = NCL(toy_graph(), hidden_channels=CHANNELS, num_layers=LAYERS, l2=L2, **weights)
         batch = toy_batch(ours.graph)
         size, num_clusters = batch.user.numel(), ours.user_centroids.size(0)
-        settings = {'n_layer': LAYERS, 'tau': ours.temperature, 'ssl_reg': ours.structure_weight / size, 'hyper_layers': 1,
+        settings = {'n_layer': LAYERS, 'tau': ours.temperature, 'ssl_reg': ours.contrast_weight / size, 'hyper_layers': 1,
                     'alpha': ours.item_weight, 'proto_reg': ours.prototype_weight / num_clusters, 'num_clusters': num_clusters}
         pair = Pair(_module(checkout, 'NCL'), ours, settings, num_clusters)
         randomize((ours.user_centroids, ours.item_centroids), seed=1)

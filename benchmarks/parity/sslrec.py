@@ -96,12 +96,12 @@ def compare_sgl(checkout: Path) -> list[Agreement]:
 
 def compare_ncl(checkout: Path) -> list[Agreement]:
     r"""Embeddings and, of given clusters, the contrasts with gradients."""
-    weights = {'structure_weight': 0.5, 'prototype_weight': 0.4, 'temperature': 0.2}
+    weights = {'contrast_weight': 0.5, 'prototype_weight': 0.4, 'temperature': 0.2}
     with foreign_code(checkout):
         ours = NCL(toy_graph(), hidden_channels=CHANNELS, num_layers=LAYERS, l2=L2, **weights)
         num_clusters = ours.user_centroids.size(0)
         theirs, tables = _counterpart(checkout, ours, {
-            'proto_weight': ours.prototype_weight, 'struct_weight': ours.structure_weight, 'temperature': ours.temperature,
+            'proto_weight': ours.prototype_weight, 'struct_weight': ours.contrast_weight, 'temperature': ours.temperature,
             'high_order': ours.hops, 'cluster_num': num_clusters})
         randomize((ours.user_centroids, ours.item_centroids), seed=1)
         for name in ('user', 'item'):
@@ -124,8 +124,8 @@ def compare_hccf(checkout: Path) -> list[Agreement]:
     r"""Embeddings and the loss with gradients, with the dropout of memberships."""
     slope, keep, mult = 0.5, 0.5, 0.3
     with foreign_code(checkout), fixed_dropout():
-        ours = HCCF(toy_graph(), hidden_channels=CHANNELS, num_layers=LAYERS, num_hyperedges=6, l2=L2, keep=keep, slope=slope,
-                    contrast_weight=0.4, temperature=0.3, bank='all', mult=mult).train()
+        ours = HCCF(toy_graph(), hidden_channels=CHANNELS, num_layers=LAYERS, num_hyperedges=6, l2=L2, edge_dropout=1 - keep,
+                    slope=slope, contrast_weight=0.4, temperature=0.3, bank='all', membership_scale=mult).train()
         theirs, tables = _counterpart(checkout, ours, {
             'cl_weight': ours.contrast_weight, 'hyper_num': 6, 'mult': mult, 'keep_rate': keep,
             'temperature': ours.temperature, 'leaky': slope})

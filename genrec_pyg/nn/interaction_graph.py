@@ -7,10 +7,10 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.graph_module import GraphModule
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, symmetric_scale
+from genrec_pyg.utils.validation import check_dropout
 
 #: Guards products such as 0.1 * 10 against falling below the integer that they mean.
 _ROUNDING = 1e-9
@@ -40,12 +40,12 @@ class InteractionGraph(GraphModule):
         by_item = torch.argsort(graph.edge_index[1], stable=True)
         self.entry_edge = torch.cat([torch.arange(graph.num_edges, device=by_item.device), by_item])
 
-    def edge_drop(self, ratio: float) -> Tensor:
+    def edge_drop(self, edge_dropout: float) -> Tensor:
         r"""Boolean mask ``[E]`` of exactly :math:`\lfloor (1 - \rho) E \rfloor` interactions, uniform without replacement."""
         order = torch.randperm(self.num_edges, device=self.edge_index.device)
-        return self._keep(order[:self._num_kept(ratio)])
+        return self._keep(order[:self._num_kept(edge_dropout)])
 
-    def degree_drop(self, ratio: float) -> Tensor:
+    def degree_drop(self, edge_dropout: float) -> Tensor:
         r"""Boolean mask ``[E]`` of exactly :math:`\lfloor (1 - \rho) E \rfloor` interactions, drawn one after another from
         those left with probability proportional to :math:`1 / \sqrt{d_u d_i}`, so that edges between popular nodes are more
         likely to be dropped (degree-sensitive pruning: Zhou et al., ICDE 2023; Zhou and Shen, MM 2023).
@@ -54,24 +54,24 @@ class InteractionGraph(GraphModule):
         """
         rate = self.adjacency.value[:self.num_edges]
         time = torch.empty_like(rate).exponential_() / rate
-        return self._keep(time.topk(self._num_kept(ratio), largest=False, sorted=False).indices)
+        return self._keep(time.topk(self._num_kept(edge_dropout), largest=False, sorted=False).indices)
 
-    def _num_kept(self, ratio: float) -> int:
-        check_ratio(ratio)
-        return math.floor((1 - ratio) * self.num_edges + _ROUNDING)
+    def _num_kept(self, edge_dropout: float) -> int:
+        check_dropout('edge_dropout', edge_dropout)
+        return math.floor((1 - edge_dropout) * self.num_edges + _ROUNDING)
 
     def _keep(self, index: Tensor) -> Tensor:
         keep = torch.zeros(self.num_edges, dtype=torch.bool, device=self.edge_index.device)
         return keep.index_fill_(0, index, True)
 
-    def node_drop(self, ratio: float) -> Tensor:
+    def node_drop(self, node_dropout: float) -> Tensor:
         r"""Boolean mask ``[E]`` of what is left without :math:`\lfloor \rho U \rfloor` users and :math:`\lfloor \rho I
         \rfloor` items: about :math:`(1 - \rho)^2` of the interactions."""
-        check_ratio(ratio)
+        check_dropout('node_dropout', node_dropout)
         keep = torch.ones(self.num_edges, dtype=torch.bool, device=self.edge_index.device)
         for ids, size in ((self.edge_index[0], self.num_users), (self.edge_index[1], self.num_items)):
             dropped = torch.zeros(size, dtype=torch.bool, device=keep.device)
-            dropped[torch.randperm(size, device=keep.device)[:math.floor(ratio * size + _ROUNDING)]] = True
+            dropped[torch.randperm(size, device=keep.device)[:math.floor(node_dropout * size + _ROUNDING)]] = True
             keep &= ~dropped[ids]
         return keep
 
@@ -84,18 +84,18 @@ class InteractionGraph(GraphModule):
         rowptr = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
         return Adjacency(rowptr, col, scale[row] * scale[col.long()], self.adjacency.size, symmetric=True)
 
-    def scaled_drop(self, keep: float, mask: Optional[Tensor] = None) -> Adjacency:
-        r"""The normalized adjacency with each interaction kept with probability ``keep`` and divided by it, degrees as they
-        were: an unbiased product.
+    def scaled_drop(self, edge_dropout: float, mask: Optional[Tensor] = None) -> Adjacency:
+        r"""The normalized adjacency with each interaction left out with probability ``edge_dropout``, the others divided
+        by one minus it, degrees as they were: an unbiased product.
 
         Args:
-            keep: Probability in (0, 1].
+            edge_dropout: Probability in [0, 1).
             mask: What survives ``[E]``, drawn by default.
         """
-        if not 0 < keep <= 1:
-            raise ConfigError(f'keep: got {keep}, accepted are numbers above 0 up to 1')
-        if keep == 1 and mask is None:
+        check_dropout('edge_dropout', edge_dropout)
+        if edge_dropout == 0 and mask is None:
             return self.adjacency
+        keep = 1 - edge_dropout
         if mask is None:
             mask = torch.rand(self.num_edges, device=self.edge_index.device) < keep
         entry = mask[self.entry_edge]
@@ -113,33 +113,27 @@ class PrunedGraph(InteractionGraph):
 
     Args:
         graph: Training graph.
-        ratio: Share :math:`\rho` of interactions that are left out; with 0 nothing is drawn.
+        edge_dropout: Share :math:`\rho` of interactions that are left out; with 0 nothing is drawn.
 
     Raises:
-        ConfigError: If ``ratio`` is not in [0, 1).
+        ConfigError: If ``edge_dropout`` is not in [0, 1).
     """
 
-    def __init__(self, graph: TrainingGraph, ratio: float):
+    def __init__(self, graph: TrainingGraph, edge_dropout: float):
         super().__init__(graph)
-        check_ratio(ratio)
-        self.ratio = ratio
+        check_dropout('edge_dropout', edge_dropout)
+        self.edge_dropout = edge_dropout
         self.pruned: Optional[Adjacency] = None
 
     def prune(self, uniform: bool = False) -> None:
         r"""Draws the graph of an epoch by :meth:`degree_drop`, or by :meth:`edge_drop` if ``uniform``."""
-        if self.ratio > 0:
-            self.pruned = self.subgraph((self.edge_drop if uniform else self.degree_drop)(self.ratio))
+        if self.edge_dropout > 0:
+            self.pruned = self.subgraph((self.edge_drop if uniform else self.degree_drop)(self.edge_dropout))
 
     def forward(self) -> Adjacency:
         r"""The graph that carries messages now."""
-        if not self.training or self.ratio == 0:
+        if not self.training or self.edge_dropout == 0:
             return self.adjacency
         if self.pruned is None:
             self.prune()
         return self.pruned
-
-
-def check_ratio(ratio: float) -> None:
-    r"""Raises :class:`~genrec_pyg.exceptions.ConfigError` unless ``ratio`` is in [0, 1)."""
-    if not 0 <= ratio < 1:
-        raise ConfigError(f'ratio: got {ratio}, accepted are numbers from 0 up to but not including 1')

@@ -18,6 +18,16 @@ def check_range(name: str, value: float, low: float, high: float = float('inf'),
         raise ConfigError(f"{name}: got {value}, accepted are numbers {accepted}{', excluded' if open_low else ''}")
 
 
+def check_dropout(name: str, value: float) -> None:
+    r"""Checks a share that is left out, of which something must stay.
+
+    Raises:
+        ConfigError: If ``value`` is not in [0, 1).
+    """
+    if not 0 <= value < 1:
+        raise ConfigError(f'{name}: got {value}, accepted are numbers from 0 up to but not including 1')
+
+
 def check_choice(name: str, value: Any, accepted: Iterable[str]) -> None:
     r"""Checks a name of the constructor.
 

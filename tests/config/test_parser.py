@@ -3,7 +3,8 @@ import yaml
 
 from genrec_pyg.config import flatten, parse_train_arguments, shipped_defaults
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.nn.models import GenRec, Recommender, get_model
+from genrec_pyg.nn.models import MODELS, GenRec, Recommender, get_model
+from genrec_pyg.nn.models.settings import former_settings
 
 
 def parse(*argv):
@@ -186,7 +187,8 @@ def test_the_file_of_an_earlier_run_is_taken_with_a_warning(tmp_path, caplog):
     (['--hparams.lambda2', '0.3'], '--hparams.contrast.pair_weight'),
     (['--hparams.keep', '0.5'], '--hparams.generation.edge_dropout'),
     (['--hparams.denoiser', 'tied'], '--hparams.denoiser.name'), (['--hparams.clusters=9'], '--hparams.debias.clusters'),
-    (['--model', 'DiffMM', '--hparams.keep', '0.5'], '--hparams.edge_dropout')])
+    (['--model', 'DiffMM', '--hparams.keep', '0.5'], '--hparams.edge_dropout'),
+    (['--model', 'SGL', '--hparams.ratio', '0.5'], '--hparams.edge_dropout')])
 def test_a_flag_of_an_earlier_version_is_answered_with_its_present_name(flags, now):
     with pytest.raises(ConfigError, match=f'it is {now} now'):
         parse(*flags)
@@ -216,7 +218,20 @@ def test_the_configuration_of_an_earlier_version_is_read(tmp_path, caplog):
     assert [message.split(':')[0] for message in caplog.messages] == ['hparams.denoiser.name']
 
 
-def test_every_former_setting_of_genrec_is_a_setting_now():
-    known = flatten(parse().to_dict())
-    for name, conversion in GenRec.FORMER_SETTINGS.items():
+@pytest.mark.parametrize('model', [name for name in MODELS if former_settings(get_model(name))])
+def test_every_former_setting_is_a_setting_now(model):
+    known = flatten(parse('--model', model).to_dict())
+    for name, conversion in former_settings(get_model(model)).items():
         assert all(f'hparams.{now}' in known for now in conversion(0)), name
+
+
+@pytest.mark.parametrize('model, former, now', [
+    ('HCCF', {'keep': 0.75, 'mult': 0.3}, {'edge_dropout': 0.25, 'membership_scale': 0.3}),
+    ('LGMRec', {'keep': 0.2}, {'edge_dropout': 0.8}), ('PGL', {'keep': 0.3}, {'edge_dropout': 0.7}),
+    ('SGL', {'ratio': 0.38}, {'edge_dropout': 0.38}), ('NGCF', {'node_dropout': 0.1}, {'edge_dropout': 0.1}),
+    ('NCL', {'structure_weight': 0.01}, {'contrast_weight': 0.01})])
+def test_shares_and_weights_of_an_earlier_version_have_one_name(model, former, now, tmp_path):
+    path = tmp_path / 'config.yaml'
+    path.write_text(yaml.safe_dump({'model': model, 'hparams': former}))
+    hparams = parse('--config', str(path)).hparams
+    assert {name: hparams[name] for name in now} == now and not former.keys() & hparams.keys()

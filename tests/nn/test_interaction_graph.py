@@ -33,7 +33,7 @@ def test_subgraphs_equal_graphs_made_from_their_edges():
 def test_path_without_one_edge_is_normalized_anew():
     graph = InteractionGraph(PATH)
     assert graph.subgraph(torch.tensor([True, False, True])).value.tolist() == [1, 1, 1, 1]
-    assert graph.scaled_drop(1.0, torch.tensor([True, False, True])).value.tolist() == pytest.approx([0.5 ** 0.5] * 4)
+    assert graph.scaled_drop(0.0, torch.tensor([True, False, True])).value.tolist() == pytest.approx([0.5 ** 0.5] * 4)
 
 
 def test_edge_drop_keeps_an_exact_number():
@@ -71,7 +71,7 @@ def test_pruned_graph_is_part_in_training_and_whole_in_evaluation():
     state = torch.get_rng_state()
     graph.prune()
     assert graph() is graph.adjacency and torch.equal(torch.get_rng_state(), state)
-    with pytest.raises(ConfigError, match='ratio: got'):
+    with pytest.raises(ConfigError, match='edge_dropout: got'):
         PrunedGraph(PATH, 1.0)
 
 
@@ -86,21 +86,21 @@ def test_node_drop_leaves_the_square_of_the_edges():
 def test_scaled_drop_is_unbiased_and_symmetric():
     graph = InteractionGraph(random_graph(20, 15))
     whole = dense(graph.adjacency)
-    assert graph.scaled_drop(1.0) is graph.adjacency
+    assert graph.scaled_drop(0.0) is graph.adjacency
     one = dense(graph.scaled_drop(0.5))
     assert torch.equal(one, one.t()) and torch.allclose(one[one > 0], 2 * whole[one > 0])
     mean = sum(dense(graph.scaled_drop(0.5)) for _ in range(600)) / 600
     assert float((mean - whole).abs().max()) < 0.2 * float(whole.max())
 
 
-@pytest.mark.parametrize('ratio', [-0.1, 1.0])
-def test_ratios_are_checked(ratio):
+@pytest.mark.parametrize('share', [-0.1, 1.0])
+def test_shares_are_checked(share):
     graph = InteractionGraph(PATH)
-    for draw in (graph.edge_drop, graph.degree_drop, graph.node_drop):
-        with pytest.raises(ConfigError, match='ratio: got'):
-            draw(ratio)
-    with pytest.raises(ConfigError, match='keep: got'):
-        graph.scaled_drop(-abs(ratio))
+    for draw in (graph.edge_drop, graph.degree_drop, graph.scaled_drop):
+        with pytest.raises(ConfigError, match='edge_dropout: got'):
+            draw(share)
+    with pytest.raises(ConfigError, match='node_dropout: got'):
+        graph.node_drop(share)
 
 
 def test_follows_precision_and_saves_nothing():

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.utils.validation import check_dropout
 
 #: How hyperedges are dropped in training.
 HYPER_DROPOUT = ('element', 'edge')
@@ -32,15 +33,15 @@ class HyperConv(torch.nn.Module):
         num_layers: Layers that have maps of their own.
         num_maps: Maps :math:`\mathbf{V}_c` per layer.
         slope: Slope of the leaky ReLU :math:`\varphi`; 1 is the identity.
-        keep: Share of memberships that survives a training step, the others being scaled up.
+        edge_dropout: Share of memberships that a training step leaves out, the others being scaled up.
         dropout: ``'element'`` drops single memberships, ``'edge'`` whole hyperedges.
         scale: Factor on the memberships.
     """
 
     def __init__(self, channels: int, num_hyperedges: int, num_layers: int = 1, num_maps: int = 0, slope: float = 1.0,
-                 keep: float = 1.0, dropout: str = 'element', scale: float = 1.0):
+                 edge_dropout: float = 0.0, dropout: str = 'element', scale: float = 1.0):
         super().__init__()
-        self.slope, self.keep, self.dropout, self.scale = slope, keep, dropout, scale
+        self.slope, self.edge_dropout, self.dropout, self.scale = slope, edge_dropout, dropout, scale
         self.weight = Parameter(torch.empty(channels, num_hyperedges))
         self.maps = torch.nn.ParameterList(
             Parameter(torch.empty(num_maps, num_hyperedges, num_hyperedges)) for _ in range(num_layers if num_maps else 0))
@@ -56,12 +57,12 @@ class HyperConv(torch.nn.Module):
     def forward(self, table: Tensor, x: Tensor, layer: int = 0) -> Tensor:
         r"""Propagates ``x`` ``[n, d]`` with the memberships of ``table`` ``[n, d]``."""
         weight = self.scale * self.weight
-        drops = self.training and self.keep < 1
+        drops = self.training and self.edge_dropout > 0
         if drops and self.dropout == 'element':
-            members = F.dropout(table @ weight, 1 - self.keep)
+            members = F.dropout(table @ weight, self.edge_dropout)
             return self._activate(members @ self._map(self._activate(members.t() @ x), layer))
         if drops:
-            weight = weight * F.dropout(weight.new_ones(weight.size(1)), 1 - self.keep)
+            weight = weight * F.dropout(weight.new_ones(weight.size(1)), self.edge_dropout)
         features = self._activate(weight.t() @ (table.t() @ x))
         return self._activate(table @ (weight @ self._map(features, layer)))
 
@@ -92,30 +93,29 @@ class SoftHyperConv(torch.nn.Module):
     Args:
         num_layers: Layers, from 1.
         temperature: :math:`\tau`.
-        keep: Share of memberships that survives a training step, the others being scaled up.
+        edge_dropout: Share of memberships that a training step leaves out, the others being scaled up.
         noise: ``'gumbel'``, as the authors' program, or ``'logistic'``, as the paper.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
 
-    def __init__(self, num_layers: int = 1, temperature: float = 0.2, keep: float = 1.0, noise: str = 'gumbel'):
+    def __init__(self, num_layers: int = 1, temperature: float = 0.2, edge_dropout: float = 0.0, noise: str = 'gumbel'):
         super().__init__()
         if num_layers < 1:
             raise ConfigError(f'num_hyper_layers: got {num_layers}, accepted are integers from 1')
         if not temperature > 0:
             raise ConfigError(f'temperature: got {temperature}, accepted are positive numbers')
-        if not 0 < keep <= 1:
-            raise ConfigError(f'keep: got {keep}, accepted are numbers above 0 up to 1')
+        check_dropout('edge_dropout', edge_dropout)
         if noise not in HYPER_NOISE:
             raise ConfigError(f"noise: got {noise!r}, accepted are {', '.join(map(repr, HYPER_NOISE))}")
-        self.num_layers, self.temperature, self.keep, self.noise = num_layers, temperature, keep, noise
+        self.num_layers, self.temperature, self.edge_dropout, self.noise = num_layers, temperature, edge_dropout, noise
 
     def memberships(self, logits: Tensor) -> Tensor:
         r"""Memberships ``[n, K]`` from ``logits`` ``[n, K]``."""
         if self.training:
             logits = logits + self._draw(logits)
-        return F.dropout((logits / self.temperature).softmax(dim=1), 1 - self.keep, self.training)
+        return F.dropout((logits / self.temperature).softmax(dim=1), self.edge_dropout, self.training)
 
     def forward(self, user_logits: Tensor, item_logits: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""Propagates rows of items ``x`` ``[I, d]``; returns those of users ``[U, d]`` and of items ``[I, d]``."""

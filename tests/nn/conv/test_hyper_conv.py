@@ -35,7 +35,7 @@ def test_low_rank_equals_memberships(slope):
 
 @pytest.mark.parametrize('dropout', ['element', 'edge'])
 def test_dropout_acts_in_training_and_is_unbiased_on_the_way_in(dropout):
-    conv = HyperConv(3, 5, keep=0.5, dropout=dropout)
+    conv = HyperConv(3, 5, edge_dropout=0.5, dropout=dropout)
     table, x = torch.randn(6, 3), torch.randn(6, 3)
     assert not torch.equal(conv.train()(table, x), conv(table, x))
     assert torch.equal(conv.eval()(table, x), conv(table, x))

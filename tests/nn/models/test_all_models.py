@@ -25,7 +25,7 @@ SMALL: dict[str, dict] = {
     # A row of which dropout leaves a membership below 1e-12 is divided by its norm, but passes no gradient.
     'LGMRec': dict(temperature=1.0),
     'MVGAE': dict(latent_channels=12),
-    'NCL': dict(warmup=1, num_clusters=3, structure_weight=0.1, prototype_weight=0.1),
+    'NCL': dict(warmup=1, num_clusters=3, contrast_weight=0.1, prototype_weight=0.1),
 }
 #: Settings of training on the demo data, and by how much validation Recall@20 must pass popularity.
 DEMO: dict[str, dict] = {

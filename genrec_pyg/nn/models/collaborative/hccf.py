@@ -16,8 +16,9 @@ from genrec_pyg.nn.conv.hyper_conv import HYPER_DROPOUT, HyperConv
 from genrec_pyg.nn.interaction_graph import InteractionGraph
 from genrec_pyg.nn.losses import bpr_loss, hinge_loss, squared_norm
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.settings import complement, renamed
 from genrec_pyg.ops import info_nce, spmm, unit_rows
-from genrec_pyg.utils.validation import check_choice, check_range
+from genrec_pyg.utils.validation import check_choice, check_dropout, check_range
 
 
 class HyperViews(NamedTuple):
@@ -43,8 +44,8 @@ class HCCF(PairwiseRecommender):
     with sums for means and 40 pairs per user; SSLRec is ``bank='all'``.
 
     The global view grows with the tables: with Xavier tables its norm is about 3 times theirs at any number of nodes, with
-    standard deviation 0.1 it is 165 times theirs at 10,000 nodes; so tables start with Xavier, and ``mult`` scales the
-    memberships.
+    standard deviation 0.1 it is 165 times theirs at 10,000 nodes; so tables start with Xavier, and ``membership_scale`` scales
+    the memberships.
 
     Differences from public implementations: ``docs/parity.md``.
 
@@ -55,7 +56,7 @@ class HCCF(PairwiseRecommender):
         num_layers: Layers ``L``.
         num_hyperedges: Hyperedges ``K`` per type.
         l2: :math:`\lambda` on all parameters.
-        keep: Share of interactions and of memberships that survives a training step.
+        edge_dropout: Share of interactions and of memberships that a training step leaves out.
         hyper_dropout: ``'element'`` drops single memberships, ``'edge'`` whole hyperedges, which costs less.
         contrast_weight: Weight ``w``.
         temperature: Temperature of the contrast.
@@ -66,34 +67,39 @@ class HCCF(PairwiseRecommender):
         bank: ``'batch'`` or ``'all'`` nodes of the type as negatives.
         detach: Whether the local view is fixed in the contrast.
         contrast_map: Whether normalized global rows pass a learned ``d`` x ``d`` map before they are contrasted.
-        mult: Factor on the memberships.
+        membership_scale: Factor on the memberships.
         rank_loss: ``'bpr'`` or ``'hinge'``, :math:`\max(0, 1 - s^+ + s^-)`.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
+    FORMER_SETTINGS = {'keep': complement('edge_dropout'), 'mult': renamed('membership_scale')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, num_layers: int = 2, num_hyperedges: int = 128, l2: float = 1e-7,
-                 keep: float = 0.5, hyper_dropout: str = 'element', contrast_weight: float = 0.2, temperature: float = 0.1,
-                 slope: float = 1.0, local_slope: float = 1.0, num_maps: int = 0, residual: bool = False, bank: str = 'batch',
-                 detach: bool = True, contrast_map: bool = False, mult: float = 1.0, rank_loss: str = 'bpr'):
+                 edge_dropout: float = 0.5, hyper_dropout: str = 'element', contrast_weight: float = 0.2,
+                 temperature: float = 0.1, slope: float = 1.0, local_slope: float = 1.0, num_maps: int = 0,
+                 residual: bool = False, bank: str = 'batch', detach: bool = True, contrast_map: bool = False,
+                 membership_scale: float = 1.0, rank_loss: str = 'bpr'):
         super().__init__(data, modalities, hidden_channels, l2)
         for name, value, low in (('num_layers', num_layers, 0), ('num_hyperedges', num_hyperedges, 1),
                                  ('contrast_weight', contrast_weight, 0), ('num_maps', num_maps, 0)):
             check_range(name, value, low)
-        for name, value, high in (('keep', keep, 1), ('temperature', temperature, float('inf')), ('slope', slope, 1),
+        check_dropout('edge_dropout', edge_dropout)
+        for name, value, high in (('temperature', temperature, float('inf')), ('slope', slope, 1),
                                   ('local_slope', local_slope, 1)):
             check_range(name, value, 0, high, open_low=True)
         check_choice('hyper_dropout', hyper_dropout, HYPER_DROPOUT)
         check_choice('bank', bank, ('batch', 'all'))
         check_choice('rank_loss', rank_loss, ('bpr', 'hinge'))
-        self.num_layers, self.keep, self.local_slope, self.residual = num_layers, keep, local_slope, residual
+        self.num_layers, self.edge_dropout = num_layers, edge_dropout
+        self.local_slope, self.residual = local_slope, residual
         self.contrast_weight, self.temperature = contrast_weight, temperature
         self.bank, self.detach, self.rank_loss = bank, detach, rank_loss
         self.interactions = InteractionGraph(self.graph)
         self.user_hyper, self.item_hyper = (
-            HyperConv(hidden_channels, num_hyperedges, num_layers, num_maps, slope, keep, hyper_dropout, mult)
+            HyperConv(hidden_channels, num_hyperedges, num_layers, num_maps, slope, edge_dropout, hyper_dropout,
+                      membership_scale)
             for _ in range(2))
         self.contrast_map = Parameter(torch.empty(hidden_channels, hidden_channels)) if contrast_map else None
         if contrast_map:
@@ -111,7 +117,7 @@ class HCCF(PairwiseRecommender):
         x = total = self.embedding.joint()
         local_views, global_views = [], []
         for layer in range(self.num_layers):
-            near = spmm(self.interactions.scaled_drop(self.keep if self.training else 1.0), x)
+            near = spmm(self.interactions.scaled_drop(self.edge_dropout if self.training else 0.0), x)
             if self.local_slope != 1:
                 near = F.leaky_relu(near, self.local_slope)
             x_users, x_items = x.split([self.num_users, self.num_items])

@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.interaction_graph import PrunedGraph
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.ops import spmm, unit_rows
 from genrec_pyg.utils.validation import check_choice, check_range
 
@@ -38,7 +39,7 @@ class LayerGCN(PairwiseRecommender):
         l2: :math:`\lambda` on initial rows.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
         reg: Shape of the penalty, ``'batch'`` or ``'table'``.
-        ratio: Share of interactions that an epoch leaves out.
+        edge_dropout: Share of interactions that an epoch leaves out.
         pruning: Which: ``'degree'``, those between nodes of high degree first
             (:meth:`~genrec_pyg.nn.interaction_graph.InteractionGraph.degree_drop`), ``'uniform'``, or
             ``'alternate'``, the two in turn,
@@ -47,15 +48,16 @@ class LayerGCN(PairwiseRecommender):
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
+    FORMER_SETTINGS = {'ratio': renamed('edge_dropout')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, num_layers: int = 4, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch',
-                 ratio: float = 0.1, pruning: str = 'alternate'):
+                 edge_dropout: float = 0.1, pruning: str = 'alternate'):
         super().__init__(data, modalities, hidden_channels, l2, init, reg)
         check_range('num_layers', num_layers, 1)
         check_choice('pruning', pruning, ('degree', 'uniform', 'alternate'))
         self.num_layers, self.pruning = num_layers, pruning
-        self.interactions = PrunedGraph(self.graph, ratio)
+        self.interactions = PrunedGraph(self.graph, edge_dropout)
 
     def start_epoch(self, epoch: int) -> dict[str, float]:
         r"""Draws the interactions of the epoch."""

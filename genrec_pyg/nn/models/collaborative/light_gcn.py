@@ -17,7 +17,7 @@ from genrec_pyg.nn.interaction_graph import InteractionGraph
 from genrec_pyg.nn.items import BY_ID, ItemSide, NodeRows, make_items
 from genrec_pyg.nn.models.pairwise import PAIRWISE_GRID, PairwiseRecommender
 from genrec_pyg.ops import Adjacency
-from genrec_pyg.utils.validation import check_range
+from genrec_pyg.utils.validation import check_dropout, check_range
 
 
 class LightGCN(PairwiseRecommender):
@@ -61,8 +61,7 @@ class LightGCN(PairwiseRecommender):
         super().__init__(data, modalities, hidden_channels, l2, init, reg, contents=side.contents())
         if side.has_content:
             self.embedding = NodeRows(self.num_users, make_items(self.graph, hidden_channels, side), init, reg)
-        if not 0 <= edge_dropout < 1:
-            raise ConfigError(f'edge_dropout: got {edge_dropout}, accepted are numbers from 0 up to but not including 1')
+        check_dropout('edge_dropout', edge_dropout)
         check_range('num_layers', num_layers, 0)
         if layer_weights is not None and len(layer_weights) != num_layers + 1:
             raise ConfigError(f'layer_weights: got {len(layer_weights)} weights, accepted are num_layers + 1 = '
@@ -93,7 +92,7 @@ class LightGCN(PairwiseRecommender):
         r"""Propagated users ``[U, d]`` and items ``[I, d]``; the whole graph carries messages in evaluation mode."""
         graph = self.interactions.adjacency
         if self.training and self.edge_dropout > 0:
-            graph = self.interactions.scaled_drop(1 - self.edge_dropout)
+            graph = self.interactions.scaled_drop(self.edge_dropout)
         return self.split(self.propagate(self.embedding.joint(), self.layout.local(graph)))
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:

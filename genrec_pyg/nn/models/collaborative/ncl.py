@@ -15,6 +15,7 @@ from genrec_pyg.nn.cluster.torch_kmeans import fit_prototypes
 from genrec_pyg.nn.conv.functional import layer_outputs
 from genrec_pyg.nn.losses import bank_contrast
 from genrec_pyg.nn.models.collaborative.light_gcn import LightGCN
+from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.ops import info_nce
 from genrec_pyg.utils.validation import check_range
 
@@ -50,7 +51,7 @@ class NCL(LightGCN):
         reg: Shape of the penalty, ``'batch'`` or ``'table'``.
         hops: Half the hops ``h`` of the context.
         temperature: Temperature :math:`\tau`.
-        structure_weight: :math:`w_s`.
+        contrast_weight: :math:`w_s`.
         item_weight: :math:`\alpha`.
         prototype_weight: :math:`w_p`.
         num_clusters: Clusters per type; no more than a twentieth of the nodes (but two) are made.
@@ -61,21 +62,22 @@ class NCL(LightGCN):
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
+    FORMER_SETTINGS = {'structure_weight': renamed('contrast_weight')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, num_layers: int = 3, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch',
-                 hops: int = 1, temperature: float = 0.1, structure_weight: float = 4e-4, item_weight: float = 1.0,
+                 hops: int = 1, temperature: float = 0.1, contrast_weight: float = 4e-4, item_weight: float = 1.0,
                  prototype_weight: float = 3e-4, num_clusters: int = 1000, m_step: int = 1, warmup: int = 20,
                  spherical: bool = True):
         super().__init__(data, modalities, hidden_channels, num_layers, l2, init, reg)
         for name, value, low in (('hops', hops, 1), ('num_clusters', num_clusters, 1), ('m_step', m_step, 1),
-                                 ('warmup', warmup, 0), ('structure_weight', structure_weight, 0),
+                                 ('warmup', warmup, 0), ('contrast_weight', contrast_weight, 0),
                                  ('item_weight', item_weight, 0), ('prototype_weight', prototype_weight, 0)):
             check_range(name, value, low)
         if not temperature > 0:
             raise ConfigError(f'temperature: got {temperature}, accepted are positive numbers')
         self.hops, self.temperature, self.item_weight = hops, temperature, item_weight
-        self.structure_weight, self.prototype_weight = structure_weight, prototype_weight
+        self.contrast_weight, self.prototype_weight = contrast_weight, prototype_weight
         self.m_step, self.warmup, self.spherical = m_step, warmup, spherical
         self.uses_prototypes = False
         for name, size in (('user', self.num_users), ('item', self.num_items)):
@@ -112,13 +114,13 @@ class NCL(LightGCN):
 
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR, L2 and the contrasts with neighborhood and prototypes."""
-        if self.structure_weight > 0:
+        if self.contrast_weight > 0:
             layers = layer_outputs(self.embedding.joint(),
                                    [self.interactions.adjacency] * max(self.num_layers, 2 * self.hops))
             mean = torch.stack(layers[:self.num_layers + 1]).mean(dim=0)
             terms = self.rank_terms(*self.split(mean), batch)
             users, items = self.split(layers[2 * self.hops])
-            terms['contrast_structure'] = self.structure_weight * (
+            terms['contrast_structure'] = self.contrast_weight * (
                 bank_contrast(users, self.embedding.user, batch.user, self.temperature) +
                 self.item_weight * bank_contrast(items, self.embedding.item, batch.pos, self.temperature))
         else:

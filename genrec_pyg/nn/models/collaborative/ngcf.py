@@ -16,8 +16,9 @@ from genrec_pyg.nn.conv import NGCFConv
 from genrec_pyg.nn.interaction_graph import InteractionGraph
 from genrec_pyg.nn.losses import squared_norm
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, unit_rows
-from genrec_pyg.utils.validation import check_choice, check_range
+from genrec_pyg.utils.validation import check_choice, check_dropout, check_range
 
 
 class NGCF(PairwiseRecommender):
@@ -38,7 +39,7 @@ class NGCF(PairwiseRecommender):
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
         reg: Shape of the penalty, ``'batch'`` or ``'table'``.
         dropout: Dropout of the layers.
-        node_dropout: Probability with which an interaction is left out of a training step, the others scaled up.
+        edge_dropout: Probability with which an interaction is left out of a training step, the others scaled up.
         bias: Whether layers have a bias (the paper's have none).
         adj: ``'sym'``, the paper's graph, or ``'rw_self'``, the authors' :math:`(\mathbf{D} + \mathbf{I})^{-1} (\mathbf{A} +
             \mathbf{I})`, with which no row is added to its own neighborhood again.
@@ -47,21 +48,21 @@ class NGCF(PairwiseRecommender):
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
+    FORMER_SETTINGS = {'node_dropout': renamed('edge_dropout')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, layer_channels: Optional[Sequence[int]] = None, l2: float = 1e-5,
-                 init: str = 'xavier', reg: str = 'batch', dropout: float = 0.1, node_dropout: float = 0.0,
+                 init: str = 'xavier', reg: str = 'batch', dropout: float = 0.1, edge_dropout: float = 0.0,
                  bias: bool = True, adj: str = 'sym', weight_l2: float = 0.0):
         super().__init__(data, modalities, hidden_channels, l2, init, reg)
         check_choice('adj', adj, ('sym', 'rw_self'))
         check_range('weight_l2', weight_l2, 0)
-        for name, value in (('dropout', dropout), ('node_dropout', node_dropout)):
-            if not 0 <= value < 1:
-                raise ConfigError(f'{name}: got {value}, accepted are numbers from 0 up to but not including 1')
+        check_dropout('dropout', dropout)
+        check_dropout('edge_dropout', edge_dropout)
         widths = [hidden_channels, *([hidden_channels] * 3 if layer_channels is None else layer_channels)]
         if min(widths) < 1:
             raise ConfigError(f'layer_channels: got {widths[1:]}, accepted are integers from 1')
-        self.dropout, self.node_dropout, self.weight_l2 = dropout, node_dropout, weight_l2
+        self.dropout, self.edge_dropout, self.weight_l2 = dropout, edge_dropout, weight_l2
         self.interactions = InteractionGraph(self.graph)
         self.random_walk = self._random_walk() if adj == 'rw_self' else None
         self.convs = torch.nn.ModuleList(
@@ -78,13 +79,12 @@ class NGCF(PairwiseRecommender):
             conv.reset_parameters()
 
     def _graph(self) -> Adjacency:
-        keep = 1 - self.node_dropout if self.training else 1.0
+        edge_dropout = self.edge_dropout if self.training else 0.0
         if self.random_walk is None:
-            return self.interactions.scaled_drop(keep)
-        if keep == 1:
+            return self.interactions.scaled_drop(edge_dropout)
+        if edge_dropout == 0:
             return self.random_walk
-        value = self.random_walk.value
-        return self.random_walk.with_value(F.dropout(value, 1 - keep))
+        return self.random_walk.with_value(F.dropout(self.random_walk.value, edge_dropout))
 
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""Concatenated layers of users ``[U, d + sum d_l]`` and of items; dropout and edge dropout act in training mode."""

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.conv.functional import layer_outputs
 from genrec_pyg.nn.losses import bank_contrast
 from genrec_pyg.nn.models.collaborative.light_gcn import LightGCN
+from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.ops import Adjacency
-from genrec_pyg.utils.validation import check_choice, check_range
+from genrec_pyg.utils.validation import check_choice, check_dropout, check_range
 
 
 class SGL(LightGCN):
@@ -42,7 +42,7 @@ class SGL(LightGCN):
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
         reg: Shape of the penalty, ``'batch'`` or ``'table'``.
         augmentation: ``'edge_drop'``, ``'node_drop'``, or ``'random_walk'``, edge dropout with a graph of its own per layer.
-        ratio: Share :math:`\rho` of edges or nodes that is dropped.
+        edge_dropout: Share :math:`\rho` of edges, with ``'node_drop'`` of nodes, that an augmented graph leaves out.
         contrast_weight: Weight ``w`` of the contrast.
         temperature: Temperature :math:`\tau`.
         symmetric: Whether both views take turns as anchors.
@@ -51,19 +51,20 @@ class SGL(LightGCN):
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
+    FORMER_SETTINGS = {'ratio': renamed('edge_dropout')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, num_layers: int = 3, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch',
-                 augmentation: str = 'edge_drop', ratio: float = 0.1, contrast_weight: float = 0.1, temperature: float = 0.2,
-                 symmetric: bool = False, resample: str = 'epoch'):
+                 augmentation: str = 'edge_drop', edge_dropout: float = 0.1, contrast_weight: float = 0.1,
+                 temperature: float = 0.2, symmetric: bool = False, resample: str = 'epoch'):
         super().__init__(data, modalities, hidden_channels, num_layers, l2, init, reg)
         check_choice('augmentation', augmentation, ('edge_drop', 'node_drop', 'random_walk'))
         check_choice('resample', resample, ('epoch', 'batch'))
-        if not 0 <= ratio < 1:
-            raise ConfigError(f'ratio: got {ratio}, accepted are numbers from 0 up to but not including 1')
+        check_dropout('edge_dropout', edge_dropout)
         check_range('contrast_weight', contrast_weight, 0)
         check_range('temperature', temperature, 0, open_low=True)
-        self.augmentation, self.ratio = augmentation, ratio
+        # Not edge_dropout: ranking sees the whole graph.
+        self.augmentation, self.view_dropout = augmentation, edge_dropout
         self.contrast_weight, self.temperature, self.symmetric = contrast_weight, temperature, symmetric
         self.resample = resample
         #: Graph of each layer of each view; a view with one graph for all layers has one entry.
@@ -74,7 +75,7 @@ class SGL(LightGCN):
         graph, walk = self.interactions, self.augmentation == 'random_walk'
         draw = graph.node_drop if self.augmentation == 'node_drop' else graph.edge_drop
         layers = range(self.num_layers if walk else 1)
-        self.view_graphs = {view: {layer: graph.subgraph(draw(self.ratio)) for layer in layers} for view in range(2)}
+        self.view_graphs = {view: {layer: graph.subgraph(draw(self.view_dropout)) for layer in layers} for view in range(2)}
 
     def start_epoch(self, epoch: int) -> dict[str, float]:
         r"""Draws the graphs of the epoch."""

@@ -17,6 +17,7 @@ from genrec_pyg.nn.losses import bpr_loss
 from genrec_pyg.nn.modality.features import FeatureProjection, item_features, require_modalities
 from genrec_pyg.nn.modality.item_graph import mixed_item_graph
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.utils.validation import check_range
 
 
@@ -55,24 +56,25 @@ class FREEDOM(PairwiseRecommender):
         l2: :math:`\lambda` on the rows of the two tables; the paper has none.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
         reg: Shape of that penalty, ``'batch'`` or ``'table'``.
-        ratio: Share of interactions that an epoch leaves out; published: 0.8 and 0.9.
+        edge_dropout: Share of interactions that an epoch leaves out; published: 0.8 and 0.9.
         content_weight: :math:`\mu`, the paper's :math:`\lambda`.
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
     """
+    FORMER_SETTINGS = {'ratio': renamed('edge_dropout')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, num_layers: int = 2, num_item_layers: int = 1, num_neighbors: int = 10,
                  modality_weights: Optional[dict[str, float]] = None, l2: float = 0.0, init: str = 'xavier',
-                 reg: str = 'batch', ratio: float = 0.8, content_weight: float = 1e-3):
+                 reg: str = 'batch', edge_dropout: float = 0.8, content_weight: float = 1e-3):
         super().__init__(data, modalities, hidden_channels, l2, init, reg)
         require_modalities(self.graph, 'FREEDOM')
         for name, value, low in (('num_layers', num_layers, 0), ('num_item_layers', num_item_layers, 0),
                                  ('num_neighbors', num_neighbors, 1), ('content_weight', content_weight, 0)):
             check_range(name, value, low)
         self.content_weight = content_weight
-        self.interactions = PrunedGraph(self.graph, ratio)
+        self.interactions = PrunedGraph(self.graph, edge_dropout)
         self.item_graph = mixed_item_graph(self.graph, num_neighbors, modality_weights, binary=True)
         self.conv, self.item_conv = LightConv(num_layers), ItemGraphConv(num_item_layers)
         self.features = item_features(self.graph, normalize=False)

@@ -19,6 +19,7 @@ from genrec_pyg.nn.embedding import init_table
 from genrec_pyg.nn.losses import ROW_PENALTIES, bank_contrast, bpr_loss, row_penalty
 from genrec_pyg.nn.modality.features import item_features, require_modalities
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.settings import complement
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, spmm, unit_rows
 from genrec_pyg.utils.validation import check_choice, check_range
 
@@ -64,7 +65,7 @@ class LGMRec(PairwiseRecommender):
         num_content_layers: Layers :math:`L_m` of the content.
         num_hyper_layers: Layers through hyperedges.
         num_hyperedges: Hyperedges ``K`` per modality.
-        keep: Share of memberships that survives a training step.
+        edge_dropout: Share of memberships of hyperedges that a training step leaves out.
         hyper_weight: :math:`\alpha`.
         temperature: Temperature of memberships and of the contrast.
         contrast_weight: ``w``.
@@ -76,10 +77,11 @@ class LGMRec(PairwiseRecommender):
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
     """
+    FORMER_SETTINGS = {'keep': complement('edge_dropout')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, num_layers: int = 2, num_content_layers: int = 2, num_hyper_layers: int = 1,
-                 num_hyperedges: int = 4, keep: float = 0.5, hyper_weight: float = 0.3, temperature: float = 0.2,
+                 num_hyperedges: int = 4, edge_dropout: float = 0.5, hyper_weight: float = 0.3, temperature: float = 0.2,
                  contrast_weight: float = 0.2, noise: str = 'gumbel', l2: float = 1e-6, init: str = 'xavier',
                  reg: str = 'frobenius'):
         super().__init__(data, modalities, hidden_channels, l2, init)
@@ -100,7 +102,7 @@ class LGMRec(PairwiseRecommender):
             self.graph.num_edges).float(), (self.num_users, self.num_items))
         self.means = {name: self._user_means(features.present) for name, features in self.features.items()}
         self.conv = LightConv(num_layers)
-        self.hyper_conv = SoftHyperConv(num_hyper_layers, temperature, keep, noise)
+        self.hyper_conv = SoftHyperConv(num_hyper_layers, temperature, edge_dropout, noise)
         self._reset_maps()
 
     def _user_means(self, present: Tensor) -> Adjacency:

@@ -17,6 +17,7 @@ from genrec_pyg.nn.interaction_graph import PrunedGraph
 from genrec_pyg.nn.losses import bpr_loss
 from genrec_pyg.nn.modality.features import FeatureProjection, item_features
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.ops import unit_rows
 from genrec_pyg.utils.validation import check_choice, check_range
 
@@ -57,23 +58,24 @@ class MMGCF(PairwiseRecommender):
         num_layers: Layers ``L``.
         fusion: ``'mean'``, ``'sum'`` or ``'concat'``.
         weighting: ``'equal'``, ``'alpha'`` or ``'normalized'``.
-        ratio: Share of interactions that an epoch leaves out.
+        edge_dropout: Share of interactions that an epoch leaves out.
         l2: :math:`\lambda`.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
+    FORMER_SETTINGS = {'ratio': renamed('edge_dropout')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, num_layers: int = 2, fusion: str = 'mean', weighting: str = 'equal',
-                 ratio: float = 0.2, l2: float = 1e-3, init: str = 'xavier'):
+                 edge_dropout: float = 0.2, l2: float = 1e-3, init: str = 'xavier'):
         super().__init__(data, modalities, hidden_channels, l2, init)
         check_range('num_layers', num_layers, 0)
         check_choice('fusion', fusion, FUSIONS)
         check_choice('weighting', weighting, WEIGHTINGS)
         self.fusion, self.weighting = fusion, weighting
-        self.interactions = PrunedGraph(self.graph, ratio)
+        self.interactions = PrunedGraph(self.graph, edge_dropout)
         self.conv = LightConv(num_layers)
         self.features = item_features(self.graph, normalize=False)
         self.projections = ModuleDict({

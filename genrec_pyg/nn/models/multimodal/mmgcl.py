@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import Linear
 from torch_geometric.data import HeteroData
 
-from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.containers import ModuleDict
@@ -21,8 +20,9 @@ from genrec_pyg.nn.losses import bpr_loss, challenged_contrast
 from genrec_pyg.nn.modality.features import FeatureProjection, item_features, modality_shares, require_modalities
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender
 from genrec_pyg.nn.models.recommender import Replaced
+from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.ops import Adjacency, bipartite_block, info_nce
-from genrec_pyg.utils.validation import check_choice, check_range
+from genrec_pyg.utils.validation import check_choice, check_dropout, check_range
 
 
 class Streams(NamedTuple):
@@ -63,7 +63,7 @@ class MMGCL(PairwiseRecommender):
         num_layers: Layers ``L``.
         l2: :math:`\lambda` on the rows of the two tables.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
-        ratio: Share of edges dropped in view B.
+        edge_dropout: Share of edges dropped in view B.
         shared_mask: Whether all streams of view B have the same graph.
         resample: ``'batch'`` or ``'epoch'``, when these graphs are drawn.
         temperature: Temperature :math:`\tau`.
@@ -78,10 +78,11 @@ class MMGCL(PairwiseRecommender):
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
     """
+    FORMER_SETTINGS = {'ratio': renamed('edge_dropout')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  variant: str = 'principled', hidden_channels: int = 64, num_layers: int = 3, l2: float = 1e-4,
-                 init: str = 'xavier', ratio: float = 0.05, shared_mask: bool = False, resample: str = 'batch',
+                 init: str = 'xavier', edge_dropout: float = 0.05, shared_mask: bool = False, resample: str = 'batch',
                  temperature: float = 0.2, contrast_weight: float = 0.4, challenge: str = 'tuple',
                  mask_probability: Optional[dict[str, float]] = None, precompute: bool = False):
         super().__init__(data, modalities, hidden_channels, l2, init)
@@ -93,9 +94,8 @@ class MMGCL(PairwiseRecommender):
         check_range('num_layers', num_layers, 0)
         check_range('contrast_weight', contrast_weight, 0)
         check_range('temperature', temperature, 0, open_low=True)
-        if not 0 <= ratio < 1:
-            raise ConfigError(f'ratio: got {ratio}, accepted are numbers from 0 up to but not including 1')
-        self.variant, self.num_layers, self.ratio = variant, num_layers, ratio
+        check_dropout('edge_dropout', edge_dropout)
+        self.variant, self.num_layers, self.edge_dropout = variant, num_layers, edge_dropout
         self.shared_mask, self.resample, self.challenge = shared_mask, resample, challenge
         self.temperature, self.contrast_weight = temperature, contrast_weight
         self.names = list(self.graph.modalities)
@@ -163,7 +163,7 @@ class MMGCL(PairwiseRecommender):
     def draw_graphs(self) -> None:
         r"""Draws the graphs of view B."""
         count = 1 if self.shared_mask else len(self.names) + 1
-        self.view_graphs = {stream: self.interactions.subgraph(self.interactions.edge_drop(self.ratio))
+        self.view_graphs = {stream: self.interactions.subgraph(self.interactions.edge_drop(self.edge_dropout))
                             for stream in range(count)}
 
     def dropped_view(self, inputs: list[Tensor]) -> Streams:

@@ -19,9 +19,10 @@ from genrec_pyg.nn.modality.features import FeatureProjection, item_features, re
 from genrec_pyg.nn.modality.item_graph import mixed_item_graph
 from genrec_pyg.nn.modality.streams import UserPreferences
 from genrec_pyg.nn.models.recommender import Recommender
+from genrec_pyg.nn.models.settings import complement
 from genrec_pyg.nn.principal_graph import PrincipalGraph
 from genrec_pyg.ops import info_nce, unit_rows
-from genrec_pyg.utils.validation import check_choice, check_range
+from genrec_pyg.utils.validation import check_choice, check_dropout, check_range
 
 
 class PGL(Recommender):
@@ -53,7 +54,7 @@ class PGL(Recommender):
         modalities: Modalities to use, at least one.
         hidden_channels: Width ``d`` per modality.
         mode: ``'local'`` or ``'global'``.
-        keep: Share of interactions that an epoch of the local mode keeps.
+        edge_dropout: Share of interactions that an epoch of the local mode leaves out.
         rank: Rank of the global graph, see :class:`~genrec_pyg.nn.principal_graph.PrincipalGraph`.
         threshold: Magnitude below which an entry of the global graph counts as 0; published: 0.001.
         num_layers: Layers ``L``.
@@ -69,10 +70,11 @@ class PGL(Recommender):
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
     """
+    FORMER_SETTINGS = {'keep': complement('edge_dropout')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, mode: str = 'local', keep: float = 0.3, rank: int = 64, threshold: float = 0.0,
-                 num_layers: int = 2, num_item_layers: int = 1, num_neighbors: int = 10,
+                 hidden_channels: int = 64, mode: str = 'local', edge_dropout: float = 0.7, rank: int = 64,
+                 threshold: float = 0.0, num_layers: int = 2, num_item_layers: int = 1, num_neighbors: int = 10,
                  modality_weights: Optional[dict[str, float]] = None, contrast_weight: float = 0.05, dropout: float = 0.2,
                  temperature: float = 0.2, l2: float = 0.0):
         super().__init__(data, modalities)
@@ -82,11 +84,11 @@ class PGL(Recommender):
                                  ('contrast_weight', contrast_weight, 0), ('l2', l2, 0)):
             check_range(name, value, low)
         check_choice('mode', mode, ('local', 'global'))
-        check_range('keep', keep, 0, 1, open_low=True)
+        check_dropout('edge_dropout', edge_dropout)
         check_range('dropout', dropout, 0, 1)
         check_range('temperature', temperature, 0, open_low=True)
         self.contrast_weight, self.dropout, self.temperature, self.l2 = contrast_weight, dropout, temperature, l2
-        self.interactions = PrunedGraph(self.graph, 1 - keep if mode == 'local' else 0.0)
+        self.interactions = PrunedGraph(self.graph, edge_dropout if mode == 'local' else 0.0)
         self.principal = PrincipalGraph(self.graph, rank, threshold) if mode == 'global' else None
         self.item_graph = mixed_item_graph(self.graph, num_neighbors, modality_weights, binary=True)
         self.conv, self.item_conv = LightConv(num_layers), ItemGraphConv(num_item_layers)

@@ -66,7 +66,7 @@ def test_a_node_without_edges_has_embedding_zero():
 
 
 def test_epochs_alternate_and_evaluation_sees_the_whole_graph():
-    model, drawn = LayerGCN(toy_data(), hidden_channels=4, ratio=0.5), []
+    model, drawn = LayerGCN(toy_data(), hidden_channels=4, edge_dropout=0.5), []
     model.interactions.prune = drawn.append
     for epoch in range(4):
         model.start_epoch(epoch)
@@ -76,14 +76,14 @@ def test_epochs_alternate_and_evaluation_sees_the_whole_graph():
         model.start_epoch(0), model.start_epoch(1)
     assert drawn[4:] == [False, False, True, True]
     del model.interactions.prune
-    whole = LayerGCN(toy_data(), hidden_channels=4, ratio=0.0)
+    whole = LayerGCN(toy_data(), hidden_channels=4, edge_dropout=0.0)
     whole.load_state_dict(model.state_dict())
     model.start_epoch(0)
     assert not torch.equal(model.train().embed()[0], whole.train().embed()[0])
     assert torch.equal(model.eval().embed()[0], whole.embed()[0])
 
 
-@pytest.mark.parametrize('arguments', [dict(num_layers=0), dict(ratio=1.0), dict(pruning='random')])
+@pytest.mark.parametrize('arguments', [dict(num_layers=0), dict(edge_dropout=1.0), dict(pruning='random')])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         LayerGCN(toy_data(), **arguments)

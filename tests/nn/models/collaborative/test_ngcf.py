@@ -61,7 +61,7 @@ def test_messages_per_edge_give_the_same_layer():
 
 @pytest.mark.parametrize('adj', ['sym', 'rw_self'])
 def test_masks_act_in_training_alone(adj):
-    model = NGCF(toy_data(), hidden_channels=4, adj=adj, dropout=0.0, node_dropout=0.5)
+    model = NGCF(toy_data(), hidden_channels=4, adj=adj, dropout=0.0, edge_dropout=0.5)
     assert not torch.equal(model.train().embed()[0], model.embed()[0])
     assert torch.equal(model.eval().embed()[0], model.embed()[0])
     sum(model.train().loss(BATCH).values()).backward()
@@ -76,7 +76,7 @@ def test_widths_and_weight_penalty():
     assert float(model.loss(BATCH)['l2_weights'].detach()) == pytest.approx(0.25 * expected)
 
 
-@pytest.mark.parametrize('arguments', [dict(adj='rw'), dict(layer_channels=[0]), dict(dropout=1.0), dict(node_dropout=-0.1),
+@pytest.mark.parametrize('arguments', [dict(adj='rw'), dict(layer_channels=[0]), dict(dropout=1.0), dict(edge_dropout=-0.1),
                                        dict(weight_l2=-1.0)])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):

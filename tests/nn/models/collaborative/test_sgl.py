@@ -10,7 +10,7 @@ AUGMENTATIONS = ['edge_drop', 'node_drop', 'random_walk']
 
 @pytest.mark.parametrize('augmentation', AUGMENTATIONS)
 def test_nothing_dropped_gives_the_main_view(augmentation):
-    model = SGL(toy_data(), hidden_channels=4, augmentation=augmentation, ratio=0.0)
+    model = SGL(toy_data(), hidden_channels=4, augmentation=augmentation, edge_dropout=0.0)
     model.start_epoch(0)
     for view in model.views():
         assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(view, model.embed()))
@@ -18,7 +18,7 @@ def test_nothing_dropped_gives_the_main_view(augmentation):
 
 @pytest.mark.parametrize('augmentation', AUGMENTATIONS)
 def test_views_propagate_on_their_graphs(augmentation):
-    model = SGL(toy_data(), hidden_channels=4, num_layers=3, augmentation=augmentation, ratio=0.4)
+    model = SGL(toy_data(), hidden_channels=4, num_layers=3, augmentation=augmentation, edge_dropout=0.4)
     model.start_epoch(0)
     x = model.embedding.joint()
     for graphs, view in zip(model.view_graphs.values(), model.views()):
@@ -49,7 +49,7 @@ def test_weight_zero_is_light_gcn_bit_for_bit():
 
 
 def test_contrast_by_hand():
-    model = SGL(PATH, hidden_channels=2, num_layers=0, ratio=0.0, contrast_weight=2.0, temperature=0.5, symmetric=False)
+    model = SGL(PATH, hidden_channels=2, num_layers=0, edge_dropout=0.0, contrast_weight=2.0, temperature=0.5, symmetric=False)
     set_tables(model, torch.eye(2), torch.ones(2, 2))
     batch = type(BATCH)(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 1]), torch.tensor([1, 0, 0]))
     terms = model.loss(batch)
@@ -60,18 +60,18 @@ def test_contrast_by_hand():
 
 
 def test_graphs_are_drawn_per_epoch_or_per_batch():
-    model = SGL(toy_data(), ratio=0.5)
+    model = SGL(toy_data(), edge_dropout=0.5)
     model.start_epoch(0)
     first = model.views()
     assert all(torch.equal(a, b) for a, b in zip(first[0], model.views()[0]))
     model.start_epoch(1)
     assert not torch.equal(first[0][0], model.views()[0][0])
-    model = SGL(toy_data(), ratio=0.5, resample='batch')
+    model = SGL(toy_data(), edge_dropout=0.5, resample='batch')
     assert model.start_epoch(0) == {} and model.view_graphs == {}
     assert not torch.equal(model.views()[0][0], model.views()[0][0])
 
 
-@pytest.mark.parametrize('arguments', [dict(augmentation='ED'), dict(ratio=1.0), dict(contrast_weight=-1.0),
+@pytest.mark.parametrize('arguments', [dict(augmentation='ED'), dict(edge_dropout=1.0), dict(contrast_weight=-1.0),
                                        dict(temperature=0.0), dict(resample='step')])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):

@@ -56,8 +56,8 @@ def test_an_item_without_edges_is_known_by_its_neighbors():
 
 
 def test_training_sees_a_part_that_changes_with_the_epoch_and_evaluation_all():
-    model = FREEDOM(toy_data(), hidden_channels=4, ratio=0.5)
-    whole = FREEDOM(toy_data(), hidden_channels=4, ratio=0.0)
+    model = FREEDOM(toy_data(), hidden_channels=4, edge_dropout=0.5)
+    whole = FREEDOM(toy_data(), hidden_channels=4, edge_dropout=0.0)
     whole.load_state_dict(model.state_dict())
     model.start_epoch(0)
     first = model.train().embed()[0]
@@ -107,8 +107,9 @@ def test_order_of_modalities_changes_nothing():
     assert all(torch.allclose(found[name], expected[name]) for name in expected)
 
 
-@pytest.mark.parametrize('arguments', [dict(num_layers=-1), dict(num_item_layers=-1), dict(num_neighbors=0), dict(ratio=1.0),
-                                       dict(content_weight=-1.0), dict(modality_weights={'image': 0.0}), dict(modalities=[])])
+@pytest.mark.parametrize('arguments', [dict(num_layers=-1), dict(num_item_layers=-1), dict(num_neighbors=0),
+                                       dict(edge_dropout=1.0), dict(content_weight=-1.0),
+                                       dict(modality_weights={'image': 0.0}), dict(modalities=[])])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         FREEDOM(toy_data(), **arguments)

@@ -14,7 +14,7 @@ TOY = TrainingGraph(2, 3, torch.tensor([[0, 0, 1], [0, 1, 1]]),
 
 
 def on_toy(**arguments):
-    model = MMGCF(TOY, hidden_channels=1, ratio=0.0, **arguments)
+    model = MMGCF(TOY, hidden_channels=1, edge_dropout=0.0, **arguments)
     with torch.no_grad():
         for projection in model.projections.values():
             projection.linear.weight.fill_(1.0)
@@ -71,8 +71,8 @@ def test_without_content_it_is_light_gcn():
 
 
 def test_training_is_that_of_freedom_without_item_graph_and_content():
-    model = MMGCF(toy_data(0), hidden_channels=4, ratio=0.5)
-    other = FREEDOM(toy_data(), hidden_channels=4, ratio=0.5, num_item_layers=0, content_weight=0.0)
+    model = MMGCF(toy_data(0), hidden_channels=4, edge_dropout=0.5)
+    other = FREEDOM(toy_data(), hidden_channels=4, edge_dropout=0.5, num_item_layers=0, content_weight=0.0)
     other.embedding.load_state_dict(model.embedding.state_dict())
     for trained in (model, other):
         torch.manual_seed(0)
@@ -99,7 +99,7 @@ def test_an_item_without_content_keeps_its_own_row_in_a_mean():
     assert not torch.allclose(model.embed()[1][5], model.propagate()[1][5])
 
 
-@pytest.mark.parametrize('arguments', [dict(num_layers=-1), dict(fusion='x'), dict(weighting='x'), dict(ratio=1.0)])
+@pytest.mark.parametrize('arguments', [dict(num_layers=-1), dict(fusion='x'), dict(weighting='x'), dict(edge_dropout=1.0)])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         MMGCF(toy_data(), **arguments)

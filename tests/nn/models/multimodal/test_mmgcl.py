@@ -37,7 +37,7 @@ def test_main_view_is_light_gcn_of_every_stream(num_layers, precompute):
 
 @pytest.mark.parametrize('shared_mask', [False, True])
 def test_nothing_dropped_or_masked_gives_the_main_view(shared_mask):
-    model = make(ratio=0.0, shared_mask=shared_mask)
+    model = make(edge_dropout=0.0, shared_mask=shared_mask)
     inputs = model.inputs()
     main = model.main_view(inputs)
     assert all(torch.allclose(a, b) for a, b in zip(main, model.dropped_view(inputs)))
@@ -57,7 +57,7 @@ def test_masked_stream_is_propagated_anew():
 
 @pytest.mark.parametrize('shared_mask', [False, True])
 def test_dropped_view_uses_its_graphs(shared_mask):
-    model = make(ratio=0.4, shared_mask=shared_mask, resample='epoch')
+    model = make(edge_dropout=0.4, shared_mask=shared_mask, resample='epoch')
     model.start_epoch(0)
     assert len(model.view_graphs) == (1 if shared_mask else 3)
     inputs = model.inputs()
@@ -87,7 +87,7 @@ def test_exchanged_share_is_the_readout_of_the_exchanged_stream(monkeypatch):
 
 
 def test_released_contrast_is_twice_the_cross_entropy_of_view_b():
-    model = make(variant='released', ratio=0.3, resample='epoch', contrast_weight=0.7)
+    model = make(variant='released', edge_dropout=0.3, resample='epoch', contrast_weight=0.7)
     model.start_epoch(0)
     terms = model.loss(BATCH)
     view = model.dropped_view(model.inputs())
@@ -98,7 +98,7 @@ def test_released_contrast_is_twice_the_cross_entropy_of_view_b():
 
 @pytest.mark.parametrize('variant,moves', [('released', False), ('principled', True)])
 def test_only_the_principled_contrast_reaches_the_main_view(variant, moves):
-    model = make(variant=variant, ratio=0.3, resample='epoch')
+    model = make(variant=variant, edge_dropout=0.3, resample='epoch')
     model.start_epoch(0)
     view = model.main_view(model.inputs())
     model.main_view = lambda inputs: view
@@ -142,8 +142,8 @@ def test_no_row_stays_in_place(size):
         assert order.sort().values.tolist() == list(range(size)) and not bool((order == torch.arange(size)).any())
 
 
-@pytest.mark.parametrize('arguments', [dict(variant='paper'), dict(ratio=1.0), dict(challenge='all'), dict(resample='step'),
-                                       dict(temperature=0.0), dict(contrast_weight=-1.0),
+@pytest.mark.parametrize('arguments', [dict(variant='paper'), dict(edge_dropout=1.0), dict(challenge='all'),
+                                       dict(resample='step'), dict(temperature=0.0), dict(contrast_weight=-1.0),
                                        dict(mask_probability={'image': 0.0})])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):

@@ -51,12 +51,12 @@ def test_other_components_keep_their_interactions():
     assert torch.allclose(found[:2, 3:5], torch.tensor([[0.235702, 1 / 3], [1 / 6, 0.235702]]), atol=1e-5)
 
 
-@pytest.mark.parametrize('arguments', [dict(keep=1.0), dict(mode='global')])
+@pytest.mark.parametrize('arguments', [dict(edge_dropout=0.0), dict(mode='global')])
 def test_evaluation_takes_all_interactions(arguments):
     model = PGL(toy_data(), hidden_channels=4, **arguments).double()
     evaluated, trained = model.eval().embed(), model.train().embed()
-    assert all(torch.allclose(a, b) for a, b in zip(evaluated, trained)) == ('keep' in arguments)
-    whole = PGL(toy_data(), hidden_channels=4, keep=1.0).double().eval()
+    assert all(torch.allclose(a, b) for a, b in zip(evaluated, trained)) == ('edge_dropout' in arguments)
+    whole = PGL(toy_data(), hidden_channels=4, edge_dropout=0.0).double().eval()
     whole.load_state_dict(model.state_dict())
     assert all(torch.allclose(a, b) for a, b in zip(evaluated, whole.embed()))
 
@@ -82,8 +82,9 @@ def test_without_dropout_both_sides_of_the_contrast_are_equal():
 
 
 @pytest.mark.parametrize('arguments', [
-    dict(num_layers=-1), dict(num_item_layers=-1), dict(num_neighbors=0), dict(mode='x'), dict(keep=0.0), dict(dropout=1.5),
-    dict(contrast_weight=-1.0), dict(temperature=0.0), dict(rank=7), dict(threshold=-1.0), dict(modalities=[])])
+    dict(num_layers=-1), dict(num_item_layers=-1), dict(num_neighbors=0), dict(mode='x'), dict(edge_dropout=1.0),
+    dict(dropout=1.5), dict(contrast_weight=-1.0), dict(temperature=0.0), dict(rank=7), dict(threshold=-1.0),
+    dict(modalities=[])])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         PGL(training_graph(toy_data(), arguments.get('modalities')), **{'mode': 'global', **{
