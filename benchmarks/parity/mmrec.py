@@ -46,7 +46,7 @@ def light_gcn(checkout: Path) -> list[Agreement]:
 
 def vbpr(checkout: Path) -> list[Agreement]:
     r"""VBPR."""
-    with pair(checkout, 'vbpr', 'VBPR', {'reg_weight': 0.5}, 'VBPR', {'l2': 0.5, 'reg': 'frobenius'},
+    with pair(checkout, 'vbpr', 'VBPR', {'reg_weight': 0.5}, 'VBPR', {'l2': 0.5, 'penalty': 'frobenius'},
               ('text', 'image')) as both:
         theirs, ours = both.theirs, both.ours
         tables = {'user table': (theirs.u_embedding, ours.embedding.user),
@@ -59,8 +59,8 @@ def vbpr(checkout: Path) -> list[Agreement]:
 def bm3(checkout: Path) -> list[Agreement]:
     r"""BM3."""
     with pair(checkout, 'bm3', 'BM3', {'reg_weight': 0.1, 'cl_weight': 2.0, 'dropout': 0.5, 'n_layers': 2}, 'BM3',
-              {'variant': 'released', 'l2': 0.1, 'reg': 'frobenius', 'content_weight': 2.0, 'dropout': 0.5, 'num_layers': 2},
-              ('image', 'text')) as both:
+              {'variant': 'released', 'l2': 0.1, 'penalty': 'frobenius', 'content_weight': 2.0, 'dropout': 0.5,
+               'num_layers': 2}, ('image', 'text')) as both:
         theirs, ours = both.theirs, both.ours
         layers = {'image projection': (theirs.image_trs, ours.projections['image'].linear),
                   'text projection': (theirs.text_trs, ours.projections['text'].linear),

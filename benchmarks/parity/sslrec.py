@@ -62,7 +62,7 @@ def _counterpart(checkout: Path, ours: PairwiseRecommender, settings: Mapping[st
 def compare_light_gcn(checkout: Path) -> list[Agreement]:
     r"""Embeddings and the loss with gradients."""
     with foreign_code(checkout):
-        ours = LightGCN(toy_graph(), hidden_channels=CHANNELS, num_layers=LAYERS, l2=L2, reg='table',
+        ours = LightGCN(toy_graph(), hidden_channels=CHANNELS, num_layers=LAYERS, l2=L2, penalty_rows='table',
                         layer_weights=[1] * (LAYERS + 1))
         theirs, tables = _counterpart(checkout, ours, {})
         batch = toy_batch(ours.graph)

@@ -14,8 +14,8 @@ from genrec_pyg.nn.losses import squared_norm
 
 #: Accepted initializations of a table.
 INITS = ('xavier', 'xavier_normal', 'normal', 'standard')
-#: Accepted forms of the L2 penalty on tables.
-REGULARIZERS = ('batch', 'table')
+#: Accepted rows that the L2 penalty on tables counts.
+PENALTY_ROWS = ('batch', 'table')
 
 
 def init_table(table: Tensor, init: str = 'xavier') -> None:
@@ -51,25 +51,25 @@ class NodeEmbedding(torch.nn.Module):
         user_channels: Width of user rows ``d``.
         item_channels: Width of item rows; that of the users by default.
         init: As in :func:`init_table`.
-        reg: Which rows :meth:`penalty` counts: ``'batch'``, those of the triples, or ``'table'``, all.
+        penalty_rows: Which rows :meth:`penalty` counts: ``'batch'``, those of the triples, or ``'table'``, all.
 
     Attributes:
         user: User table ``[U, d]``.
         item: Item table ``[I, d]``.
 
     Raises:
-        ConfigError: If a width is not positive, or ``init`` or ``reg`` unknown.
+        ConfigError: If a width is not positive, or ``init`` or ``penalty_rows`` unknown.
     """
     layout: WholeLayout = WHOLE
 
     def __init__(self, num_users: int, num_items: int, user_channels: int, item_channels: int = 0, init: str = 'xavier',
-                 reg: str = 'batch'):
+                 penalty_rows: str = 'batch'):
         super().__init__()
         if user_channels < 1 or item_channels < 0:
             raise ConfigError(f'hidden_channels: got {min(user_channels, item_channels)}, accepted are integers from 1')
-        if reg not in REGULARIZERS:
-            raise ConfigError(f"reg: got {reg!r}, accepted are {', '.join(map(repr, REGULARIZERS))}")
-        self.init, self.reg = init, reg
+        if penalty_rows not in PENALTY_ROWS:
+            raise ConfigError(f"penalty_rows: got {penalty_rows!r}, accepted are {', '.join(map(repr, PENALTY_ROWS))}")
+        self.init, self.penalty_rows = init, penalty_rows
         self.user = Parameter(torch.empty(num_users, user_channels))
         self.item = Parameter(torch.empty(num_items, item_channels or user_channels))
         self.reset_parameters()
@@ -86,7 +86,7 @@ class NodeEmbedding(torch.nn.Module):
     def penalty(self, batch: Triples, negatives: bool = True) -> Tensor:
         r"""L2 penalty on the initial rows of a batch (as :func:`~genrec_pyg.nn.losses.batch_l2`), its negatives among them if
         ``negatives``, or on the whole tables."""
-        if self.reg == 'table':
+        if self.penalty_rows == 'table':
             return squared_norm(self.user, self.item)
         user, positive, negative = self.layout.own_nodes(batch)
         items = (positive, negative) if negatives else (positive,)

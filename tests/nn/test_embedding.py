@@ -25,13 +25,13 @@ def test_penalty_counts_with_multiplicity():
         tables.item.copy_(torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 2.0]]))
     assert float(tables.penalty(BATCH)) == pytest.approx((5 + 5 + 1 + 4 + 4 + 4) / 4)
     assert float(tables.penalty(BATCH, negatives=False)) == pytest.approx((5 + 5 + 1 + 4) / 4)
-    tables.reg = 'table'
+    tables.penalty_rows = 'table'
     assert float(tables.penalty(BATCH)) == pytest.approx(5 + 162 + 1 + 4)
     assert tables.joint().shape == (4, 2)
 
 
 @pytest.mark.parametrize('arguments', [dict(user_channels=0), dict(user_channels=2, init='zeros'),
-                                       dict(user_channels=2, reg='l1')])
+                                       dict(user_channels=2, penalty_rows='l1')])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match='got'):
         NodeEmbedding(2, 2, **arguments)

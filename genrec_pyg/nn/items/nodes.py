@@ -7,7 +7,7 @@ from torch.nn import Parameter
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.loader import Triples
-from genrec_pyg.nn.embedding import REGULARIZERS, init_table
+from genrec_pyg.nn.embedding import PENALTY_ROWS, init_table
 from genrec_pyg.nn.graph_module import GraphModule
 from genrec_pyg.nn.items.table import ItemRows
 from genrec_pyg.nn.losses import batch_l2, squared_norm
@@ -21,20 +21,20 @@ class NodeRows(GraphModule):
         num_users: Number of users ``U``.
         items: What gives the rows of items.
         init: Start of the rows of users, see :func:`~genrec_pyg.nn.embedding.init_table`.
-        reg: Which learned rows :meth:`penalty` counts: ``'batch'``, those of the triples, or ``'table'``, all.
+        penalty_rows: Which learned rows :meth:`penalty` counts: ``'batch'``, those of the triples, or ``'table'``, all.
 
     Attributes:
         user: User table ``[U, d]``.
 
     Raises:
-        ConfigError: If ``init`` or ``reg`` is unknown.
+        ConfigError: If ``init`` or ``penalty_rows`` is unknown.
     """
 
-    def __init__(self, num_users: int, items: ItemRows, init: str = 'xavier', reg: str = 'batch'):
+    def __init__(self, num_users: int, items: ItemRows, init: str = 'xavier', penalty_rows: str = 'batch'):
         super().__init__()
-        if reg not in REGULARIZERS:
-            raise ConfigError(f"reg: got {reg!r}, accepted are {', '.join(map(repr, REGULARIZERS))}")
-        self.init, self.reg = init, reg
+        if penalty_rows not in PENALTY_ROWS:
+            raise ConfigError(f"penalty_rows: got {penalty_rows!r}, accepted are {', '.join(map(repr, PENALTY_ROWS))}")
+        self.init, self.penalty_rows = init, penalty_rows
         self.user = Parameter(torch.empty(num_users, items.channels))
         self.items = items
         init_table(self.user, init)
@@ -55,7 +55,7 @@ class NodeRows(GraphModule):
             batch: Triples.
             negatives: Whether the negatives of the batch count.
         """
-        if self.reg == 'table':
+        if self.penalty_rows == 'table':
             return squared_norm(self.user, self.items.id_rows(torch.arange(self.items.num_items, device=self.user.device)))
         items = (batch.pos, batch.neg) if negatives else (batch.pos,)
         rows = [self.items.id_rows(item) for item in items]

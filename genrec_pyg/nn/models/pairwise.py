@@ -33,7 +33,7 @@ class PairwiseRecommender(Recommender):
         hidden_channels: Width ``d`` of the tables.
         l2: :math:`\lambda`.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
-        reg: ``'batch'``, the penalty above, or ``'table'``, :math:`\lambda \Vert \mathbf{E} \Vert^2` in every step.
+        penalty_rows: ``'batch'``, the penalty above, or ``'table'``, :math:`\lambda \Vert \mathbf{E} \Vert^2` in every step.
         user_channels: Width of the user table where it differs from ``d``.
         contents: Attributes of ``data['item']`` with raw content that the model reads.
 
@@ -42,13 +42,13 @@ class PairwiseRecommender(Recommender):
     """
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch',
+                 hidden_channels: int = 64, l2: float = 1e-4, init: str = 'xavier', penalty_rows: str = 'batch',
                  user_channels: Optional[int] = None, contents: Iterable[str] = ()):
         super().__init__(data, modalities, contents)
         check_range('l2', l2, 0)
         self.l2 = l2
         self.embedding = NodeEmbedding(self.num_users, self.num_items, user_channels or hidden_channels,
-                                       hidden_channels, init, reg)
+                                       hidden_channels, init, penalty_rows)
 
     def reset_parameters(self) -> None:
         r"""Redraws all parameters."""

@@ -38,7 +38,7 @@ class LayerGCN(PairwiseRecommender):
         num_layers: Layers ``L``, from 1.
         l2: :math:`\lambda` on initial rows.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
-        reg: Shape of the penalty, ``'batch'`` or ``'table'``.
+        penalty_rows: Rows that the penalty counts, ``'batch'`` or ``'table'``.
         edge_dropout: Share of interactions that an epoch leaves out.
         pruning: Which: ``'degree'``, those between nodes of high degree first
             (:meth:`~genrec_pyg.nn.interaction_graph.InteractionGraph.degree_drop`), ``'uniform'``, or
@@ -48,12 +48,12 @@ class LayerGCN(PairwiseRecommender):
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
-    FORMER_SETTINGS = {'ratio': renamed('edge_dropout')}
+    FORMER_SETTINGS = {'reg': renamed('penalty_rows'), 'ratio': renamed('edge_dropout')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, num_layers: int = 4, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch',
-                 edge_dropout: float = 0.1, pruning: str = 'alternate'):
-        super().__init__(data, modalities, hidden_channels, l2, init, reg)
+                 hidden_channels: int = 64, num_layers: int = 4, l2: float = 1e-4, init: str = 'xavier',
+                 penalty_rows: str = 'batch', edge_dropout: float = 0.1, pruning: str = 'alternate'):
+        super().__init__(data, modalities, hidden_channels, l2, init, penalty_rows)
         check_range('num_layers', num_layers, 1)
         check_choice('pruning', pruning, ('degree', 'uniform', 'alternate'))
         self.num_layers, self.pruning = num_layers, pruning

@@ -16,6 +16,7 @@ from genrec_pyg.nn.conv.functional import layer_outputs
 from genrec_pyg.nn.interaction_graph import InteractionGraph
 from genrec_pyg.nn.items import BY_ID, ItemSide, NodeRows, make_items
 from genrec_pyg.nn.models.pairwise import PAIRWISE_GRID, PairwiseRecommender
+from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.ops import Adjacency
 from genrec_pyg.utils.validation import check_dropout, check_range
 
@@ -41,7 +42,7 @@ class LightGCN(PairwiseRecommender):
         num_layers: Layers ``L``.
         l2: :math:`\lambda` on initial rows.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table` (the authors use ``'normal'``).
-        reg: Shape of the penalty, ``'batch'`` or ``'table'``.
+        penalty_rows: Rows that the penalty counts, ``'batch'`` or ``'table'``.
         edge_dropout: Probability with which an interaction is left out of a training step, the others scaled up.
         layer_weights: Weights :math:`\alpha_0, \dots, \alpha_L`; equal ones by default.
         learn_layer_weights: Whether these weights are learned.
@@ -52,15 +53,16 @@ class LightGCN(PairwiseRecommender):
         ConfigError: On an argument outside its accepted values.
     """
     grid = PAIRWISE_GRID
+    FORMER_SETTINGS = {'reg': renamed('penalty_rows')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, num_layers: int = 3, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch',
-                 edge_dropout: float = 0.0, layer_weights: Optional[Sequence[float]] = None,
+                 hidden_channels: int = 64, num_layers: int = 3, l2: float = 1e-4, init: str = 'xavier',
+                 penalty_rows: str = 'batch', edge_dropout: float = 0.0, layer_weights: Optional[Sequence[float]] = None,
                  learn_layer_weights: bool = False, item_side: ItemSide = BY_ID):
         side = ItemSide.of(item_side)
-        super().__init__(data, modalities, hidden_channels, l2, init, reg, contents=side.contents())
+        super().__init__(data, modalities, hidden_channels, l2, init, penalty_rows, contents=side.contents())
         if side.has_content:
-            self.embedding = NodeRows(self.num_users, make_items(self.graph, hidden_channels, side), init, reg)
+            self.embedding = NodeRows(self.num_users, make_items(self.graph, hidden_channels, side), init, penalty_rows)
         check_dropout('edge_dropout', edge_dropout)
         check_range('num_layers', num_layers, 0)
         if layer_weights is not None and len(layer_weights) != num_layers + 1:

@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.models.pairwise import PAIRWISE_GRID, PairwiseRecommender
 from genrec_pyg.nn.models.recommender import GridSupport
+from genrec_pyg.nn.models.settings import renamed
 
 
 class MFBPR(PairwiseRecommender):
@@ -26,18 +27,19 @@ class MFBPR(PairwiseRecommender):
         hidden_channels: Width ``d``.
         l2: :math:`\lambda` of the penalty on rows; the bias has none.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
-        reg: Shape of the penalty, ``'batch'`` or ``'table'``.
+        penalty_rows: Rows that the penalty counts, ``'batch'`` or ``'table'``.
         item_bias: Whether items have a bias, zero at the start.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
     grid = GridSupport({**PAIRWISE_GRID.tables, 'item_bias': 'item'}, frozenset({'item_bias'}))
+    FORMER_SETTINGS = {'reg': renamed('penalty_rows')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch',
+                 hidden_channels: int = 64, l2: float = 1e-4, init: str = 'xavier', penalty_rows: str = 'batch',
                  item_bias: bool = False):
-        super().__init__(data, modalities, hidden_channels, l2, init, reg)
+        super().__init__(data, modalities, hidden_channels, l2, init, penalty_rows)
         self.item_bias = Parameter(torch.zeros(self.num_items, 1)) if item_bias else None
 
     def reset_parameters(self) -> None:

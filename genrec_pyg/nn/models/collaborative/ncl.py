@@ -48,12 +48,12 @@ class NCL(LightGCN):
         num_layers: Layers ``L``.
         l2: :math:`\lambda` on initial rows.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
-        reg: Shape of the penalty, ``'batch'`` or ``'table'``.
+        penalty_rows: Rows that the penalty counts, ``'batch'`` or ``'table'``.
         hops: Half the hops ``h`` of the context.
         temperature: Temperature :math:`\tau`.
-        contrast_weight: :math:`w_s`.
+        contrast_weight: :math:`w_s`, of the contrast with the context.
         item_weight: :math:`\alpha`.
-        prototype_weight: :math:`w_p`.
+        prototype_weight: :math:`w_p`, of that with prototypes.
         num_clusters: Clusters per type; no more than a twentieth of the nodes (but two) are made.
         m_step: Epochs between two clusterings.
         warmup: Epochs without prototypes.
@@ -62,14 +62,14 @@ class NCL(LightGCN):
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
-    FORMER_SETTINGS = {'structure_weight': renamed('contrast_weight')}
+    FORMER_SETTINGS = {'reg': renamed('penalty_rows'), 'structure_weight': renamed('contrast_weight')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, num_layers: int = 3, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch',
-                 hops: int = 1, temperature: float = 0.1, contrast_weight: float = 4e-4, item_weight: float = 1.0,
-                 prototype_weight: float = 3e-4, num_clusters: int = 1000, m_step: int = 1, warmup: int = 20,
-                 spherical: bool = True):
-        super().__init__(data, modalities, hidden_channels, num_layers, l2, init, reg)
+                 hidden_channels: int = 64, num_layers: int = 3, l2: float = 1e-4, init: str = 'xavier',
+                 penalty_rows: str = 'batch', hops: int = 1, temperature: float = 0.1, contrast_weight: float = 4e-4,
+                 item_weight: float = 1.0, prototype_weight: float = 3e-4, num_clusters: int = 1000, m_step: int = 1,
+                 warmup: int = 20, spherical: bool = True):
+        super().__init__(data, modalities, hidden_channels, num_layers, l2, init, penalty_rows)
         for name, value, low in (('hops', hops, 1), ('num_clusters', num_clusters, 1), ('m_step', m_step, 1),
                                  ('warmup', warmup, 0), ('contrast_weight', contrast_weight, 0),
                                  ('item_weight', item_weight, 0), ('prototype_weight', prototype_weight, 0)):

@@ -37,7 +37,7 @@ class NGCF(PairwiseRecommender):
         layer_channels: Widths :math:`d_1, \dots, d_L`; three times ``hidden_channels`` by default.
         l2: :math:`\lambda` on initial rows.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
-        reg: Shape of the penalty, ``'batch'`` or ``'table'``.
+        penalty_rows: Rows that the penalty counts, ``'batch'`` or ``'table'``.
         dropout: Dropout of the layers.
         edge_dropout: Probability with which an interaction is left out of a training step, the others scaled up.
         bias: Whether layers have a bias (the paper's have none).
@@ -48,13 +48,13 @@ class NGCF(PairwiseRecommender):
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
-    FORMER_SETTINGS = {'node_dropout': renamed('edge_dropout')}
+    FORMER_SETTINGS = {'reg': renamed('penalty_rows'), 'node_dropout': renamed('edge_dropout')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, layer_channels: Optional[Sequence[int]] = None, l2: float = 1e-5,
-                 init: str = 'xavier', reg: str = 'batch', dropout: float = 0.1, edge_dropout: float = 0.0,
+                 init: str = 'xavier', penalty_rows: str = 'batch', dropout: float = 0.1, edge_dropout: float = 0.0,
                  bias: bool = True, adj: str = 'sym', weight_l2: float = 0.0):
-        super().__init__(data, modalities, hidden_channels, l2, init, reg)
+        super().__init__(data, modalities, hidden_channels, l2, init, penalty_rows)
         check_choice('adj', adj, ('sym', 'rw_self'))
         check_range('weight_l2', weight_l2, 0)
         check_dropout('dropout', dropout)

@@ -39,7 +39,7 @@ class SELFCFED(LightGCN):
         num_layers: Layers ``L``.
         l2: :math:`\lambda` on initial rows.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
-        reg: Shape of the penalty, ``'batch'`` or ``'table'``.
+        penalty_rows: Rows that the penalty counts, ``'batch'`` or ``'table'``.
         dropout: Dropout ``p`` of the targets.
 
     Raises:
@@ -47,9 +47,9 @@ class SELFCFED(LightGCN):
     """
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, num_layers: int = 2, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch',
-                 dropout: float = 0.5):
-        super().__init__(data, modalities, hidden_channels, num_layers, l2, init, reg)
+                 hidden_channels: int = 64, num_layers: int = 2, l2: float = 1e-4, init: str = 'xavier',
+                 penalty_rows: str = 'batch', dropout: float = 0.5):
+        super().__init__(data, modalities, hidden_channels, num_layers, l2, init, penalty_rows)
         self.predictor = Predictor(hidden_channels, dropout)
 
     def embed(self) -> tuple[Tensor, Tensor]:

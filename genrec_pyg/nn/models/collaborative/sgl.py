@@ -40,7 +40,7 @@ class SGL(LightGCN):
         num_layers: Layers ``L``.
         l2: :math:`\lambda` on initial rows.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
-        reg: Shape of the penalty, ``'batch'`` or ``'table'``.
+        penalty_rows: Rows that the penalty counts, ``'batch'`` or ``'table'``.
         augmentation: ``'edge_drop'``, ``'node_drop'``, or ``'random_walk'``, edge dropout with a graph of its own per layer.
         edge_dropout: Share :math:`\rho` of edges, with ``'node_drop'`` of nodes, that an augmented graph leaves out.
         contrast_weight: Weight ``w`` of the contrast.
@@ -51,13 +51,13 @@ class SGL(LightGCN):
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
-    FORMER_SETTINGS = {'ratio': renamed('edge_dropout')}
+    FORMER_SETTINGS = {'reg': renamed('penalty_rows'), 'ratio': renamed('edge_dropout')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, num_layers: int = 3, l2: float = 1e-4, init: str = 'xavier', reg: str = 'batch',
-                 augmentation: str = 'edge_drop', edge_dropout: float = 0.1, contrast_weight: float = 0.1,
-                 temperature: float = 0.2, symmetric: bool = False, resample: str = 'epoch'):
-        super().__init__(data, modalities, hidden_channels, num_layers, l2, init, reg)
+                 hidden_channels: int = 64, num_layers: int = 3, l2: float = 1e-4, init: str = 'xavier',
+                 penalty_rows: str = 'batch', augmentation: str = 'edge_drop', edge_dropout: float = 0.1,
+                 contrast_weight: float = 0.1, temperature: float = 0.2, symmetric: bool = False, resample: str = 'epoch'):
+        super().__init__(data, modalities, hidden_channels, num_layers, l2, init, penalty_rows)
         check_choice('augmentation', augmentation, ('edge_drop', 'node_drop', 'random_walk'))
         check_choice('resample', resample, ('epoch', 'batch'))
         check_dropout('edge_dropout', edge_dropout)

@@ -16,6 +16,7 @@ from genrec_pyg.nn.containers import ModuleDict, ParameterDict
 from genrec_pyg.nn.losses import ROW_PENALTIES, cosine_distance, row_penalty
 from genrec_pyg.nn.modality.features import FeatureProjection, ItemFeatures, item_features
 from genrec_pyg.nn.models.collaborative.light_gcn import LightGCN
+from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.utils.validation import check_choice, check_range
 
 
@@ -46,22 +47,23 @@ class BM3(LightGCN):
         num_layers: Layers ``L``.
         l2: :math:`\lambda`; published: 0.1 and 0.01.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
-        reg: Shape :math:`\rho` of the penalty, see :func:`~genrec_pyg.nn.losses.row_penalty`.
+        penalty: Shape :math:`\rho` of the penalty, see :func:`~genrec_pyg.nn.losses.row_penalty`.
         dropout: Dropout ``p`` of the targets.
         content_weight: :math:`\gamma`.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
+    FORMER_SETTINGS = {'reg': renamed('penalty')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  variant: str = 'principled', hidden_channels: int = 64, num_layers: int = 1, l2: float = 0.1,
-                 init: str = 'xavier', reg: str = 'frobenius', dropout: float = 0.5, content_weight: float = 2.0):
+                 init: str = 'xavier', penalty: str = 'frobenius', dropout: float = 0.5, content_weight: float = 2.0):
         super().__init__(data, modalities, hidden_channels, num_layers, l2, init)
         check_choice('variant', variant, ('principled', 'released'))
-        check_choice('reg', reg, ROW_PENALTIES)
+        check_choice('penalty', penalty, ROW_PENALTIES)
         check_range('content_weight', content_weight, 0)
-        self.reg, self.content_weight = reg, content_weight
+        self.penalty, self.content_weight = penalty, content_weight
         self.predictor = Predictor(hidden_channels, dropout)
         self.features = item_features(self.graph, normalize=False)
         self.projections = ModuleDict({
@@ -104,7 +106,7 @@ class BM3(LightGCN):
         user_target, item_target = self.predictor.target(user), self.predictor.target(item)
         terms = {'align_users': cosine_distance(self.predictor(user), item_target),
                  'align_items': cosine_distance(self.predictor(item), user_target),
-                 'l2': self.l2 * row_penalty(users, items, shape=self.reg)}
+                 'l2': self.l2 * row_penalty(users, items, shape=self.penalty)}
         if self.content_weight > 0:
             nodes, index = batch.pos.unique(return_inverse=True)
             for name, features in self.features.items():

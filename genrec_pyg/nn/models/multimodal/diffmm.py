@@ -94,7 +94,7 @@ class DiffMM(PairwiseRecommender):
                  denoiser_lr: float = 1e-3, denoiser_batch_size: int = 1024, rebuild_k: int = 1, candidates: str = 'all',
                  edge_dropout: float = 0.5, generated_weight: float = 0.2, residual_weight: float = 0.5,
                  contrast_method: str = 'pairs', contrast_weight: float = 0.01, temperature: float = 0.5):
-        super().__init__(data, modalities, hidden_channels, l2, reg='table')
+        super().__init__(data, modalities, hidden_channels, l2, penalty_rows='table')
         DiffMM.check_options(locals())
         if not self.graph.modalities:
             raise ConfigError('modalities: got none, accepted is at least one: each has a diffusion of its own')

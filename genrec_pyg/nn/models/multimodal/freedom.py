@@ -55,20 +55,20 @@ class FREEDOM(PairwiseRecommender):
             0.9); equal ones by default. Modalities that the graph lacks are passed over.
         l2: :math:`\lambda` on the rows of the two tables; the paper has none.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
-        reg: Shape of that penalty, ``'batch'`` or ``'table'``.
+        penalty_rows: Rows that it counts, ``'batch'`` or ``'table'``.
         edge_dropout: Share of interactions that an epoch leaves out; published: 0.8 and 0.9.
         content_weight: :math:`\mu`, the paper's :math:`\lambda`.
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
     """
-    FORMER_SETTINGS = {'ratio': renamed('edge_dropout')}
+    FORMER_SETTINGS = {'reg': renamed('penalty_rows'), 'ratio': renamed('edge_dropout')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, num_layers: int = 2, num_item_layers: int = 1, num_neighbors: int = 10,
                  modality_weights: Optional[dict[str, float]] = None, l2: float = 0.0, init: str = 'xavier',
-                 reg: str = 'batch', edge_dropout: float = 0.8, content_weight: float = 1e-3):
-        super().__init__(data, modalities, hidden_channels, l2, init, reg)
+                 penalty_rows: str = 'batch', edge_dropout: float = 0.8, content_weight: float = 1e-3):
+        super().__init__(data, modalities, hidden_channels, l2, init, penalty_rows)
         require_modalities(self.graph, 'FREEDOM')
         for name, value, low in (('num_layers', num_layers, 0), ('num_item_layers', num_item_layers, 0),
                                  ('num_neighbors', num_neighbors, 1), ('content_weight', content_weight, 0)):

@@ -19,6 +19,7 @@ from genrec_pyg.nn.losses import ROW_PENALTIES, bpr_loss, row_penalty
 from genrec_pyg.nn.modality.features import FeatureProjection, item_features, require_modalities
 from genrec_pyg.nn.modality.streams import NEGATIVE_SLOPE, UserPreferences
 from genrec_pyg.nn.models.recommender import Recommender
+from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.ops import Adjacency, edge_softmax, sampled_product, spmm, unit_rows
 from genrec_pyg.utils.validation import check_choice, check_range
 
@@ -115,21 +116,22 @@ class GRCN(Recommender):
         weighting: ``'confidence'``; ``'max'`` or ``'mean'`` of the attentions, without confidence.
         confidence_init: ``'ones'`` or ``'xavier'``; by default that of the variant.
         l2: :math:`\lambda`; published: 1e-1 to 1e-5.
-        reg: Shape of the penalty, see :func:`~genrec_pyg.nn.losses.row_penalty`.
+        penalty: Shape of the penalty, see :func:`~genrec_pyg.nn.losses.row_penalty`.
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
     """
+    FORMER_SETTINGS = {'reg': renamed('penalty')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  variant: str = 'principled', hidden_channels: int = 64, content_channels: int = 64, num_layers: int = 2,
                  num_iterations: Optional[int] = None, weighting: str = 'confidence', confidence_init: Optional[str] = None,
-                 l2: float = 1e-3, reg: str = 'mean_square'):
+                 l2: float = 1e-3, penalty: str = 'mean_square'):
         super().__init__(data, modalities)
         require_modalities(self.graph, 'GRCN')
         check_choice('variant', variant, ('principled', 'released'))
         check_choice('weighting', weighting, WEIGHTINGS)
-        check_choice('reg', reg, ROW_PENALTIES)
+        check_choice('penalty', penalty, ROW_PENALTIES)
         if num_iterations is None:
             num_iterations = 0 if variant == 'released' else 3
         if confidence_init is None:
@@ -138,7 +140,7 @@ class GRCN(Recommender):
         for name, value, low in (('content_channels', content_channels, 1), ('num_layers', num_layers, 0),
                                  ('num_iterations', num_iterations, 0), ('l2', l2, 0)):
             check_range(name, value, low)
-        self.variant, self.num_layers, self.weighting, self.l2, self.reg = variant, num_layers, weighting, l2, reg
+        self.variant, self.num_layers, self.weighting, self.l2, self.penalty = variant, num_layers, weighting, l2, penalty
         self.confidence_init = confidence_init
         self.features = item_features(self.graph, normalize=False)
         self.embedding = NodeEmbedding(self.num_users, self.num_items, hidden_channels, init='xavier_normal')
@@ -219,15 +221,15 @@ class GRCN(Recommender):
         return (torch.cat([users, *(part.users for part in content.values())], dim=1),
                 torch.cat([items, *(part.items for part in content.values())], dim=1))
 
-    def penalty(self, batch: Triples) -> Tensor:
+    def l2_penalty(self, batch: Triples) -> Tensor:
         r"""Penalty on the tables, without its weight."""
         items = self.embedding.item[torch.cat([batch.pos, batch.neg])]
         rows = [table[batch.user] for table in self.preferences.values()]
         if self.variant == 'released':
             rows = [table for name, table in self.preferences.items() if name == 'image'] + rows
-        return row_penalty(items, self.embedding.user[batch.user], *rows, shape=self.reg)
+        return row_penalty(items, self.embedding.user[batch.user], *rows, shape=self.penalty)
 
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR and the penalty."""
         users, items = self.embed()
-        return {'bpr': bpr_loss(users[batch.user], items[batch.pos], items[batch.neg]), 'l2': self.l2 * self.penalty(batch)}
+        return {'bpr': bpr_loss(users[batch.user], items[batch.pos], items[batch.neg]), 'l2': self.l2 * self.l2_penalty(batch)}

@@ -16,6 +16,7 @@ from genrec_pyg.nn.embedding import NodeEmbedding
 from genrec_pyg.nn.losses import ROW_PENALTIES, bpr_loss, row_penalty
 from genrec_pyg.nn.modality.features import FeatureProjection, concatenated_features, item_features, require_modalities
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.ops import bipartite_adjacency, unit_rows
 from genrec_pyg.utils.validation import check_choice, check_range
 
@@ -52,22 +53,23 @@ class LGCNM(PairwiseRecommender):
         num_layers: Layers ``L``.
         l2: :math:`\lambda` on initial rows; projections carry no penalty.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
-        reg: Shape :math:`\rho` of the penalty, see :func:`~genrec_pyg.nn.losses.row_penalty`.
+        penalty: Shape :math:`\rho` of the penalty, see :func:`~genrec_pyg.nn.losses.row_penalty`.
         combine: ``'add'``, ``'concat'`` or ``'replace'``.
         normalize_features: Whether the features of every modality are l2-normalized first.
 
     Raises:
         ConfigError: On an argument outside its accepted values, or if content shall replace tables and there is none.
     """
+    FORMER_SETTINGS = {'reg': renamed('penalty')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, num_layers: int = 2, l2: float = 1e-4, init: str = 'xavier', reg: str = 'l2',
+                 hidden_channels: int = 64, num_layers: int = 2, l2: float = 1e-4, init: str = 'xavier', penalty: str = 'l2',
                  combine: str = 'add', normalize_features: bool = False):
         super().__init__(data, modalities, hidden_channels, l2, init)
         check_choice('combine', combine, COMBINATIONS)
-        check_choice('reg', reg, ROW_PENALTIES)
+        check_choice('penalty', penalty, ROW_PENALTIES)
         check_range('num_layers', num_layers, 0)
-        self.combine, self.reg = combine, reg
+        self.combine, self.penalty = combine, penalty
         self.adjacency = bipartite_adjacency(self.graph.edge_index, self.num_users, self.num_items, self_loops=False)
         self.conv = LightConv(num_layers)
         if combine == 'replace':
@@ -113,4 +115,4 @@ class LGCNM(PairwiseRecommender):
         if self.combine != 'replace':
             rows += [self.embedding.item[batch.pos], self.embedding.item[batch.neg]]
         return {'bpr': bpr_loss(users[batch.user], items[batch.pos], items[batch.neg]),
-                'l2': self.l2 * row_penalty(*rows, shape=self.reg)}
+                'l2': self.l2 * row_penalty(*rows, shape=self.penalty)}

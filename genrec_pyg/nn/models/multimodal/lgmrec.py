@@ -19,7 +19,7 @@ from genrec_pyg.nn.embedding import init_table
 from genrec_pyg.nn.losses import ROW_PENALTIES, bank_contrast, bpr_loss, row_penalty
 from genrec_pyg.nn.modality.features import item_features, require_modalities
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender
-from genrec_pyg.nn.models.settings import complement
+from genrec_pyg.nn.models.settings import complement, renamed
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, spmm, unit_rows
 from genrec_pyg.utils.validation import check_choice, check_range
 
@@ -72,27 +72,27 @@ class LGMRec(PairwiseRecommender):
         noise: ``'gumbel'`` or ``'logistic'``, the paper's.
         l2: :math:`\lambda` on final rows.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
-        reg: Shape :math:`\rho` of the penalty, see :func:`~genrec_pyg.nn.losses.row_penalty`.
+        penalty: Shape :math:`\rho` of the penalty, see :func:`~genrec_pyg.nn.losses.row_penalty`.
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
     """
-    FORMER_SETTINGS = {'keep': complement('edge_dropout')}
+    FORMER_SETTINGS = {'reg': renamed('penalty'), 'keep': complement('edge_dropout')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, num_layers: int = 2, num_content_layers: int = 2, num_hyper_layers: int = 1,
                  num_hyperedges: int = 4, edge_dropout: float = 0.5, hyper_weight: float = 0.3, temperature: float = 0.2,
                  contrast_weight: float = 0.2, noise: str = 'gumbel', l2: float = 1e-6, init: str = 'xavier',
-                 reg: str = 'frobenius'):
+                 penalty: str = 'frobenius'):
         super().__init__(data, modalities, hidden_channels, l2, init)
         require_modalities(self.graph, 'LGMRec')
         for name, value, low in (('num_layers', num_layers, 0), ('num_content_layers', num_content_layers, 0),
                                  ('num_hyperedges', num_hyperedges, 1), ('hyper_weight', hyper_weight, 0),
                                  ('contrast_weight', contrast_weight, 0)):
             check_range(name, value, low)
-        check_choice('reg', reg, ROW_PENALTIES)
+        check_choice('penalty', penalty, ROW_PENALTIES)
         self.num_content_layers, self.hyper_weight = num_content_layers, hyper_weight
-        self.temperature, self.contrast_weight, self.reg = temperature, contrast_weight, reg
+        self.temperature, self.contrast_weight, self.penalty = temperature, contrast_weight, penalty
         self.features = item_features(self.graph, normalize=False)
         self.projections, self.hyperedges = (
             ParameterDict({name: Parameter(torch.empty(features.x.size(1), width))
@@ -154,7 +154,7 @@ class LGMRec(PairwiseRecommender):
         r"""BPR, the contrast between modalities and the penalty on final rows."""
         views = self.views()
         rows = views.users[batch.user], views.items[batch.pos], views.items[batch.neg]
-        terms = {'bpr': bpr_loss(*rows), 'l2': self.l2 * row_penalty(*rows, shape=self.reg)}
+        terms = {'bpr': bpr_loss(*rows), 'l2': self.l2 * row_penalty(*rows, shape=self.penalty)}
         if self.contrast_weight > 0 and len(self.features) > 1:
             terms['contrast'] = self.contrast_weight * sum(
                 bank_contrast(first, second, index, self.temperature)

@@ -19,6 +19,7 @@ from genrec_pyg.nn.losses import ROW_PENALTIES, bpr_loss, row_penalty
 from genrec_pyg.nn.modality.features import FeatureProjection, ItemFeatures, item_features, require_modalities
 from genrec_pyg.nn.modality.streams import NEGATIVE_SLOPE, UserPreferences
 from genrec_pyg.nn.models.recommender import Recommender
+from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.ops import random_walk_adjacency, unit_rows
 from genrec_pyg.utils.validation import check_choice, check_range
 
@@ -103,23 +104,24 @@ class MMGCN(Recommender):
         num_layers: Layers ``L``, at least one.
         combine: ``'concat'``, what public programs run, or ``'add'``.
         l2: :math:`\lambda`; published: 0 and 1e-5 to 1e-1.
-        reg: Shape of the penalty, see :func:`~genrec_pyg.nn.losses.row_penalty`.
+        penalty: Shape of the penalty, see :func:`~genrec_pyg.nn.losses.row_penalty`.
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
     """
+    FORMER_SETTINGS = {'reg': renamed('penalty')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  variant: str = 'principled', hidden_channels: int = 64, latent_channels: int = 256, num_layers: int = 3,
-                 combine: str = 'concat', l2: float = 1e-3, reg: str = 'mean_square'):
+                 combine: str = 'concat', l2: float = 1e-3, penalty: str = 'mean_square'):
         super().__init__(data, modalities)
         require_modalities(self.graph, 'MMGCN')
         check_choice('variant', variant, ('principled', 'released'))
         check_choice('combine', combine, COMBINATIONS)
-        check_choice('reg', reg, ROW_PENALTIES)
+        check_choice('penalty', penalty, ROW_PENALTIES)
         for name, value, low in (('latent_channels', latent_channels, 1), ('num_layers', num_layers, 1), ('l2', l2, 0)):
             check_range(name, value, low)
-        self.variant, self.l2, self.reg = variant, l2, reg
+        self.variant, self.l2, self.penalty = variant, l2, penalty
         self.features = item_features(self.graph, normalize=False)
         widths = {name: min(features.x.size(1), latent_channels) for name, features in self.features.items()}
         self.embedding = NodeEmbedding(self.num_users, self.num_items, hidden_channels, init='xavier_normal')
@@ -161,7 +163,7 @@ class MMGCN(Recommender):
         r"""Mean over modalities: users ``[U, d]`` and items ``[I, d]``."""
         return torch.stack(self()).mean(dim=0).split([self.num_users, self.num_items])
 
-    def penalty(self, batch: Triples) -> Tensor:
+    def l2_penalty(self, batch: Triples) -> Tensor:
         r"""Penalty on the tables, without its weight."""
         user = self.embedding.user[batch.user]
         items = self.embedding.item[torch.cat([batch.pos, batch.neg])]
@@ -169,9 +171,9 @@ class MMGCN(Recommender):
             preferences = [table for name, table in self.preferences.items() if name == 'image']
         else:
             preferences = [table[batch.user] for table in self.preferences.values()]
-        return row_penalty(items, user, *preferences, shape=self.reg)
+        return row_penalty(items, user, *preferences, shape=self.penalty)
 
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR and the penalty."""
         users, items = self.embed()
-        return {'bpr': bpr_loss(users[batch.user], items[batch.pos], items[batch.neg]), 'l2': self.l2 * self.penalty(batch)}
+        return {'bpr': bpr_loss(users[batch.user], items[batch.pos], items[batch.neg]), 'l2': self.l2 * self.l2_penalty(batch)}

@@ -14,6 +14,7 @@ from genrec_pyg.loader import Triples
 from genrec_pyg.nn.losses import ROW_PENALTIES, bpr_loss, row_penalty
 from genrec_pyg.nn.modality.features import FeatureProjection, concatenated_features, require_modalities
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.utils.validation import check_choice, check_range
 
 
@@ -39,25 +40,26 @@ class VBPR(PairwiseRecommender):
         data: Canonical graph or training graph.
         modalities: Modalities to use, at least one.
         hidden_channels: Width ``d``.
-        l2: :math:`\lambda`; the published grid, from 1e-5 to 2, belongs to ``reg='frobenius'``.
+        l2: :math:`\lambda`; the published grid, from 1e-5 to 2, belongs to ``penalty='frobenius'``.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
-        reg: Shape :math:`\rho` of the penalty, see :func:`~genrec_pyg.nn.losses.row_penalty`. Projected content is penalized,
-            :math:`\mathbf{W}` is not.
+        penalty: Shape :math:`\rho` of the penalty, see :func:`~genrec_pyg.nn.losses.row_penalty`. Projected content is
+            penalized, :math:`\mathbf{W}` is not.
         normalize_features: Whether the features of every modality are l2-normalized first.
         item_bias: Whether there are :math:`\beta_i` and :math:`\boldsymbol{\beta}'`, zero at the start, not penalized.
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
     """
+    FORMER_SETTINGS = {'reg': renamed('penalty')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, l2: float = 1e-2, init: str = 'xavier', reg: str = 'frobenius',
+                 hidden_channels: int = 64, l2: float = 1e-2, init: str = 'xavier', penalty: str = 'frobenius',
                  normalize_features: bool = False, item_bias: bool = False):
         check_range('hidden_channels', hidden_channels, 1)
         super().__init__(data, modalities, hidden_channels, l2, init, user_channels=2 * hidden_channels)
         require_modalities(self.graph, 'VBPR')
-        check_choice('reg', reg, ROW_PENALTIES)
-        self.reg = reg
+        check_choice('penalty', penalty, ROW_PENALTIES)
+        self.penalty = penalty
         self.features = concatenated_features(self.graph, normalize_features)
         self.projection = FeatureProjection(self.features.x.size(1), hidden_channels, init='xavier_normal')
         self.item_bias = Parameter(torch.zeros(self.num_items, 1)) if item_bias else None
@@ -89,7 +91,7 @@ class VBPR(PairwiseRecommender):
         nodes, index = torch.cat([batch.pos, batch.neg]).unique(return_inverse=True)
         user, rows = self.embedding.user[batch.user], self.item_rows(nodes)
         positive, negative = rows[index].chunk(2)
-        penalty = row_penalty(user, positive, negative, shape=self.reg)
+        penalty = row_penalty(user, positive, negative, shape=self.penalty)
         if self.item_bias is not None:
             bias = (self.item_bias[nodes] + self.features.x[nodes] @ self.content_bias)[index]
             user = torch.cat([user, user.new_ones(user.size(0), 1)], dim=1)

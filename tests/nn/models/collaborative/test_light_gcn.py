@@ -76,8 +76,8 @@ def test_edge_dropout_acts_in_training_alone():
     assert torch.equal(model.eval().embed()[0], whole.embed()[0])
 
 
-@pytest.mark.parametrize('arguments', [dict(num_layers=-1), dict(edge_dropout=1.0), dict(layer_weights=[1.0]), dict(reg='l1'),
-                                       dict(init='ones')])
+@pytest.mark.parametrize('arguments', [dict(num_layers=-1), dict(edge_dropout=1.0), dict(layer_weights=[1.0]),
+                                       dict(penalty_rows='l1'), dict(init='ones')])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         LightGCN(toy_data(), **arguments)

@@ -29,10 +29,10 @@ def test_equal_scores_give_log_two():
     assert float(model.loss(ONE)['bpr']) == pytest.approx(math.log(2))
 
 
-@pytest.mark.parametrize('reg', ['batch', 'table'])
-def test_is_light_gcn_without_layers(reg):
-    first = MFBPR(toy_data(), hidden_channels=4, reg=reg, init='normal')
-    second = LightGCN(toy_data(), hidden_channels=4, num_layers=0, reg=reg)
+@pytest.mark.parametrize('penalty_rows', ['batch', 'table'])
+def test_is_light_gcn_without_layers(penalty_rows):
+    first = MFBPR(toy_data(), hidden_channels=4, penalty_rows=penalty_rows, init='normal')
+    second = LightGCN(toy_data(), hidden_channels=4, num_layers=0, penalty_rows=penalty_rows)
     second.load_state_dict(first.state_dict())
     found, expected = first.loss(BATCH), second.loss(BATCH)
     assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)

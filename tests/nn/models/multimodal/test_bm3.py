@@ -29,11 +29,11 @@ def test_rows_with_residual_by_hand():
     assert items.view(-1).tolist() == pytest.approx([4.853553, 6.957107, 7.5], abs=1e-6)
 
 
-@pytest.mark.parametrize('reg,expected', [('frobenius', 4.947401), ('l2', (12.385409 + 128.208317) / 6),
+@pytest.mark.parametrize('penalty,expected', [('frobenius', 4.947401), ('l2', (12.385409 + 128.208317) / 6),
                                           ('mean_square', 12.385409 / 2 + 128.208317 / 3)])
-def test_penalty_sees_all_propagated_rows(reg, expected):
+def test_penalty_sees_all_propagated_rows(penalty, expected):
     batch = type(BATCH)(torch.tensor([0]), torch.tensor([0]), torch.tensor([2]))
-    assert on_toy(reg=reg, l2=0.5).loss(batch)['l2'].item() == pytest.approx(0.5 * expected, abs=1e-5)
+    assert on_toy(penalty=penalty, l2=0.5).loss(batch)['l2'].item() == pytest.approx(0.5 * expected, abs=1e-5)
 
 
 def test_predictor_on_both_sides_of_the_score():
@@ -112,7 +112,7 @@ def test_negatives_are_not_looked_at():
     assert all(torch.equal(a, b) for a, b in zip(model.loss(BATCH).values(), model.loss(other).values()))
 
 
-@pytest.mark.parametrize('arguments', [dict(variant='paper'), dict(reg='batch'), dict(content_weight=-1.0),
+@pytest.mark.parametrize('arguments', [dict(variant='paper'), dict(penalty='batch'), dict(content_weight=-1.0),
                                        dict(dropout=1.0), dict(num_layers=-1)])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):

@@ -161,7 +161,7 @@ def test_order_of_modalities_changes_nothing():
     assert torch.allclose(model.score(torch.arange(8)), other.score(torch.arange(8)))
 
 
-@pytest.mark.parametrize('arguments', [dict(variant='x'), dict(weighting='x'), dict(confidence_init='x'), dict(reg='x'),
+@pytest.mark.parametrize('arguments', [dict(variant='x'), dict(weighting='x'), dict(confidence_init='x'), dict(penalty='x'),
                                        dict(num_layers=-1), dict(num_iterations=-1), dict(content_channels=0),
                                        dict(modalities=[])])
 def test_bad_arguments_are_named(arguments):

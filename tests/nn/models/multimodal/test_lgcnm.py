@@ -89,9 +89,9 @@ def test_content_is_the_mean_of_what_an_item_has():
     assert torch.allclose(added[0], (first[0] + text(data['text'].x[0].double())) / 2)
 
 
-@pytest.mark.parametrize('reg,scale', [('frobenius', None), ('l2', 0.5), ('mean_square', 1 / 3)])
-def test_shapes_of_the_penalty(reg, scale):
-    model = LGCNM(toy_data(), hidden_channels=3, l2=2.0, reg=reg)
+@pytest.mark.parametrize('penalty,scale', [('frobenius', None), ('l2', 0.5), ('mean_square', 1 / 3)])
+def test_shapes_of_the_penalty(penalty, scale):
+    model = LGCNM(toy_data(), hidden_channels=3, l2=2.0, penalty=penalty)
     rows = [model.embedding.user[BATCH.user], model.embedding.item[BATCH.pos], model.embedding.item[BATCH.neg]]
     expected = sum(r.norm() for r in rows) if scale is None else scale * sum(r.square().sum() for r in rows)
     assert model.loss(BATCH)['l2'].item() == pytest.approx(2 * expected.item() / 5)
@@ -109,7 +109,7 @@ def test_order_of_modalities_changes_nothing():
     assert torch.allclose(model.score(torch.arange(8)), other.score(torch.arange(8)))
 
 
-@pytest.mark.parametrize('arguments', [dict(combine='x'), dict(reg='batch'), dict(num_layers=-1), dict(init='x')])
+@pytest.mark.parametrize('arguments', [dict(combine='x'), dict(penalty='batch'), dict(num_layers=-1), dict(init='x')])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         LGCNM(toy_data(), **arguments)

@@ -88,7 +88,7 @@ def test_items_that_lack_a_modality_are_left_out_of_the_means_of_users():
 
 @pytest.mark.parametrize('arguments', [
     dict(num_layers=-1), dict(num_content_layers=-1), dict(num_hyper_layers=0), dict(num_hyperedges=0), dict(edge_dropout=1.0),
-    dict(hyper_weight=-1.0), dict(temperature=0.0), dict(contrast_weight=-1.0), dict(noise='x'), dict(reg='x'),
+    dict(hyper_weight=-1.0), dict(temperature=0.0), dict(contrast_weight=-1.0), dict(noise='x'), dict(penalty='x'),
     dict(modalities=[])])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):

@@ -62,13 +62,13 @@ def test_penalty_of_ones(variant, expected):
     assert model.loss(BATCH)['l2'].item() == pytest.approx(0.5 * expected)
 
 
-@pytest.mark.parametrize('reg', ['mean_square', 'l2', 'frobenius'])
-def test_shapes_of_the_penalty(reg):
-    model = MMGCN(toy_data(1), hidden_channels=2, l2=1.0, reg=reg)
+@pytest.mark.parametrize('penalty', ['mean_square', 'l2', 'frobenius'])
+def test_shapes_of_the_penalty(penalty):
+    model = MMGCN(toy_data(1), hidden_channels=2, l2=1.0, penalty=penalty)
     items = model.embedding.item[torch.cat([BATCH.pos, BATCH.neg])]
     tables = [items, model.embedding.user[BATCH.user], model.preferences['image'][BATCH.user]]
     by_hand = {'mean_square': sum(t.square().mean() for t in tables), 'l2': sum(t.square().sum() for t in tables) / 10,
-               'frobenius': sum(t.norm() for t in tables) / 5}[reg]
+               'frobenius': sum(t.norm() for t in tables) / 5}[penalty]
     assert model.loss(BATCH)['l2'].item() == pytest.approx(by_hand.item())
 
 
@@ -119,7 +119,7 @@ def test_starts_of_the_weights():
         assert float(layer.update.weight.detach().std()) == pytest.approx(expected, rel=0.05)
 
 
-@pytest.mark.parametrize('arguments', [dict(variant='x'), dict(combine='x'), dict(reg='x'), dict(num_layers=0),
+@pytest.mark.parametrize('arguments', [dict(variant='x'), dict(combine='x'), dict(penalty='x'), dict(num_layers=0),
                                        dict(latent_channels=0), dict(modalities=[])])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):

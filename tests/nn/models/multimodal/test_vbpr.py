@@ -36,9 +36,9 @@ def test_rows_and_scores_by_hand():
     assert model.score(torch.tensor([0])).tolist() == [[3.25, -0.75, -2.25]]
 
 
-@pytest.mark.parametrize('reg,expected', [('frobenius', 4.586849), ('l2', 4.0625), ('mean_square', 4.0625)])
-def test_loss_by_hand(reg, expected):
-    terms = by_hand(reg=reg, l2=0.5).loss(TRIPLE)
+@pytest.mark.parametrize('penalty,expected', [('frobenius', 4.586849), ('l2', 4.0625), ('mean_square', 4.0625)])
+def test_loss_by_hand(penalty, expected):
+    terms = by_hand(penalty=penalty, l2=0.5).loss(TRIPLE)
     assert terms['bpr'].item() == pytest.approx(0.018150, abs=1e-6)
     assert terms['l2'].item() == pytest.approx(0.5 * expected, abs=1e-6)
 
@@ -113,7 +113,7 @@ def test_features_are_raw_unless_asked():
     assert torch.allclose(norms, torch.ones(7, 2))
 
 
-@pytest.mark.parametrize('arguments', [dict(reg='batch'), dict(init='ones'), dict(modalities=[])])
+@pytest.mark.parametrize('arguments', [dict(penalty='batch'), dict(init='ones'), dict(modalities=[])])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         VBPR(toy_data(), **arguments)
