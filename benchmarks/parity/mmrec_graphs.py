@@ -137,7 +137,7 @@ def damrs(checkout: Path) -> list[Agreement]:
     lists = {row: [column[begin:end], count[begin:end]] for row, (begin, end) in enumerate(zip(pointer, pointer[1:]))}
     settings = {'knn_k': 5, 'n_mm_layers': 1, 'n_ui_layers': 2, 'kl_weight': 1.0, 'neighbor_weight': 0.1,
                 'item_graph_dict_file': 'items.npy', 'cf_model': 'lightgcn'}
-    with pair(checkout, 'damrs', 'DAMRS', settings, 'DAMRS', {'num_neighbors': 5, 'item_alignment': 0.1}, ('image', 'text'),
+    with pair(checkout, 'damrs', 'DAMRS', settings, 'DAMRS', {'num_neighbors': 5, 'contrast_weight': 0.1}, ('image', 'text'),
               {'items.npy': np.array(lists, dtype=object)}) as both:
         theirs, ours = both.theirs, both.ours
         tables = {'user table': (theirs.user_embedding.weight, ours.embedding.user),

@@ -230,6 +230,7 @@ def test_every_former_setting_is_a_setting_now(model):
     ('LGMRec', {'keep': 0.2}, {'edge_dropout': 0.8}), ('PGL', {'keep': 0.3}, {'edge_dropout': 0.7}),
     ('SGL', {'ratio': 0.38}, {'edge_dropout': 0.38}), ('NGCF', {'node_dropout': 0.1}, {'edge_dropout': 0.1}),
     ('LightGCN', {'reg': 'table'}, {'penalty_rows': 'table'}), ('BM3', {'reg': 'l2'}, {'penalty': 'l2'}),
+    ('DAMRS', {'user_alignment': 0.5, 'item_alignment': 0.1}, {'alignment_weight': 0.5, 'contrast_weight': 0.1}),
     ('NCL', {'structure_weight': 0.01}, {'contrast_weight': 0.01})])
 def test_shares_and_weights_of_an_earlier_version_have_one_name(model, former, now, tmp_path):
     path = tmp_path / 'config.yaml'

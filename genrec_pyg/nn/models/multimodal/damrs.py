@@ -15,6 +15,7 @@ from genrec_pyg.nn.losses.graded import bernoulli_divergence, graded_neighbor_co
 from genrec_pyg.nn.modality.features import require_modalities
 from genrec_pyg.nn.modality.item_graph import behavior_item_graph, consistent_item_graphs
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.ops import bipartite_adjacency, unit_rows
 from genrec_pyg.utils.validation import check_range
 
@@ -59,8 +60,8 @@ class DAMRS(PairwiseRecommender):
         num_neighbors: Neighbors per item and modality, the item itself included.
         num_co_items: Neighbors per item by common users.
         min_common_users: Fewest common users of such neighbors.
-        user_alignment: :math:`\lambda_U`.
-        item_alignment: :math:`\lambda_I`.
+        alignment_weight: :math:`\lambda_U`, of the divergence.
+        contrast_weight: :math:`\lambda_I`, of the contrast of items.
         num_positives: Items per grade.
         temperature: Temperature of the contrast.
         l2: Weight of the L2 penalty on initial rows; the method has none.
@@ -69,20 +70,22 @@ class DAMRS(PairwiseRecommender):
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
     """
+    FORMER_SETTINGS = {'user_alignment': renamed('alignment_weight'), 'item_alignment': renamed('contrast_weight')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, num_layers: int = 2, num_item_layers: int = 1, num_neighbors: int = 10,
-                 num_co_items: int = 2, min_common_users: int = 2, user_alignment: float = 1.0, item_alignment: float = 1e-3,
-                 num_positives: int = 10, temperature: float = 0.2, l2: float = 0.0, init: str = 'xavier'):
+                 num_co_items: int = 2, min_common_users: int = 2, alignment_weight: float = 1.0,
+                 contrast_weight: float = 1e-3, num_positives: int = 10, temperature: float = 0.2, l2: float = 0.0,
+                 init: str = 'xavier'):
         super().__init__(data, modalities, hidden_channels, l2, init)
         require_modalities(self.graph, 'DAMRS')
         for name, value, low in (('num_layers', num_layers, 0), ('num_item_layers', num_item_layers, 0),
                                  ('num_neighbors', num_neighbors, 1), ('num_co_items', num_co_items, 1),
-                                 ('min_common_users', min_common_users, 1), ('user_alignment', user_alignment, 0),
-                                 ('item_alignment', item_alignment, 0), ('num_positives', num_positives, 1)):
+                                 ('min_common_users', min_common_users, 1), ('alignment_weight', alignment_weight, 0),
+                                 ('contrast_weight', contrast_weight, 0), ('num_positives', num_positives, 1)):
             check_range(name, value, low)
         check_range('temperature', temperature, 0, open_low=True)
-        self.user_alignment, self.item_alignment = user_alignment, item_alignment
+        self.alignment_weight, self.contrast_weight = alignment_weight, contrast_weight
         self.num_positives, self.temperature = num_positives, temperature
         self.adjacency = bipartite_adjacency(self.graph.edge_index, self.num_users, self.num_items, self_loops=False)
         self.content_graphs = consistent_item_graphs(self.graph, num_neighbors)
@@ -123,12 +126,12 @@ class DAMRS(PairwiseRecommender):
         terms = {'bpr': weighted_bpr_loss(gap, *self.feedback_weights(views, batch)),
                  'l2': self.l2 * self.embedding.penalty(batch)}
         user, item = batch.user.unique(), torch.cat([batch.pos, batch.neg]).unique()
-        if self.user_alignment > 0:
-            terms['user_alignment'] = self.user_alignment * bernoulli_divergence(
+        if self.alignment_weight > 0:
+            terms['user_alignment'] = self.alignment_weight * bernoulli_divergence(
                 views.users[user], unit_rows(views.items[item]), unit_rows(views.mean[item]))
-        if self.item_alignment > 0:
+        if self.contrast_weight > 0:
             present = [*self.present.values(), torch.ones(self.num_items, dtype=torch.bool, device=item.device)]
-            terms['item_alignment'] = self.item_alignment * graded_neighbor_contrast(
+            terms['item_alignment'] = self.contrast_weight * graded_neighbor_contrast(
                 views.smoothed, item, self.num_positives, self.temperature, present)
         return terms
 

@@ -34,7 +34,7 @@ def test_weights_of_feedback_by_hand():
 
 
 def test_with_weights_of_one_and_without_alignment_it_is_bpr():
-    model = DAMRS(toy_data(), hidden_channels=4, user_alignment=0.0, item_alignment=0.0)
+    model = DAMRS(toy_data(), hidden_channels=4, alignment_weight=0.0, contrast_weight=0.0)
     model.feedback_weights = lambda views, batch: (torch.ones(5), torch.zeros(5))
     users, items = model.embed()
     terms = model.loss(BATCH)
@@ -51,7 +51,8 @@ def test_a_missing_modality_leaves_the_others_as_they_were():
 
 @pytest.mark.parametrize('arguments', [
     dict(num_layers=-1), dict(num_item_layers=-1), dict(num_neighbors=0), dict(num_co_items=0), dict(min_common_users=0),
-    dict(user_alignment=-1.0), dict(item_alignment=-1.0), dict(num_positives=0), dict(temperature=0.0), dict(modalities=[])])
+    dict(alignment_weight=-1.0), dict(contrast_weight=-1.0), dict(num_positives=0), dict(temperature=0.0),
+    dict(modalities=[])])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         DAMRS(toy_data(), **arguments)
