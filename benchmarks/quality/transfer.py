@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.common.flags import positive
 from benchmarks.common.machine import machine, machine_line, prepare
-from benchmarks.common.reports import markdown_table, write_report
+from benchmarks.common.reports import RESULTS, markdown_table, write_report
 from benchmarks.quality.transfer_data import DATASETS
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ TRAINED = ('GenRec', 'LightGCN')
 #: Datasets whose figures were seen while the defaults of GenRec were chosen.
 LOOKED_AT = ('tiktok', 'lfm2k', 'lastfm-2k', 'ml-100k-likes')
 #: Report, without its ending.
-REPORT = Path(__file__).parent / 'results' / 'transfer'
+REPORT = RESULTS / 'transfer'
 
 
 def tuned_model(name: str, data, seconds: float):

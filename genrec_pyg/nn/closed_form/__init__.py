@@ -11,6 +11,7 @@ from genrec_pyg.nn.closed_form.filter import LinearFilter, graph_filter, nearest
 from genrec_pyg.nn.closed_form.interaction import (
     MAX_LEVERAGE,
     InteractionStatistics,
+    LowRankKernelPath,
     dense_interaction_kernel,
     interaction_kernel,
     low_rank_interaction_kernel,
@@ -23,6 +24,7 @@ __all__ = [
     'InteractionStatistics',
     'ItemKernel',
     'LinearFilter',
+    'LowRankKernelPath',
     'content_features',
     'content_kernel',
     'dense_rows',

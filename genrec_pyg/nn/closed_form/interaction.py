@@ -118,20 +118,7 @@ def inverse_gram(statistics: InteractionStatistics, ridge: Tensor) -> Tensor:
 
 def low_rank_interaction_kernel(statistics: InteractionStatistics, ridge: Tensor, rank: int = 256, num_neighbors: int = 20,
                                 num_candidates: int = 200, num_iterations: int = 6) -> ItemKernel:
-    r"""The same kernel as factors plus sparse rows, without a matrix of items x items.
-
-    With :math:`\mathbf{A} = \mathbf{\Lambda}^{-1/2} \mathbf{G} \mathbf{\Lambda}^{-1/2}` the kernel is a function of
-    :math:`f(\mathbf{A}) = \mathbf{A} (\mathbf{I} + \mathbf{A})^{-1}`:
-
-    .. math::
-        B_{ij} = \sqrt{\Lambda_{jj} / \Lambda_{ii}} \, \frac{f(\mathbf{A})_{ij}}{1 - f(\mathbf{A})_{jj}} \quad (i \ne j)
-
-    The leading eigenpairs of :math:`\mathbf{A}` (subspace iteration on sparse products) give the factors exactly. On what is
-    left, :math:`\mathbf{A}_{\perp} = \mathbf{A} - \mathbf{V} \mathbf{E} \mathbf{V}^{\top}`, whose eigenvalues are small,
-    :math:`f` is replaced by the one factor :math:`1 / (1 + \bar e)` with the mean eigenvalue :math:`\bar e =
-    \mathrm{tr}(\mathbf{A}_{\perp}^2) / \mathrm{tr}(\mathbf{A}_{\perp})`. Per item the ``num_neighbors`` largest entries of
-    this remainder among its ``num_candidates`` strongest co-occurrences are kept, next to the entry that makes the diagonal
-    zero. Memory is ``I * (2 * rank + num_neighbors)`` numbers and blocks of 2^23.
+    r"""The same kernel as factors plus sparse rows, without a matrix of items x items, see :class:`LowRankKernelPath`.
 
     Args:
         statistics: Statistics of the training interactions.
@@ -146,24 +133,61 @@ def low_rank_interaction_kernel(statistics: InteractionStatistics, ridge: Tensor
     """
     if rank < 1 or num_neighbors < 0:
         raise ConfigError(f'rank, num_neighbors: got {rank}, {num_neighbors}, accepted are integers from 1 and from 0')
-    num_items = ridge.numel()
-    scale = ridge.rsqrt().unsqueeze(1)
-    value, vector = leading_eigenpairs(lambda y: scale * statistics.gram_product(scale * y), num_items, min(rank, num_items),
-                                       num_iterations, ridge)
-    shrink = (value / (1 + value)).sqrt()
-    factor = vector * shrink
-    rest, items, others = _residual_entries(statistics, scale.squeeze(1), vector * value.sqrt(), num_neighbors, num_candidates)
-    diagonal = (statistics.gram_diagonal / ridge - (vector.square() @ value)).clamp(min=0)
-    # tr(A^2) - sum of squares of the leading eigenvalues, by the entries and not by their difference, which cancels.
-    damping = 1 / (1 + _mean_remaining_eigenvalue(statistics, scale, vector, value, diagonal))
-    leverage = (factor.square().sum(dim=1) + damping * diagonal).clamp(max=MAX_LEVERAGE)
-    query, key = scale * factor, factor / scale / (1 - leverage).unsqueeze(1)
-    weight = damping * rest * scale.squeeze(1)[others] / scale.squeeze(1)[items] / (1 - leverage[items])
-    node = torch.arange(num_items, device=ridge.device)
-    edge_index = torch.stack([torch.cat([items, node]), torch.cat([others, node])])
-    weight = torch.cat([weight, -(query * key).sum(dim=1)])
-    return ItemKernel(num_items, query=query, key=key,
-                      neighbors=Adjacency.from_edge_index(edge_index, weight, (num_items, num_items)))
+    num_items, scale = ridge.numel(), ridge.rsqrt().unsqueeze(1)
+    pairs = leading_eigenpairs(lambda y: scale * statistics.gram_product(scale * y), num_items, min(rank, num_items),
+                               num_iterations, ridge)
+    return LowRankKernelPath(statistics, ridge, *pairs, num_neighbors, num_candidates).kernel(1.0)
+
+
+class LowRankKernelPath:
+    r"""Interaction kernels as factors plus sparse rows, for all ridges :math:`\lambda \mathbf{T}` of one shape.
+
+    With :math:`\mathbf{A} = \mathbf{T}^{-1/2} \mathbf{G} \mathbf{T}^{-1/2}` the kernel is a function of
+    :math:`f(\mathbf{A}) = \mathbf{A} (\lambda \mathbf{I} + \mathbf{A})^{-1}`:
+
+    .. math::
+        B_{ij} = \sqrt{T_{jj} / T_{ii}} \, \frac{f(\mathbf{A})_{ij}}{1 - f(\mathbf{A})_{jj}} \quad (i \ne j)
+
+    The leading eigenpairs of :math:`\mathbf{A}` give the factors exactly. On what is left, :math:`\mathbf{A}_{\perp} =
+    \mathbf{A} - \mathbf{V} \mathbf{E} \mathbf{V}^{\top}`, whose eigenvalues are small, :math:`f` is replaced by the one factor
+    :math:`1 / (\lambda + \bar e)` with the mean eigenvalue :math:`\bar e = \mathrm{tr}(\mathbf{A}_{\perp}^2) /
+    \mathrm{tr}(\mathbf{A}_{\perp})`. Per item the ``num_neighbors`` largest entries of this remainder among its
+    ``num_candidates`` strongest co-occurrences are kept, next to the entry that makes the diagonal zero. Memory is
+    ``I * (2 * rank + num_neighbors)`` numbers and blocks of 2^23.
+
+    Args:
+        statistics: Statistics of the training interactions.
+        shape: :math:`T_{ii}` ``[I]``, positive.
+        value: Leading eigenvalues of :math:`\mathbf{A}` ``[r]``.
+        vector: Their eigenvectors ``[I, r]``.
+        num_neighbors: Sparse entries per item, 0 for none.
+        num_candidates: Co-occurring items considered per item.
+    """
+
+    def __init__(self, statistics: InteractionStatistics, shape: Tensor, value: Tensor, vector: Tensor,
+                 num_neighbors: int = 20, num_candidates: int = 200):
+        self.value, self.vector = value, vector
+        self.scale = shape.rsqrt().unsqueeze(1)
+        self.rest, items, others = _residual_entries(statistics, self.scale.squeeze(1), vector * value.sqrt(), num_neighbors,
+                                                     num_candidates)
+        node = torch.arange(shape.numel(), device=shape.device)
+        self.edge_index = torch.stack([torch.cat([items, node]), torch.cat([others, node])])
+        self.diagonal = (statistics.gram_diagonal / shape - (vector.square() @ value)).clamp(min=0)
+        # tr(A^2) - sum of squares of the leading eigenvalues, by the entries and not by their difference, which cancels.
+        self.mean = _mean_remaining_eigenvalue(statistics, self.scale, vector, value, self.diagonal)
+
+    def kernel(self, ridge: float) -> ItemKernel:
+        r"""The kernel for :math:`\lambda` = ``ridge``."""
+        num_items, scale = self.scale.size(0), self.scale
+        factor = self.vector * (self.value / (ridge + self.value)).sqrt()
+        damping = 1 / (ridge + self.mean)
+        leverage = (factor.square().sum(dim=1) + damping * self.diagonal).clamp(max=MAX_LEVERAGE)
+        query, key = scale * factor, factor / scale / (1 - leverage).unsqueeze(1)
+        items, others = self.edge_index[:, :self.rest.numel()]
+        weight = damping * self.rest * scale.squeeze(1)[others] / scale.squeeze(1)[items] / (1 - leverage[items])
+        weight = torch.cat([weight, -(query * key).sum(dim=1)])
+        return ItemKernel(num_items, query=query, key=key,
+                          neighbors=Adjacency.from_edge_index(self.edge_index, weight, (num_items, num_items)))
 
 
 def _mean_remaining_eigenvalue(statistics: InteractionStatistics, scale: Tensor, vector: Tensor, value: Tensor,

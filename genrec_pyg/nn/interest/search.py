@@ -93,7 +93,7 @@ def choose_interest(graph: TrainingGraph, held_out: Optional[HeldOutLists] = Non
     schedule, path = _choose_schedule(views, held_out, config, curve, config.rank)
     exact = schedule
     if not views.dense:
-        views.add_sparse(schedule)
+        exact, views.kernels['kernel'] = _choose_sparse(views, held_out, config, curve, schedule, path)
     else:
         exact, kernel = _choose_whole(views, held_out, config, curve, schedule)
         views.add_low_rank(path, schedule)
@@ -216,6 +216,27 @@ def _choose_whole(views: Views, held_out: Optional[HeldOutLists], config: Intere
     if 'discount' not in pinned:
         schedule = _climb(schedule, 'discount', DISCOUNTS, lambda candidate: measure(candidate, kernel))
     return schedule, kernel
+
+
+def _choose_sparse(views: Views, held_out: Optional[HeldOutLists], config: InterestConfig, curve: list[dict[str, float]],
+                   schedule: FlipSchedule, path: KernelPath) -> tuple[FlipSchedule, ItemKernel]:
+    r"""Schedule and kernel as low rank plus sparse: ridge and discount once more, with the entries that the leading
+    eigenpairs leave out."""
+    kernels = views.sparse_path(path, schedule)
+    pinned, found = _pinned(config), {}
+
+    def measure(candidate: FlipSchedule) -> float:
+        if candidate not in found:
+            kernel = views.discounted(kernels.kernel(candidate.ridge), candidate)
+            found[candidate] = held_out.recall(lambda user: kernel(views.histories(user)))
+            curve.append({**vars(candidate), 'rank': config.rank, 'entries': kernel.neighbors.nnz,
+                          'recall': found[candidate]})
+        return found[candidate]
+
+    for name, values in (('ridge', RIDGES), ('discount', DISCOUNTS)):
+        if held_out is not None and name not in pinned:
+            schedule = _climb(schedule, name, values, measure)
+    return schedule, views.discounted(kernels.kernel(schedule.ridge), schedule)
 
 
 def _climb(schedule: FlipSchedule, name: str, values: Sequence[float], measure) -> FlipSchedule:

@@ -10,10 +10,10 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.closed_form import (
     InteractionStatistics,
     ItemKernel,
+    LowRankKernelPath,
     content_kernel,
     dense_interaction_kernel,
     graph_filter,
-    low_rank_interaction_kernel,
     neighbor_kernel,
 )
 from genrec_pyg.nn.interest.held_out import Score
@@ -81,15 +81,18 @@ class Views:
         key = path.keys(schedule.ridge) * popularity_discount(self.degree, schedule.discount).unsqueeze(1)
         self.kernels['low_rank'] = ItemKernel(self.graph.num_items, query=path.query, key=key)
 
-    def add_sparse(self, schedule: FlipSchedule) -> None:
-        r"""Takes the kernel as low rank plus sparse, without a matrix of items x items."""
-        kernel = low_rank_interaction_kernel(self.statistics(schedule.row_weight), self._ridge(schedule), self.rank,
-                                             self.num_neighbors)
+    def sparse_path(self, path: KernelPath, schedule: FlipSchedule) -> LowRankKernelPath:
+        r"""Kernels of all ridges as low rank plus sparse, from the eigenpairs of ``path``."""
+        statistics = self.statistics(schedule.row_weight)
+        most = MOST_NEIGHBORS if self.num_neighbors > 0 else 0
+        return LowRankKernelPath(statistics, statistics.ridge(path.unit, schedule.ridge_power), path.value, path.vector, most)
+
+    def discounted(self, kernel: ItemKernel, schedule: FlipSchedule) -> ItemKernel:
+        r"""A kernel as low rank plus sparse with the discount of a schedule."""
         discount = popularity_discount(self.degree, schedule.discount)
-        kernel.key.mul_(discount.unsqueeze(1))
         neighbors = kernel.neighbors
-        kernel.neighbors = neighbors.with_value(neighbors.value * discount[neighbors.row()])
-        self.kernels['kernel'] = kernel
+        return ItemKernel(self.graph.num_items, query=kernel.query, key=kernel.key * discount.unsqueeze(1),
+                          neighbors=neighbors.with_value(neighbors.value * discount[neighbors.row()]))
 
     def add_others(self) -> None:
         r"""Adds the views that have no settings: the graph filter and those of the modalities."""

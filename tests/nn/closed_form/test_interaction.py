@@ -5,11 +5,12 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import split_edges
 from genrec_pyg.nn.closed_form import (
     InteractionStatistics,
+    LowRankKernelPath,
     dense_interaction_kernel,
     interaction_kernel,
     low_rank_interaction_kernel,
 )
-from genrec_pyg.ops import Adjacency
+from genrec_pyg.ops import Adjacency, leading_eigenpairs
 
 #: Users 0 (items 0, 1), 1 (item 0), 2 (item 1).
 SMALL = Adjacency.from_edge_index(torch.tensor([[0, 0, 1, 2], [0, 1, 0, 1]]), size=(3, 2))
@@ -79,6 +80,18 @@ def test_sparse_entries_bring_a_low_rank_nearer(demo_data):
         assert kernel.neighbors.nnz <= 80 * (num_neighbors + 1)
         distance[num_neighbors] = float((found - expected).norm() / expected.norm())
     assert distance[79] < 0.1 and distance[10] < 0.8 * distance[0]
+
+
+@pytest.mark.parametrize('ridge', [0.5, 20.0])
+def test_one_path_holds_the_kernels_of_all_ridges(ridge):
+    _, interactions = random_interactions()
+    statistics = InteractionStatistics.of(interactions, 0.25)
+    shape = statistics.ridge(3.0, 0.15)
+    scale = shape.rsqrt().unsqueeze(1)
+    pairs = leading_eigenpairs(lambda y: scale * statistics.gram_product(scale * y), 25, 6, 6, shape)
+    found = LowRankKernelPath(statistics, shape, *pairs, num_neighbors=5).kernel(ridge).to_dense()
+    expected = low_rank_interaction_kernel(statistics, ridge * shape, rank=6, num_neighbors=5).to_dense()
+    assert torch.allclose(found, expected, atol=1e-4)
 
 
 def test_item_limit_chooses_the_form(caplog):
