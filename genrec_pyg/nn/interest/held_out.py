@@ -83,7 +83,7 @@ class HeldOutLists:
         for user in self.user.split(max(1, rows_per_block(num_items) // len(scores))):
             blocks = [score(user) for score in scores]
             known = self.known.select_rows(user)
-            item = torch.cat([topk_excluding(block.clone(), depth, *known)[1] for block in blocks], dim=1)
+            item = torch.cat([topk_excluding(block, depth, *known)[1] for block in blocks], dim=1)
             item = item.sort(dim=1).values
             valid = item < num_items
             valid[:, 1:] &= item[:, 1:] != item[:, :-1]

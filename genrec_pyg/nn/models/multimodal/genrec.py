@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Optional, Union
 
 import torch
@@ -21,6 +21,7 @@ from genrec_pyg.nn.diffusion import (
     ItemViews,
 )
 from genrec_pyg.nn.interest import GeneratedInterest, HeldOutLists, InterestConfig, choose_interest
+from genrec_pyg.nn.interest.held_out import MAX_SCORES, Score
 from genrec_pyg.nn.losses import bpr_loss, grouped_info_nce, loss_in_parts, shared_negatives_softmax, squared_norm
 from genrec_pyg.nn.losses.config import ContrastConfig, RankingConfig
 from genrec_pyg.nn.modality.graph_encoder import GraphEncoderConfig, GraphViews
@@ -28,7 +29,7 @@ from genrec_pyg.nn.models.multimodal.genrec_parts import GenRecParts
 from genrec_pyg.nn.models.multimodal.genrec_released import ReleasedParts
 from genrec_pyg.nn.models.multimodal.genrec_settings import FORMER_SETTINGS, PartSettings, replaced_settings
 from genrec_pyg.nn.models.recommender import ENCODER_GRID, Recommender, Replaced
-from genrec_pyg.ops import Adjacency, spmm, unit_rows
+from genrec_pyg.ops import Adjacency, rows_per_block, spmm, unit_rows
 from genrec_pyg.utils.collectives import batch_rows
 from genrec_pyg.utils.validation import check_choice, check_range
 
@@ -112,6 +113,7 @@ class GenRec(Recommender):
         self.encoder = parts.make_encoder()
         self.generator = parts.make_generator()
         self._held_out: Optional[tuple[HeteroData, HeldOutLists]] = None
+        self._kept: Optional[tuple[Tensor, Tensor]] = None  # keys of the interest, and its scores of the users measured
 
     @classmethod
     def replaced_options(cls, options: Mapping[str, Any]) -> dict[str, Replaced]:
@@ -172,12 +174,17 @@ class GenRec(Recommender):
         held_out = self._validation(data) if self.chooses_weight else None
         if held_out is None:
             return {}
-        scores = []
-        for name, part in self.parts().items():
-            with part, self.cached_embeddings():
-                scores.append((name, self._cached))
+        with self._only(0.0), self.cached_embeddings():
+            graph = self._cached
+        if self.interest is None:
+            with self._only(1.0), self.cached_embeddings():
+                interest = self._cached
+            functions = [inner_products(graph), inner_products(interest)]
+        elif self.interest.is_fitted:
+            functions = [inner_products(graph), self._interest_on(held_out)]
+        else:
+            return {}
         weights = [step / 10 for step in range(11)]
-        functions = [self._score_of(name, cached) for name, cached in scores]
         candidates = held_out.candidates(functions)
         found = {weight: candidates.recall([1 - weight, weight]) for weight in weights}
         best = max(found.values())
@@ -186,12 +193,14 @@ class GenRec(Recommender):
         self.interest_weight = equal[len(equal) // 2]
         return {'interest_weight': self.interest_weight}
 
-    def _score_of(self, name: str, embeddings: tuple[Tensor, Tensor]) -> Callable[[Tensor], Tensor]:
-        def score(user: Tensor) -> Tensor:
-            found = embeddings[0][user] @ embeddings[1].t()
-            is_sparse = name == 'interest' and self.has_sparse_scores
-            return self.interest.add_sparse_scores(found, user) if is_sparse else found
-        return score
+    def _interest_on(self, held_out: HeldOutLists) -> Score:
+        r"""Scores of the interest, which no step changes: those of the users measured are kept where they are few."""
+        if held_out.user.numel() * self.num_items > MAX_SCORES:
+            return self.interest.score
+        if self._kept is None or self._kept[0] is not self.interest.key:
+            blocks = held_out.user.split(rows_per_block(self.num_items))
+            self._kept = self.interest.key, torch.cat([self.interest.score(user) for user in blocks])
+        return lambda user: self._kept[1][torch.searchsorted(held_out.user, user)]
 
     def _validation(self, data: HeteroData) -> Optional[HeldOutLists]:
         if self._held_out is None or self._held_out[0] is not data:
@@ -302,6 +311,11 @@ class GenRec(Recommender):
                 terms['contrast_pairs'] = self.contrast.pair_weight * (
                     contrast(users, content_items) + contrast(users, side_items))
         return terms
+
+
+def inner_products(embeddings: tuple[Tensor, Tensor]) -> Score:
+    r"""Scores of users by embeddings ``[U, d]`` and ``[I, d]``."""
+    return lambda user: embeddings[0][user] @ embeddings[1].t()
 
 
 def unit_scores(query: Tensor, keys: Tensor) -> Tensor:
