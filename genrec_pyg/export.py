@@ -17,6 +17,7 @@ from genrec_pyg import __version__
 from genrec_pyg.config.build import Run, load_run
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import ITEM, USER, raw_ids
+from genrec_pyg.serving.program import FORMATS, make_programs
 from genrec_pyg.serving.tables import model_tables
 from genrec_pyg.serving.writer import check_destination, write_bundle
 from genrec_pyg.utils.command_line import path_argument, require, run_command
@@ -25,13 +26,22 @@ from genrec_pyg.utils.files import check_stdout, write_stdout
 logger = logging.getLogger(__name__)
 
 
-def export_run(run: Run, metrics: dict[str, Any], folder: Path) -> dict[str, Any]:
+def export_run(
+    run: Run,
+    metrics: dict[str, Any],
+    folder: Path,
+    formats: Sequence[str] = (),
+    program_k: int = 20,
+) -> dict[str, Any]:
     r"""Writes the bundle of a run.
 
     Args:
         run: The run.
         metrics: Its figures, kept for whoever serves it.
         folder: Folder of the bundle.
+        formats: Formats of the programs that are added, some of
+            :data:`~genrec_pyg.serving.program.FORMATS`.
+        program_k: Items of the lists that programs make.
 
     Returns:
         The manifest.
@@ -56,7 +66,11 @@ def export_run(run: Run, metrics: dict[str, Any], folder: Path) -> dict[str, Any
         'users': {'ids': served_ids(run.data, USER)},
         'items': {'ids': served_ids(run.data, ITEM), 'titles': _titles(run.data)},
     }
-    return write_bundle(folder, manifest, tables, documents)
+    programs = {}
+    if formats:
+        programs, unable = make_programs(manifest, tables, formats, program_k)
+        manifest['programs'] = {'k': min(program_k, run.model.num_items), 'unable': unable}
+    return write_bundle(folder, manifest, tables, documents, programs)
 
 
 def served_ids(data: HeteroData, node_type: str) -> list[Any]:
@@ -99,16 +113,34 @@ def export(argv: Sequence[str]) -> dict[str, Any]:
     parser.add_argument(
         '--root', type=path_argument, help='folder of the datasets, where it has moved since'
     )
+    parser.add_argument(
+        '--programs',
+        nargs='+',
+        choices=FORMATS,
+        default=[],
+        help='adds programs from users or histories to lists, for other runtimes',
+    )
+    parser.add_argument('--program_k', type=int, default=20, help='items of a list of a program')
     parser.add_argument('--device', default='cpu', help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     arguments = parser.parse_args(argv)
     require(['safetensors'], 'serve')
+    if 'onnx' in arguments.programs:
+        require(['onnx', 'onnxscript'], 'onnx')
+    if arguments.program_k < 1:
+        raise ConfigError(f'--program_k: got {arguments.program_k}, accepted are integers from 1')
     check_stdout()
     folder = Path(arguments.output)
     _check_no_run(folder, Path(arguments.run))
     check_destination(folder)
     run = load_run(arguments.run, arguments.root, arguments.device)
-    manifest = export_run(run, _metrics(Path(arguments.run)), folder)
+    manifest = export_run(
+        run,
+        _metrics(Path(arguments.run)),
+        folder,
+        tuple(dict.fromkeys(arguments.programs)),
+        arguments.program_k,
+    )
     size = sum(entry['bytes'] for entry in manifest['files'].values())
     write_stdout(
         f'{folder}: {run.config.model} on {run.config.dataset}, {manifest["num_users"]} users, '
@@ -116,6 +148,8 @@ def export(argv: Sequence[str]) -> dict[str, Any]:
     )
     for name, reason in manifest['unable'].items():
         logger.info('without %s: %s', name.replace('_', '-'), reason)
+    for name, reason in manifest.get('programs', {}).get('unable', {}).items():
+        logger.info('without a program of %s: %s', name, reason)
     return manifest
 
 

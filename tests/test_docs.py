@@ -93,3 +93,11 @@ def test_pages_build_without_warnings(tmp_path):
     reference = (tmp_path / 'site' / 'reference' / 'ops' / 'index.html').read_text()
     assert 'masked_topk' in reference and 'Row offsets' in reference
     assert ':class:`' not in reference and '.. math::' not in reference
+
+
+@pytest.mark.slow
+def test_the_table_of_what_bundles_can_is_current():
+    spec = importlib.util.spec_from_file_location('serving_table', ROOT / 'docs' / 'serving_table.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.main(['--check']) == 0, 'run python docs/serving_table.py'

@@ -186,7 +186,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         service = Service(folder, realtime=args.realtime)
         rows = [
             load(service, users, args.k, connections, args.seconds, args.realtime, pause)
-            for pause in (None, PAUSE)
+            for pause in (None, PAUSE, STEADY)
             for connections in args.connections
             if pause is None or connections > 1
         ]

@@ -30,6 +30,7 @@ _ERRORS = {
         400: 'no JSON',
         401: 'no token, or another one',
         404: 'unknown user or item',
+        405: 'another method',
         409: 'the model cannot do this',
         413: 'body too large',
         422: 'not what is accepted',

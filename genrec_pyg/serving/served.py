@@ -186,6 +186,7 @@ class Current:
 
 def _settle() -> None:
     r"""Keeps the collector from looking through what stays, which would delay answers."""
+    gc.unfreeze()  # what the bundle before has left
     gc.collect()
     gc.freeze()
 

@@ -155,9 +155,8 @@ def _fold_in(model: Recommender, out: _Tables, unable: dict[str, str]) -> Option
     users, items = model.embeddings()
     if model.reads_history or users.dim() != 2:
         unable['fold_in'] = (
-            f'{type(model).__name__} encodes histories by a network; accepted is a model with '
-            'tables, or the '
-            'exported program of histories'
+            f'{type(model).__name__} encodes histories by a network, which is no table; accepted '
+            'are models with one embedding per user or with weights per item'
         )
         return None
     size = (model.num_users, model.num_items)

@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import socket
 import sys
@@ -16,6 +17,7 @@ from service import service
 
 from genrec_pyg.config.build import load_run
 from genrec_pyg.export import main as export
+from genrec_pyg.recommend import main as recommend
 from genrec_pyg.recommend import top_items
 from genrec_pyg.serve import main
 from genrec_pyg.train import main as train
@@ -137,3 +139,30 @@ def test_what_is_missing_is_named_with_the_way_to_get_it(monkeypatch, capsys):
     )
     assert main(['bundle']) == 2
     assert 'fastapi: not installed; pip install "genrec_pyg[serve]"' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'options', [['LightGCN', '--epochs', '1'], ['ItemKNN']], ids=['LightGCN', 'ItemKNN']
+)
+def test_lists_of_all_users_of_lfm2k_without_its_data(shared_data, tmp_path, options):
+    root, run, out = tmp_path / 'data', str(tmp_path / 'run'), tmp_path / 'bundle'
+    shutil.copytree(shared_data / 'lfm2k', root / 'lfm2k')
+    where = ['--dataset', 'lfm2k', '--root', str(root)]
+    assert train(['--model', *options, *where, '--output', run, '--references', 'false']) == 0
+    assert export([run, '--output', str(out)]) == 0
+    assert (
+        recommend([run, '--users', 'all', '--k', '20', '--output', f'{tmp_path}/lists.json']) == 0
+    )
+    expected: dict = {}
+    for row in json.loads((tmp_path / 'lists.json').read_text()):
+        expected.setdefault(row['user'], []).append(row['item'])
+    shutil.rmtree(root)
+    shutil.rmtree(run)
+    users = list(expected)
+    assert len(users) == 1858
+    with service(out) as running:
+        for begin in range(0, len(users), 100):
+            body = {'users': users[begin : begin + 100], 'k': 20}
+            for each in get(running.address, '/recommend', body)['lists']:
+                assert [entry['item'] for entry in each['items']] == expected[each['user']]

@@ -26,7 +26,7 @@ def test_report(tmp_path):
     assert service.main([str(bundle), *sizes, '--soak', '12', '--output', str(stem)]) == 0
     document = json.loads(stem.with_suffix('.json').read_text())
     rows = [(row['connections'], row['pause']) for row in document['rows']]
-    assert rows == [(1, None), (4, None), (4, [4, 12])]
+    assert rows == [(1, None), (4, None), (4, [4, 12]), (4, [10, 30])]
     for row in [*document['rows'], document['soak']]:
         assert row['requests'] > 5 and sum(row['errors'].values()) == 0
         assert 0 < row['p50'] <= row['p99'] <= row['max'] and row['per_cpu_second'] > 0
