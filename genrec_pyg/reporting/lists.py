@@ -17,6 +17,7 @@ from genrec_pyg.retrieval import Search, make_search, retrieve
 from genrec_pyg.retrieval.fold_in import history_search, without_items
 from genrec_pyg.retrieval.new_item_lists import new_item_search
 from genrec_pyg.retrieval.reasons import Explain, explain
+from genrec_pyg.retrieval.rescore import rescored
 
 COLUMNS = ('user', 'item', 'rank', 'score')
 #: Splits whose interactions are left out.
@@ -73,6 +74,7 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
     matrix = Adjacency.from_edge_index(known, size=(model.num_users, model.num_items)).to(device)
     with model.known_edges(data, read), model.cached_embeddings():
         search = make_search(model, index, num_cells, num_probes)
+        search = rescored(search, model) if model.has_embeddings else search
         reasons = explain(model, data, _training_rows(model), why) if why else None
         return _lists(search, user.to(device), raw_ids(data, USER), data, matrix, k, batch_size, blocked, reasons)
 
