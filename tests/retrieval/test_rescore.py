@@ -25,7 +25,7 @@ def test_nearly_equal_items_rank_by_their_exact_scores(demo_data):
 
 @pytest.mark.parametrize('size', [1, 7, 120])
 def test_lists_are_the_same_to_the_bit_whatever_the_size_of_blocks(demo_data, size):
-    model = GenRec(demo_data, interest_neighbors=4, interest_rank=8).eval()
+    model = GenRec(demo_data, interest={'num_neighbors': 4, 'rank': 8}).eval()
     model.choose(demo_data)
     assert model.has_sparse_scores
     expected = top_items(model, demo_data, torch.arange(120), k=10)

@@ -28,6 +28,6 @@ def genrec(export, demo_data):
     """A GenRec with an interest that has a sparse part."""
     from genrec_pyg.nn import GenRec
 
-    model = GenRec(demo_data, interest_neighbors=4, interest_rank=8)
+    model = GenRec(demo_data, interest={'num_neighbors': 4, 'rank': 8})
     model.choose(demo_data)
     return export(model, demo_data)

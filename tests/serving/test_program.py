@@ -15,7 +15,7 @@ from genrec_pyg.serving.program import make_programs
 from genrec_pyg.serving.ranking import Query
 from genrec_pyg.serving.tables import model_tables
 
-INTEREST = {'interest_neighbors': 4, 'interest_rank': 8}
+INTEREST = {'interest': {'num_neighbors': 4, 'rank': 8}}
 K = 9
 
 
