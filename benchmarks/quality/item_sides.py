@@ -45,7 +45,8 @@ REFERENCES = ('Popularity', 'ItemKNN', 'ItemKNNCBF')
 def jobs(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     r"""Name of every setting to what :func:`~benchmarks.quality.item_sides_run.measure` takes, without the seed."""
     found: dict[str, dict[str, Any]] = {}
-    common = {'dataset': arguments.dataset, 'root': str(arguments.root), 'users': arguments.users}
+    common = {'dataset': arguments.dataset, 'root': str(arguments.root), 'users': arguments.users,
+              'cache': None if arguments.cache is None else str(arguments.cache.resolve())}
     contents = [content for content in DATASETS[arguments.dataset] if content in arguments.contents]
     for model in REFERENCES:
         if model != 'ItemKNNCBF':
@@ -60,7 +61,8 @@ def jobs(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
             for content in contents if side != 'id' else [None]:
                 name = f'{model}, {side}' if content is None else f'{model}, {side}, {content}'
                 found[name] = {**common, 'model': model, **_setting(model, side, content, hparams, trainer, arguments)}
-    return {name: job for name, job in found.items() if any(name.startswith(prefix) for prefix in arguments.settings)}
+    return {name: job for name, job in found.items() if any(f'{name},'.startswith(f'{part},') for part in arguments.settings)
+            or not arguments.settings}
 
 
 def _setting(model: str, side: str, content: str | None, hparams: dict[str, Any], trainer: dict[str, Any],
@@ -103,6 +105,7 @@ def cost_table(runs: Mapping[str, Mapping[str, dict]]) -> str:
             def mean(key: str, results: Sequence[dict] = results) -> float:
                 return statistics.mean(result[key] for result in results)
             stopped = ', '.join(sorted({result['stopped'] for result in results}))
+            stopped += ', collapsed' if any(result.get('collapsed') for result in results) else ''
             rows.append([name, f"{mean('parameters') / 1e6:.2f}", f"{mean('epochs'):.0f}", stopped,
                          f"{mean('epoch_seconds'):.1f}", f"{mean('seconds'):.0f}", f"{mean('encoded_per_epoch'):.0f}",
                          f"{mean('encoded_per_second'):.0f}", f"{mean('memory') / 2 ** 30:.2f}"])
@@ -170,7 +173,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--dataset', choices=list(DATASETS), required=True)
     parser.add_argument('--contents', nargs='+', default=['title', 'image'])
     parser.add_argument('--users', type=int, default=0, help='number of users, drawn at random; all by default')
-    parser.add_argument('--settings', nargs='+', default=[''], metavar='PREFIX', help='settings whose names begin so')
+    parser.add_argument('--settings', nargs='*', default=[], metavar='NAME',
+                        help="settings, or first parts of their names such as 'SASRec, frozen'; all by default")
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--epochs', type=positive, default=60)
     parser.add_argument('--encoder-epochs', type=positive, default=20)
@@ -178,6 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--lr', type=float, default=1e-3)
     parser.add_argument('--encoder-lr', type=float, default=5e-5)
     parser.add_argument('--unfreeze', type=lambda text: int(text) if text.isdigit() else text, default='all')
+    parser.add_argument('--cache', type=Path, help='folder in which features are kept from run to run')
     parser.add_argument('--max-seconds', type=float)
     parser.add_argument('--name', help='name of the report, the dataset by default')
     parser.add_argument('--output', type=Path, default=RESULTS)
@@ -190,7 +195,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             done = document['runs'].setdefault(name, {})
             if str(seed) not in done and not (seed != arguments.seeds[0] and not job['trainer']):  # fitted models have no seed
                 done[str(seed)] = run(job, seed)
-                document.setdefault('jobs', {})[name] = {key: value for key, value in job.items() if key != 'root'}
+                document.setdefault('jobs', {})[name] = {key: value for key, value in job.items()
+                                                         if key not in ('root', 'cache')}
                 report(stem, document, arguments)
 
 

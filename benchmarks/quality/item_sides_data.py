@@ -6,8 +6,10 @@ items are taken away, so that some targets are items that training has never see
 from __future__ import annotations
 
 import csv
+import hashlib
 import html
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.encoders import ImageEncoder, TextEncoder
 from genrec_pyg.transforms import LeaveOneOut
+from genrec_pyg.utils.files import write_atomically
 
 #: Encoder of every kind of content, most tokens of a text, and the attribute of items that holds it.
 TEXT_ENCODER, IMAGE_ENCODER, MAX_LENGTH = 'minilm', 'efficientnet-lite0', 30
@@ -54,9 +57,29 @@ def load(name: str, root: Path, users: int = 0, new_share: float = 0.05, seed: i
     return data
 
 
-def add_features(data: HeteroData, content: str, batch_size: int = 128) -> None:
-    r"""Adds what the untrained encoder makes of a content as a modality of its name."""
+def add_features(data: HeteroData, content: str, cache: Optional[Path] = None) -> None:
+    r"""Adds what the encoder, as it was loaded, makes of a content as a modality of its name.
+
+    Args:
+        data: Graph.
+        content: Attribute of items.
+        cache: Folder in which features are kept from run to run.
+    """
     values = data['item'][content]
+    key = hashlib.sha256('\0'.join([TEXT_ENCODER, IMAGE_ENCODER, str(MAX_LENGTH), content, *values]).encode()).hexdigest()[:16]
+    file = None if cache is None else cache / f'{content}-{key}.npy'
+    if file is not None and file.is_file():
+        x = torch.from_numpy(np.load(file, allow_pickle=False))
+    else:
+        x = _encode(values, content)
+        if file is not None:
+            write_atomically(file, lambda target: np.save(target, x.numpy()))
+    name = f'{content}_features'
+    data[name].x = x
+    data['item', 'has', name].edge_index = torch.arange(len(values)).expand(2, -1).contiguous()
+
+
+def _encode(values: list[str], content: str, batch_size: int = 128) -> torch.Tensor:
     rows = []
     with torch.no_grad():
         if content == 'image':
@@ -65,18 +88,15 @@ def add_features(data: HeteroData, content: str, batch_size: int = 128) -> None:
             for start in range(0, len(values), batch_size):
                 rows.append(encoder(torch.stack([encoder.pixels(file) if file else gray
                                                  for file in values[start:start + batch_size]])))
-            x = torch.cat(rows)
-        else:
-            encoder = TextEncoder.from_pretrained(TEXT_ENCODER, max_length=MAX_LENGTH, lowercase=True).eval()
-            tokens = encoder.token_lists(values)
-            order = sorted(range(len(tokens)), key=lambda number: len(tokens[number]))
-            for start in range(0, len(order), batch_size):
-                rows.append(encoder(*encoder.pad([tokens[number] for number in order[start:start + batch_size]])))
-            x = torch.empty(len(order), encoder.width)
-            x[torch.tensor(order)] = torch.cat(rows)
-    name = f'{content}_features'
-    data[name].x = x
-    data['item', 'has', name].edge_index = torch.arange(len(values)).expand(2, -1).contiguous()
+            return torch.cat(rows)
+        encoder = TextEncoder.from_pretrained(TEXT_ENCODER, max_length=MAX_LENGTH, lowercase=True).eval()
+        tokens = encoder.token_lists(values)
+        order = sorted(range(len(tokens)), key=lambda number: len(tokens[number]))
+        for start in range(0, len(order), batch_size):
+            rows.append(encoder(*encoder.pad([tokens[number] for number in order[start:start + batch_size]])))
+        x = torch.empty(len(order), encoder.width)
+        x[torch.tensor(order)] = torch.cat(rows)
+        return x
 
 
 def _amazon_beauty(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, list[str]]]:

@@ -8,6 +8,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ K = 10
 
 
 def measure(dataset: str, root: str, model: str, content: str | None, hparams: dict[str, Any], trainer: dict[str, Any],
-            seed: int, users: int) -> dict[str, Any]:
+            seed: int, users: int, cache: str | None = None) -> dict[str, Any]:
     r"""Trains once.
 
     Args:
@@ -40,6 +41,7 @@ def measure(dataset: str, root: str, model: str, content: str | None, hparams: d
         trainer: Settings of the trainer.
         seed: Seed of everything.
         users: Number of users, 0 for all.
+        cache: Folder in which features are kept.
 
     Returns:
         Figures per group of targets, epochs, seconds, parameters, encoded items, and peak memory.
@@ -49,7 +51,7 @@ def measure(dataset: str, root: str, model: str, content: str | None, hparams: d
     data = load(dataset, Path(root), users)
     begin = time.perf_counter()
     if content is not None:
-        add_features(data, content)
+        add_features(data, content, None if cache is None else Path(cache))
     feature_seconds = time.perf_counter() - begin
     seed_everything(seed)
     begin = time.perf_counter()
@@ -60,8 +62,10 @@ def measure(dataset: str, root: str, model: str, content: str | None, hparams: d
     history = result.history
     pairs = Evaluator(data, 'test', (K,)).measure(made, {}).users.pairs
     steps = sum(record['seconds'] for record in history)
+    hits = [record['val'][f'hit@{K}'] for record in history if 'val' in record]
     return {'groups': groups(pairs['rank'], pairs['popularity']), 'epoch': result.epoch, 'epochs': len(history),
-            'stopped': result.stopped, 'seconds': result.seconds, 'setup_seconds': setup, 'feature_seconds': feature_seconds,
+            'stopped': result.stopped, 'collapsed': collapsed(hits, made.num_items), 'seconds': result.seconds,
+            'setup_seconds': setup, 'feature_seconds': feature_seconds,
             'epoch_seconds': statistics.median([record['seconds'] for record in history] or [0.0]),
             'encoded_per_second': counter.training / steps if steps else 0.0,
             'encoded_per_epoch': counter.training / max(len(history), 1),
@@ -80,6 +84,19 @@ def groups(rank: np.ndarray, popularity: np.ndarray) -> dict[str, dict[str, floa
         found[name] = {'hit': float(hit.mean()) if len(chosen) else 0.0, 'ndcg': float(gain.mean()) if len(chosen) else 0.0,
                        'targets': int(len(chosen))}
     return found
+
+
+def collapsed(hits: Sequence[float], num_items: int) -> bool:
+    r"""Whether a training fell below three times chance after it had been above, as it may with large learning rates of
+    encoders.
+
+    Args:
+        hits: Hit rate at :data:`K` on validation, epoch by epoch.
+        num_items: Number of items ``I``.
+    """
+    low = 3 * K / num_items
+    above = [hit >= low for hit in hits]
+    return any(before and not after for before, after in zip(above, above[1:])) and not above[-1]
 
 
 class _Encoded:

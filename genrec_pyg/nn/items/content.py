@@ -44,7 +44,7 @@ class Tokens:
 
 
 class Pictures:
-    r"""Pictures of every item, decoded when first asked for and kept as long as they are few.
+    r"""Pictures of every item, decoded at once and kept where they take less than a gibibyte, else when they are asked for.
 
     Args:
         files: Place of every picture, see :func:`~genrec_pyg.encoders.item_images.open_image`; an item without one has an
@@ -57,7 +57,8 @@ class Pictures:
         self.files, self.read, self.size = list(files), read, size
         self.length = torch.ones(len(self.files), dtype=torch.long)
         self._kept: dict[int, Tensor] = {}
-        self._keeps = len(self.files) * 3 * size[0] * size[1] <= _CACHE_BYTES
+        if len(self.files) * 3 * size[0] * size[1] <= _CACHE_BYTES:
+            self._kept = {number: self._pixels(number) for number in range(len(self.files))}
 
     def batch(self, item: Tensor) -> tuple[Tensor]:
         r"""Pixels, uint8 ``[n, 3, H, W]``, of items ``[n]``."""
@@ -67,10 +68,7 @@ class Pictures:
         if number in self._kept:
             return self._kept[number]
         file = self.files[number]
-        pixels = self.read(file) if file else torch.full((3, *self.size), 128, dtype=torch.uint8)
-        if self._keeps:
-            self._kept[number] = pixels
-        return pixels
+        return self.read(file) if file else torch.full((3, *self.size), 128, dtype=torch.uint8)
 
 
 class Network(torch.nn.Module):

@@ -3,9 +3,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.quality import item_sides as script
-from benchmarks.quality.item_sides_run import groups
+from benchmarks.quality.item_sides_data import add_features
+from benchmarks.quality.item_sides_run import collapsed, groups
 from genrec_pyg.nn.items import ItemSide
 from genrec_pyg.training import Trainer
 
@@ -18,8 +20,8 @@ def result(value, epochs=3):
 
 
 def arguments(**changed):
-    settings = dict(dataset='ml-100k-posters', root='data', users=0, contents=['title', 'image'], settings=[''], epochs=60,
-                    encoder_epochs=20, patience=6, lr=1e-3, encoder_lr=5e-5, unfreeze=1, max_seconds=None)
+    settings = dict(dataset='ml-100k-posters', root='data', users=0, contents=['title', 'image'], settings=[], epochs=60,
+                    encoder_epochs=20, patience=6, lr=1e-3, encoder_lr=5e-5, unfreeze=1, max_seconds=None, cache=None)
     return argparse.Namespace(**{**settings, **changed})
 
 
@@ -63,4 +65,34 @@ def test_what_is_there_is_not_run_again(tmp_path, monkeypatch):
     flags = ['--root', 'data', '--dataset', 'amazon-beauty', '--output', str(tmp_path), '--settings', 'Popularity', 'DSSM, id']
     script.main([*flags, '--seeds', '0'])
     script.main([*flags, '--seeds', '0', '1'])
-    assert done == [('Popularity', 0), ('DSSM', 0), ('DSSM', 0), ('DSSM', 0), ('DSSM', 1), ('DSSM', 1), ('DSSM', 1)]
+    assert done == [('Popularity', 0), ('DSSM', 0), ('DSSM', 1)]
+
+
+def test_settings_are_asked_for_by_their_names_or_first_parts():
+    def chosen(*names):
+        return list(script.jobs(arguments(settings=list(names))))
+
+    assert chosen('SASRec, id') == ['SASRec, id']
+    assert chosen('SASRec, frozen, title', 'LightGCN, id') == ['SASRec, frozen, title', 'LightGCN, id']
+    assert len(chosen('SASRec, frozen')) == 4 and len(chosen('DSSM')) == 11  # two contents; with 2 layers too
+
+
+def test_features_are_kept_from_run_to_run(tmp_path, monkeypatch):
+    from genrec_pyg.testing import toy_graph
+    data = toy_graph(0)
+    data['item'].title = [f'title {number}' for number in range(7)]
+    seen = []
+    monkeypatch.setattr('benchmarks.quality.item_sides_data._encode',
+                        lambda values, content: seen.append(content) or torch.ones(len(values), 3))
+    for _ in range(2):
+        add_features(data, 'title', tmp_path)
+    assert seen == ['title'] and data['title_features'].x.shape == (7, 3)
+    data['item'].title[0] = 'another'
+    add_features(data, 'title', tmp_path)
+    assert seen == ['title', 'title']
+
+
+def test_a_collapse_is_a_fall_to_chance_that_lasts():
+    assert collapsed([0.1, 0.2, 0.001], 100_000) is False  # three times chance is 0.0003
+    assert collapsed([0.1, 0.2, 0.0001], 100_000) and not collapsed([0.0001, 0.0002], 100_000)
+    assert not collapsed([0.1, 0.0001, 0.2], 100_000) and not collapsed([], 10)
