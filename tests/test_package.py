@@ -20,6 +20,20 @@ def test_import_of_the_package_imports_no_library():
     assert done.stdout.strip() == '[]'
 
 
+def test_any_package_may_be_the_first_that_is_imported():
+    root = Path(genrec_pyg.__file__).parents[1]
+    packages = sorted('.'.join(path.parent.relative_to(root).parts) for path in root.glob('genrec_pyg/**/__init__.py'))
+    code = ("import sys, os, torch, torch_geometric\n"
+            f"for name in {packages}:\n"
+            "    if os.fork() == 0:\n"
+            "        __import__(name)\n"
+            "        os._exit(0)\n"
+            "    if os.wait()[1]:\n"
+            "        print(name)\n")
+    done = subprocess.run([sys.executable, '-c', code], cwd=root, capture_output=True, text=True, check=True)
+    assert len(packages) > 20 and done.stdout.split() == [], done.stderr[-2000:]
+
+
 def test_public_names_are_those_of_their_modules():
     from genrec_pyg import Trainer, get_model, load_dataset
     from genrec_pyg.datasets import load_dataset as load

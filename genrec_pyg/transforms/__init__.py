@@ -1,6 +1,10 @@
-r"""Transforms from any graph to a canonical, filtered, split and enriched one."""
+r"""Transforms from any graph to a canonical, filtered, split and enriched one.
+
+Those that encode are imported on first use: encoders read files by :mod:`genrec_pyg.datasets`, whose splits are here.
+"""
+import importlib
+
 from genrec_pyg.transforms.clean_features import CleanFeatures
-from genrec_pyg.transforms.encode import EncodeBag, EncodeImages, EncodeText
 from genrec_pyg.transforms.item_knn_graph import ItemKNNGraph
 from genrec_pyg.transforms.k_core import KCore
 from genrec_pyg.transforms.map_types import MapTypes
@@ -27,3 +31,9 @@ __all__ = [
     'TemporalSplit',
     'UserSplit',
 ]
+
+
+def __getattr__(name: str):
+    if name in ('EncodeBag', 'EncodeImages', 'EncodeText'):
+        return getattr(importlib.import_module('genrec_pyg.transforms.encode'), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -9,7 +9,6 @@ from typing import Any, Optional, Union
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
-from genrec_pyg.nn.items.content import open_encoder
 from genrec_pyg.nn.items.encoded import EncodedRows
 from genrec_pyg.nn.items.features import FeatureRows
 from genrec_pyg.nn.items.fusion import FUSIONS, FusedRows
@@ -147,6 +146,7 @@ class ItemSide:
     @functools.cached_property
     def opened(self) -> Any:
         r"""What was found under the name of the encoder, opened once."""
+        from genrec_pyg.nn.items.content import open_encoder  # here: models without an encoder have no need of it
         return open_encoder(self)
 
 
