@@ -102,7 +102,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     rows = [[name, cell(row, 'own'), cell(row, 'by features'), f"{row['seconds']:.0f}"] for name, row in found.items()]
     first = next(iter(found.values()))
-    about = ' '.join(__doc__.split('\n\n')[2].split())
+    about = ' '.join(__doc__.split('\n\n')[3].split())
     text = '\n'.join([f'# Cold items of {arguments.dataset}', '', machine_line(facts), '',
                       f"Seed {arguments.seed}, {first['users']} users, {first['items']} items, at random "
                       f"{first['random']:.4f}; epochs: {arguments.epochs or 'those of the models'}. {about}", '',

@@ -117,7 +117,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     rows = [[f'{dataset}, {name}', row['users'], f"{row['trained']:.4f}", f"{row['folded']:.4f}", f"{row['kept']:.2f}",
              f"{row['seconds']:.3f}"] for dataset, models in found.items() for name, row in models.items()]
     header = ['dataset, model', 'users', 'trained with them', 'folded in', 'kept', 'seconds for 1,000 users']
-    about = ' '.join(__doc__.split('\n\n')[2].split())
+    about = ' '.join(__doc__.split('\n\n')[3].split())
     text = '\n'.join(['# Users folded in', '', machine_line(facts), '', f'Seed {arguments.seed}. {about}', '',
                       markdown_table(header, rows)])
     write_report(arguments.output / arguments.name, {'machine': facts, 'seed': arguments.seed, 'figures': found}, text)

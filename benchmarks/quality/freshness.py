@@ -114,7 +114,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
              f"{row['from nothing']:.4f}", f"{row['seconds']:.1f}",
              *((f"{row['no step']:.4f}", f"{row['fresh']:.4f}", f"{row['fresh seconds']:.1f}", f"{row['ratio']:.2f}")
                if 'fresh' in row else ('', '', '', ''))] for name, parts in found.items() for row in parts]
-    about = ' '.join(__doc__.split('\n\n')[2].split())
+    about = ' '.join(__doc__.split('\n\n')[3].split())
     text = '\n'.join(['# Fresh every day', '', machine_line(facts), '',
                       f'MovieLens 100K by time, test Recall@20, seed {arguments.seed}. {about}', '',
                       markdown_table(header, rows)])
