@@ -65,8 +65,10 @@ class Trainer:
         precision: ``'float32'`` or ``'bf16'`` (autocast, of the step and of what the model does at the start of an epoch);
             evaluation is in float32.
         sampler: ``'edge'`` or ``'user'``, see :class:`~genrec_pyg.loader.InteractionLoader`.
-        steps_per_epoch: Steps of an epoch, for models that read histories
-            (:meth:`~genrec_pyg.nn.models.Recommender.make_loader`); :obj:`None` takes as many as there are targets.
+        steps_per_epoch: Steps of an epoch. Models that learn from triples take it with ``batch_size='auto'``, which then makes
+            this many batches, so that the cost of an epoch grows with the interactions whatever their number; models that
+            read histories take it as it is (:meth:`~genrec_pyg.nn.models.Recommender.make_loader`). :obj:`None` leaves it to
+            the batch.
         protocol: ``'validation'``, or ``'published'``: test evaluated after every epoch and its best epoch reported.
         ks: Lengths of the evaluated lists.
         monitor: Metric that chooses the epoch.
@@ -363,13 +365,17 @@ class Trainer:
     def schedule(self, graph: TrainingGraph) -> tuple[int, float]:
         r"""Batch size and learning rate on a graph.
 
-        With ``batch_size='auto'`` the batch is the power of two next to the interactions divided by :data:`AUTO_STEPS`, from
-        256 to 8192: a step costs a propagation over the whole graph whatever its batch, so that the cost of an epoch grows
-        with the interactions and not with their square. ``lr`` is meant for batches of 2048 then and follows the root of the
-        batch (`Malladi et al., NeurIPS 2022 <https://arxiv.org/abs/2205.10287>`_, for Adam).
+        With ``batch_size='auto'`` the batch is the power of two next to the interactions divided by :data:`AUTO_STEPS`,
+        from 256 to 8192, or with ``steps_per_epoch`` the interactions divided by them: a step costs a propagation over
+        the whole graph whatever its batch, so that the cost of an epoch grows with the interactions and not with their
+        square. ``lr`` is meant for batches of 2048 then and follows the root of the batch (`Malladi et al., NeurIPS
+        2022 <https://arxiv.org/abs/2205.10287>`_, for Adam).
         """
         if self.batch_size != 'auto':
             return self.batch_size, self.lr
+        if self.steps_per_epoch is not None:
+            batch_size = max(-(-graph.num_edges // self.steps_per_epoch), 1)
+            return batch_size, self.lr * math.sqrt(batch_size / 2048)
         power = round(math.log2(max(graph.edge_index.size(1), 1) / AUTO_STEPS))
         batch_size = min(max(2 ** max(power, 0), 256), 8192)
         return batch_size, self.lr * math.sqrt(batch_size / 2048)

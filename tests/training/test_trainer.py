@@ -1,5 +1,6 @@
 import copy
 import json
+import math
 import pickle
 
 import pytest
@@ -260,6 +261,17 @@ def test_batches_of_automatic_size_follow_the_interactions(interactions, expecte
     batch_size, lr = Trainer(batch_size='auto', lr=0.005, device='cpu').schedule(graph)
     assert batch_size == expected and lr == pytest.approx(0.005 * (expected / 2048) ** 0.5)
     assert Trainer(batch_size=100, lr=0.5, device='cpu').schedule(graph) == (100, 0.5)
+
+
+@pytest.mark.parametrize('steps', [1, 8, 7, 300, 10_000])
+def test_steps_per_epoch_make_the_batch(data, steps):
+    model, trainer = build('factors', data), Trainer(batch_size='auto', lr=0.01, steps_per_epoch=steps, device='cpu')
+    batch_size, lr = trainer.schedule(model.graph)
+    assert batch_size == math.ceil(model.graph.num_edges / steps) and lr == pytest.approx(0.01 * (batch_size / 2048) ** 0.5)
+    loader = model.make_loader(batch_size, 'edge', steps)
+    assert len(loader) <= steps and sum(batch.user.numel() for batch in loader) == loader.num_edges
+    with pytest.raises(ConfigError, match=r"steps_per_epoch: got 2 .* accepted is it with batch_size='auto'"):
+        model.make_loader(1, 'edge', 2)
 
 
 def test_batch_size_is_a_number_or_automatic():

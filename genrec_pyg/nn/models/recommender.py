@@ -221,14 +221,14 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
         Args:
             batch_size: Rows per batch.
             sampler: ``'edge'`` or ``'user'``, see :class:`~genrec_pyg.loader.InteractionLoader`.
-            steps_per_epoch: Most batches per epoch; only models that read histories have such epochs.
+            steps_per_epoch: Most batches per epoch: here those that ``batch_size`` makes, since an epoch has all interactions.
 
         Raises:
             ConfigError: On an argument outside its accepted values.
         """
-        if steps_per_epoch is not None:
-            raise ConfigError(f'steps_per_epoch: got {steps_per_epoch} for {type(self).__name__}, whose epochs are as long as '
-                              'its training interactions; accepted is None')
+        if steps_per_epoch is not None and batch_size * steps_per_epoch < self.graph.num_edges:
+            raise ConfigError(f'steps_per_epoch: got {steps_per_epoch} for {type(self).__name__} with batches of {batch_size} '
+                              f"and {self.graph.num_edges} interactions; accepted is it with batch_size='auto'")
         return InteractionLoader(self.graph, batch_size=batch_size, sampler=sampler)
 
     @contextmanager

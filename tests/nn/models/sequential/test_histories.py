@@ -207,7 +207,7 @@ def test_steps_of_an_epoch_and_mirror_gradient(name):
     result = trainer(epochs=2, steps_per_epoch=2, sampler='user', mirror_gradient=True).fit(make(name), data)
     assert len(result.history) == 2
     with pytest.raises(ConfigError, match='steps_per_epoch: got 2 for MFBPR'):
-        trainer(steps_per_epoch=2).fit(get_model('MFBPR')(data), data)
+        trainer(steps_per_epoch=2, batch_size=3).fit(get_model('MFBPR')(data), data)
     with pytest.raises(ConfigError, match='steps_per_epoch: got 0'):
         trainer(steps_per_epoch=0)
 
