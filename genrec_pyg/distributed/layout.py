@@ -17,9 +17,9 @@ from torch import Tensor
 
 from genrec_pyg.distributed.collectives import Group
 from genrec_pyg.distributed.grid import Grid, even_parts, weighted_parts
-from genrec_pyg.distributed.operations import Gather, Sum, ToColumns, ToRows, fetch, fetch_distinct
+from genrec_pyg.distributed.operations import AllSum, Gather, Sum, ToColumns, ToRows, fetch, fetch_distinct
 from genrec_pyg.distributed.partitioned import PartitionedAdjacency, select_rows
-from genrec_pyg.ops import Adjacency
+from genrec_pyg.ops import Adjacency, unit_rows
 from genrec_pyg.utils.collectives import Processes, shared_batch
 
 
@@ -30,6 +30,10 @@ class WholeNodes:
     def size(self, num_nodes: int) -> int:
         r"""Nodes of the own block, of ``num_nodes`` in all."""
         return num_nodes
+
+    def places(self, index: Tensor) -> Tensor:
+        r"""Places of nodes of the own block there."""
+        return index
 
     def to_channels(self, x: Tensor) -> Tensor:
         r"""Own columns ``[V, N, w]`` of own rows ``[V, n, d]``; the leading dimension may be missing."""
@@ -90,13 +94,30 @@ class WholeLayout:
         r"""Inner products of rows ``[..., w]`` over all columns."""
         return (x * y).sum(dim=-1)
 
+    def unit_rows(self, x: Tensor) -> Tensor:
+        r"""Own columns of rows ``[n, w]`` that are l2-normalized over all columns; a zero row stays zero."""
+        return unit_rows(x)
+
+    def cosine(self, x: Tensor, direction: Tensor) -> Tensor:
+        r"""Cosines ``[n, 1]`` of rows ``[n, w]`` with the :meth:`unit_rows` ``direction``, over all columns."""
+        return (unit_rows(x) * direction).sum(dim=1, keepdim=True)
+
     def pairs(self, users: Tensor, items: Tensor, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
         r"""Rows of users, positives and negatives of the triples that this process counts."""
         return users[batch.user], items[batch.pos], items[batch.neg]
 
-    def mean(self, x: Tensor, batch: Any) -> Tensor:
-        r"""Share of this process in the mean over a batch of what it counts of it ``[k]``."""
-        return x.mean()
+    def counted(self, batch: Any) -> Any:
+        r"""Index of the triples of a batch that this process counts."""
+        return slice(None)
+
+    def columns(self, width: int) -> slice:
+        r"""Own columns of ``width``."""
+        return slice(0, width)
+
+    def mean(self, x: Tensor, batch: Any, mask: Optional[Tensor] = None) -> Tensor:
+        r"""Share of this process in the mean over a batch of what it counts of it ``[k]``; with ``mask`` ``[B]`` over those of
+        its triples alone."""
+        return x.mean() if mask is None else (x * mask).sum() / mask.sum().clamp(min=1)
 
     def own_nodes(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
         r"""Users, positives and negatives of a batch that are nodes of the own block, by their places there."""
@@ -107,6 +128,10 @@ class WholeLayout:
         r"""The rows of a batch that this process takes and their share in it; within the context losses know that there are
         others."""
         yield batch, 1.0
+
+    def first_of(self, num_rows: int) -> int:
+        r"""Place in a batch of ``num_rows`` of the first row of :meth:`own_slice`."""
+        return 0
 
     def tables(self, views: Sequence[Tensor], num_users: int, batch: Any, further: Tensor) \
             -> tuple[list[tuple[Tensor, Tensor]], Any, Tensor]:
@@ -151,6 +176,9 @@ class GridNodes(WholeNodes):
 
     def size(self, num_nodes: int) -> int:
         return self.sizes[self.grid.node_block]
+
+    def places(self, index: Tensor) -> Tensor:
+        return index - self.begin
 
     def to_channels(self, x: Tensor) -> Tensor:
         if self.grid.num_channel_blocks == 1:
@@ -252,16 +280,39 @@ class GridLayout(WholeLayout):
     def inner(self, x: Tensor, y: Tensor) -> Tensor:
         return Sum.apply((x * y).sum(dim=-1), self.grid.channels)
 
+    def unit_rows(self, x: Tensor) -> Tensor:
+        if self.grid.num_channel_blocks == 1:
+            return super().unit_rows(x)
+        square = AllSum.apply(x.square().sum(dim=1, keepdim=True), self.grid.channels)
+        return x * torch.where(square > 0, torch.where(square > 0, square, 1).rsqrt(), 0)
+
+    def cosine(self, x: Tensor, direction: Tensor) -> Tensor:
+        if self.grid.num_channel_blocks == 1:
+            return super().cosine(x, direction)
+        product, square = AllSum.apply(torch.stack([(x * direction).sum(dim=1), x.square().sum(dim=1)]),
+                                       self.grid.channels).unsqueeze(2)
+        return product * torch.where(square > 0, torch.where(square > 0, square, 1).rsqrt(), 0)
+
     def pairs(self, users: Tensor, items: Tensor, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
         if self.grid.num_node_blocks == 1:
             return super().pairs(users, items, batch)
-        own = (batch.user >= self.user.block.start) & (batch.user < self.user.block.stop)
+        own = self.counted(batch)
         user, both = batch.user[own] - self.user.begin, torch.cat([batch.pos[own], batch.neg[own]])
         rows = fetch(items, *self.item.node_block(both), self.grid.nodes)
         return users[user], *rows.chunk(2)
 
-    def mean(self, x: Tensor, batch: Any) -> Tensor:
-        return x.sum() / (batch.user.numel() * self.grid.num_channel_blocks)
+    def counted(self, batch: Any) -> Any:
+        if self.grid.num_node_blocks == 1:
+            return slice(None)
+        return ((batch.user >= self.user.block.start) & (batch.user < self.user.block.stop)).nonzero().view(-1)
+
+    def columns(self, width: int) -> slice:
+        return self.grid.columns(width)[self.grid.channel_block]
+
+    def mean(self, x: Tensor, batch: Any, mask: Optional[Tensor] = None) -> Tensor:
+        if mask is None:
+            return x.sum() / (batch.user.numel() * self.grid.num_channel_blocks)
+        return (x * mask[self.counted(batch)]).sum() / (mask.sum().clamp(min=1) * self.grid.num_channel_blocks)
 
     def own_nodes(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
         def own(index: Tensor, nodes: GridNodes) -> Tensor:
@@ -280,6 +331,9 @@ class GridLayout(WholeLayout):
         part = self._processes.slice(num_rows)
         with shared_batch(self._processes, num_rows):
             yield type(batch)(*(column[part] for column in batch)), (part.stop - part.start) / num_rows
+
+    def first_of(self, num_rows: int) -> int:
+        return 0 if num_rows < self.everyone.size else self._processes.slice(num_rows).start
 
     def tables(self, views: Sequence[Tensor], num_users: int, batch: Any, further: Tensor) \
             -> tuple[list[tuple[Tensor, Tensor]], Any, Tensor]:

@@ -118,6 +118,19 @@ class Sum(torch.autograd.Function):
         return grad * ctx.size, None
 
 
+class AllSum(torch.autograd.Function):
+    r"""Sum over the processes, with which each goes on in its own way: its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
+        ctx.group = group
+        return group.sum(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+        return ctx.group.sum(grad), None
+
+
 class Fetch(torch.autograd.Function):
     r"""Rows ``wanted`` of the own table for others, and theirs for this process.
 

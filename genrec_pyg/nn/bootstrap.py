@@ -2,10 +2,10 @@ r"""Online and target side of training without negatives."""
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Linear
 
+from genrec_pyg.distributed import keyed_dropout
 from genrec_pyg.exceptions import ConfigError
 
 
@@ -42,6 +42,7 @@ class Predictor(torch.nn.Module):
         r"""Online rows ``[n, d]`` of ``x`` ``[n, d]``."""
         return self.linear(x)
 
-    def target(self, x: Tensor) -> Tensor:
-        r"""Target rows ``[n, d]`` of ``x`` ``[n, d]``, without gradient; dropout acts in training mode."""
-        return F.dropout(x.detach(), self.dropout, self.training)
+    def target(self, x: Tensor, first_row: int = 0) -> Tensor:
+        r"""Target rows ``[n, d]`` of ``x`` ``[n, d]``, without gradient; dropout acts in training mode, on rows from
+        ``first_row`` on of a batch whose others other processes have."""
+        return keyed_dropout(x.detach(), self.dropout, self.training, first_row)

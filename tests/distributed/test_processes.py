@@ -52,7 +52,7 @@ def test_processes_that_differ_are_refused(two):
             assert 'in process 1, ' in results[f'data {mode}'] and 'the same in all processes' in results[f'data {mode}']
         assert results['no grid'].startswith('--grid: got 1x2 for NGCF, whose work cannot be divided')
     data = scenarios.graph()
-    assert_same_training(scenarios.fit(scenarios.make('LayerGCN', data, hidden_channels=4), data, scenarios.ALONE, epochs=1),
+    assert_same_training(scenarios.fit(scenarios.make('NGCF', data, hidden_channels=4), data, scenarios.ALONE, epochs=1),
                  two['different'][0]['as ddp'])
 
 

@@ -31,6 +31,9 @@ GRIDS = {2: ('1x2', '2x1'), 4: ('1x4', '2x2', '4x1')}
 MODELS = {
     'MFBPR': dict(hidden_channels=6, item_bias=True),
     'LightGCN': dict(hidden_channels=6, num_layers=3, edge_dropout=0.2, learn_layer_weights=True),
+    'LayerGCN': dict(hidden_channels=6, num_layers=3),
+    'SELFCFED': dict(hidden_channels=6, num_layers=2),
+    'FREEDOM': dict(hidden_channels=6, num_neighbors=3, content_weight=0.5, l2=0.01),
     'MGCN': dict(hidden_channels=6, num_neighbors=3, contrast_rows=30),
     'GenRec': dict(hidden_channels=6, denoiser_rank=6, clusters=2, gen_topk=3, rebuild_k=2, contrast_rows=30, num_layers=2),
 }
@@ -247,7 +250,7 @@ def different(distributed, folder):
     except ConfigError as error:
         yield 'no grid', str(error)
     shared = GridDistributed(processes)
-    yield 'as ddp', fit(make('LayerGCN', graph(), hidden_channels=4), graph(), shared, epochs=1)
+    yield 'as ddp', fit(make('NGCF', graph(), hidden_channels=4), graph(), shared, epochs=1)
 
 
 def main(folder, names):

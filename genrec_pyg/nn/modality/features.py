@@ -112,7 +112,11 @@ class FeatureProjection(torch.nn.Module):
         if self.linear.bias is not None and self.zero_bias:
             torch.nn.init.zeros_(self.linear.bias)
 
-    def forward(self, features: ItemFeatures) -> Tensor:
-        r"""Maps features of items ``[n, d_m]`` to ``[n, d]``."""
-        out = self.linear(features.x)
+    def forward(self, features: ItemFeatures, columns: Optional[slice] = None) -> Tensor:
+        r"""Maps features of items ``[n, d_m]`` to ``[n, d]``, or to some columns of it."""
+        if columns is None or columns == slice(0, self.linear.out_features):
+            out = self.linear(features.x)
+        else:
+            bias = None if self.linear.bias is None else self.linear.bias[columns]
+            out = torch.nn.functional.linear(features.x, self.linear.weight[columns], bias)
         return out if self.linear.bias is None else out * features.present

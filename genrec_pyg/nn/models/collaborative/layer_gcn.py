@@ -10,9 +10,9 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.interaction_graph import PrunedGraph
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.pairwise import PAIRWISE_GRID, PairwiseRecommender
 from genrec_pyg.nn.models.settings import renamed
-from genrec_pyg.ops import spmm, unit_rows
+from genrec_pyg.ops import spmm
 from genrec_pyg.utils.validation import check_choice, check_range
 
 
@@ -48,6 +48,7 @@ class LayerGCN(PairwiseRecommender):
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
+    grid = PAIRWISE_GRID
     FORMER_SETTINGS = {'reg': renamed('penalty_rows'), 'ratio': renamed('edge_dropout')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
@@ -66,11 +67,11 @@ class LayerGCN(PairwiseRecommender):
 
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""Sums of the refined layers of users ``[U, d]`` and items ``[I, d]``."""
-        start, graph = self.embedding.joint(), self.interactions()
-        direction = unit_rows(start)
+        start, graph = self.embedding.joint(), self.layout.local(self.interactions())
+        direction = self.layout.unit_rows(start)
         x, out = start, torch.zeros_like(start)
         for _ in range(self.num_layers):
             x = spmm(graph, x)
-            x = (unit_rows(x) * direction).sum(dim=1, keepdim=True) * x
+            x = self.layout.cosine(x, direction) * x
             out = out + x
-        return out.split([self.num_users, self.num_items])
+        return out.split([self.layout.user.size(self.num_users), self.layout.item.size(self.num_items)])

@@ -92,10 +92,14 @@ class LightGCN(PairwiseRecommender):
 
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""Propagated users ``[U, d]`` and items ``[I, d]``; the whole graph carries messages in evaluation mode."""
+        return self.split(self.propagated())
+
+    def propagated(self) -> Tensor:
+        r"""Propagated rows of users and items ``[N, d]``."""
         graph = self.interactions.adjacency
         if self.training and self.edge_dropout > 0:
             graph = self.interactions.scaled_drop(self.edge_dropout)
-        return self.split(self.propagate(self.embedding.joint(), self.layout.local(graph)))
+        return self.propagate(self.embedding.joint(), self.layout.local(graph))
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""User and item rows of ``x`` ``[N, d]``."""

@@ -13,6 +13,8 @@ from genrec_pyg.loader import Triples
 from genrec_pyg.nn.bootstrap import Predictor
 from genrec_pyg.nn.losses import cosine_distance
 from genrec_pyg.nn.models.collaborative.light_gcn import LightGCN
+from genrec_pyg.nn.models.pairwise import PAIRWISE_GRID
+from genrec_pyg.nn.models.recommender import GridSupport
 
 
 class SELFCFED(LightGCN):
@@ -45,6 +47,7 @@ class SELFCFED(LightGCN):
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
+    grid = GridSupport(PAIRWISE_GRID.tables, rows=True)
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
                  hidden_channels: int = 64, num_layers: int = 2, l2: float = 1e-4, init: str = 'xavier',
@@ -59,9 +62,14 @@ class SELFCFED(LightGCN):
 
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""Both alignments of observed pairs, and L2."""
-        users, items = super().embed()
-        user, item = users[batch.user], items[batch.pos]
-        user_target, item_target = self.predictor.target(user), self.predictor.target(item)
-        return {'align_users': cosine_distance(self.predictor(user), item_target) / 2,
-                'align_items': cosine_distance(self.predictor(item), user_target) / 2,
+        layout, width = self.layout, self.predictor.linear.in_features
+        rows = layout.views_to_rows([self.propagated().unsqueeze(0)], width)[0][0]
+        with layout.own_slice(batch) as (own, share):
+            ((users, items),), own, _ = layout.tables([rows], self.num_users, own, own.pos[:0])
+            user, item = users[own.user], items[own.pos]
+            first = layout.first_of(batch.user.numel())
+            user_target, item_target = (self.predictor.target(x, first) for x in (user, item))
+            terms = {'align_users': cosine_distance(self.predictor(user), item_target) / 2,
+                     'align_items': cosine_distance(self.predictor(item), user_target) / 2}
+        return {**{name: share * term for name, term in terms.items()},
                 'l2': self.l2 * self.embedding.penalty(batch, negatives=False)}

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Optional, Union
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -13,10 +14,9 @@ from genrec_pyg.loader import Triples
 from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.conv import ItemGraphConv, LightConv
 from genrec_pyg.nn.interaction_graph import PrunedGraph
-from genrec_pyg.nn.losses import bpr_loss
 from genrec_pyg.nn.modality.features import FeatureProjection, item_features, require_modalities
 from genrec_pyg.nn.modality.item_graph import mixed_item_graph
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.pairwise import PAIRWISE_GRID, PairwiseRecommender
 from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.utils.validation import check_range
 
@@ -62,6 +62,7 @@ class FREEDOM(PairwiseRecommender):
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
     """
+    grid = PAIRWISE_GRID
     FORMER_SETTINGS = {'reg': renamed('penalty_rows'), 'ratio': renamed('edge_dropout')}
 
     def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
@@ -73,7 +74,7 @@ class FREEDOM(PairwiseRecommender):
         for name, value, low in (('num_layers', num_layers, 0), ('num_item_layers', num_item_layers, 0),
                                  ('num_neighbors', num_neighbors, 1), ('content_weight', content_weight, 0)):
             check_range(name, value, low)
-        self.content_weight = content_weight
+        self.content_weight, self.projection_channels = content_weight, hidden_channels
         self.interactions = PrunedGraph(self.graph, edge_dropout)
         self.item_graph = mixed_item_graph(self.graph, num_neighbors, modality_weights, binary=True)
         self.conv, self.item_conv = LightConv(num_layers), ItemGraphConv(num_item_layers)
@@ -94,18 +95,23 @@ class FREEDOM(PairwiseRecommender):
 
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""Users ``[U, d]`` and items ``[I, d]``."""
-        users, items = self.conv(self.embedding.joint(), self.interactions()).split([self.num_users, self.num_items])
-        return users, items + self.item_conv(self.embedding.item, self.item_graph)
+        layout = self.layout
+        users, items = self.conv(self.embedding.joint(), layout.local(self.interactions())).split(
+            [layout.user.size(self.num_users), layout.item.size(self.num_items)])
+        similar = self.item_conv(layout.all_items(self.embedding.item), self.item_graph)
+        return users, items + layout.item.own_block(similar)
 
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR of embeddings and of the content of every modality, and L2 where asked for."""
         users, items = self.embed()
         terms = self.rank_terms(users, items, batch)
         if self.content_weight > 0:
-            nodes, index = torch.cat([batch.pos, batch.neg]).unique(return_inverse=True)
+            own, columns = self.layout.counted(batch), self.layout.columns(self.projection_channels)
+            nodes, index = torch.cat([batch.pos[own], batch.neg[own]]).unique(return_inverse=True)
+            user = users[self.layout.user.places(batch.user[own])]
             for name, features in self.features.items():
-                rows = features.rows(nodes)
-                positive, negative = self.projections[name](rows)[index].chunk(2)
-                has_both = rows.present[index, 0].view(2, -1).all(dim=0)
-                terms[f'bpr_{name}'] = self.content_weight * bpr_loss(users[batch.user], positive, negative, has_both)
+                positive, negative = self.projections[name](features.rows(nodes), columns)[index].chunk(2)
+                gap = self.layout.inner(user, negative - positive)
+                has_both = features.present[batch.pos, 0] & features.present[batch.neg, 0]
+                terms[f'bpr_{name}'] = self.content_weight * self.layout.mean(F.softplus(gap), batch, has_both)
         return terms
