@@ -52,12 +52,16 @@ def graph():
 
 
 def make(name, data, **hparams):
-    """A model in float64 whose biases before a batch normalization stand still: their gradient is rounding alone."""
+    """A model in float64 whose biases before a batch normalization, and those that a difference cancels, stand still: their
+    gradient is rounding alone."""
     seed_everything(1)
     model = get_model(name)(data, **hparams).double()
     for module in model.modules():
         if isinstance(getattr(module, 'norm', None), torch.nn.BatchNorm1d):
             (module.linear if hasattr(module, 'linear') else module.key).bias.requires_grad_(False)
+    if name == 'FREEDOM':
+        for projection in model.projections.values():
+            projection.linear.bias.requires_grad_(False)
     return model
 
 
