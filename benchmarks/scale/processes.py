@@ -149,7 +149,8 @@ def largest_difference(first: Path, second: Path) -> float:
     rounding alone, by the size of which Adam divides it."""
     import torch
     one, other = (torch.load(path, weights_only=True) for path in (first, second))
-    left_out = {name.replace('norm.weight', part) for name in one for part in ('linear.bias', 'key.bias')}
+    normalized = [name.removesuffix('norm.weight') for name in one if name.endswith('norm.weight')]
+    left_out = {name + part for name in normalized for part in ('linear.bias', 'key.bias')}
     return max(float((value.double() - other[name].double()).abs().max()) for name, value in one.items()
                if value.numel() and name not in left_out)
 
