@@ -65,7 +65,7 @@ def build(case: str, root: str, cache: Path) -> Any:
             torch.save(zipf_graph(*graph, channels=None if name == 'GenRec' else {}), path)
         data = torch.load(path, weights_only=False)  # written by this run
     seed_everything(0)
-    options = dict(num_layers=2, l2=1e-3) if name == 'LightGCN' else dict(clusters=20, denoiser_rank=64)
+    options = dict(num_layers=2, l2=1e-3) if name == 'LightGCN' else dict(denoiser={'rank': 64})
     model = get_model(name)(data, **options)
     if name == 'GenRec':
         user = torch.arange(model.num_users).repeat_interleave(5)

@@ -35,7 +35,8 @@ MODELS = {
     'SELFCFED': dict(hidden_channels=6, num_layers=2),
     'FREEDOM': dict(hidden_channels=6, num_neighbors=3, content_weight=0.5, l2=0.01),
     'MGCN': dict(hidden_channels=6, num_neighbors=3, contrast_rows=30),
-    'GenRec': dict(hidden_channels=6, denoiser_rank=6, clusters=2, gen_topk=3, rebuild_k=2, contrast_rows=30, num_layers=2),
+    'GenRec': dict(hidden_channels=6, encoder={'num_layers': 2}, denoiser={'rank': 6}, debias={'clusters': 2},
+                   generation={'topk': 3, 'rebuild_k': 2}, contrast={'group_size': 30}),
 }
 
 
