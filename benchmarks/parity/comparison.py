@@ -22,6 +22,7 @@ from benchmarks.common.foreign import foreign_code
 from genrec_pyg.datasets.builder import build_graph
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
+from genrec_pyg.nn.modality import encoder
 
 __all__ = ['TOLERANCE', 'Agreement', 'Tables', 'copy_weights', 'fixed_dropout', 'foreign_code', 'layer_tables',
            'loss_agreements', 'pair_agreements', 'randomize', 'toy_batch', 'toy_graph']
@@ -161,5 +162,8 @@ def fixed_dropout() -> Iterator[None]:
     def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         return x * (x > 0) / (1 - p) if training and p > 0 else x
 
-    with patch.object(F, 'dropout', dropout):
+    def keyed(x: Tensor, p: float, training: bool, first_row: int = 0) -> Tensor:
+        return dropout(x, p, training)
+
+    with patch.object(F, 'dropout', dropout), patch.object(encoder, 'keyed_dropout', keyed):
         yield
