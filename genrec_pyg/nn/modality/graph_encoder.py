@@ -244,7 +244,11 @@ class MultimodalGraphEncoder(GraphModule):
             return GraphViews(content, torch.zeros_like(content), content)
         views = self.modality_views(self.encode_modalities())
         views, content = self.layout.views_to_rows([views, content.unsqueeze(0)], width)
-        content, fused = content[0], self.attention(views)
+        return self.fuse(content[0], views)
+
+    def fuse(self, content: Tensor, views: Tensor) -> GraphViews:
+        r"""All views, given the collaborative one ``[n, d]`` and those of the modalities ``[M, n, d]``, at least one."""
+        fused = self.attention(views)
         side = fused.common
         if len(self.encoders) > 1:  # one modality has no part that the others lack
             gates = list((self.gates if self.specific_gates is None else self.specific_gates).values())

@@ -103,6 +103,8 @@ MODELS: dict[str, Entry] = {
                  needs_modality=True),
     'MMGCF': Entry('multimodal.mmgcf', 'Multimodal Graph Collaborative Filtering, UMAP 2026',
                    'https://doi.org/10.1145/3774935.3806158'),
+    'GUME': Entry('multimodal.gume', 'Graphs and User Modalities Enhancement, CIKM 2024', 'https://arxiv.org/abs/2407.12338',
+                  needs_modality=True),
     'SASRec': Entry('sequential.sasrec', 'Self-Attentive Sequential Recommendation, ICDM 2018',
                     'https://arxiv.org/abs/1808.09781', needs_time=True),
     'GRU4Rec': Entry('sequential.gru4rec', 'Session-based Recommendations with RNNs, ICLR 2016',
