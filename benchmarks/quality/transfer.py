@@ -33,7 +33,7 @@ CLOSED_FORM = ('Popularity', 'ItemKNN', 'EASE', 'GraphFilter', 'ItemKNNCBF', 'Ad
 #: Models trained with their shipped defaults.
 TRAINED = ('GenRec', 'LightGCN')
 #: Datasets whose figures were seen while the defaults of GenRec were chosen.
-LOOKED_AT = ('tiktok', 'lfm2k', 'lastfm-2k', 'ml-100k-likes')
+LOOKED_AT = ('tiktok', 'lfm2k', 'lastfm-2k', 'ml-100k-likes', 'hin-amazon', 'amazon-beauty')
 #: Report, without its ending.
 REPORT = RESULTS / 'transfer'
 
@@ -106,8 +106,12 @@ def report(document: dict[str, Any]) -> str:
                       if name != 'GenRec'})
         rows = [[row[0], row[1], f'{row[2]:.4f}', f'{row[3]:.4f}', row[4], f'{row[5]:.0f}' if row[5] != '' else '',
                  f'{p[row[0]]:.3g}' if row[0] in p else ''] for row in sorted(rows, key=lambda row: -row[3])]
+        commits = sorted({entry['commit'] for runs in systems.values() for entry in runs.values()
+                          if 'commit' in entry})
         header = ['model', 'runs', 'validation', 'test', 'deviation', 'processor s', 'p']
         text += [f'## {dataset}', '', markdown_table(header, rows), '']
+        if commits:
+            text += [f"Measured at {', '.join(commits)}.", '']
     return '\n'.join(text)
 
 
@@ -147,7 +151,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             for seed in args.seeds if MODELS[name].trained else [0]:
                 if str(seed) in systems.get(name, {}):
                     continue
-                entry = run(dataset, name, seed, args.root, args.seconds)
+                entry = {**run(dataset, name, seed, args.root, args.seconds), 'commit': document['machine']['commit']}
                 systems.setdefault(name, {})[str(seed)] = entry
                 print(f"{dataset} {name} seed {seed}: validation {entry['validation']:.4f} test {entry['test']:.4f} "
                       f"{entry['processor_seconds']:.0f} s", flush=True)
