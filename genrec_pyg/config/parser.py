@@ -7,11 +7,13 @@ configuration code.
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+import docstring_parser
 import yaml
 from jsonargparse import ArgumentParser
 
@@ -88,7 +90,18 @@ def build_parser(model: str) -> Parser:
     parser.add_argument('--output', type=str, help='folder of the run (default: runs/MODEL-DATASET-seedN)')
     parser.add_class_arguments(Trainer, 'trainer', skip=NO_GROUP)
     parser.add_class_arguments(parser.model, 'hparams', skip={'data', 'modalities'})
+    _share_sentences(parser)
     return parser
+
+
+def _share_sentences(parser: Parser) -> None:
+    r"""Gives arguments that a docstring names together, as ``rank, layers: ...``, the sentence that they share."""
+    docstring = docstring_parser.parse(inspect.getdoc(parser.model) or '')
+    shared = {f'hparams.{name}': param.description for param in docstring.params
+              for name in param.arg_name.split(', ') if ', ' in param.arg_name}
+    for action in parser._actions:
+        if not (action.help or '').strip() and shared.get(action.dest):
+            action.help = shared[action.dest].replace('%', '%%')
 
 
 def parse(parser: Parser, argv: Sequence[str]) -> dict[str, Any]:

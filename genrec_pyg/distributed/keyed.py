@@ -2,6 +2,7 @@ r"""Random draws that belong to positions: however rows are cut among processes,
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 #: Rows that share a generator.
@@ -20,14 +21,15 @@ def mix(key: int, block: int) -> int:
 
 def draw_key() -> int:
     r"""A key from torch's global generator of the CPU, the same in all processes that have drawn the same before."""
-    return int(torch.randint(2 ** 62, ()))
+    return int(torch.randint(2 ** 62, (1,)).numpy()[0])  # no wait for a device: it lies in memory
 
 
 def keyed_dropout(x: Tensor, p: float, training: bool, first_row: int = 0) -> Tensor:
     r"""Dropout of rows ``[n, d]`` that are the rows from ``first_row`` on of a larger table.
 
     One number comes from torch's global generator of the CPU, all else from generators of blocks of
-    :data:`ROWS_PER_KEY` rows of that table.
+    :data:`ROWS_PER_KEY` rows of that table. While a CUDA graph is recorded the dropout is torch's
+    own: a key would be frozen in it.
 
     Args:
         x: Rows.
@@ -37,6 +39,8 @@ def keyed_dropout(x: Tensor, p: float, training: bool, first_row: int = 0) -> Te
     """
     if not training or p == 0:
         return x
+    if x.is_cuda and torch.cuda.is_current_stream_capturing():
+        return F.dropout(x, p)
     key = draw_key()
     generator = torch.Generator(x.device)
     masks = []

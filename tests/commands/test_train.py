@@ -90,7 +90,7 @@ def test_print_config(capsys):
 @pytest.mark.parametrize('argv,code,message', [
     (['--nonsense'], 2, '--nonsense'), (['--model', 'X'], 2, "model: got 'X'"),
     (['--dataset', 'nowhere'], 2, "dataset: got 'nowhere'"),
-    (['--modalities', 'smell'], 2, "no modality 'smell'"), (['--hparams.interest.weight', '7'], 2, 'interest_weight: got 7'),
+    (['--modalities', 'smell'], 2, "no modality 'smell'"), (['--hparams.interest.weight', '7'], 2, 'interest.weight: got 7'),
     (['--trainer.lr', '0'], 2, 'lr'), (['--device', 'abacus'], 2, "device: got 'abacus'"),
     (['--dataset', 'sports'], 1, "dataset 'sports'"), (['--resume', 'nowhere'], 2, 'nowhere'),
 ])

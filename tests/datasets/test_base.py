@@ -240,5 +240,6 @@ def test_feature_files_of_other_kinds_are_reported(tmp_path, caplog):
     assert modality_names(load_dataset('mine', tmp_path)) == ['image']
     assert caplog.text.count('mine: text_feat.npz is not read, accepted are features in .npy or .npy.zip') == 1
     (folder / 'mine.inter').rename(folder / 'mine.inter.gz')
-    with pytest.raises(ConfigError, match=r'no \*Mat.pkl .*\(found image_feat.npy, mine.inter.gz, processed, text_feat.npz\)'):
+    with pytest.raises(ConfigError, match=r'no \*Mat.pkl,? .*\(found image_feat.npy, mine.inter.gz, processed, '
+                                          r'text_feat.npz\)'):
         load_dataset('mine', tmp_path)

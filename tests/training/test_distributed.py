@@ -96,7 +96,7 @@ def test_two_processes_give_the_result_of_one(name, two, tmp_path):
     for mode in ('ddp', 'sharded'):
         for result in results:
             assert_equal(expected, in_mode(result, mode))
-        for path in (tmp_path / 'ddp').rglob('*.pt'):
+        for path in (tmp_path / 'ddp').rglob('checkpoints/*.pt'):
             one, other = (load_checkpoint(p) for p in (path, folder / mode / path.relative_to(tmp_path / 'ddp')))
             for key in ('model', 'optimizer', 'stopper', 'epoch'):
                 assert_equal(one[key], other[key])

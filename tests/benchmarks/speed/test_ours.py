@@ -5,7 +5,7 @@ from benchmarks.common.worker import PHASES, Worker
 from benchmarks.speed.ours import SYSTEMS, OwnSystem
 from genrec_pyg.config import parse_train_arguments
 
-DEMO = ['--dataset', 'demo', '--modalities', 'image', '--hparams.denoiser.num_layers=1', '--hparams.denoiser.rank=8']
+DEMO = ['--dataset', 'demo', '--modalities', 'image']
 
 
 def test_every_system_is_a_valid_configuration():
@@ -13,8 +13,10 @@ def test_every_system_is_a_valid_configuration():
         flags = [f'--{key}={value}' for key, value in settings.items()]
         config = parse_train_arguments([*DEMO, *flags]).config
         for key, value in settings.items():
-            group, name = key.split('.')
-            assert str(getattr(config, group)[name]) == value
+            found = config.to_dict()
+            for name in key.split('.'):
+                found = found[name]
+            assert str(found) == value
 
 
 @pytest.mark.parametrize('denoiser', ['linear', 'tied'])
