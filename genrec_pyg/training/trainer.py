@@ -24,23 +24,23 @@ from genrec_pyg.nn.models import Recommender
 from genrec_pyg.optim import MirrorGradient, check_coefficients
 from genrec_pyg.runs.from_python import write_run
 from genrec_pyg.runs.history import History, environment
-from genrec_pyg.runs.trackers import TrackedRun, Trackers, make_tracker
+from genrec_pyg.runs.trackers import make_tracker, start_trackers
 from genrec_pyg.training.cuda_graph import RecordedStep, Recorder
 from genrec_pyg.training.device import resolve_device
 from genrec_pyg.training.distributed import Distributed
 from genrec_pyg.training.early_stopping import EarlyStopping
+from genrec_pyg.training.optimizer import batch_and_rate, with_encoder_group
 from genrec_pyg.training.seed import rng_state, seed_everything, set_rng_state
 from genrec_pyg.training.session import NOT_CHOSEN, SELECTION, FitResult, Session
 from genrec_pyg.training.store import State, StateStore, make_store, training_state
 from genrec_pyg.utils.collectives import equal_work
 from genrec_pyg.utils.files import write_json
+from genrec_pyg.utils.validation import check_choice, check_range
 
 logger = logging.getLogger(__name__)
 
 #: Arguments of the trainer that have a flag of their own or are no setting.
 NO_GROUP = {'epochs', 'seed', 'device', 'protocol', 'mirror_gradient', 'output', 'progress', 'distributed'}
-#: Steps per epoch with batches of automatic size.
-AUTO_STEPS = 14
 
 
 class Trainer:
@@ -51,8 +51,9 @@ class Trainer:
 
     Args:
         epochs: Largest number of epochs.
-        batch_size: Triples per step, over all processes; ``'auto'`` makes about :data:`AUTO_STEPS` steps per epoch and scales
-            the learning rate with the root of the batch, see :meth:`schedule`.
+        batch_size: Triples per step, over all processes; ``'auto'`` makes about
+            :data:`~genrec_pyg.training.optimizer.AUTO_STEPS` steps per epoch and scales the learning rate with the root of
+            the batch, see :func:`~genrec_pyg.training.optimizer.batch_and_rate`.
         lr: Learning rate of Adam.
         weight_decay: Weight decay of Adam.
         patience: Evaluations without a better one before training stops; 0 never stops.
@@ -106,20 +107,18 @@ class Trainer:
                  decoupled_weight_decay: bool = False, trackers: Sequence[str] = ('tensorboard',)):
         if isinstance(batch_size, str) and batch_size != 'auto':
             raise ConfigError(f"batch_size: got {batch_size!r}, accepted are 'auto' and integers from 1")
-        batch = 1 if batch_size == 'auto' else batch_size
-        for name, value, low in (('epochs', epochs, 1), ('batch_size', batch, 1), ('eval_every', eval_every, 1),
-                                 ('patience', patience, 0), ('weight_decay', weight_decay, 0)):
-            if not value >= low:
-                raise ConfigError(f'{name}: got {value}, accepted are numbers from {low}')
+        for name, value, low in (('epochs', epochs, 1), ('batch_size', 1 if batch_size == 'auto' else batch_size, 1),
+                                 ('eval_every', eval_every, 1), ('patience', patience, 0), ('weight_decay', weight_decay, 0)):
+            check_range(name, value, low)
+        for name, value, low in (('encoder_weight_decay', encoder_weight_decay, 0), ('steps_per_epoch', steps_per_epoch, 1)):
+            if value is not None:
+                check_range(name, value, low)
         for name, value in (('lr', lr), ('grad_clip', grad_clip), ('max_seconds', max_seconds), ('encoder_lr', encoder_lr)):
-            if value is not None and not value > 0:
-                raise ConfigError(f'{name}: got {value}, accepted are positive numbers')
-        if encoder_weight_decay is not None and not encoder_weight_decay >= 0:
-            raise ConfigError(f'encoder_weight_decay: got {encoder_weight_decay}, accepted are numbers from 0')
-        for name, value, accepted in (('precision', precision, ('float32', 'bf16')), ('protocol', protocol, PROTOCOLS),
-                                      ('sampler', sampler, ('edge', 'user'))):
-            if value not in accepted:
-                raise ConfigError(f"{name}: got {value!r}, accepted are {', '.join(map(repr, accepted))}")
+            if value is not None:
+                check_range(name, value, 0, open_low=True)
+        check_choice('precision', precision, ('float32', 'bf16'))
+        check_choice('protocol', protocol, PROTOCOLS)
+        check_choice('sampler', sampler, ('edge', 'user'))
         check_coefficients(mg_alpha1, mg_alpha2, mg_interval)
         ks = (ks,) if isinstance(ks, int) else tuple(ks)
         metric, _, k = monitor.partition('@')
@@ -133,8 +132,6 @@ class Trainer:
         for tracker in self.trackers:
             make_tracker(tracker)  # a wrong name is refused now
         self.patience, self.eval_every, self.seed = patience, eval_every, seed
-        if steps_per_epoch is not None and steps_per_epoch < 1:
-            raise ConfigError(f'steps_per_epoch: got {steps_per_epoch}, accepted are integers from 1')
         self.steps_per_epoch = steps_per_epoch
         self.distributed = distributed or Distributed()
         self.device = self.distributed.device(resolve_device(device))
@@ -258,25 +255,15 @@ class Trainer:
     def _open_history(self, session: Session, model: Recommender) -> History:
         processes = self.distributed.processes
         done = session.epoch - (session.record is not None)
-        trackers = self._start_trackers(model, done) if processes.is_main else None
+        trackers = None
+        if processes.is_main and (self.output or self.trial) is not None:
+            settings = {'model': type(model).__name__, **self.settings(), 'hparams': model.arguments}
+            trackers = start_trackers(self.trackers, settings, done, self.output, self.trial)
         history = History(self.output if processes.is_main else None, done, trackers)
         history.records = processes.on_main(lambda: history.records)  # which the file of the run holds
         if self.output is not None and processes.is_main:
             write_json(self.output / 'environment.json', environment())
         return history
-
-    def _start_trackers(self, model: Recommender, epochs_done: int) -> Optional[Trackers]:
-        folder = self.output if self.trial is None else self.trial
-        if folder is None:
-            return None
-        group = None if self.trial is None else folder.parent.parent.name
-        name = folder.name if group is None else f'{group}-{folder.name}'
-        settings = {'model': type(model).__name__, **self.settings(), 'hparams': model.arguments}
-        flat = {key: value for part, entry in settings.items() for key, value in (
-            [(f'{part}.{key}', value) for key, value in entry.items()] if isinstance(entry, dict) else [(part, entry)])}
-        trackers = Trackers({tracker: make_tracker(tracker) for tracker in self.trackers})
-        trackers.start(TrackedRun(name, folder, {key: str(value) for key, value in flat.items()}, group, epochs_done))
-        return trackers
 
     def _result(self, session: Session, model: Recommender, evaluators: dict[str, Evaluator],
                 monitor: Optional[Evaluator], history: History, stopped: Optional[str]) -> FitResult:
@@ -363,48 +350,23 @@ class Trainer:
             return {'refined': refined, monitor.split: monitor(model)}
 
     def schedule(self, graph: TrainingGraph) -> tuple[int, float]:
-        r"""Batch size and learning rate on a graph.
-
-        With ``batch_size='auto'`` the batch is the power of two next to the interactions divided by :data:`AUTO_STEPS`,
-        from 256 to 8192, or with ``steps_per_epoch`` the interactions divided by them: a step costs a propagation over
-        the whole graph whatever its batch, so that the cost of an epoch grows with the interactions and not with their
-        square. ``lr`` is meant for batches of 2048 then and follows the root of the batch (`Malladi et al., NeurIPS
-        2022 <https://arxiv.org/abs/2205.10287>`_, for Adam).
-        """
-        if self.batch_size != 'auto':
-            return self.batch_size, self.lr
-        if self.steps_per_epoch is not None:
-            batch_size = max(-(-graph.num_edges // self.steps_per_epoch), 1)
-            return batch_size, self.lr * math.sqrt(batch_size / 2048)
-        power = round(math.log2(max(graph.edge_index.size(1), 1) / AUTO_STEPS))
-        batch_size = min(max(2 ** max(power, 0), 256), 8192)
-        return batch_size, self.lr * math.sqrt(batch_size / 2048)
+        r"""Batch size and learning rate on a graph, see :func:`~genrec_pyg.training.optimizer.batch_and_rate`."""
+        return batch_and_rate(graph.num_edges, self.batch_size, self.lr, self.steps_per_epoch)
 
     def make_optimizer(self, model: Recommender) -> torch.optim.Optimizer:
         r"""Adam over the parameters of ``model`` that the trainer owns, within Mirror Gradient where that is on, as are the
         model's own optimizers; from here on processes share the model."""
         self.distributed.attach(model)
-        optimizer = torch.optim.Adam(self._groups(model), lr=self.schedule(model.graph)[1], weight_decay=self.weight_decay,
+        parameters = self.distributed.optimized_parameters()
+        of_encoder = {name: value for name, value in (('lr', self.encoder_lr), ('weight_decay', self.encoder_weight_decay))
+                      if value is not None}
+        if of_encoder:
+            sharded = self.distributed.mode == 'sharded' and self.distributed.processes.size > 1
+            parameters = with_encoder_group(model, parameters, sharded, of_encoder)
+        optimizer = torch.optim.Adam(parameters, lr=self.schedule(model.graph)[1], weight_decay=self.weight_decay,
                                      decoupled_weight_decay=self.decoupled_weight_decay, fused=True)
         model.wrap_optimizers(self._mirror if self.mirror_gradient else None)
         return self._mirror(optimizer) if self.mirror_gradient else optimizer
-
-    def _groups(self, model: Recommender) -> Union[list[torch.nn.Parameter], list[dict[str, Any]]]:
-        r"""Parameters for the optimizer, those of an encoder in a group of their own where they have settings of their own."""
-        parameters = self.distributed.optimized_parameters()
-        settings = {name: value for name, value in (('lr', self.encoder_lr), ('weight_decay', self.encoder_weight_decay))
-                    if value is not None}
-        if not settings:
-            return parameters
-        encoder = set(model.encoder_parameters())
-        accepted = 'a model with an encoder that is trained (--hparams.item_side.kind encoder)'
-        if self.distributed.mode == 'sharded' and self.distributed.processes.size > 1:
-            encoder, accepted = set(), "--distributed ddp, since tables and encoder share an optimizer"
-        if not encoder:
-            raise ConfigError(f'encoder_lr, encoder_weight_decay: got {self.encoder_lr}, {self.encoder_weight_decay} for '
-                              f'{type(model).__name__}, accepted is {accepted}')
-        return [{'params': [parameter for parameter in parameters if parameter not in encoder]},
-                {'params': [parameter for parameter in parameters if parameter in encoder], **settings}]
 
     def _mirror(self, optimizer: torch.optim.Optimizer) -> MirrorGradient:
         return MirrorGradient(optimizer, self.mg_alpha1, self.mg_alpha2, self.mg_interval)

@@ -2,8 +2,12 @@ r"""Trackers by name."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.runs.trackers.base import Tracker
+from genrec_pyg.runs.trackers.base import TrackedRun, Tracker, Trackers
 from genrec_pyg.utils.plugins import installed, is_place, load_place
 
 #: Trackers of this package by name, with the places of their classes: they import their packages
@@ -39,3 +43,28 @@ def make_tracker(name: str) -> Tracker:
             'and close'
         )
     return tracker
+
+
+def start_trackers(names: Iterable[str], settings: Mapping[str, Any], epochs_done: int, output: Path | None,
+                   trial: Path | None = None) -> Trackers:
+    r"""Begins a run with trackers, or goes on with one.
+
+    Args:
+        names: Trackers, as :func:`make_tracker` takes them.
+        settings: Plain settings, in groups or not; trackers see them as text by dotted name.
+        epochs_done: Finished epochs of a run that goes on.
+        output: Folder of the run, which names it.
+        trial: Folder ``STUDY/trials/NUMBER`` of a trial, which names study and run in its place.
+
+    Raises:
+        ConfigError: If a name is unknown, or the package of a tracker is not installed.
+    """
+    folder = output if trial is None else trial
+    group = None if trial is None else folder.parent.parent.name
+    name = folder.name if group is None else f'{group}-{folder.name}'
+    flat = {}
+    for part, entry in settings.items():
+        flat |= {f'{part}.{key}': value for key, value in entry.items()} if isinstance(entry, dict) else {part: entry}
+    trackers = Trackers({tracker: make_tracker(tracker) for tracker in names})
+    trackers.start(TrackedRun(name, folder, {key: str(value) for key, value in flat.items()}, group, epochs_done))
+    return trackers

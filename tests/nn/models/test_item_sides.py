@@ -132,7 +132,7 @@ def test_an_encoder_has_its_own_learning_rate(text_folder):
     assert {id(parameter) for parameter in encoder['params']} == own
     assert len(head['params']) + len(own) == len(list(model.parameters()))
     assert not own & {id(parameter) for parameter in head['params']}
-    with pytest.raises(ConfigError, match='encoder_lr, encoder_weight_decay: got 1e-05, None for SASRec, accepted is a model'):
+    with pytest.raises(ConfigError, match='encoder_lr: got 1e-05 for SASRec, accepted is a model'):
         trainer.make_optimizer(make('SASRec', 'frozen', None))
 
 
