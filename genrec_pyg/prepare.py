@@ -30,12 +30,12 @@ def prepare(argv: Sequence[str]) -> Report:
     parser.add_argument('--items', type=path_argument, metavar='FILE', help='table of items with ids and titles')
     parser.add_argument('--features', nargs='+', default=[], metavar='NAME=FILE', help='features of items: .npy with a list '
                         'of ids NAME.ids.txt beside it, or Parquet with a column of lists')
-    parser.add_argument('--min-rating', type=float, help='least rating that counts as an interaction')
+    parser.add_argument('--min_rating', type=float, help='least rating that counts as an interaction')
     parser.add_argument('--core', type=int, default=0, help='least number of items per user and users per item')
     parser.add_argument('--split', help='random:0.1,0.1, time:0.1,0.1, users:0.1,0.1, cold_items:0.1,0.1 (validation, test), '
                         'leave_one_out, column:NAME or none; by default that of the log, else random:0.1,0.1')
     parser.add_argument('--seed', type=int, default=0, help='seed of random splits')
-    parser.add_argument('--on-bad-row', choices=ON_BAD_ROW, default='error', help='what a row that cannot be read does: '
+    parser.add_argument('--on_bad_row', choices=ON_BAD_ROW, default='error', help='what a row that cannot be read does: '
                         'error, or skip, which counts and shows such rows')
     parser.add_argument('--memory', default='2GB', help='what the engine may hold; the rest goes to the disk of --output')
     parser.add_argument('--output', type=path_argument, required=True, metavar='DIR', help='folder to make')

@@ -126,7 +126,7 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
                         'need not have seen, from these items')
     parser.add_argument('--candidates', type=path_argument, help='file of item ids, one per line: only these are offered')
     parser.add_argument('--block', type=path_argument, help='file of item ids, one per line: these are not offered')
-    parser.add_argument('--item-features', nargs='+', metavar='NAME=FILE', help='lists of new items alone, which training has '
+    parser.add_argument('--item_features', nargs='+', metavar='NAME=FILE', help='lists of new items alone, which training has '
                         'not seen, by their features: .npy with a list of ids NAME.ids.txt beside it, or Parquet')
     parser.add_argument('--why', type=int, nargs='?', const=3, default=0, metavar='N', help='also the N (3) items of the '
                         'history that speak most for each item, through the graph or a modality, with their shares')
@@ -150,10 +150,10 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
         raise ConfigError(f'--why: got {arguments.why}, accepted are integers from 0')
     if bool(arguments.users) == (arguments.history is not None):
         raise ConfigError('--users, --history: accepted is one of the two')
-    new_items = parse_named_files('--item-features', arguments.item_features or ())
+    new_items = parse_named_files('--item_features', arguments.item_features or ())
     for flag, given in (('--candidates', arguments.candidates), ('--block', arguments.block), ('--why', arguments.why)):
         if new_items and given:
-            raise ConfigError(f'{flag}: got {given!r} with --item-features, which lists new items alone; accepted is one of '
+            raise ConfigError(f'{flag}: got {given!r} with --item_features, which lists new items alone; accepted is one of '
                               'the two')
     if arguments.history is not None and arguments.index != 'exact':
         raise ConfigError(f"--index: got {arguments.index!r} with --history, accepted is 'exact'")

@@ -31,7 +31,7 @@ def tune(argv: Sequence[str]) -> float:
     parser.add_argument('--hours', type=float, help='hours after which this call ends')
     parser.add_argument('--jobs', type=int, default=1, help='trials at a time, each in a process of its own')
     parser.add_argument('--output', type=path_argument, help='folder of the study (default: runs/tune-MODEL-DATASET)')
-    parser.add_argument('--no-prune', action='store_true', help='train hopeless settings to their end too')
+    parser.add_argument('--no_prune', action='store_true', help='train hopeless settings to their end too')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     arguments, flags = parser.parse_known_args(argv)
     for name in ('trials', 'jobs', 'hours'):

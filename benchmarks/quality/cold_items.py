@@ -8,7 +8,7 @@ A tenth of the items loses all interactions and is the test, another tenth is va
 (:class:`~genrec_pyg.transforms.ColdItemSplit`). Every user with a test item gets a list of 20 of the test items: drawn at
 random it has 20 divided by their number of the wanted ones. ``own`` ranks by the scores of the model, to which the test items
 were nodes with features and without interactions; ``by features`` by the rows that the map of ``recommend
---item-features`` gives them, as if they had come after the training.
+--item_features`` gives them, as if they had come after the training.
 """
 from __future__ import annotations
 

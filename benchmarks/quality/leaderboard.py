@@ -7,8 +7,8 @@ r"""Every registered model under one protocol, budget and tuning rule.
     python -m benchmarks.quality.leaderboard --root DIR --dataset tiktok --models GenRec LightGCN --jobs 1
 
 Per model, Optuna tries ``--trials`` settings, the shipped default first, from its search space (:mod:`genrec_pyg.tuning`).
-A trial trains at most ``--trial-seconds``, with the same patience for all; its value is Recall@20 at its best validation
-epoch. The setting of the largest value is retrained with every seed, at most ``--final-seconds`` each, and only these runs
+A trial trains at most ``--trial_seconds``, with the same patience for all; its value is Recall@20 at its best validation
+epoch. The setting of the largest value is retrained with every seed, at most ``--final_seconds`` each, and only these runs
 look at the test split. A model with nothing to tune has one trial, a model that is not trained one seed.
 
 Every run has a process of its own, ``--jobs`` of them at a time. What is finished lies in ``--state``: a journal of Optuna and
@@ -296,10 +296,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--models', nargs='+', default=[name for name in MODELS if not MODELS[name].needs_time],
                         metavar='MODEL', help='all that need no times by default')
     parser.add_argument('--trials', type=int, default=TRIALS, help='settings tried per model, the default included')
-    parser.add_argument('--trial-seconds', type=float, default=TRIAL_SECONDS, help='largest training time of a trial')
-    parser.add_argument('--final-seconds', type=float, default=FINAL_SECONDS, help='largest training time of a final run')
+    parser.add_argument('--trial_seconds', type=float, default=TRIAL_SECONDS, help='largest training time of a trial')
+    parser.add_argument('--final_seconds', type=float, default=FINAL_SECONDS, help='largest training time of a final run')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='of the final runs; trials use the first')
-    parser.add_argument('--sampler-seed', type=int, default=0, help="seed of Optuna's sampler")
+    parser.add_argument('--sampler_seed', type=int, default=0, help="seed of Optuna's sampler")
     parser.add_argument('--patience', type=int, default=20, help='validations without a better one before a run ends')
     parser.add_argument('--jobs', type=int, default=2, help='runs at a time; 1 where times on a GPU matter')
     parser.add_argument('--threads', type=int, default=1, help='threads of a run')

@@ -178,7 +178,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     table = ''
     for model in models:
         flags, folder = ['--model', model, *common], args.runs / args.dataset / model
-        mirrored = {alpha: [*flags, '--mirror-gradient', '--trainer.mg_alpha2', alpha] for alpha in args.alpha2}
+        mirrored = {alpha: [*flags, '--mirror_gradient', '--trainer.mg_alpha2', alpha] for alpha in args.alpha2}
         try:
             document['runs'][model] = {
                 'plain': train(folder / 'plain', flags, args.threads),

@@ -42,7 +42,7 @@ FLAGS: dict[str, dict[str, str]] = {
     'FREEDOM': {'trainer.lr': '0.005'},
     'GenRec': {'epochs': '10', 'trainer.eval_every': '2'},
 }
-OPTIMIZERS: dict[str, list[str]] = {'plain': [], 'MG': ['--mirror-gradient']}
+OPTIMIZERS: dict[str, list[str]] = {'plain': [], 'MG': ['--mirror_gradient']}
 #: Condition of the trainings on the graph as it is.
 CLEAN = 'none'
 #: Kinds of perturbation at test time, what their strength means, and default strengths.

@@ -137,7 +137,7 @@ def perturbed_figures(config: RunConfig, model: Recommender, data: HeteroData) -
 
 def cost(flags: Sequence[str], repeats: int) -> dict[str, list[float]]:
     r"""Wall seconds of training epochs without (``plain``) and with Mirror Gradient (``mirrored``), in turn in one process."""
-    epochs = {name: _epoch_of(parse([*flags, *extra])) for name, extra in (('plain', []), ('mirrored', ['--mirror-gradient']))}
+    epochs = {name: _epoch_of(parse([*flags, *extra])) for name, extra in (('plain', []), ('mirrored', ['--mirror_gradient']))}
     return interleaved_seconds(epochs, repeats, warmup=1)
 
 

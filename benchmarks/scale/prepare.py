@@ -74,7 +74,7 @@ def prepare(path: Path, output: Path, memory: str, core: int) -> dict[str, Any]:
     shutil.rmtree(output, ignore_errors=True)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin = time.perf_counter()
-    subprocess.run([sys.executable, '-m', 'genrec_pyg.prepare', str(path), '--core', str(core), '--min-rating', '2',
+    subprocess.run([sys.executable, '-m', 'genrec_pyg.prepare', str(path), '--core', str(core), '--min_rating', '2',
                     '--memory', memory, '--output', str(output)], check=True, env=thread_environment(1))
     seconds = time.perf_counter() - begin
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -110,7 +110,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     facts = machine(1)
     text = '\n'.join([f'# Preparing a log of {arguments.rows:,} rows ({size / 1e9:.2f} GB of CSV)', '', machine_line(facts),
                       '',
-                      f'`--core {arguments.core} --min-rating 2 --memory {arguments.memory}`', '',
+                      f'`--core {arguments.core} --min_rating 2 --memory {arguments.memory}`', '',
                       markdown_table(['step', 'seconds', 'peak memory [GB]', 'written [GB]'], rows), '', *steps, ''])
     document = {'machine': facts, 'rows': arguments.rows, 'bytes': size, 'scans': scans, 'prepare': found}
     write_report(arguments.output / arguments.name, document, text)

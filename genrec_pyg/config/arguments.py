@@ -21,6 +21,7 @@ from genrec_pyg.config.shipped import read_yaml, shipped_defaults
 from genrec_pyg.datasets.prepared import is_prepared
 from genrec_pyg.datasets.saved import GRAPH_FILE
 from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.utils.command_line import underscored
 
 #: What may differ from the interrupted run under ``--resume``; anything else would not continue the same experiment.
 RESUME_MAY_CHANGE = ('root', 'check_features', 'epochs', 'device', 'references', 'trainer.patience',
@@ -60,6 +61,7 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     Raises:
         ConfigError: On an unknown flag, key, model or a value of the wrong type; the message names it.
     """
+    argv = underscored(argv)
     # Of others the last one counts, these would be dropped unseen.
     for flag in ('--config', '--resume', '--final', '--from', '--modalities', '--columns'):
         times = sum(argument == flag or argument.startswith(f'{flag}=') for argument in argv)

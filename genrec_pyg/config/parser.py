@@ -71,7 +71,7 @@ def build_parser(model: str) -> Parser:
     parser.add_argument('--modalities', type=str, nargs='*', help='NAME or NAME=FILE; all by default')
     parser.add_argument('--columns', type=str, nargs='*', help='columns of a table, as user=NAME item=NAME rating=NAME '
                         'time=NAME; numbers from 1 where it has no header')
-    parser.add_argument('--min-rating', type=Optional[float], help='least rating that counts as an interaction')
+    parser.add_argument('--min_rating', type=Optional[float], help='least rating that counts as an interaction')
     parser.add_argument('--core', type=int, default=RunConfig.core, help='least number of items per user and users per item')
     parser.add_argument('--split', type=Optional[str], help='random:0.1,0.1, time:0.1,0.1, users:0.1,0.1, '
                         'cold_items:0.1,0.1 (validation, test), leave-one-out, column:NAME or none (all for the training); by '
@@ -84,7 +84,7 @@ def build_parser(model: str) -> Parser:
     parser.add_argument('--epochs', type=int, default=RunConfig.epochs, help='largest number of epochs')
     parser.add_argument('--device', type=str, default=RunConfig.device, help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--protocol', type=str, default=RunConfig.protocol, help='validation or published')
-    parser.add_argument('--mirror-gradient', action='store_true',
+    parser.add_argument('--mirror_gradient', action='store_true',
                         help='Mirror Gradient; its coefficients are --trainer.mg_alpha1, mg_alpha2 and mg_interval')
     parser.add_argument('--references', type=bool, default=RunConfig.references, help='evaluate the reference models too')
     parser.add_argument('--output', type=str, help='folder of the run (default: runs/MODEL-DATASET-seedN)')

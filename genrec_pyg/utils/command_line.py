@@ -1,4 +1,4 @@
-r"""Error handling of the command lines; without torch, so that a command may start fast."""
+r"""Flags and errors of the command lines; without torch, so that a command may start fast."""
 from __future__ import annotations
 
 import argparse
@@ -21,6 +21,22 @@ def path_argument(value: str) -> str:
     if not value:
         raise argparse.ArgumentTypeError('got an empty name, accepted is that of a file or folder')
     return value
+
+
+def underscored(argv: Sequence[str]) -> list[str]:
+    r"""Spells flags as the commands do, ``--min_rating`` for ``--min-rating``; the other spelling is accepted everywhere.
+
+    Dotted flags are keys of a configuration and stay as they are, as does everything after ``--``.
+    """
+    end = argv.index('--') if '--' in argv else len(argv)
+    return [_underscored(argument) for argument in argv[:end]] + list(argv[end:])
+
+
+def _underscored(argument: str) -> str:
+    flag, equals, value = argument.partition('=')
+    if not flag.startswith('--') or '.' in flag:
+        return argument
+    return f"--{flag[2:].replace('-', '_')}{equals}{value}"
 
 
 def require(packages: Sequence[str], extra: str) -> None:
@@ -61,7 +77,7 @@ def run_command(command: Callable[[Sequence[str]], Any], argv: Optional[Sequence
         0 on success, 2 on bad usage, 1 on failure, 130 on interruption. Errors are one line on standard error, with a
         traceback only under ``--debug``.
     """
-    argv = sys.argv[1:] if argv is None else list(argv)
+    argv = underscored(sys.argv[1:] if argv is None else list(argv))
     _open_standard_streams()
     keep_freed_memory()
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s', datefmt='%H:%M:%S')

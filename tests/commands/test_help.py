@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import genrec_pyg.__main__ as commands
-from genrec_pyg.config import build_parser
+from genrec_pyg.config import build_parser, parse_train_arguments
 from genrec_pyg.nn.models import MODELS
 
 
@@ -32,8 +32,15 @@ def test_an_unknown_command_is_refused(capsys):
 
 @pytest.mark.parametrize('model', MODELS)
 def test_every_flag_of_a_training_has_a_sentence(model):
-    silent = [action.dest for action in build_parser(model)._actions if not (action.help or '').strip()]
-    assert silent == []
+    actions = build_parser(model)._actions
+    assert [action.dest for action in actions if not (action.help or '').strip()] == []
+    assert [flag for action in actions for flag in action.option_strings if '-' in flag[2:]] == []  # one style
+
+
+def test_both_spellings_of_a_flag_are_accepted():
+    for flags in (['--min-rating', '4', '--check-features=warn'], ['--min_rating', '4', '--check_features=warn']):
+        config = parse_train_arguments(flags).config
+        assert (config.min_rating, config.check_features) == (4.0, 'warn')
 
 
 @pytest.mark.parametrize('name', [name for name in commands.COMMANDS if name != 'train'])
@@ -48,3 +55,4 @@ def test_every_flag_of_the_other_commands_has_a_sentence(name, monkeypatch):
     monkeypatch.setattr(argparse.ArgumentParser, 'parse_known_args', look)
     assert importlib.import_module(f'genrec_pyg.{name}').main(['--help']) == 0
     assert len(seen) > 5 and [action.dest for action in seen if not (action.help or '').strip()] == []
+    assert [flag for action in seen for flag in action.option_strings if '-' in flag[2:]] == []  # one style

@@ -60,7 +60,7 @@ def test_a_log_is_trained_on_and_lists_come_in_its_own_ids(log, capsys):
 
 def test_recbole_folder_trains_untouched(tmp_path, monkeypatch, shared_data):
     monkeypatch.chdir(tmp_path)
-    flags = ['--root', str(shared_data), '--split', 'leave-one-out', '--min-rating', '4', '--model', 'ItemKNN']
+    flags = ['--root', str(shared_data), '--split', 'leave-one-out', '--min_rating', '4', '--model', 'ItemKNN']
     assert train(['--dataset', 'ml-100k', *flags, '--output', 'run', *FAST]) == 0
     assert recommend(['run', '--users', '196', '--k', '2', '--output', 'list.json']) == 0
     assert [row['user'] for row in json.load(open('list.json'))] == [196, 196]

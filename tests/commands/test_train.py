@@ -147,11 +147,11 @@ def test_interruption_says_how_to_continue(folder, monkeypatch, capsys):
 
 def test_mirror_gradient_flag(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(['--output', 'run', '--mirror-gradient', '--trainer.mg_alpha2', '0.1', *FAST]) == 0
+    assert main(['--output', 'run', '--mirror_gradient', '--trainer.mg_alpha2', '0.1', *FAST]) == 0
     config = yaml.safe_load(open('run/config.yaml'))
     assert config['mirror_gradient'] is True and config['trainer']['mg_alpha2'] == 0.1
     assert main(['--output', 'again', '--config', 'run/config.yaml']) == 0
-    assert main(['--output', 'other', '--model', 'Popularity', '--mirror-gradient']) == 2
+    assert main(['--output', 'other', '--model', 'Popularity', '--mirror_gradient']) == 2
     assert 'mirror_gradient: got True for Popularity' in capsys.readouterr().err
 
 

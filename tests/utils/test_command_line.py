@@ -1,8 +1,10 @@
 import os
 import signal
 
+import pytest
+
 from genrec_pyg.exceptions import CheckpointError, ConfigError
-from genrec_pyg.utils.command_line import run_command
+from genrec_pyg.utils.command_line import run_command, underscored
 
 
 def raising(error):
@@ -33,3 +35,16 @@ def test_errors_are_one_line_whatever_they_quote(capsys):
     assert run_command(raising(RuntimeError('first\nsecond')), []) == 1
     assert capsys.readouterr().err.splitlines() == [
         "error: no 'a\\nb'", 'error: RuntimeError: first\\nsecond (unexpected; --debug shows where)']
+
+
+@pytest.mark.parametrize('given,expected', [
+    (['--min-rating', '4'], ['--min_rating', '4']),
+    (['--on-bad-row=skip-it'], ['--on_bad_row=skip-it']),
+    (['--num_cells', '-5', 'a-b', '-x-y'], ['--num_cells', '-5', 'a-b', '-x-y']),
+    (['--hparams.weights.image-clip', '1'], ['--hparams.weights.image-clip', '1']),
+    (['--no-prune', '--', '--a-b'], ['--no_prune', '--', '--a-b']),
+])
+def test_flags_are_spelled_with_underscores(given, expected):
+    assert underscored(given) == expected
+    seen = []
+    assert run_command(seen.extend, given) == 0 and seen == expected

@@ -106,7 +106,7 @@ def _core(con: Any, staged: Staged, options: Options, with_features: bool,
     bounds = (max(options.core, 1), options.core or (0 if with_features else 1))
     user_kept, item_kept, left = core_members(staged.user, staged.item, *sizes, bounds)
     if left == 0:
-        lower = '' if options.min_rating is None else f', or a --min-rating below {options.min_rating:g}'
+        lower = '' if options.min_rating is None else f', or a --min_rating below {options.min_rating:g}'
         raise DataError(f'core: no interaction is left by a {options.core}-core of {before} pairs, accepted is a smaller one'
                         f'{lower}')
     if options.core:

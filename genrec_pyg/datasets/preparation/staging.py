@@ -221,7 +221,7 @@ def _drop_bad_rows(con: Any, checks: dict[str, str], roles: Sequence[str], skip:
         shown = ', '.join(f'{role} {str(value)[:100]!r}' for role, value in zip(roles, first[1:]))
         if not skip:
             raise DataError(f'log: {count} rows have {reason}, the first is row {first[0]} ({shown}); accepted are rows with '
-                            'all of them, or --on-bad-row skip')
+                            'all of them, or --on_bad_row skip')
         report.steps.setdefault('not readable', {})[reason] = count
         report.examples.setdefault(reason, []).append(f'row {first[0]}: {shown}')
 

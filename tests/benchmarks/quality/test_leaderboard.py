@@ -139,7 +139,7 @@ def test_seconds_to_come_are_those_of_missing_runs(session, caplog):
     def hours(limit=None):
         caplog.clear()
         with contextlib.suppress(Interrupted):
-            session('--trial-seconds', '360', '--final-seconds', '720', limit=limit)
+            session('--trial_seconds', '360', '--final_seconds', '720', limit=limit)
         return re.search(r'at most ([0-9.]+) hours', caplog.text).group(1)
 
     # GenRec and LightGCN: 3 trials of 0.1 hours and 3 final runs of 0.2 hours each, one after the other.
@@ -183,8 +183,8 @@ def test_a_model_that_cannot_be_measured_is_named(session, tmp_path, capsys):
 @pytest.mark.parametrize('flags,message', [
     (['--trials', '0'], '--trials: got 0, accepted are positive'),
     (['--jobs', '-1'], '--jobs: got -1'),
-    (['--trial-seconds', '0'], '--trial-seconds: got 0.0'),
-    (['--final-seconds', 'nan'], '--final-seconds: got nan'),
+    (['--trial_seconds', '0'], '--trial_seconds: got 0.0'),
+    (['--final_seconds', 'nan'], '--final_seconds: got nan'),
     (['--patience', '0'], '--patience: got 0'),
     (['--seeds', '1', '1'], r'--seeds: got [1, 1], accepted are different'),
     (['--models', 'EASE', 'EASE'], "--models: got ['EASE', 'EASE']"),
@@ -201,9 +201,9 @@ def test_bad_flags_are_named(session, capsys, flags, message):
 
 def test_a_state_of_another_protocol_is_refused(session, capsys, tmp_path):
     session()
-    for flags, message in ((['--trial-seconds', '5'], '--trial-seconds: got 5.0, but'),
+    for flags, message in ((['--trial_seconds', '5'], '--trial_seconds: got 5.0, but'),
                            (['--modalities', 'image'], "--modalities: got ['image'], but"),
-                           (['--sampler-seed', '1'], '--sampler-seed: got 1'),
+                           (['--sampler_seed', '1'], '--sampler_seed: got 1'),
                            (['--bf16', 'GenRec'], "--bf16: got ['GenRec'], but")):
         code, runs = session(*flags)
         assert code == 2 and message in capsys.readouterr().err and runs.done == []

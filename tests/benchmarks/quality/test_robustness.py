@@ -75,7 +75,7 @@ def test_finished_measurements_are_not_repeated(tmp_path, monkeypatch, capsys):
         calls.append(options)
         if options['task'] == 'cost':
             return {'plain': [1.0], 'mirrored': [1.3]}
-        value = 0.1 + 0.01 * ('--mirror-gradient' in options['flags']) + 0.001 * int(options['flags'][-1] == '1')
+        value = 0.1 + 0.01 * ('--mirror_gradient' in options['flags']) + 0.001 * int(options['flags'][-1] == '1')
         perturbed = {kind: {str(s): value / 2 for s in strengths} for kind, strengths in options['strengths'].items()}
         return result(value, perturbed, [(0, 1.0)] if options['every'] else ())
     monkeypatch.setattr(robustness, 'call', call)
@@ -86,7 +86,7 @@ def test_finished_measurements_are_not_repeated(tmp_path, monkeypatch, capsys):
     first, fourth = trained[0], trained[3]
     assert first['training'] is None and first['strengths'] == {'noise': [1.0], 'shuffled': [], 'dropped': [1.0]}
     assert fourth['training'] == ('interactions', 0.5) and fourth['strengths'] == {} and fourth['every'] == 0
-    assert '--mirror-gradient' in fourth['flags'] and '--mirror-gradient' not in first['flags']
+    assert '--mirror_gradient' in fourth['flags'] and '--mirror_gradient' not in first['flags']
     text = (tmp_path / 'robustness-demo.md').read_text()
     assert '## Noise\n' in text and '## Dropped\n' in text and '## Interactions\n' in text and '## Shuffled' not in text
     assert '| MFBPR | 1.000 | 1.300 | 1.30 | 1 |' in text
@@ -105,7 +105,7 @@ def test_models_that_cannot_be_compared_are_named(name, capsys):
 
 
 def test_a_training_is_the_users_and_meets_perturbed_features():
-    flags = ['--model', 'GenRec', *DEMO, *SMALL, '--mirror-gradient', '--seed', '3', '--hparams.interest.weight', '0']
+    flags = ['--model', 'GenRec', *DEMO, *SMALL, '--mirror_gradient', '--seed', '3', '--hparams.interest.weight', '0']
     found = run(flags, None, {'noise': [0.0, 3.0], 'dropped': [1.0]}, **SHARPNESS)
     config = parse(flags)
     data = demo_graph()

@@ -147,7 +147,7 @@ def test_bad_rows_are_refused_by_name_or_counted(tmp_path):
 
 @pytest.mark.parametrize('options,message', [
     ({'core': 3}, r'no interaction is left by a 3-core of 2 pairs'),
-    ({'core': 2, 'min_rating': 5}, r'left by a 2-core of 1 pairs, accepted is a smaller one, or a --min-rating below 5'),
+    ({'core': 2, 'min_rating': 5}, r'left by a 2-core of 1 pairs, accepted is a smaller one, or a --min_rating below 5'),
     ({'min_rating': 6}, 'min_rating: no rating is at least 6, the largest is 5'),
     ({'columns': {'user': 'who'}}, 'there is no such column'),
     ({'split': 'column:part', 'columns': {'split': 'part'}}, 'there is no such column'),
