@@ -135,7 +135,8 @@ def _recognize(folder: Path) -> Optional[type[LayoutDataset]]:
     if not found and UserItemTextDataset.recognizes(folder):  # any other layout may have texts beside it
         return UserItemTextDataset
     if len(found) > 1:
-        logger.warning('%s has files of two layouts; %s are read and %s are not', folder, *(one.pattern for one in found))
+        logger.warning('%s has files of several layouts; %s are read and %s are not', folder, found[0].pattern,
+                       ', '.join(one.pattern for one in found[1:]))
     return found[0] if found else None
 
 

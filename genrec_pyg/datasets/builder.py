@@ -79,6 +79,16 @@ def build_graph(user: np.ndarray, item: np.ndarray, split: Optional[np.ndarray],
     return data
 
 
+def mix(user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    r"""A key ``[E]`` that orders pairs of numbers without regard to either, by the two multiplications of splitmix64 (`Steele
+    et al., OOPSLA 2014 <https://doi.org/10.1145/2660193.2660195>`_). Interactions of equal time have no order of their own:
+    by item, the highest would always be the last of a session."""
+    key = user.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + item.astype(np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        key = (key ^ (key >> np.uint64(shift))) * np.uint64(factor)
+    return key
+
+
 def as_raw_id(ids: Union[np.ndarray, list[str]]) -> Union[torch.Tensor, list[str]]:
     r"""Ids in the form in which a graph keeps them."""
     return torch.from_numpy(ids) if isinstance(ids, np.ndarray) else ids

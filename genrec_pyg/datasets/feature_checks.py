@@ -9,7 +9,7 @@ from typing import Any
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.datasets.alignment import measure_alignment
-from genrec_pyg.datasets.io.item_features import ids_path
+from genrec_pyg.datasets.io.item_features import ids_path, read_id_list
 from genrec_pyg.datasets.io.manifests import check_manifest
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import modality_names
@@ -96,7 +96,7 @@ def _check_rows(path: Path) -> None:
     ids = ids_path(path)
     if not ids.is_file():
         return
-    for number, line in enumerate(ids.read_text(encoding='utf-8').splitlines()):
+    for number, line in enumerate(read_id_list(ids)):
         if line != str(number):
             raise DataError(
                 f'{path}: row {number} is of item {line!r} by {ids.name}, and in this layout of '

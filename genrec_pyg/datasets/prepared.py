@@ -152,6 +152,8 @@ def read_prepared(folder: Path, choice: Optional[Mapping[str, Optional[str]]] = 
             item = np.load(folder / 'features' / f'{name}.items.npy', allow_pickle=False)
             data[name].x = torch.from_numpy(x) if isinstance(x, np.ndarray) else as_features(x)
             data[ITEM, HAS, name].edge_index = torch.from_numpy(np.stack([item, np.arange(len(item))]))
-    except (KeyError, ValueError, TypeError, pa.ArrowException, OSError) as error:  # of the right digest, made by hand
+    except DataError:
+        raise
+    except Exception as error:  # of the right digest, made by hand: readers of damaged files fail in any way
         raise DataError(f'{folder}: cannot be read ({str(error)[:200]}); prepare the log again') from error
     return data

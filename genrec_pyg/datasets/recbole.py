@@ -11,12 +11,11 @@ from genrec_pyg.datasets.base import LayoutDataset, Modalities
 from genrec_pyg.datasets.builder import as_raw_id, build_graph
 from genrec_pyg.datasets.io.logs import read_columns
 from genrec_pyg.datasets.io.regular import list_folder, open_regular
+from genrec_pyg.datasets.io.roles import TYPED
 from genrec_pyg.datasets.io.values import read_ids, read_numbers
 from genrec_pyg.exceptions import DataError
 from genrec_pyg.graph import ITEM, USER
 
-#: Types of fields (https://recbole.io/atomic_files.html).
-TYPES = ('token', 'token_seq', 'float', 'float_seq')
 _LONGEST_HEADER = 1 << 16
 
 
@@ -55,7 +54,7 @@ class RecBoleDataset(LayoutDataset):
                 except (OSError, DataError):  # the reader that takes the folder says why
                     continue
                 fields = header.decode('utf-8-sig', errors='replace').rstrip('\r\n').split('\t')
-                return all(field.rpartition(':')[2] in TYPES for field in fields)
+                return all(map(TYPED.fullmatch, fields))
         return False
 
     @property

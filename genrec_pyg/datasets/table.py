@@ -12,14 +12,13 @@ import torch
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.datasets.base import feature_key
-from genrec_pyg.datasets.builder import as_raw_id, build_graph
+from genrec_pyg.datasets.builder import as_raw_id, build_graph, mix
 from genrec_pyg.datasets.feature_checks import check_features, check_policy
 from genrec_pyg.datasets.io.item_features import ID_SUFFIX, ItemFeatures, as_features, ids_path, read_features
 from genrec_pyg.datasets.io.item_table import read_titles
 from genrec_pyg.datasets.io.logs import read_columns
 from genrec_pyg.datasets.io.regular import list_folder
 from genrec_pyg.datasets.io.values import order_ids, read_ids, read_labels, read_numbers
-from genrec_pyg.datasets.mixing import mix
 from genrec_pyg.datasets.prepare import DEFAULT_SPLIT, prepare, rated_at_least, split_column
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import HAS, INTERACTS, ITEM, USER

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Union
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import scipy.sparse as sp
 import torch
 from pyarrow import parquet
@@ -76,16 +77,23 @@ def ids_path(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(path.suffix) + ID_SUFFIX)
 
 
-def _from_rows(path: Path) -> ItemFeatures:
-    x = load_sparse_features(path) if path.suffix == '.npz' else load_features(path)
-    ids = ids_path(path)
+def read_id_list(ids: Path) -> list[str]:
+    r"""The lines of a list of ids, in order.
+
+    Raises:
+        DataError: If it is no UTF-8 text.
+    """
     try:
         with open_regular(ids) as file:
             names = file.read().decode('utf-8-sig').split('\n')
     except UnicodeDecodeError as error:
         raise DataError(f'{ids}: is not UTF-8 text ({error}); accepted is one item id per line') from error
-    names = [name.rstrip('\r') for name in (names[:-1] if names[-1] == '' else names)]
-    return _checked(pa.chunked_array([pa.array(names, pa.string())]), x, str(path))
+    return [name.rstrip('\r') for name in (names[:-1] if names[-1] == '' else names)]
+
+
+def _from_rows(path: Path) -> ItemFeatures:
+    x = load_sparse_features(path) if path.suffix == '.npz' else load_features(path)
+    return _checked(pa.chunked_array([pa.array(read_id_list(ids_path(path)), pa.string())]), x, str(path))
 
 
 def _from_parquet(path: Path, column: str) -> ItemFeatures:
@@ -97,8 +105,9 @@ def _from_parquet(path: Path, column: str) -> ItemFeatures:
             if column not in names:
                 raise ConfigError(f"{path}: has no column {column!r}, accepted are {', '.join(names)}; say which with "
                                   f'{column}={path.name}:COLUMN')
-            item = find_columns(names, {}, str(path), ('item',))['item']
+            item = find_columns(names, None, str(path), ('item',), ('item',))['item']
             table = file.read([item, column])
+        table.validate(full=True)  # Parquet's own reader takes text that is no UTF-8
         table = table.filter(table.column(column).is_valid())
         ids, rows = table.column(item), table.column(column)
         flat = rows.combine_chunks()
@@ -112,7 +121,7 @@ def _from_parquet(path: Path, column: str) -> ItemFeatures:
         raise DataError(f'{path}: column {column!r} has {len(values)} numbers in {len(rows)} lists, accepted are lists of one '
                         'length')
     if not pa.types.is_fixed_size_list(rows.type):
-        lengths = np.asarray([len(row) for row in rows.to_pylist()])
+        lengths = pc.list_value_length(rows).to_numpy()
         if (lengths != lengths[0]).any():
             row = int((lengths != lengths[0]).argmax())
             raise DataError(f'{path}: list {row + 1} of column {column!r} has {lengths[row]} numbers, the first has '

@@ -4,7 +4,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Optional
 
-from genrec_pyg.datasets.io.logs import BadRows, as_text, read_log
+from genrec_pyg.datasets.io.logs import as_text, read_log
+from genrec_pyg.datasets.io.rows import BadRows
 from genrec_pyg.exceptions import DataError
 
 
@@ -21,11 +22,11 @@ def read_titles(path: Path, steps: Optional[dict[str, dict[str, Any]]] = None) -
         ConfigError: If a column is not there.
         DataError: If the table cannot be read.
     """
-    roles, batches = read_log(path, {}, ('item', 'title'), None, BadRows(), roles=('item', 'title'))
+    roles, batches = read_log(path, None, ('item', 'title'), None, BadRows(), roles=('item', 'title'))
     found: dict[str, str] = {}
     rows = twice = 0
     for batch in batches:
-        columns = dict(zip(batch.schema.names, as_text(batch)))
+        columns = dict(zip(batch.schema.names, as_text(batch, str(path))))
         for raw, title in zip(columns['item'].to_pylist(), columns['title'].to_pylist()):
             rows += 1
             if raw == '':

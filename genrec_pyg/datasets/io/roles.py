@@ -23,26 +23,31 @@ _GIVES_WAY = {'asin': 'parentasin'}
 TYPED = re.compile(r'(.*):(token|float|token_seq|float_seq)')
 
 
-def find_columns(names: Sequence[str], columns: Mapping[str, str], source: str,
+def find_columns(names: Sequence[str], columns: Optional[Mapping[str, str]], source: str,
                  required: Sequence[str] = ('user', 'item'), roles: Sequence[str] = ROLES) -> dict[str, str]:
-    r"""Role to the name of its column: those of ``columns``, the others by usual names.
+    r"""Role to the name of its column: those of ``columns``, the others by usual names, which decide alone where ``columns``
+    is :obj:`None`.
 
     Raises:
         ConfigError: If a column is missing, or more than one could be meant.
     """
-    chosen = dict(columns)
+    chosen = dict(columns or {})
     plain = {name: _plain(name) for name in names}
     for role in roles:
         if role in chosen:
             continue
-        usual = [name for name in names if plain[name] in _NAMES[role] and name not in columns.values()]
+        usual = [name for name in names if plain[name] in _NAMES[role] and name not in chosen.values()]
         known = {plain[name] for name in usual}
         usual = [name for name in usual if _GIVES_WAY.get(plain[name]) not in known]
         if len(usual) > 1:
-            raise ConfigError(f"{source}: its columns {', '.join(map(repr, usual))} may all be the {role}; say which with "
-                              f'--columns {role}=NAME')
+            raise ConfigError(f"{source}: its columns {', '.join(map(repr, usual))} may all be the {role}; "
+                              f'{_advice(columns, role)}')
         if usual:
             chosen[role] = usual[0]
+    missing = next((role for role in required if role not in chosen), None)
+    if columns is None and missing is not None:
+        raise ConfigError(f'{source}: none of its columns ({_shown(names)}) is known as {missing}; '
+                          f'{_advice(columns, missing)}')
     check_columns(names, chosen, source, required)
     return chosen
 
@@ -53,15 +58,15 @@ def check_columns(names: Sequence[str], chosen: Mapping[str, str], source: str, 
     Raises:
         ConfigError: Naming the role or the column, and those that are there.
     """
-    shown = ', '.join(map(repr, names[:20]))
     for role in required:
         if role not in chosen:
-            raise ConfigError(f'{source}: none of its columns ({shown}) is known as {role}; say which with --columns '
-                              f"{' '.join(f'{name}=NAME' for name in required)} (numbers from 1 where there is no header)")
+            raise ConfigError(f'{source}: none of its columns ({_shown(names)}) is known as {role}; say which with --columns '
+                              f"{' '.join(f'{name}=NAME' for name in required)} (prepare: --{role} NAME; numbers from 1 where "
+                              'there is no header)')
     for role, name in chosen.items():
         if list(names).count(name) != 1:
             raise ConfigError(f"{source}: --columns {role}={name}: there {'is no' if name not in names else 'are several'} "
-                              f'such column, accepted are {shown}')
+                              f'such column, accepted are {_shown(names)}')
 
 
 def check_roles(columns: Optional[Mapping[str, str]]) -> dict[str, str]:
@@ -74,6 +79,16 @@ def check_roles(columns: Optional[Mapping[str, str]]) -> dict[str, str]:
         if role not in ROLES:
             raise ConfigError(f"columns: got {role!r}, accepted are {', '.join(ROLES)}")
     return dict(columns or {})
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ', '.join(map(repr, names[:20]))
+
+
+def _advice(columns: Optional[Mapping[str, str]], role: str) -> str:
+    if columns is None:
+        return f"accepted is one column called {', '.join(_NAMES[role])}"
+    return f'say which with --columns {role}=NAME (prepare: --{role} NAME)'
 
 
 def _plain(name: str) -> str:

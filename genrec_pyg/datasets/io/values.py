@@ -20,6 +20,41 @@ _PLACES = 20
 PADDING = (('([0-9]+)', '0' * _PLACES + r'\1'), (f'[0-9]*([0-9]{{{_PLACES}}})', r'\1'))
 
 
+def check_kind(kind: pa.DataType, role: str, source: str) -> None:
+    r"""Refuses a column of a type that no values of its role have: ids are text or integers, times may be dates too.
+
+    Raises:
+        DataError: Naming the role and the type.
+    """
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if any(is_kind(kind) for is_kind in (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string,
+                                         pa.types.is_string_view, pa.types.is_null)):
+        return
+    accepted = ['text', 'integers']
+    if role in ('rating', 'time', 'split'):
+        accepted[1:] = ['numbers']
+        if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+            return
+    if role == 'time':
+        accepted += ['dates']
+        if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+            return
+    raise DataError(f'{source}: its column of the {role} is of type {kind}, accepted are {", ".join(accepted)}')
+
+
+def as_micros(dates: Union[pa.Array, pa.ChunkedArray], role: str, source: str) -> Union[pa.Array, pa.ChunkedArray]:
+    r"""Dates as whole microseconds since 1970, int64; what is finer is cut off.
+
+    Raises:
+        DataError: If a date is out of range.
+    """
+    unit = pa.timestamp('us', getattr(dates.type, 'tz', None))
+    try:
+        return pc.cast(dates, options=pc.CastOptions(unit, allow_time_truncate=True)).cast(pa.int64())
+    except pa.ArrowException as error:
+        raise DataError(f'{source}: its column of the {role} has dates out of range ({str(error)[:200]})') from error
+
+
 def read_ids(column: pa.ChunkedArray, role: str, source: str) -> tuple[Union[np.ndarray, list[str]], np.ndarray]:
     r"""Distinct ids in order, and the number of each row's id among them.
 
@@ -37,13 +72,12 @@ def read_ids(column: pa.ChunkedArray, role: str, source: str) -> tuple[Union[np.
     Raises:
         DataError: On another type or a missing id; the message names the row.
     """
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
-            or pa.types.is_string_view(kind)):
-        raise DataError(f'{source}: its {role} ids are of type {kind}, accepted are text and integers')
+    check_kind(column.type, role, source)
     if column.null_count:
         row = int(np.argmax(column.is_null().to_numpy())) + 1
         raise DataError(f'{source}: row {row} has no {role} id')
+    if pa.types.is_string_view(column.type):  # which Arrow can take from no dictionary
+        column = column.cast(pa.large_string())
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     coded = coded.unify_dictionaries().combine_chunks()
     if isinstance(coded, pa.ChunkedArray):  # of no row
@@ -90,6 +124,7 @@ def read_numbers(column: pa.ChunkedArray, role: str, source: str) -> np.ndarray:
         DataError: On a value that is missing, not finite or of another kind; the message names the row.
     """
     accepted = 'numbers' if role == 'rating' else 'numbers and ISO dates'
+    check_kind(column.type, role, source)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if column.null_count:
@@ -99,11 +134,11 @@ def read_numbers(column: pa.ChunkedArray, role: str, source: str) -> np.ndarray:
     if role == 'time':
         kinds += [pa.timestamp('us'), pa.timestamp('us', 'UTC')]
     if pa.types.is_temporal(column.type):
-        kinds = kinds[2:] if role == 'time' else []
-    elif pa.types.is_floating(column.type):
+        return _seconds(as_micros(column, role, source))
+    if pa.types.is_floating(column.type):
         kinds = kinds[1:2]
-    elif pa.types.is_boolean(column.type) or pa.types.is_nested(column.type):
-        kinds = []
+    elif not pa.types.is_integer(column.type) and pc.any(pc.match_substring(column, 'x', ignore_case=True)).as_py():
+        kinds = kinds[1:]  # whole numbers would be read from hexadecimal digits
     for kind in kinds:
         try:
             values = column.cast(kind)
@@ -114,8 +149,7 @@ def read_numbers(column: pa.ChunkedArray, role: str, source: str) -> np.ndarray:
         row, value = _first_wrong(column, kinds)
         raise DataError(f'{source}: row {row} has {role} {str(value)[:100]!r}, accepted are {accepted}')
     if pa.types.is_timestamp(values.type):
-        micros = values.cast(pa.int64()).to_numpy()
-        return micros // 10 ** 6 if not (micros % 10 ** 6).any() else micros / 1e6
+        return _seconds(as_micros(values, role, source))
     found = values.to_numpy()
     wrong = ~np.isfinite(found) if found.dtype.kind == 'f' else np.zeros(0, dtype=bool)
     if wrong.any():
@@ -123,6 +157,11 @@ def read_numbers(column: pa.ChunkedArray, role: str, source: str) -> np.ndarray:
         raise DataError(f'{source}: row {row + 1} has {role} {found[row]}, accepted are finite {accepted}')
     exact = found.dtype.kind == 'f' and (found == found.round()).all() and (np.abs(found) < 2 ** 53).all()
     return found.astype(np.int64) if exact else found
+
+
+def _seconds(micros: pa.ChunkedArray) -> np.ndarray:
+    found = micros.to_numpy()
+    return found // 10 ** 6 if not (found % 10 ** 6).any() else found / 1e6
 
 
 def _first_wrong(column: pa.ChunkedArray, kinds: Sequence[pa.DataType]) -> tuple[int, Any]:
@@ -149,17 +188,17 @@ def read_labels(column: pa.ChunkedArray, source: str) -> np.ndarray:
     Raises:
         DataError: On another value.
     """
-    names = LABELS
+    check_kind(column.type, 'split', source)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     coded = pc.cast(column, pa.string()).dictionary_encode().unify_dictionaries().combine_chunks()
     if isinstance(coded, pa.ChunkedArray):
         return np.empty(0, dtype=np.int64)
     values = coded.dictionary.to_pylist()
-    unknown = [value for value in values if value.lower() not in names]
+    unknown = [value for value in values if value.lower() not in LABELS]
     if coded.null_count or unknown:
         raise DataError(f'{source}: its split is {unknown[0] if unknown else None!r} in a row, accepted are 0, 1, 2 and '
                         'train, val, test')
-    return np.array([names[value.lower()] for value in values])[coded.indices.to_numpy()]
+    return np.array([LABELS[value.lower()] for value in values])[coded.indices.to_numpy()]
 
 

@@ -1,6 +1,7 @@
 r"""What a preparation is asked for, and what it says about each step."""
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
@@ -49,6 +50,8 @@ class Options:
             raise ConfigError(f"on_bad_row: got {self.on_bad_row!r}, accepted are {', '.join(ON_BAD_ROW)}")
         if self.form not in (None, *FORMATS):
             raise ConfigError(f"format: got {self.form!r}, accepted are {', '.join(FORMATS)}")
+        if self.min_rating is not None and not math.isfinite(self.min_rating):
+            raise ConfigError(f'min_rating: got {self.min_rating}, accepted are finite numbers')
         if self.core < 0:
             raise ConfigError(f'core: got {self.core}, accepted are integers from 0')
         if self.split is not None and split_column(self.split) is None:

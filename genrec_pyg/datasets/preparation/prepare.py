@@ -139,7 +139,7 @@ def _chain(first: Optional[pa.RecordBatch], rest: Iterator[pa.RecordBatch]) -> I
     yield from rest
 
 
-def _write_pairs(reader: pa.RecordBatchReader, writer: FolderWriter, num_pairs: int, split: Optional[str]) -> np.ndarray:
+def _write_pairs(reader: pa.RecordBatchReader, writer: FolderWriter, num_pairs: int, split: Optional[str]) -> list[int]:
     counts, first = np.zeros(len(MASKS), dtype=np.int64), 0
     place = reader.schema.names.index('split')
     with writer.table('interactions', reader.schema) as table:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genrec_pyg.datasets.mixing import mix
+from genrec_pyg.datasets.builder import mix
 from genrec_pyg.datasets.preparation.staging import Staged
 from genrec_pyg.datasets.prepare import make_split, train_on_all
 from genrec_pyg.exceptions import DataError

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 import pyarrow as pa
 
-from genrec_pyg.datasets.io.logs import BadRows, as_text, read_log
+from genrec_pyg.datasets.io.logs import as_text, read_log
 from genrec_pyg.datasets.io.roles import ROLES
+from genrec_pyg.datasets.io.rows import BadRows
 from genrec_pyg.datasets.io.values import LABELS, PADDING, WHOLE
 from genrec_pyg.datasets.preparation.options import Options, Report
 from genrec_pyg.exceptions import ConfigError, DataError, OutputError
@@ -110,9 +111,9 @@ def load(con: Any, paths: Sequence[Path], options: Options, report: Report) -> l
     def rows() -> Iterator[pa.RecordBatch]:
         place = 0
         try:
-            for _, _, batches in readers:
+            for path, _, batches in readers:
                 for batch in batches:
-                    columns = dict(zip(batch.schema.names, as_text(batch)))
+                    columns = dict(zip(batch.schema.names, as_text(batch, str(path))))
                     number = pa.array(np.arange(place, place + batch.num_rows))
                     place += batch.num_rows
                     yield pa.RecordBatch.from_arrays([*(columns[role] for role in roles), number], schema=schema)
@@ -182,7 +183,7 @@ def stage(con: Any, roles: Sequence[str], options: Options, report: Report, more
     if with_label:
         checks['no split'] = f'{label} IS NULL'
     good = ' AND '.join(f'NOT ({check})' for check in checks.values())
-    _drop_bad_rows(con, checks, roles, options.on_bad_row == 'skip', report)
+    _check_rows(con, checks, roles, options.on_bad_row == 'skip', report)
     whole = tuple(_number_ids(con, role, good, more_items if role == 'item' else ()) for role in ('user', 'item'))
     if options.min_rating is not None:
         if 'rating' not in values:
@@ -210,7 +211,8 @@ def stage(con: Any, roles: Sequence[str], options: Options, report: Report, more
     return staged, *whole
 
 
-def _drop_bad_rows(con: Any, checks: dict[str, str], roles: Sequence[str], skip: bool, report: Report) -> None:
+def _check_rows(con: Any, checks: dict[str, str], roles: Sequence[str], skip: bool, report: Report) -> None:
+    r"""Counts the rows that cannot be used, which later queries leave out, or refuses them."""
     counted = ', '.join(f'count(*) FILTER ({check})' for check in checks.values())
     counts = execute(con, f'SELECT {counted} FROM raw').fetchall()[0]
     for (reason, check), count in zip(checks.items(), counts):

@@ -2,13 +2,16 @@
 
     python tests/datasets/io/fuzz_readers.py --count 100000
 
-Each mutant must be refused with ``DataError`` or read as what it is, every value in its range. Any other exception, a
-signal or more than ``LIMIT`` seconds for one mutant is a failure; the mutant is then kept in ``--folder``.
+Each mutant must be refused with ``DataError`` (logs of whose columns none is known: ``ConfigError``) or read as what it is,
+every value in its range. Any other exception, a signal or more than ``LIMIT`` seconds for one mutant is a failure; the mutant
+is then kept in ``--folder``.
 """
 import argparse
 import collections
 import faulthandler
+import gzip
 import io
+import json
 import multiprocessing
 import os
 import pickle
@@ -20,15 +23,22 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import scipy.sparse as sp
+from pyarrow import parquet
 
-from genrec_pyg.datasets.io.arrays import load_features
+from genrec_pyg.datasets.io.arrays import load_features, load_sparse_features
+from genrec_pyg.datasets.io.item_features import read_features
+from genrec_pyg.datasets.io.logs import as_text, read_columns, read_log
 from genrec_pyg.datasets.io.pickles import load_scipy_pickle
+from genrec_pyg.datasets.io.rows import BadRows
 from genrec_pyg.datasets.io.tables import read_interactions
-from genrec_pyg.exceptions import DataError
+from genrec_pyg.datasets.io.values import read_ids, read_labels, read_numbers
+from genrec_pyg.exceptions import ConfigError, DataError
 
 #: Seconds for one mutant.
 LIMIT = 20
@@ -37,6 +47,7 @@ MEMORY = 2 << 30
 OPCODES = bytes(sorted({ord(opcode.code) for opcode in pickletools.opcodes}))
 NAMES = [b'dtype', b'ndarray', b'scalar', b'_reconstruct', b'_frombuffer', b'encode', b'coo_matrix', b'csr_matrix', b'memmap',
          b'matrix', b'O8', b'V8', b'f8', b'i4', b'U4', b'>i8', b'_shape', b'indptr', b'coords', b'latin1']
+KINDS = ('pickle', 'array', 'table', 'log', 'features', 'sparse')
 NUMBERS = [0, 1, 2, 3, 0x7F, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2 ** 40, 2 ** 63 - 1, 2 ** 64 - 1]
 
 
@@ -68,7 +79,69 @@ def seeds() -> list[tuple[str, bytes]]:
         width = header.count('\t') + 1
         lines = [header, *('\t'.join(map(str, rng.integers(3, size=width))) for _ in range(9))]
         found += [('table', ('\n'.join(lines) + end).encode()) for end in ('', '\n', '\r\n\r\n') for _ in range(6)]
+    return found + logs()
+
+
+def logs() -> list[tuple[str, bytes]]:
+    """Logs of every layout, and Parquet files and sparse matrices of features."""
+    rows = [('A2SUAM1J3GNN3B', '0000013714', 5, 1252800000), ('A10000012B7CGYKOMPQ4L', 'B00YQ6X8EO', 3, 1355443200),
+            ('A2SUAM1J3GNN3B', 'B00YQ6X8EX', 1, 1300000000)]
+    names = ('reviewerID', 'asin', 'overall', 'unixReviewTime')
+    amazon = ''.join(json.dumps({**dict(zip(names, row)), 'helpful': [0, 1], 'title': 'a "b"\n'}) + '\n' for row in rows)
+    texts = {
+        'json': amazon, 'json 2023': amazon.replace('asin', 'parent_asin').replace('reviewerID', 'user_id'),
+        'amazon': ''.join(f'{user},{item},{rating}.0,{time}\n' for user, item, rating, time in rows),
+        'amazon 2018': ''.join(f'{item},{user},{rating}.0,{time}\n' for user, item, rating, time in rows),
+        'movielens': ''.join(f'{n}\t{n * 7 % 5}\t{n % 5 + 1}\t{881250949 + n}\n' for n in range(9)),
+        'movielens 1m': ''.join(f'{n}::{n * 7 % 5}::{n % 5 + 1}::{978300760 + n}\n' for n in range(9)),
+        'movielens 25m': 'userId,movieId,rating,timestamp\n1,296,5.0,1147880044\n1,306,3.5,1147868817\n',
+        'recbole': 'user_id:token\titem_id:token\trating:float\ttimestamp:float\n7\t"9\t5\t3\n8\t9\t1\t4.5\n',
+        'mmrec': 'userID\titemID\tx_label\n7\t9\t2\n8\t9\t0\n', 'pairs': '1 17\n1 3\n2 17\n',
+        'quotes': 'user,item,time,split\n"a ""b""","x\ny",2024-01-02T03:04:05Z,train\nc,z,2024-01-01,test\n'}
+    found = []
+    for text in texts.values():
+        found += [('log', text.encode()) for _ in range(8)]
+        found.append(('log', gzip.compress(text.encode(), mtime=0)))
+    users, items, ratings, times = map(list, zip(*rows))
+    for when in (pa.array(times), pa.array(times, pa.timestamp('s')), pa.array(times, pa.timestamp('ns')),
+                 pa.array(map(str, times))):
+        table = pa.table({'user': pa.array(users).dictionary_encode(), 'item': items, 'rating': ratings, 'time': when})
+        for settings in ({'compression': 'none'}, {'compression': 'zstd', 'use_dictionary': False}):
+            buffer = io.BytesIO()
+            parquet.write_table(table, buffer, **settings)
+            found += [('log', buffer.getvalue())] * 4
+    for column in ([[1.0, 2.0], [3.0, 4.0], None], pa.array([[1.0, 2.0]] * 3, pa.list_(pa.float32(), 2))):
+        buffer = io.BytesIO()
+        parquet.write_table(pa.table({'item': items, 'v': column}), buffer)
+        found += [('features', buffer.getvalue())] * 6
+    for compressed in (True, False):
+        buffer = io.BytesIO()
+        sp.save_npz(buffer, sp.csr_matrix([[0, 1.5], [2, 0]]), compressed=compressed)
+        found += [('sparse', buffer.getvalue())] * 6
     return found
+
+
+def try_log(path: Path, rng: random.Random) -> None:
+    """Reads a log as ``from_table`` does, and as ``prepare --on-bad-row skip`` does."""
+    if rng.random() < 0.5:
+        _, batches = read_log(path, {}, ('user', 'item'), None, BadRows(skip=True))
+        for batch in batches:
+            for column in as_text(batch, str(path)):
+                column.validate(full=True)
+                assert column.null_count == 0 and len(column) == batch.num_rows
+        return
+    table, name = read_columns(path)
+    for role, column in table.items():
+        if role in ('user', 'item'):
+            ids, number = read_ids(column, role, name)
+            assert len(number) == len(column) and len(set(map(str, ids))) == len(ids)
+            assert np.array_equal(np.unique(number), np.arange(len(ids)))
+            assert [str(ids[place]) for place in number] == [str(value) for value in column.to_pylist()]
+        elif role == 'split':
+            assert set(read_labels(column, name).tolist()) <= {0, 1, 2}
+        else:
+            found = read_numbers(column, role, name)
+            assert found.dtype.kind in 'if' and len(found) == len(column) and np.isfinite(found).all()
 
 
 def mutate(content: bytes, others: list[bytes], rng: random.Random) -> bytes:
@@ -103,19 +176,20 @@ def mutate(content: bytes, others: list[bytes], rng: random.Random) -> bytes:
     return bytes(found)
 
 
-def try_mutants(first: int, count: int, seed: int, folder: str) -> None:
+def try_mutants(first: int, count: int, seed: int, folder: str, kinds: Sequence[str]) -> None:
     """Child process: tries ``count`` mutants and leaves their outcomes in a file; a failure ends it."""
     faulthandler.enable()
     with open('/proc/self/statm') as file:
         now = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, now + MEMORY))
-    base = seeds()
+    base = [seed for seed in seeds() if seed[0] in kinds]
     contents = [content for _, content in base]
-    path = Path(folder) / f'mutant-{first}'
+    base_path = Path(folder) / f'mutant-{first}'
     outcomes, slowest = collections.Counter(), 0.0
     for number in range(first, first + count):
         rng = random.Random(f'{seed} {number}')
         kind, content = rng.choice(base)
+        path = base_path.with_name(f'{base_path.name}.parquet') if kind == 'features' else base_path
         path.write_bytes(mutate(content, contents, rng))
         faulthandler.dump_traceback_later(LIMIT, exit=True)
         start = time.perf_counter()
@@ -127,6 +201,14 @@ def try_mutants(first: int, count: int, seed: int, folder: str) -> None:
                 if matrix.nnz:
                     assert 0 <= matrix.row.min() and matrix.row.max() < rows and 0 <= matrix.col.min()
                     assert matrix.col.max() < cols and np.isfinite(matrix.data).all() and (matrix.data != 0).all()
+            elif kind == 'log':
+                try_log(path, rng)
+            elif kind == 'features':
+                found = read_features(f'{path}:v', 'v')
+                assert len(found.ids) == len(found.x) and found.x.dtype == np.float32 and np.isfinite(found.x).all()
+            elif kind == 'sparse':
+                x = load_sparse_features(path)
+                assert x.dtype == np.float32 and x.indices.max(initial=0) < x.shape[1]
             elif kind == 'table':
                 columns = read_interactions(path)
                 assert len({len(column) for column in columns.values()}) == 1 and columns['userID'].dtype == np.int64
@@ -136,13 +218,15 @@ def try_mutants(first: int, count: int, seed: int, folder: str) -> None:
                 x = load_features(path)
                 assert x.dtype == np.float32 and x.ndim == 2 and np.isfinite(x).all()
             outcomes[kind, 'read'] += 1
-        except DataError as error:
+        except (ConfigError, DataError) as error:
+            assert isinstance(error, DataError) or kind in ('log', 'features')  # of which columns may be named
             assert str(path) in str(error) and len(str(error)) < 2000, error
             outcomes[kind, 'refused'] += 1
         slowest = max(slowest, time.perf_counter() - start)
         faulthandler.cancel_dump_traceback_later()
-    path.with_name(f'outcome-{first}').write_bytes(pickle.dumps((outcomes, slowest)))
-    path.unlink()
+    base_path.with_name(f'outcome-{first}').write_bytes(pickle.dumps((outcomes, slowest)))
+    for path in (base_path, base_path.with_name(f'{base_path.name}.parquet')):
+        path.unlink(missing_ok=True)
 
 
 def main() -> int:
@@ -151,9 +235,11 @@ def main() -> int:
     parser.add_argument('--block', type=int, default=1000, help='mutants per child process')
     parser.add_argument('--workers', type=int, default=os.cpu_count())
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--kinds', nargs='+', choices=KINDS, default=KINDS, help='kinds of files that are changed')
     parser.add_argument('--folder', help='where a mutant that fails is kept')
     arguments = parser.parse_args()
     folder = arguments.folder or tempfile.mkdtemp(prefix='fuzz-')
+    Path(folder).mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context('fork')
     waiting = [(first, min(arguments.block, arguments.count - first)) for first in range(0, arguments.count, arguments.block)]
     running: dict[int, multiprocessing.Process] = {}
@@ -161,7 +247,7 @@ def main() -> int:
     while waiting or running:
         while waiting and len(running) < arguments.workers:
             first, count = waiting.pop(0)
-            running[first] = context.Process(target=try_mutants, args=(first, count, arguments.seed, folder))
+            running[first] = context.Process(target=try_mutants, args=(first, count, arguments.seed, folder, arguments.kinds))
             running[first].start()
         for first, process in list(running.items()):
             process.join(0.05)

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from genrec_pyg.datasets.io.layouts import recognize
-from genrec_pyg.datasets.io.logs import BadRows, expand, read_columns, read_log
+from genrec_pyg.datasets.io.logs import expand, read_columns, read_log
+from genrec_pyg.datasets.io.rows import BadRows
 from genrec_pyg.exceptions import ConfigError, DataError
 
 AMAZON_2014 = {'reviewerID': 'A2SUAM1J3GNN3B', 'asin': '0000013714', 'helpful': [0, 0], 'reviewText': 'say "hi"\n',
