@@ -180,7 +180,7 @@ def test_a_folder_called_demo_is_reported(tmp_path, caplog):
 def test_a_folder_of_two_layouts_is_reported(tmp_path, caplog):
     write_layout(write_layout(tmp_path / 'mine', 'diffmm'), 'mmrec')
     load_dataset('mine', tmp_path)
-    assert r"mine has files of two layouts; *.inter are read and *Mat.pkl are not" in caplog.text
+    assert r"mine has files of several layouts; *.inter are read and *Mat.pkl are not" in caplog.text
 
 
 @contextmanager
