@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.config.build import load_run
+from genrec_pyg.datasets.io.item_features import ids_path
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import ITEM, USER, raw_ids
 from genrec_pyg.reporting.lists import EXCLUDE, top_items, top_items_of_histories, top_new_items
@@ -44,10 +45,7 @@ def find_blocked(block: Optional[str], candidates: Optional[str], data: HeteroDa
     for flag, path in (('--candidates', candidates), ('--block', block)):
         if path is None:
             continue
-        try:
-            names = [line.strip() for line in Path(path).read_text('utf-8-sig').splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f'{flag}: {path} cannot be read ({error})') from error
+        names = _read_lines(flag, path)
         unknown = [name for name in names if name not in number]
         if unknown:
             raise ConfigError(f'{flag}: {path} names {len(unknown)} items that are not there, the first is {unknown[0]!r}')
@@ -75,14 +73,18 @@ def find_users(names: Sequence[str], data: HeteroData) -> Tensor:
         if name in number or not name.startswith('@'):
             wanted.append(name)
             continue
-        try:
-            wanted += [line.strip() for line in Path(name[1:]).read_text('utf-8-sig').splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f'--users: {name[1:]} cannot be read ({error})') from error
+        wanted += _read_lines('--users', name[1:])
     for name in wanted:
         if name not in number:
             raise ConfigError(f'--users: no user {name!r}, accepted are {len(ids)} ids such as {ids[0]} and {ids[-1]}')
     return torch.tensor([number[name] for name in dict.fromkeys(wanted)], dtype=torch.long)
+
+
+def _read_lines(flag: str, path: str) -> list[str]:
+    try:
+        return [line.strip() for line in Path(path).read_text('utf-8-sig').splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f'{flag}: {path} cannot be read ({error})') from error
 
 
 def write_table(columns: dict[str, list], form: str, path: Optional[Path] = None) -> None:
@@ -115,8 +117,7 @@ def write_table(columns: dict[str, list], form: str, path: Optional[Path] = None
         write_atomically(path, lambda file: file.write(content))
 
 
-def recommend(argv: Sequence[str]) -> dict[str, list]:
-    r"""Writes recommendations as the command line asks."""
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='python -m genrec_pyg.recommend', description='Recommends items to users.',
                                      allow_abbrev=False)
     parser.add_argument('run', type=path_argument, help='folder written by python -m genrec_pyg.train')
@@ -131,7 +132,7 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
     parser.add_argument('--why', type=int, nargs='?', const=3, default=0, metavar='N', help='also the N (3) items of the '
                         'history that speak most for each item, through the graph or a modality, with their shares')
     parser.add_argument('--k', type=int, default=20, help='items per user')
-    parser.add_argument('--exclude', choices=EXCLUDE, default='known',
+    parser.add_argument('--exclude', choices=EXCLUDE,
                         help='interactions of a user that are not offered again: known (the default) is all of them, seen '
                         'those of training and validation, train those of training')
     parser.add_argument('--format', choices=FORMATS, help="by the suffix of --output, else csv")
@@ -150,16 +151,26 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
         raise ConfigError(f'--why: got {arguments.why}, accepted are integers from 0')
     if bool(arguments.users) == (arguments.history is not None):
         raise ConfigError('--users, --history: accepted is one of the two')
-    new_items = parse_named_files('--item_features', arguments.item_features or ())
-    for flag, given in (('--candidates', arguments.candidates), ('--block', arguments.block), ('--why', arguments.why)):
-        if new_items and given:
+    for flag in ('--candidates', '--block', '--why', '--exclude') if arguments.item_features else ():
+        if given := getattr(arguments, flag[2:]):
             raise ConfigError(f'{flag}: got {given!r} with --item_features, which lists new items alone; accepted is one of '
                               'the two')
-    if arguments.history is not None and arguments.index != 'exact':
-        raise ConfigError(f"--index: got {arguments.index!r} with --history, accepted is 'exact'")
+    for flag, given in (('--history', arguments.history), ('--item_features', arguments.item_features)):
+        if given and arguments.index != 'exact':
+            raise ConfigError(f"--index: got {arguments.index!r} with {flag}, accepted is 'exact'")
+    if arguments.history is not None and arguments.exclude is not None:
+        raise ConfigError(f'--exclude: got {arguments.exclude!r} with --history, whose items are left out; accepted is one '
+                          'of the two')
+    return arguments
+
+
+def recommend(argv: Sequence[str]) -> dict[str, list]:
+    r"""Writes recommendations as the command line asks."""
+    arguments = _parse(argv)
+    new_items = parse_named_files('--item_features', arguments.item_features or ())
     output = None if arguments.output is None else Path(arguments.output)
     if output is not None:
-        _check_no_input(output, arguments)
+        _check_no_input(output, arguments, new_items)
     form = arguments.format or _format_of(output)
     if output is None:
         check_stdout()
@@ -181,19 +192,22 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
         if new_items:
             columns = top_new_items(model, data, features, new_ids, user, k=arguments.k, batch_size=arguments.batch_size)
         else:
-            columns = top_items(model, data, user, arguments.k, arguments.exclude, arguments.batch_size, arguments.index,
-                                arguments.num_cells, arguments.num_probes, blocked, arguments.why)
+            columns = top_items(model, data, user, arguments.k, arguments.exclude or 'known', arguments.batch_size,
+                                arguments.index, arguments.num_cells, arguments.num_probes, blocked, arguments.why)
     write_table(columns, form, output)
     return columns
 
 
-def _check_no_input(output: Path, arguments: argparse.Namespace) -> None:
-    r"""Refuses an output that is a file of the run, of its data or of ``--users``."""
+def _check_no_input(output: Path, arguments: argparse.Namespace, new_items: Mapping[str, str]) -> None:
+    r"""Refuses an output that is a file of the run or one that the command reads."""
     run = Path(arguments.run)
     inputs = [run / name for name in CONTENT] + [path for name in ('checkpoints', 'tensorboard', MEMBERS)
                                                  for path in (run / name).rglob('*')]
     inputs += [Path(name[1:]) for name in arguments.users if name.startswith('@')]
     inputs += [Path(name) for name in (arguments.history, arguments.candidates, arguments.block) if name is not None]
+    for file in new_items.values():
+        path = Path(file.rpartition(':')[0] if '.parquet:' in file else file)
+        inputs += [path, ids_path(path)]
     if output.is_file() and any(path.is_file() and path.samefile(output) for path in inputs):
         raise ConfigError(f'--output: {output} is read or kept by this run, accepted is another file')
 

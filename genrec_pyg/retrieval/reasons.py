@@ -22,6 +22,8 @@ Explain = Callable[[int, Tensor, Tensor], list[tuple[list[dict[str, Any]], float
 GRAPH = 'graph'
 #: Path of the interest that GenRec makes in closed form.
 INTEREST = 'interest'
+#: Scores of single items of a history that are held at a time.
+_MOST_SCORES = 2 ** 24
 
 
 class Reason(NamedTuple):
@@ -49,7 +51,7 @@ class Reasons:
       and the rest is rounding.
     * The interest of GenRec: the entries of its kernel, exactly.
     * Models with embeddings: the user is replaced by the linear map of its list
-      (:class:`~genrec_pyg.retrieval.fold_in.HistoryEmbedding`), which is a sum over the list, and the item is split by the
+      (:class:`~genrec_pyg.nn.history_embedding.HistoryEmbedding`), which is a sum over the list, and the item is split by the
       linear map from its features (:class:`~genrec_pyg.retrieval.new_items.FeatureEmbedding`) into one vector per modality
       and what they do not explain, the graph. What the model has learned of the user beyond that map is the rest.
 
@@ -65,8 +67,7 @@ class Reasons:
     def __init__(self, model: Recommender):
         self.model = model
         self.terms = model.history_terms() if isinstance(model, HistoryRecommender) else ()
-        in_use = model.interest_in_use() if hasattr(model, 'interest_in_use') else None
-        self.interest, self.interest_weight = in_use or (None, 0.0)
+        self.interest, self.interest_weight = model.interest_in_use() or (None, 0.0)
         self.views: dict[str, Tensor] = {}
         if self.terms:
             return
@@ -111,20 +112,22 @@ class Reasons:
 
     def _paths(self, history: Tensor, item: Tensor) -> dict[str, Tensor]:
         r"""Terms ``[n, k]`` by path, float64."""
-        alone = torch.stack([torch.arange(history.numel(), device=history.device), history])
-        rows = Adjacency.from_edge_index(alone, size=(history.numel(), self.model.num_items))
-        paths: dict[str, Tensor] = {}
+        num_items, paths = self.model.num_items, {}
         for term in self.terms:
-            found = term.weight * term(rows)[:, item].double()
-            paths[term.path] = paths.get(term.path, 0) + found
+            blocks = []
+            for own in history.split(max(1, _MOST_SCORES // num_items)):
+                alone = torch.stack([torch.arange(own.numel(), device=own.device), own])
+                rows = Adjacency.from_edge_index(alone, size=(own.numel(), num_items))
+                blocks.append(term.weight * term(rows)[:, item].double())
+            paths[term.path] = paths.get(term.path, 0) + torch.cat(blocks)
         if not self.terms:
             vectors = self.embed.parts(history).double()
             paths = {name: vectors @ view[item].double().t() for name, view in self.views.items()}
         if self.interest is not None:
-            paths[INTEREST] = self._interest(history, item, rows)
+            paths[INTEREST] = self._interest(history, item)
         return paths
 
-    def _interest(self, history: Tensor, item: Tensor, rows: Adjacency) -> Tensor:
+    def _interest(self, history: Tensor, item: Tensor) -> Tensor:
         whole = torch.stack([torch.zeros_like(history), history])
         listed = Adjacency.from_edge_index(whole, size=(1, self.model.num_items))
         query = self.interest.query[history]
@@ -132,10 +135,12 @@ class Reasons:
         found = query @ self.interest.key[item].t()
         if self.interest.neighbors is not None:
             offsets, entry = self.interest.neighbors.row_entries(history)
-            dense = found.new_zeros(history.numel(), self.model.num_items)
-            source = torch.repeat_interleave(offsets.diff())
-            dense[source, self.interest.neighbors.col[entry].long()] = self.interest.neighbors.value[entry].to(dense.dtype)
-            found = found + dense[:, item]
+            place = torch.full((self.model.num_items,), -1, device=item.device)
+            place[item] = torch.arange(item.numel(), device=item.device)
+            column = place[self.interest.neighbors.col[entry].long()]
+            source, listed_too = torch.repeat_interleave(offsets.diff()), column >= 0
+            value = self.interest.neighbors.value[entry].to(found.dtype)
+            found.index_put_((source[listed_too], column[listed_too]), value[listed_too], accumulate=True)
         return (self.interest_weight * scale * found).double()
 
 

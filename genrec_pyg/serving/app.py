@@ -170,8 +170,7 @@ def _add_rank(app: FastAPI, current: Current, limits: Limits) -> None:
         served.require('rank')
         users, features = [served.user(raw) for raw in body.users], _features(served, body.items)
         names, lists = [entry.item for entry in body.items], []
-        for number in users:
-            ranked = served.engine.rank(number, features)
+        for number, ranked in zip(users, served.engine.rank(users, features)):
             items = [
                 {'item': names[place], 'score': score}
                 for place, score in zip(ranked.item.tolist(), ranked.score.tolist())

@@ -103,14 +103,17 @@ class Engine:
             ),
         )
 
-    def rank(self, user: int, features: Mapping[str, np.ndarray]) -> Ranked:
-        r"""Order and scores of new items with ``features`` ``[n, d_m]`` for a user; a row of NaN is
+    def rank(self, users: Sequence[int], features: Mapping[str, np.ndarray]) -> list[Ranked]:
+        r"""Orders and scores of new items with ``features`` ``[n, d_m]`` for users; a row of NaN is
         a missing modality."""
-        rows = self._rank(features)
-        query = self.members[0].inner.users[user].astype(np.float64)
-        scores = rows @ query if query.ndim == 1 else (rows @ query.T).max(axis=1)
-        order = np.argsort(-scores.astype(np.float32), kind='stable')
-        return Ranked(order, scores[order].astype(np.float32))
+        rows, out = self._rank(features), []
+        for user in users:
+            query = self.members[0].inner.users[user].astype(np.float64)
+            scores = rows @ query if query.ndim == 1 else (rows @ query.T).max(axis=1)
+            score = scores.astype(np.float32)
+            order = np.argsort(-score, kind='stable')
+            out.append(Ranked(order, score[order]))
+        return out
 
     def _member(self, entry: Any, reader: TableReader) -> Member:
         inner, others = None, []

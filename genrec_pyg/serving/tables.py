@@ -12,12 +12,12 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import MASKS, has_split, split_edges
 from genrec_pyg.nn.closed_form import HistoryTerm, LinearFilter
+from genrec_pyg.nn.history_embedding import HistoryEmbedding
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.nn.models.blend import Blend
 from genrec_pyg.nn.models.history import HistoryRecommender
 from genrec_pyg.nn.models.reference.popularity import Popularity
 from genrec_pyg.ops import Adjacency
-from genrec_pyg.retrieval.fold_in import HistoryEmbedding
 from genrec_pyg.retrieval.new_items import new_item_embedding
 
 

@@ -12,9 +12,8 @@ from genrec_pyg.serving.parts import Inner, TableReader
 
 
 class FoldIn:
-    r"""Embeddings of histories, see :class:`genrec_pyg.retrieval.fold_in.HistoryEmbedding`, the
-    last channels replaced by the
-    queries of the generated interest where the model has one."""
+    r"""Embeddings of histories, see :class:`genrec_pyg.nn.history_embedding.HistoryEmbedding`, the
+    last channels replaced by the queries of the generated interest where the model has one."""
 
     def __init__(self, spec: Any, reader: TableReader, inner: Optional[Inner], num_items: int):
         kind = spec.get('kind') if isinstance(spec, dict) else None

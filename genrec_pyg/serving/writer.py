@@ -111,8 +111,8 @@ def write_bundle(
         for path in moved:
             with suppress(OSError):
                 path.unlink()
-        if made and moved:
-            with suppress(OSError):
+        if made:
+            with suppress(OSError):  # a bundle is in it
                 folder.rmdir()
 
 

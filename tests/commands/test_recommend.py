@@ -197,6 +197,26 @@ def test_what_the_call_reads_is_not_written_over(run, capsys):
         assert main(['run', '--users', '@users', '--output', output]) == 2
         assert 'accepted is another file' in capsys.readouterr().err and Path(output).read_bytes() == before
     assert main(['run', '--users', '@users', '--output', 'run/lists.csv']) == 0
+    for name in ('new.parquet', 'text.npy', 'text.ids.txt', 'blocked'):
+        Path(name).write_bytes(b'kept')
+        flags = ['--item-features', 'a=text.npy', 'b=new.parquet:title'] if name != 'blocked' else ['--block', name]
+        assert main(['run', '--users', '3', *flags, '--output', name]) == 2
+        assert f'{name} is read or kept' in capsys.readouterr().err and Path(name).read_bytes() == b'kept'
+
+
+@pytest.mark.parametrize('flags,message', [
+    ([], '--users, --history: accepted is one of the two'),
+    (['--users', '1', '--history', 'x.csv'], '--users, --history: accepted is one of the two'),
+    (['--history', 'x.csv', '--exclude', 'none'], "--exclude: got 'none' with --history"),
+    (['--history', 'x.csv', '--index', 'approximate'], "--index: got 'approximate' with --history"),
+    (['--users', '1', '--item-features', 'a=b.npy', '--index', 'approximate'],
+     "--index: got 'approximate' with --item_features"),
+    (['--users', '1', '--item-features', 'a=b.npy', '--exclude', 'none'], "--exclude: got 'none' with --item_features"),
+    (['--users', '1', '--item-features', 'a=b.npy', '--why'], '--why: got 3 with --item_features'),
+    (['--users', '1', '--item-features', 'b.npy'], "--item_features: got 'b.npy', accepted are NAME=FILE"),
+    (['--users', '1', '--why', '-1'], '--why: got -1')])
+def test_flags_that_do_not_go_together_are_refused(flags, message, capsys):
+    assert main(['nowhere', *flags]) == 2 and message in capsys.readouterr().err
 
 
 def test_users_of_repeated_flags_add_up(run):

@@ -53,6 +53,16 @@ def test_terms_and_rest_are_the_score(models, demo_data, name):
         assert {reason.item for reason in listed} <= set(history.tolist()) and sum(r.share for r in listed) <= 1 + 1e-6
 
 
+def test_blocks_of_a_history_change_nothing(models, demo_data, monkeypatch):
+    history, item = torch.tensor([3, 9, 40, 8, 11]), torch.arange(0, 80, 9)
+    for name in ('ItemKNN', 'AddEASE'):
+        reasons = Reasons(models[name])
+        expected = reasons._paths(history, item)
+        monkeypatch.setattr('genrec_pyg.retrieval.reasons._MOST_SCORES', 2 * 80 + 7)
+        for path, found in reasons._paths(history, item).items():
+            assert torch.allclose(found, expected[path]) and found.shape == (5, 9)
+
+
 def test_the_interest_of_genrec_is_exact(models):
     model = models['GenRec']
     interest, weight = model.interest_in_use()

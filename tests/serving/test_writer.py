@@ -66,6 +66,16 @@ def test_an_export_that_fails_leaves_what_was_there(tmp_path, error):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_a_folder_that_was_made_goes_with_an_export_that_wrote_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('safetensors.numpy.save_file', full)
+    with pytest.raises(OutputError, match='No space left'):
+        write(tmp_path / 'bundle')
+    assert not (tmp_path / 'bundle').exists()
+
+
 def test_what_a_killed_export_left_is_removed(tmp_path):
     (tmp_path / '.writing-abc').mkdir()
     (tmp_path / '.writing-abc' / 'tables.safetensors').write_bytes(b'half')
