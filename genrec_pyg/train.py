@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
+import torch
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.config import Call, RunConfig, parse_train_arguments
@@ -48,7 +49,9 @@ def _train(call: Call, distributed: Distributed) -> FitResult:
     trainer = make_trainer(config, distributed)
     with ExitStack() as stack:
         held: list[RunFolder] = []  # by the main process
-        path = processes.on_main(lambda: _take_folder(call, stack, held))  # before what takes long
+        # torchrun counts restarts on each machine by itself.
+        goes_on = call.resume is not None or bool(processes.sum(torch.tensor(int(_restarted()))))
+        path = processes.on_main(lambda: _take_folder(call, goes_on, stack, held))  # before what takes long
         with processes.one_per_machine_first():
             data = make_data(config)
         seed_everything(config.seed)
@@ -56,7 +59,6 @@ def _train(call: Call, distributed: Distributed) -> FitResult:
         if call.start is not None:
             _start_from(call.start, model, data)
         trainer.output = path.absolute()
-        goes_on = call.resume is not None or _restarted()
         can_resume = processes.on_main(lambda: goes_on and (path / 'checkpoints' / 'last.pt').exists())
         resume = can_resume and model.trainable
         if not processes.is_main:
@@ -82,10 +84,10 @@ def _start_from(folder: str, model: Recommender, data: HeteroData) -> None:
     take_over(model, ids, before.model, before_ids)
 
 
-def _take_folder(call: Call, stack: ExitStack, held: list[RunFolder]) -> Path:
+def _take_folder(call: Call, goes_on: bool, stack: ExitStack, held: list[RunFolder]) -> Path:
     config = call.config
     taken = config.output is not None and (Path(config.output) / 'config.yaml').exists()
-    if call.resume is not None or _restarted() and taken:
+    if call.resume is not None or goes_on and taken:
         folder = RunFolder.open(Path(config.output))
     elif config.output is not None:
         folder = RunFolder.create(Path(config.output))

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -94,10 +96,48 @@ def _join(backend: str, timeout: Optional[float]) -> None:
     wait = default_pg_timeout if timeout is None else timedelta(seconds=timeout)
     try:
         store, number, count = next(dist.rendezvous('env://', timeout=wait))
-        store.set(f'started/{number}', b'')
-        store.wait([f'started/{other}' for other in range(count)], wait)
+        start = meet(store, number, count, wait)
         store.set_timeout(default_pg_timeout)
-        dist.init_process_group(backend, store=store, rank=number, world_size=count)
+        dist.init_process_group(backend, store=dist.PrefixStore(start, store), rank=number, world_size=count)
     except (RuntimeError, ValueError) as error:
         raise GenRecError(f'process {rank} of {size}: the others did not meet it at {address}:{port} '
                           f'({str(error).splitlines()[0]}); to run alone, unset {", ".join(_LAUNCHER_VARIABLES)}') from error
+
+
+def meet(store: dist.Store, rank: int, size: int, wait: timedelta) -> str:
+    r"""Waits until all processes of this start are there.
+
+    The store of ``torchrun`` is still there when it starts processes again, with the addresses of those that have ended
+    (https://github.com/pytorch/pytorch/issues/135712), and its count of restarts differs between machines. So each process
+    brings a random word, and only the answer of the main one to all of these words ends the wait.
+
+    Args:
+        store: Store that all processes reach.
+        rank: Number of this process.
+        size: Number of processes.
+        wait: Longest wait.
+
+    Returns:
+        A name that no other start has.
+
+    Raises:
+        RuntimeError: If another process does not come in time.
+    """
+    word, deadline = secrets.token_hex(8), time.monotonic() + wait.total_seconds()
+    if rank == 0:
+        store.set('start', word)
+        others = [f'{word}/{other}' for other in range(1, size)]
+        store.wait(others, wait)
+        store.set(f'{word}/all', ' '.join(store.get(other).decode() for other in others))
+        return word
+    store.wait(['start'], wait)
+    start = ''
+    while time.monotonic() < deadline:
+        found = store.get('start').decode()  # of an earlier start until the main process has come
+        if found != start:
+            start = found
+            store.set(f'{start}/{rank}', word)
+        if store.check([f'{start}/all']) and word in store.get(f'{start}/all').decode().split():
+            return start
+        time.sleep(0.1)
+    raise RuntimeError(f'not all came within {wait.total_seconds():.0f} s')

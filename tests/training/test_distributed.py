@@ -14,10 +14,10 @@ import torch.distributed as dist
 from helpers import distributed_scenarios as scenarios
 
 from genrec_pyg.evaluate import main as evaluate
-from genrec_pyg.exceptions import ConfigError, GenRecError
+from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.recommend import main as recommend
 from genrec_pyg.train import main as train
-from genrec_pyg.training import Distributed, Trainer, launch, load_checkpoint
+from genrec_pyg.training import Distributed, Trainer, load_checkpoint
 from genrec_pyg.utils.collectives import Processes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,44 +185,8 @@ def test_a_process_that_waits_for_others_ends_on_a_signal(tmp_path, module, rank
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('rank', [0, 1])
-def test_a_process_waits_as_long_as_it_may(monkeypatch, rank):
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    for name, value in (('RANK', rank), ('WORLD_SIZE', 2), ('MASTER_ADDR', '127.0.0.1'), ('MASTER_PORT', port)):
-        monkeypatch.setenv(name, str(value))
-    begin = time.monotonic()
-    with pytest.raises(GenRecError, match=f'process {rank} of 2: the others did not meet it at 127.0.0.1:{port} .*unset RANK'):
-        launch(timeout=1).__enter__()
-    assert 0.9 < time.monotonic() - begin < 20
-
-
-def test_a_process_alone_with_the_variables_of_a_launcher_does_not_wait(monkeypatch):
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    for name, value in (('RANK', 0), ('WORLD_SIZE', 1), ('MASTER_ADDR', '127.0.0.1'), ('MASTER_PORT', port)):
-        monkeypatch.setenv(name, str(value))
-    with launch(timeout=60) as distributed:
-        assert distributed.processes.size == 1
-        assert float(distributed.processes.sum(torch.ones(()))) == 1
-    monkeypatch.setenv('WORLD_SIZE', 'two')
-    with pytest.raises(ConfigError, match="WORLD_SIZE: got 'two' in the environment, accepted is a number"):
-        launch().__enter__()
-
-
-def test_without_a_launcher_there_is_one_process():
-    with launch() as distributed:
-        assert distributed.processes.size == 1 and distributed.mode == 'ddp'
-    assert repr(distributed) == "Distributed('ddp', Processes(rank=0, size=1))"
-
-
 @pytest.mark.parametrize('call,message', [
     (lambda: Distributed('fsdp'), "distributed: got 'fsdp', accepted are 'ddp', 'sharded'"),
-    (lambda: launch(timeout=0).__enter__(), '--distributed_timeout: got 0, accepted are seconds above 0'),
-    (lambda: launch('fsdp').__enter__(), "--distributed: got 'fsdp'"),
-    (lambda: launch('sharded').__enter__(), "--distributed: got 'sharded' in a single process, accepted is .*torchrun"),
     (lambda: Distributed('ddp', Processes(1, 2, 1)).device(torch.device('cuda', 0)), "device: got 'cuda:0' for process 1"),
 ])
 def test_bad_usage(call, message):
