@@ -72,7 +72,6 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.xfail(strict=False, reason='OPEN: a restart by torchrun sometimes hangs or ends with code 1')
 def test_torchrun_starts_again_where_the_run_was(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('PYTHONPATH', str(SCENARIOS.parents[2]))
