@@ -99,7 +99,7 @@ class Board:
         before = json.loads(path.read_text())
         for name, value in protocol.items():
             if before.get(name) != value:
-                raise ConfigError(f'--{name.replace("_", "-")}: got {value!r}, but {self.args.state} was begun with '
+                raise ConfigError(f'--{name}: got {value!r}, but {self.args.state} was begun with '
                                   f'{before.get(name)!r}; accepted is that, or another --state')
         if before.get('graph') != graph:
             raise ConfigError(f'--state: {self.args.state} was begun on other data than {self.args.dataset} has now; accepted '
@@ -318,7 +318,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             raise ConfigError(f'--{name}: got {getattr(args, name)}, accepted are different ones')
     for name in ('trials', 'jobs', 'threads', 'trial_seconds', 'final_seconds', 'patience'):
         if not getattr(args, name) > 0:
-            raise ConfigError(f"--{name.replace('_', '-')}: got {getattr(args, name)}, accepted are positive numbers")
+            raise ConfigError(f"--{name}: got {getattr(args, name)}, accepted are positive numbers")
     args.state = args.state or Path('runs') / f'leaderboard-{args.name or args.dataset}'
     return args
 

@@ -317,7 +317,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument('--models', nargs='+', default=list(MODELS), metavar='MODEL')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     for kind, (words, strengths) in KINDS.items():
-        parser.add_argument(f"--{kind.replace('_', '-')}", type=float, nargs='*', default=list(strengths), metavar='STRENGTH',
+        parser.add_argument(f'--{kind}', type=float, nargs='*', default=list(strengths), metavar='STRENGTH',
                             help=words)
     parser.add_argument('--epochs', type=positive, help='largest number of epochs of every model, in place of its own')
     parser.add_argument('--every', type=int, default=5, help='epochs between estimates of the sharpness; 0 for none')

@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = graph_parser('Times a step of LightGCN beside torch_geometric.', 'light-gcn', repeats=20)
     parser.add_argument('--channels', type=positive, default=64)
     parser.add_argument('--layers', type=positive, default=3)
-    parser.add_argument('--batch-size', type=positive, default=2048)
+    parser.add_argument('--batch_size', type=positive, default=2048)
     args = parser.parse_args(arguments)
     description = prepare(args.threads)
     graph = training_graph(named_graph(args.dataset, args.root), [])

@@ -64,7 +64,7 @@ def test_tables(runs):
 
 
 ARGUMENTS = ['--models', 'MFBPR', 'GenRec', '--dataset', 'demo', '--seeds', '0', '1', '--noise', '1', '--shuffled',
-             '--dropped', '1', '--interactions', '0.5', '--training-noise']
+             '--dropped', '1', '--interactions', '0.5', '--training_noise']
 
 
 def test_finished_measurements_are_not_repeated(tmp_path, monkeypatch, capsys):
