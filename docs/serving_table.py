@@ -52,7 +52,6 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--check', action='store_true', help='write nothing; exit code 1 if the table is out of date')
     check = parser.parse_args(argv).check
-    logging.getLogger('genrec_pyg').setLevel(logging.ERROR)
     head, _, rest = PAGE.read_text().partition(BEGIN)
     text = f'{head}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}'
     if check and text != PAGE.read_text():
@@ -64,4 +63,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
+    logging.getLogger('genrec_pyg').setLevel(logging.ERROR)
     sys.exit(main())
