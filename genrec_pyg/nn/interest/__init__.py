@@ -4,7 +4,7 @@ from genrec_pyg.nn.interest.generated import GeneratedInterest
 from genrec_pyg.nn.interest.held_out import HeldOutLists
 from genrec_pyg.nn.interest.schedule import FlipSchedule, KernelPath
 from genrec_pyg.nn.interest.search import InterestChoice, choose_interest
-from genrec_pyg.nn.interest.weights import mixture_weights
+from genrec_pyg.nn.interest.weights import best_share, mixture_weights
 
 __all__ = ['FlipSchedule', 'GeneratedInterest', 'HeldOutLists', 'InterestChoice', 'InterestConfig',
-           'KernelPath', 'choose_interest', 'mixture_weights']
+           'KernelPath', 'best_share', 'choose_interest', 'mixture_weights']

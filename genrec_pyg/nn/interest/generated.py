@@ -9,6 +9,7 @@ from torch import Tensor
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.closed_form import ItemKernel
 from genrec_pyg.nn.graph_module import GraphModule
+from genrec_pyg.nn.interest.deviation import inverse_deviation, key_covariance, score_variance
 from genrec_pyg.ops import Adjacency, spmm
 
 
@@ -54,11 +55,19 @@ class GeneratedInterest(GraphModule):
         r"""What the deviation of every user needs, once per kernel."""
         self.covariance, self.squares = None, None
         if self.key is not None:
-            centered = self.key - self.key.mean(dim=0)
-            self.covariance = centered.t() @ centered / self.key.size(0)
+            self.covariance = key_covariance(self.key)
         if self.neighbors is not None:
             squares = self.query.new_zeros(self.key.size(0), 1)
             self.squares = squares.index_add_(0, self.neighbors.row(), self.neighbors.value.square().unsqueeze(1))
+
+    def histories(self, user: Tensor) -> Adjacency:
+        r"""Training rows ``[B, I]`` of users ``user`` ``[B]``."""
+        return Adjacency(*self.interactions.select_rows(user), None, (user.numel(), self.graph.num_items))
+
+    def largest_score(self, num_users: int = 512) -> float:
+        r"""Largest undivided score of the first part, of about ``num_users`` users spread evenly over all."""
+        user = torch.arange(0, self.graph.num_users, max(1, self.graph.num_users // num_users), device=self.key.device)
+        return float((spmm(self.histories(user), self.query) @ self.key.t()).amax())
 
     def user_queries(self, rows: Adjacency) -> Tensor:
         r"""Queries ``[B, r]`` of histories ``rows`` ``[B, I]``, divided by the deviation; zero where there is no history."""
@@ -67,11 +76,10 @@ class GeneratedInterest(GraphModule):
 
     def inverse_deviation(self, rows: Adjacency, query: Tensor) -> Tensor:
         r"""Factors :math:`1 / \sigma_u` ``[B, 1]`` of histories and their undivided queries, 0 where all scores are equal."""
-        variance = ((query @ self.covariance) * query).sum(dim=1, keepdim=True)
+        variance = score_variance(query, self.covariance)
         if self.squares is not None:
             variance = variance + spmm(rows, self.squares) / self.key.size(0)
-        tiny = torch.finfo(query.dtype).tiny
-        return variance.clamp(min=tiny).rsqrt() * (variance > tiny)
+        return inverse_deviation(variance)
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
         r"""Divided queries of all users ``[U, r]`` and keys of the items ``[I, r]``."""
@@ -101,8 +109,7 @@ class GeneratedInterest(GraphModule):
 
     def score(self, user: Tensor) -> Tensor:
         r"""Scores ``[B, I]`` of users ``user`` ``[B]``."""
-        rows = Adjacency(*self.interactions.select_rows(user), None, (user.numel(), self.graph.num_items))
-        return self.add_sparse_scores(self.user_queries(rows) @ self.key.t(), user)
+        return self.add_sparse_scores(self.user_queries(self.histories(user)) @ self.key.t(), user)
 
     def get_extra_state(self) -> dict[str, Any]:
         r"""The kernel, so that a checkpoint scores without finding it again."""

@@ -26,6 +26,15 @@ def mixture_weights(candidates: CandidateScores, names: Sequence[str]) -> tuple[
     return weights, single, value
 
 
+def best_share(candidates: CandidateScores) -> float:
+    r"""Weight in [0, 1] of the second of two functions beside the first, in steps of a tenth; the middle one of those that
+    are equally good. 0 and 1 are among them, so that the mixture is at least as good as either."""
+    found = {step / 10: candidates.recall([1 - step / 10, step / 10]) for step in range(11)}
+    best = max(found.values())
+    equal = [share for share, recall in found.items() if recall == best]
+    return equal[len(equal) // 2]
+
+
 def coordinate_search(weights: dict[str, float], measure, values: Sequence[float] = WEIGHTS,
                       num_rounds: int = 2) -> tuple[dict[str, float], float]:
     r"""Moves one weight after the other to its best value while that is better; at least one stays positive.

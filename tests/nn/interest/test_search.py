@@ -7,45 +7,6 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import training_graph
 from genrec_pyg.nn.interest import GeneratedInterest, HeldOutLists, InterestConfig, choose_interest
 from genrec_pyg.nn.interest.schedule import FlipSchedule
-from genrec_pyg.nn.interest.views import compressed, largest_entries
-from genrec_pyg.nn.interest.weights import coordinate_search
-
-
-def test_compressed_keeps_what_rank_and_neighbors_allow():
-    torch.manual_seed(0)
-    weight = (torch.randn(40, 2) @ torch.randn(2, 40)).fill_diagonal_(0)
-    weight[3, 5] += 30.0
-    kernel = compressed(weight.clone(), rank=2, num_neighbors=40)
-    found = kernel.query @ kernel.key.t()
-    item, history = kernel.neighbors.to_edge_index()[0]
-    found[history, item] += kernel.neighbors.value
-    off_diagonal = ~torch.eye(40, dtype=torch.bool)
-    assert torch.allclose(found[off_diagonal], weight[off_diagonal], atol=1e-4)
-    sparse = compressed(weight.clone(), rank=2, num_neighbors=1)
-    assert int(sparse.neighbors.row_degree().max()) == 1 and sparse.query.shape == (40, 2)
-    assert compressed(weight.clone(), rank=2, num_neighbors=0).neighbors is None
-    whole = compressed(weight.clone(), rank=10, num_neighbors=5)
-    assert torch.equal(whole.query @ whole.key.t(), weight.fill_diagonal_(0)) and whole.neighbors is None
-
-
-def test_compression_draws_nothing_from_the_global_generator():
-    weight = torch.rand(20, 20)
-    before = torch.get_rng_state()
-    compressed(weight, 4, 3)
-    assert torch.equal(before, torch.get_rng_state())
-
-
-def test_largest_entries_of_rows():
-    index = torch.tensor([[0, 0, 0, 2, 2], [1, 2, 3, 0, 1]])
-    found = largest_entries(index, torch.tensor([1.0, -3.0, 2.0, 5.0, -6.0]), 4, 2)
-    assert found.to_edge_index()[0].tolist() == [[0, 0, 2, 2], [2, 3, 0, 1]]
-
-
-def test_coordinate_search_finds_the_best_of_a_separable_function():
-    weights, value = coordinate_search({'a': 1.0, 'b': 0.0}, lambda w: -(w['a'] - 0.3) ** 2 - (w['b'] - 1.5) ** 2)
-    assert weights == {'a': 0.3, 'b': 1.5} and value == pytest.approx(0.0)
-    weights, _ = coordinate_search({'a': 1.0, 'b': 0.0}, lambda w: -sum(w.values()))
-    assert sum(weights.values()) > 0  # never nothing at all
 
 
 @pytest.mark.parametrize('max_items', [8000, 10])
@@ -88,16 +49,6 @@ def test_a_graph_where_every_user_has_every_item_and_one_of_one_user():
         interest = GeneratedInterest(graph)
         interest.set_kernel(choose_interest(graph).kernel)
         assert bool(torch.isfinite(interest.score(torch.arange(num_users))).all())
-
-
-@pytest.mark.parametrize('arguments,message', [
-    (dict(ridge='little'), "ridge: got 'little'"), (dict(ridge=0.0), 'ridge: got 0.0'),
-    (dict(discount=float('nan')), 'discount: got nan'), (dict(rank=0), 'rank: got 0'),
-    (dict(num_neighbors=-1), 'num_neighbors: got -1'), (dict(view_weights='all'), "view_weights: got 'all'"),
-    (dict(view_weights={'kernel': -1.0}), 'view_weights: got'), (dict(view_weights={'kernel': 0.0}), 'view_weights: got')])
-def test_bad_settings_are_named(arguments, message):
-    with pytest.raises(ConfigError, match=message):
-        InterestConfig(**arguments)
 
 
 def test_a_weight_of_a_view_that_is_not_there_is_refused(demo_data):

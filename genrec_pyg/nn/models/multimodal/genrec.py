@@ -20,7 +20,8 @@ from genrec_pyg.nn.diffusion import (
     GenerationConfig,
     ItemViews,
 )
-from genrec_pyg.nn.interest import GeneratedInterest, HeldOutLists, InterestConfig, choose_interest
+from genrec_pyg.nn.interest import GeneratedInterest, HeldOutLists, InterestConfig, best_share, choose_interest
+from genrec_pyg.nn.interest.deviation import unit_scores
 from genrec_pyg.nn.interest.held_out import MAX_SCORES, Score
 from genrec_pyg.nn.losses import bpr_loss, grouped_info_nce, loss_in_parts, shared_negatives_softmax, squared_norm
 from genrec_pyg.nn.losses.config import ContrastConfig, RankingConfig
@@ -29,7 +30,7 @@ from genrec_pyg.nn.models.multimodal.genrec_parts import GenRecParts
 from genrec_pyg.nn.models.multimodal.genrec_released import ReleasedParts
 from genrec_pyg.nn.models.multimodal.genrec_settings import FORMER_SETTINGS, PartSettings, replaced_settings
 from genrec_pyg.nn.models.recommender import ENCODER_GRID, Recommender, Replaced
-from genrec_pyg.ops import Adjacency, rows_per_block, spmm, unit_rows
+from genrec_pyg.ops import Adjacency, rows_per_block, unit_rows
 from genrec_pyg.utils.collectives import batch_rows
 from genrec_pyg.utils.validation import check_choice, check_range
 
@@ -125,6 +126,8 @@ class GenRec(Recommender):
         self.encoder.reset_parameters()
         if self.interest is not None:
             self.interest.set_kernel(None)
+        if self.chooses_weight:
+            self.interest_weight = DEFAULT_INTEREST_WEIGHT
         if self.generator is not None:
             self.generator.reset_parameters()
 
@@ -160,9 +163,7 @@ class GenRec(Recommender):
         choice = choose_interest(self.graph, self._validation(data), self.interest_config)
         self.interest.set_kernel(choice.kernel)
         # The generator takes estimates for probabilities, which end at 1, and compares those of a user.
-        users = torch.arange(0, self.num_users, max(1, self.num_users // 512), device=self.interest.key.device)
-        query = spmm(self.interest.interactions, self.interest.query)[users]
-        largest = (query @ self.interest.key.t()).amax().clamp(min=1e-6)
+        largest = max(self.interest.largest_score(), 1e-6)
         denoiser = self.generator.denoiser
         denoiser.set_solution(self.interest.query[:, :denoiser.rank] / (2 * largest),
                               self.interest.key[:, :denoiser.rank])
@@ -184,13 +185,7 @@ class GenRec(Recommender):
             functions = [inner_products(graph), self._interest_on(held_out)]
         else:
             return {}
-        weights = [step / 10 for step in range(11)]
-        candidates = held_out.candidates(functions)
-        found = {weight: candidates.recall([1 - weight, weight]) for weight in weights}
-        best = max(found.values())
-        # The middle of what is equally good.
-        equal = [weight for weight, value in found.items() if value == best]
-        self.interest_weight = equal[len(equal) // 2]
+        self.interest_weight = best_share(held_out.candidates(functions))
         return {'interest_weight': self.interest_weight}
 
     def _interest_on(self, held_out: HeldOutLists) -> Score:
@@ -204,8 +199,9 @@ class GenRec(Recommender):
 
     def _validation(self, data: HeteroData) -> Optional[HeldOutLists]:
         if self._held_out is None or self._held_out[0] is not data:
-            self._held_out = data, HeldOutLists(data).to(self.graph.edge_index.device)
-        return self._held_out[1] if self._held_out[1].suffices else None
+            self._held_out = data, HeldOutLists(data)
+        held_out = self._held_out[1].to(self.graph.edge_index.device)  # where the model is now
+        return held_out if held_out.suffices else None
 
     def parts(self) -> dict[str, contextlib.AbstractContextManager]:
         r"""The graph encoder alone and the generated interest alone."""
@@ -240,7 +236,8 @@ class GenRec(Recommender):
     @property
     def has_sparse_scores(self) -> bool:
         r"""Whether the interest has a sparse part."""
-        return (self.interest is not None and self.interest.neighbors is not None and self.interest_weight > 0)
+        in_use = self.interest_in_use()
+        return in_use is not None and in_use[0].neighbors is not None
 
     def add_sparse_scores(self, scores: Tensor, user: Tensor) -> Tensor:
         r"""Adds the sparse part of the interest."""
@@ -256,9 +253,11 @@ class GenRec(Recommender):
 
     def history_embeddings(self, approximate: Tensor, histories: Adjacency) -> Tensor:
         r"""Takes the generated interest of the histories, which is exact."""
-        if self.interest is None or not self.interest.is_fitted or self.interest_weight == 0:
+        in_use = self.interest_in_use()
+        if in_use is None:
             return approximate
-        query = self.interest_weight * self.interest.user_queries(histories)
+        interest, weight = in_use
+        query = weight * interest.user_queries(histories)
         return torch.cat([approximate[:, :-query.size(1)], query], dim=1)
 
     def add_sparse_history_scores(self, scores: Tensor, histories: Adjacency) -> Tensor:
@@ -316,19 +315,3 @@ class GenRec(Recommender):
 def inner_products(embeddings: tuple[Tensor, Tensor]) -> Score:
     r"""Scores of users by embeddings ``[U, d]`` and ``[I, d]``."""
     return lambda user: embeddings[0][user] @ embeddings[1].t()
-
-
-def unit_scores(query: Tensor, keys: Tensor) -> Tensor:
-    r"""Scales each query so that its inner products with all ``keys`` have standard deviation 1 over the items.
-
-    The deviation of user ``u`` is :math:`\sqrt{\mathbf{q}_u^{\top} \mathrm{Cov}(\mathbf{K}) \mathbf{q}_u}`: no score is
-    computed.
-
-    Args:
-        query: Queries ``[U, q]``.
-        keys: Keys ``[I, q]``.
-    """
-    centered = keys - keys.mean(dim=0)
-    covariance = centered.t() @ centered / keys.size(0)
-    variance = ((query @ covariance) * query).sum(dim=1, keepdim=True)
-    return query * variance.clamp(min=torch.finfo(query.dtype).tiny).rsqrt() * (variance > 0)

@@ -10,7 +10,6 @@ from genrec_pyg.loader import Triples
 from genrec_pyg.nn.diffusion import DenoiserConfig, LinearDenoiser
 from genrec_pyg.nn.interest import InterestConfig
 from genrec_pyg.nn.models import GenRec, get_model
-from genrec_pyg.nn.models.multimodal.genrec import unit_scores
 from genrec_pyg.nn.models.multimodal.genrec_released import ReleasedGenerator
 from genrec_pyg.nn.models.settings import nested
 from genrec_pyg.ops import unit_rows
@@ -215,6 +214,15 @@ def test_what_was_chosen_is_part_of_the_state(demo_data):
     assert other.interest_weight == model.interest_weight
 
 
+def test_redrawn_parameters_forget_what_was_chosen(demo_data):
+    model = GenRec(demo_data, hidden_channels=8)
+    before = model.interest_weight
+    model.choose(demo_data)
+    model.interest_weight = 0.9
+    model.reset_parameters()
+    assert not model.interest.is_fitted and model.interest_weight == before
+
+
 def test_the_weight_of_the_interest_may_be_pinned(demo_data):
     model = GenRec(demo_data, hidden_channels=8, interest=InterestConfig(0.2, 4.0, 0.0, 0.5, 0.0, {'kernel': 1.0}))
     choice = model.choose(demo_data)
@@ -223,13 +231,6 @@ def test_the_weight_of_the_interest_may_be_pinned(demo_data):
     assert choice['curve'] == [] and [name for name, value in choice['weights'].items() if value] == ['kernel']
     with pytest.raises(ConfigError, match="interest.weight: got 'often', accepted"):
         GenRec(demo_data, interest={'weight': 'often'})
-
-
-def test_unit_scores_of_constant_or_zero_queries():
-    keys = torch.randn(20, 3)
-    out = unit_scores(torch.tensor([[0.0, 0, 0], [1.0, 2, 3]]), keys)
-    assert not out[0].any()
-    assert float((out[1] @ keys.t()).std(correction=0)) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_generated_edges_are_new_and_reach_the_encoder():
