@@ -19,10 +19,11 @@ test: $(VENV)/.core $(VENV)/.test $(VENV)/.sparse $(VENV)/.triton
 test-fast: $(VENV)/.core $(VENV)/.test
 	$(VENV)/bin/python -m pytest -m "not slow" --numprocesses 2 $(ARGS)
 
-# Rules of ruff everywhere, types of the foundations ([tool.mypy] in pyproject.toml names them).
+# Rules and layout of ruff everywhere, types of the foundations ([tool.mypy] in pyproject.toml names them).
 lint: $(VENV)/.core
 	$(PIP) install --quiet --editable ".[dev]"
 	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
 	$(VENV)/bin/python -m mypy
 
 docs: $(VENV)/.core

@@ -1,8 +1,10 @@
-r"""Lets the API reference show docstrings as they are written: roles, math and links of reStructuredText become Markdown.
+r"""Lets the API reference show docstrings as they are written: roles, math and links of
+reStructuredText become Markdown.
 
-Docstrings follow torch_geometric (``:class:`Adjacency```, ``.. math::``), pages are Markdown; an extension of griffe, which
-mkdocs.yml names, translates while the reference is built.
+Docstrings follow torch_geometric (``:class:`Adjacency```, ``.. math::``), pages are Markdown; an
+extension of griffe, which mkdocs.yml names, translates while the reference is built.
 """
+
 from __future__ import annotations
 
 import re
@@ -18,7 +20,9 @@ DIRECTIVE = re.compile(r'^( *)\.\. (math|code-block)::(.*)$')
 def inline(text: str) -> str:
     r"""Translates roles, math and links within one text."""
     text = MATH.sub(r'\\(\1\\)', text)
-    text = ROLE.sub(lambda match: f"`{match[2].rsplit('.', 1)[-1] if match[1] else match[2]}`", text)
+    text = ROLE.sub(
+        lambda match: f'`{match[2].rsplit(".", 1)[-1] if match[1] else match[2]}`', text
+    )
     return LINK.sub(r'[\1](\2)', text)
 
 
@@ -41,12 +45,20 @@ def translate(text: str) -> str:
         flush()
         indent, kind, argument = match.groups()
         block = [argument.strip()] if kind == 'math' and argument.strip() else []
-        while position < len(lines) and (not lines[position].strip() or lines[position].startswith(indent + ' ')):
-            block.append(lines[position][len(indent):].strip() if kind == 'math' else lines[position][len(indent) + 4:])
+        while position < len(lines) and (
+            not lines[position].strip() or lines[position].startswith(indent + ' ')
+        ):
+            block.append(
+                lines[position][len(indent) :].strip()
+                if kind == 'math'
+                else lines[position][len(indent) + 4 :]
+            )
             position += 1
         body = '\n'.join(block).strip('\n').split('\n')
         opening, closing = (r'\[', r'\]') if kind == 'math' else (f'```{argument.strip()}', '```')
-        found.append('\n'.join([indent, *(f'{indent}{line}' for line in (opening, *body, closing)), indent]))
+        found.append(
+            '\n'.join([indent, *(f'{indent}{line}' for line in (opening, *body, closing)), indent])
+        )
     flush()
     return '\n'.join(found)
 

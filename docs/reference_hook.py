@@ -1,4 +1,7 @@
-r"""Hook of mkdocs: the pages of the API reference, made from what the packages export whenever the pages are built."""
+r"""Hook of mkdocs: the pages of the API reference, made from what the packages export whenever the
+pages are built.
+"""
+
 from __future__ import annotations
 
 import importlib
@@ -34,19 +37,31 @@ PAGES = {
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     r"""Adds the pages below ``reference`` to those on disk."""
-    for name, text in {**{name: page(*entry) for name, entry in PAGES.items()}, 'models': models()}.items():
+    for name, text in {
+        **{name: page(*entry) for name, entry in PAGES.items()},
+        'models': models(),
+    }.items():
         files.append(File.generated(config, f'reference/{name}.md', content=text))
     return files
 
 
 def page(title: str, packages: list[str]) -> str:
-    r"""Text of a page: every package with its exported classes and functions in alphabetical order."""
+    r"""Text of a page: every package with its exported classes and functions in alphabetical
+    order.
+    """
     parts = [f'# {title}']
     for package in packages:
         module = importlib.import_module(package)
         members = sorted({name: getattr(module, name) for name in module.__all__}.items())
-        parts += [f'## {package}', (module.__doc__ or '').split('\n')[0], *(
-            directive(value) for _, value in members if inspect.isclass(value) or inspect.isfunction(value))]
+        parts += [
+            f'## {package}',
+            (module.__doc__ or '').split('\n')[0],
+            *(
+                directive(value)
+                for _, value in members
+                if inspect.isclass(value) or inspect.isfunction(value)
+            ),
+        ]
     return '\n\n'.join(parts)
 
 

@@ -1,8 +1,10 @@
-r"""Writes the table of what bundles of each model can into docs/guides/serving.md: ``python docs/serving_table.py``.
+r"""Writes the table of what bundles of each model can into docs/guides/serving.md:
+``python docs/serving_table.py``.
 
-Every registered model is built on a small demo graph and taken apart as an export does. With ``--check`` nothing is
-written and the exit code is 1 if the table is out of date.
+Every registered model is built on a small demo graph and taken apart as an export does. With
+``--check`` nothing is written and the exit code is 1 if the table is out of date.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -41,21 +43,32 @@ def table() -> str:
     groups: dict[tuple[bool, ...], list[str]] = {}
     for name in MODELS:
         groups.setdefault(abilities(name), []).append(f'`{name}`')
-    header = '| models | `/similar` | `/fold-in` | `/rank` | program of users | program of histories |'
-    rows = ['| ' + ' | '.join([', '.join(names), *('yes' if can else '-' for can in group)]) + ' |'
-            for group, names in groups.items()]
+    header = (
+        '| models | `/similar` | `/fold-in` | `/rank` | program of users | program of histories |'
+    )
+    rows = [
+        '| ' + ' | '.join([', '.join(names), *('yes' if can else '-' for can in group)]) + ' |'
+        for group, names in groups.items()
+    ]
     return '\n'.join([header, '| :-- |' + ' :-- |' * len(COLUMNS), *rows])
 
 
 def main(argv: list[str] | None = None) -> int:
     r"""Writes the table, or checks it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--check', action='store_true', help='write nothing; exit code 1 if the table is out of date')
+    parser.add_argument(
+        '--check',
+        action='store_true',
+        help='write nothing; exit code 1 if the table is out of date',
+    )
     check = parser.parse_args(argv).check
     head, _, rest = PAGE.read_text().partition(BEGIN)
     text = f'{head}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}'
     if check and text != PAGE.read_text():
-        print('docs/guides/serving.md is out of date: run python docs/serving_table.py', file=sys.stderr)
+        print(
+            'docs/guides/serving.md is out of date: run python docs/serving_table.py',
+            file=sys.stderr,
+        )
         return 1
     if not check:
         PAGE.write_text(text)

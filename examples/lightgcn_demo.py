@@ -1,4 +1,5 @@
 """Trains LightGCN on generated data next to popularity and lists recommendations of a user."""
+
 import torch
 
 from genrec_pyg import Trainer
@@ -8,6 +9,7 @@ from genrec_pyg.nn import LightGCN, Popularity
 
 
 def main(epochs: int = 40) -> dict[str, float]:
+    r"""Trains LightGCN on a generated graph and gives its test metrics."""
     data = demo_graph(num_users=300, num_items=200)
     torch.manual_seed(0)
     model = LightGCN(data, num_layers=2)
@@ -19,7 +21,10 @@ def main(epochs: int = 40) -> dict[str, float]:
         scores = model.score(torch.tensor([0]))[0]
     scores[known] = -torch.inf
     print('items for user 0:', scores.topk(5).indices.tolist())
-    return {'LightGCN': result.test['recall@20'], 'Popularity': evaluate(Popularity(data), data)['recall@20']}
+    return {
+        'LightGCN': result.test['recall@20'],
+        'Popularity': evaluate(Popularity(data), data)['recall@20'],
+    }
 
 
 if __name__ == '__main__':

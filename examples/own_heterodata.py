@@ -1,4 +1,5 @@
 """Trains GenRec on a graph of one's own: movies with features, rated by users."""
+
 import torch
 from torch_geometric.data import HeteroData
 
@@ -22,6 +23,7 @@ def movies() -> HeteroData:
 
 
 def main(epochs: int = 10) -> dict[str, float]:
+    r"""Trains GenRec on the graph of films and gives its test metrics."""
     data = T.MapTypes(user='user', item='movie', rel='rates', item_x='content')(movies())
     data = T.RandomSplit(val=0.1, test=0.1, seed=0)(T.KCore(5)(data))
     torch.manual_seed(0)

@@ -1,4 +1,7 @@
-"""A model of one's own: LightGCN whose item rows are projected features. The trainer takes it as it is."""
+"""A model of one's own: LightGCN whose item rows are projected features. The trainer takes it as it
+is.
+"""
+
 import torch
 
 from genrec_pyg import Trainer
@@ -36,9 +39,14 @@ class ContentGCN(Recommender):
 
 
 def main(epochs: int = 40) -> dict[str, float]:
+    r"""Trains the model of this file and gives its test metrics."""
     data = demo_graph(num_users=300, num_items=200)
     torch.manual_seed(0)
-    return Trainer(epochs=epochs, batch_size=2048, lr=1e-2, progress=False).fit(ContentGCN(data), data).test
+    return (
+        Trainer(epochs=epochs, batch_size=2048, lr=1e-2, progress=False)
+        .fit(ContentGCN(data), data)
+        .test
+    )
 
 
 if __name__ == '__main__':

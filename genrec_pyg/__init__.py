@@ -1,9 +1,11 @@
 r"""Multimodal recommendation on PyTorch Geometric."""
+
 import importlib
 
 __version__ = '0.1.0'
 
-#: Public name to the module that defines it. Imported on first use, so that ``import genrec_pyg`` stays cheap.
+#: Public name to the module that defines it. Imported on first use, so that ``import genrec_pyg``
+#: stays cheap.
 _LAZY = {
     'Trainer': 'genrec_pyg.training',
     'get_model': 'genrec_pyg.nn.models',

@@ -1,18 +1,29 @@
 r"""Lists the commands: ``python -m genrec_pyg``."""
+
 from __future__ import annotations
 
 import ast
 import sys
 from collections.abc import Sequence
 from importlib import resources
-from typing import Optional
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.utils.files import write_stdout
 
 #: Modules of the package that are commands, in the order of use.
-COMMANDS = ('prepare', 'encode', 'train', 'tune', 'evaluate', 'compare', 'report', 'recommend', 'blend',
-            'export', 'serve')
+COMMANDS = (
+    'prepare',
+    'encode',
+    'train',
+    'tune',
+    'evaluate',
+    'compare',
+    'report',
+    'recommend',
+    'blend',
+    'export',
+    'serve',
+)
 
 
 def describe_commands() -> str:
@@ -25,11 +36,13 @@ def describe_commands() -> str:
     return '\n'.join(lines) + '\n'
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     r"""Entry point; returns the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv and argv[0] not in ('-h', '--help'):
-        error = ConfigError(f"command: got {argv[0]!r}, accepted are python -m genrec_pyg.{{{','.join(COMMANDS)}}}")
+        error = ConfigError(
+            f'command: got {argv[0]!r}, accepted are python -m genrec_pyg.{{{",".join(COMMANDS)}}}'
+        )
         print(f'error: {error}', file=sys.stderr)
         return 2
     write_stdout(describe_commands())

@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
 from genrec_pyg.evaluation.significance import TESTS
 from genrec_pyg.exceptions import ConfigError
@@ -85,7 +84,7 @@ def compare(argv: Sequence[str]) -> Document:
     return document
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     r"""Entry point; returns the exit code."""
     return run_command(compare, argv)
 

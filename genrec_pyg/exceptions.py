@@ -1,7 +1,8 @@
 r"""Errors that the user can fix.
 
-Every one carries a message that names the file, field or flag, its value and what is accepted. The command lines print the
-message alone (no traceback unless ``--debug``) and map the class to an exit code.
+Every one carries a message that names the file, field or flag, its value and what is accepted. The
+command lines print the message alone (no traceback unless ``--debug``) and map the class to an exit
+code.
 """
 
 

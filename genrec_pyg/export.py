@@ -1,5 +1,6 @@
 r"""Exports a run as a bundle that serves it without its data: ``python -m genrec_pyg.export
-RUN``."""
+RUN``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from torch_geometric.data import HeteroData
 
@@ -87,7 +88,7 @@ def served_ids(data: HeteroData, node_type: str) -> list[Any]:
     return ids
 
 
-def _titles(data: HeteroData) -> Optional[list[Optional[str]]]:
+def _titles(data: HeteroData) -> list[str | None] | None:
     titles = data[ITEM].get('title')
     if titles is None:
         return None
@@ -166,7 +167,7 @@ def _metrics(run: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     r"""Entry point; returns the exit code."""
     return run_command(export, argv)
 

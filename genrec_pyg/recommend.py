@@ -1,4 +1,5 @@
 r"""Lists for users from a run: ``python -m genrec_pyg.recommend RUN --users 3 17 --k 20``."""
+
 from __future__ import annotations
 
 import argparse
@@ -8,7 +9,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Optional
 
 import pyarrow
 import torch
@@ -31,9 +31,9 @@ from genrec_pyg.utils.files import check_stdout, check_writable, write_atomicall
 FORMATS = ('csv', 'json', 'parquet')
 
 
-def find_blocked(block: Optional[str], candidates: Optional[str], data: HeteroData) -> Optional[Tensor]:
-    r"""Items that are not offered: those in the file ``block``, and all that are not in the file ``candidates`` (one raw id
-    per line, UTF-8).
+def find_blocked(block: str | None, candidates: str | None, data: HeteroData) -> Tensor | None:
+    r"""Items that are not offered: those in the file ``block``, and all that are not in the file
+    ``candidates`` (one raw id per line, UTF-8).
 
     Raises:
         ConfigError: If a file cannot be read or names an item that is not there.
@@ -48,7 +48,10 @@ def find_blocked(block: Optional[str], candidates: Optional[str], data: HeteroDa
         names = _read_lines(flag, path)
         unknown = [name for name in names if name not in number]
         if unknown:
-            raise ConfigError(f'{flag}: {path} names {len(unknown)} items that are not there, the first is {unknown[0]!r}')
+            raise ConfigError(
+                f'{flag}: {path} names {len(unknown)} items that are not there, the first is '
+                f'{unknown[0]!r}'
+            )
         listed = torch.tensor([number[name] for name in names], dtype=torch.long)
         if flag == '--candidates':
             out[:] = True
@@ -76,24 +79,31 @@ def find_users(names: Sequence[str], data: HeteroData) -> Tensor:
         wanted += _read_lines('--users', name[1:])
     for name in wanted:
         if name not in number:
-            raise ConfigError(f'--users: no user {name!r}, accepted are {len(ids)} ids such as {ids[0]} and {ids[-1]}')
+            raise ConfigError(
+                f'--users: no user {name!r}, accepted are {len(ids)} ids such as {ids[0]} '
+                f'and {ids[-1]}'
+            )
     return torch.tensor([number[name] for name in dict.fromkeys(wanted)], dtype=torch.long)
 
 
 def _read_lines(flag: str, path: str) -> list[str]:
     try:
-        return [line.strip() for line in Path(path).read_text('utf-8-sig').splitlines() if line.strip()]
+        return [
+            line.strip() for line in Path(path).read_text('utf-8-sig').splitlines() if line.strip()
+        ]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f'{flag}: {path} cannot be read ({error})') from error
 
 
-def write_table(columns: dict[str, list], form: str, path: Optional[Path] = None) -> None:
-    r"""Writes columns as CSV (lists within it as JSON), JSON (a list of records) or Parquet, in UTF-8.
+def write_table(columns: dict[str, list], form: str, path: Path | None = None) -> None:
+    r"""Writes columns as CSV (lists within it as JSON), JSON (a list of records) or Parquet, in
+    UTF-8.
 
     Args:
         columns: Columns of equal length.
         form: ``'csv'``, ``'json'`` or ``'parquet'``.
-        path: File, replaced atomically (see :func:`genrec_pyg.utils.files.replacing`); :obj:`None` is standard output.
+        path: File, replaced atomically (see :func:`genrec_pyg.utils.files.replacing`); :obj:`None`
+            is standard output.
 
     Raises:
         OutputError: If the system refuses.
@@ -103,13 +113,20 @@ def write_table(columns: dict[str, list], form: str, path: Optional[Path] = None
         parquet.write_table(pyarrow.table(columns), buffer)
         content = buffer.getvalue()
     elif form == 'json':
-        content = (json.dumps([dict(zip(columns, row)) for row in zip(*columns.values())], indent=1) + '\n').encode()
+        content = (
+            json.dumps([dict(zip(columns, row)) for row in zip(*columns.values())], indent=1) + '\n'
+        ).encode()
     else:
         text = io.StringIO(newline='')
         writer = csv.writer(text, lineterminator='\n')
         writer.writerow(columns)
-        writer.writerows([json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value for value in row]
-                         for row in zip(*columns.values()))
+        writer.writerows(
+            [
+                json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+                for value in row
+            ]
+            for row in zip(*columns.values())
+        )
         content = text.getvalue().encode()
     if path is None:
         write_stdout(content)
@@ -118,49 +135,108 @@ def write_table(columns: dict[str, list], form: str, path: Optional[Path] = None
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='python -m genrec_pyg.recommend', description='Recommends items to users.',
-                                     allow_abbrev=False)
-    parser.add_argument('run', type=path_argument, help='folder written by python -m genrec_pyg.train')
-    parser.add_argument('--users', nargs='+', action='extend', default=[],
-                        help='raw ids, @FILE with one per line, or all')
-    parser.add_argument('--history', type=path_argument, help='table of users and items: lists for these users, whom training '
-                        'need not have seen, from these items')
-    parser.add_argument('--candidates', type=path_argument, help='file of item ids, one per line: only these are offered')
-    parser.add_argument('--block', type=path_argument, help='file of item ids, one per line: these are not offered')
-    parser.add_argument('--item_features', nargs='+', metavar='NAME=FILE', help='lists of new items alone, which training has '
-                        'not seen, by their features: .npy with a list of ids NAME.ids.txt beside it, or Parquet')
-    parser.add_argument('--why', type=int, nargs='?', const=3, default=0, metavar='N', help='also the N (3) items of the '
-                        'history that speak most for each item, through the graph or a modality, with their shares')
+    parser = argparse.ArgumentParser(
+        prog='python -m genrec_pyg.recommend',
+        description='Recommends items to users.',
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        'run', type=path_argument, help='folder written by python -m genrec_pyg.train'
+    )
+    parser.add_argument(
+        '--users',
+        nargs='+',
+        action='extend',
+        default=[],
+        help='raw ids, @FILE with one per line, or all',
+    )
+    parser.add_argument(
+        '--history',
+        type=path_argument,
+        help='table of users and items: lists for these users, whom training '
+        'need not have seen, from these items',
+    )
+    parser.add_argument(
+        '--candidates',
+        type=path_argument,
+        help='file of item ids, one per line: only these are offered',
+    )
+    parser.add_argument(
+        '--block', type=path_argument, help='file of item ids, one per line: these are not offered'
+    )
+    parser.add_argument(
+        '--item_features',
+        nargs='+',
+        metavar='NAME=FILE',
+        help='lists of new items alone, which training has '
+        'not seen, by their features: .npy with a list of ids NAME.ids.txt beside it, or Parquet',
+    )
+    parser.add_argument(
+        '--why',
+        type=int,
+        nargs='?',
+        const=3,
+        default=0,
+        metavar='N',
+        help='also the N (3) items of the '
+        'history that speak most for each item, through the graph or a modality, with their shares',
+    )
     parser.add_argument('--k', type=int, default=20, help='items per user')
-    parser.add_argument('--exclude', choices=EXCLUDE,
-                        help='interactions of a user that are not offered again: known (the default) is all of them, seen '
-                        'those of training and validation, train those of training')
-    parser.add_argument('--format', choices=FORMATS, help="by the suffix of --output, else csv")
+    parser.add_argument(
+        '--exclude',
+        choices=EXCLUDE,
+        help='interactions of a user that are not offered again: known (the default) is all of '
+        'them, seen those of training and validation, train those of training',
+    )
+    parser.add_argument('--format', choices=FORMATS, help='by the suffix of --output, else csv')
     parser.add_argument('--output', type=path_argument, help='file; standard output by default')
-    parser.add_argument('--root', type=path_argument, help='folder of the datasets, where it has moved since')
+    parser.add_argument(
+        '--root', type=path_argument, help='folder of the datasets, where it has moved since'
+    )
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--batch_size', type=int, default=1024, help='users per block')
-    parser.add_argument('--index', choices=INDEXES, default='exact', help='approximate: visits few of the items; needs faiss')
-    parser.add_argument('--num_cells', type=int, help='cells of the approximate index (default: by the number of items)')
+    parser.add_argument(
+        '--index',
+        choices=INDEXES,
+        default='exact',
+        help='approximate: visits few of the items; needs faiss',
+    )
+    parser.add_argument(
+        '--num_cells',
+        type=int,
+        help='cells of the approximate index (default: by the number of items)',
+    )
     parser.add_argument('--num_probes', type=int, default=16, help='cells that a query visits')
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     arguments = parser.parse_args(argv)
     if arguments.k < 1 or arguments.batch_size < 1:
-        raise ConfigError(f'--k, --batch_size: got {arguments.k}, {arguments.batch_size}, accepted are integers from 1')
+        raise ConfigError(
+            f'--k, --batch_size: got {arguments.k}, {arguments.batch_size}, accepted are '
+            f'integers from 1'
+        )
     if arguments.why < 0:
         raise ConfigError(f'--why: got {arguments.why}, accepted are integers from 0')
     if bool(arguments.users) == (arguments.history is not None):
         raise ConfigError('--users, --history: accepted is one of the two')
-    for flag in ('--candidates', '--block', '--why', '--exclude') if arguments.item_features else ():
+    for flag in (
+        ('--candidates', '--block', '--why', '--exclude') if arguments.item_features else ()
+    ):
         if given := getattr(arguments, flag[2:]):
-            raise ConfigError(f'{flag}: got {given!r} with --item_features, which lists new items alone; accepted is one of '
-                              'the two')
-    for flag, given in (('--history', arguments.history), ('--item_features', arguments.item_features)):
+            raise ConfigError(
+                f'{flag}: got {given!r} with --item_features, which lists new items alone; '
+                f'accepted is one of the two'
+            )
+    for flag, given in (
+        ('--history', arguments.history),
+        ('--item_features', arguments.item_features),
+    ):
         if given and arguments.index != 'exact':
             raise ConfigError(f"--index: got {arguments.index!r} with {flag}, accepted is 'exact'")
     if arguments.history is not None and arguments.exclude is not None:
-        raise ConfigError(f'--exclude: got {arguments.exclude!r} with --history, whose items are left out; accepted is one '
-                          'of the two')
+        raise ConfigError(
+            f'--exclude: got {arguments.exclude!r} with --history, whose items are left out; '
+            f'accepted is one of the two'
+        )
     return arguments
 
 
@@ -183,41 +259,81 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
         number = {str(raw): index for index, raw in enumerate(raw_ids(data, ITEM))}
         names, histories = read_histories(Path(arguments.history), number, model.num_items)
         if new_items:
-            columns = top_new_items(model, data, features, new_ids, None, names, histories, arguments.k, arguments.batch_size)
+            columns = top_new_items(
+                model,
+                data,
+                features,
+                new_ids,
+                None,
+                names,
+                histories,
+                arguments.k,
+                arguments.batch_size,
+            )
         else:
-            columns = top_items_of_histories(model, data, names, histories, arguments.k, arguments.batch_size, blocked,
-                                             arguments.why)
+            columns = top_items_of_histories(
+                model,
+                data,
+                names,
+                histories,
+                arguments.k,
+                arguments.batch_size,
+                blocked,
+                arguments.why,
+            )
     else:
         user = find_users(arguments.users, data)
         if new_items:
-            columns = top_new_items(model, data, features, new_ids, user, k=arguments.k, batch_size=arguments.batch_size)
+            columns = top_new_items(
+                model, data, features, new_ids, user, k=arguments.k, batch_size=arguments.batch_size
+            )
         else:
-            columns = top_items(model, data, user, arguments.k, arguments.exclude or 'known', arguments.batch_size,
-                                arguments.index, arguments.num_cells, arguments.num_probes, blocked, arguments.why)
+            columns = top_items(
+                model,
+                data,
+                user,
+                arguments.k,
+                arguments.exclude or 'known',
+                arguments.batch_size,
+                arguments.index,
+                arguments.num_cells,
+                arguments.num_probes,
+                blocked,
+                arguments.why,
+            )
     write_table(columns, form, output)
     return columns
 
 
-def _check_no_input(output: Path, arguments: argparse.Namespace, new_items: Mapping[str, str]) -> None:
+def _check_no_input(
+    output: Path, arguments: argparse.Namespace, new_items: Mapping[str, str]
+) -> None:
     r"""Refuses an output that is a file of the run or one that the command reads."""
     run = Path(arguments.run)
-    inputs = [run / name for name in CONTENT] + [path for name in ('checkpoints', 'tensorboard', MEMBERS)
-                                                 for path in (run / name).rglob('*')]
+    inputs = [run / name for name in CONTENT] + [
+        path for name in ('checkpoints', 'tensorboard', MEMBERS) for path in (run / name).rglob('*')
+    ]
     inputs += [Path(name[1:]) for name in arguments.users if name.startswith('@')]
-    inputs += [Path(name) for name in (arguments.history, arguments.candidates, arguments.block) if name is not None]
+    inputs += [
+        Path(name)
+        for name in (arguments.history, arguments.candidates, arguments.block)
+        if name is not None
+    ]
     for file in new_items.values():
         path = Path(file.rpartition(':')[0] if '.parquet:' in file else file)
         inputs += [path, ids_path(path)]
     if output.is_file() and any(path.is_file() and path.samefile(output) for path in inputs):
-        raise ConfigError(f'--output: {output} is read or kept by this run, accepted is another file')
+        raise ConfigError(
+            f'--output: {output} is read or kept by this run, accepted is another file'
+        )
 
 
-def _format_of(output: Optional[Path]) -> str:
+def _format_of(output: Path | None) -> str:
     suffix = '' if output is None else output.suffix.lstrip('.').lower()
     return suffix if suffix in FORMATS else 'csv'
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     r"""Entry point; returns the exit code."""
     return run_command(recommend, argv)
 

@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
 from genrec_pyg.config.build import Run, load_run
 from genrec_pyg.encoders.item_images import find_item_images
@@ -97,7 +96,7 @@ def report(argv: Sequence[str]) -> Path:
 
 
 def load_runs(
-    folders: Sequence[str], root: Optional[str], device: str
+    folders: Sequence[str], root: str | None, device: str
 ) -> tuple[dict[str, Run], dict[str, Path]]:
     r"""Loads runs by the names that a page gives them: model, and folder where models are equal.
 
@@ -121,7 +120,7 @@ def load_runs(
     return dict(zip(names, loaded)), dict(zip(names, paths))
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     r"""Entry point; returns the exit code."""
     return run_command(report, argv)
 

@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.utils.command_line import path_argument, require, run_command
@@ -36,7 +36,8 @@ _LIMITS = {
 
 def serve(argv: Sequence[str]) -> None:
     r"""Serves until SIGTERM or SIGINT, and then answers what has arrived. SIGHUP looks for another
-    bundle."""
+    bundle.
+    """
     arguments = _parse(argv)
     require(['fastapi', 'uvicorn', 'prometheus_client', 'safetensors', 'numpy'], 'serve')
     for name in _THREADS:  # before numpy is imported
@@ -107,13 +108,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if not 0 <= arguments.port < 65536 or not 0.01 <= arguments.poll < 1e6:
         raise ConfigError(
             f'--port, --poll: got {arguments.port}, {arguments.poll}, accepted are 0 to 65535 and '
-            'seconds from '
-            '0.01'
+            f'seconds from 0.01'
         )
     return arguments
 
 
-def _read_token(path: Optional[str]) -> Optional[str]:
+def _read_token(path: str | None) -> str | None:
     if path is None:
         return os.environ.get(TOKEN) or None
     try:
@@ -146,9 +146,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _serve(
-    arguments: argparse.Namespace, token: Optional[str], listener: socket.socket
-) -> None:
+async def _serve(arguments: argparse.Namespace, token: str | None, listener: socket.socket) -> None:
     import uvicorn
 
     from genrec_pyg.serving.app import make_app
@@ -210,7 +208,7 @@ def _end(server: Any) -> None:
     server.should_exit = True
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     r"""Entry point; returns the exit code."""
     return run_command(serve, argv)
 

@@ -1,4 +1,5 @@
 r"""Trains a model: ``python -m genrec_pyg.train --dataset NAME``; ``--help`` lists the flags."""
+
 from __future__ import annotations
 
 import json
@@ -10,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Optional
 
 import torch
 from torch_geometric.data import HeteroData
@@ -31,16 +31,19 @@ from genrec_pyg.utils.files import check_stdout, write_atomically, write_json, w
 logger = logging.getLogger(__name__)
 
 
-def train(argv: Sequence[str]) -> Optional[FitResult]:
-    r"""Runs one training as the command line asks; returns its result, or nothing for ``--print_config``. Under ``torchrun``
-    every process does so, and the main one writes."""
+def train(argv: Sequence[str]) -> FitResult | None:
+    r"""Runs one training as the command line asks; returns its result, or nothing for
+    ``--print_config``. Under ``torchrun`` every process does so, and the main one writes.
+    """
     check_stdout()
     call = parse_train_arguments(argv)
     config = call.config
     if call.print_config:
         write_stdout(config.to_yaml())
         return None
-    with launch(call.distributed, call.distributed_timeout, call.grid, call.checkpoint) as distributed:
+    with launch(
+        call.distributed, call.distributed_timeout, call.grid, call.checkpoint
+    ) as distributed:
         return _train(call, distributed)
 
 
@@ -51,7 +54,8 @@ def _train(call: Call, distributed: Distributed) -> FitResult:
         held: list[RunFolder] = []  # by the main process
         # torchrun counts restarts on each machine by itself.
         goes_on = call.resume is not None or bool(processes.sum(torch.tensor(int(_restarted()))))
-        path = processes.on_main(lambda: _take_folder(call, goes_on, stack, held))  # before what takes long
+        # before what takes long
+        path = processes.on_main(lambda: _take_folder(call, goes_on, stack, held))
         with processes.one_per_machine_first():
             data = make_data(config)
         seed_everything(config.seed)
@@ -59,7 +63,9 @@ def _train(call: Call, distributed: Distributed) -> FitResult:
         if call.start is not None:
             _start_from(call.start, model, data)
         trainer.output = path.absolute()
-        can_resume = processes.on_main(lambda: goes_on and (path / 'checkpoints' / 'last.pt').exists())
+        can_resume = processes.on_main(
+            lambda: goes_on and (path / 'checkpoints' / 'last.pt').exists()
+        )
         resume = can_resume and model.trainable
         if not processes.is_main:
             return trainer.fit(model, data, resume=resume)
@@ -68,18 +74,25 @@ def _train(call: Call, distributed: Distributed) -> FitResult:
         write_atomically(path / 'config.yaml', lambda file: file.write(settings.encode()))
         held[0].keep()
         stack.enter_context(_log_file(path / 'train.log'))
-        logger.info('%r on %s, %s, run folder %s', model, config.dataset, SELECTION[config.protocol], path)
+        logger.info(
+            '%r on %s, %s, run folder %s', model, config.dataset, SELECTION[config.protocol], path
+        )
         try:
             result = trainer.fit(model, data, resume=resume, config=config.to_dict())
         except KeyboardInterrupt:
-            logger.info('interrupted; continue with: python -m genrec_pyg.train --resume %s', shlex.quote(str(path)))
+            logger.info(
+                'interrupted; continue with: python -m genrec_pyg.train --resume %s',
+                shlex.quote(str(path)),
+            )
             raise
         return _report(config, data, trainer, model.trainable, result)
 
 
 def _start_from(folder: str, model: Recommender, data: HeteroData) -> None:
     before = load_run(folder, device='cpu')
-    ids, before_ids = ((raw_ids(graph, USER), raw_ids(graph, ITEM)) for graph in (data, before.data))
+    ids, before_ids = (
+        (raw_ids(graph, USER), raw_ids(graph, ITEM)) for graph in (data, before.data)
+    )
     check_unseen(data, ids, before.model, before_ids)
     take_over(model, ids, before.model, before_ids)
 
@@ -93,7 +106,8 @@ def _take_folder(call: Call, goes_on: bool, stack: ExitStack, held: list[RunFold
         folder = RunFolder.create(Path(config.output))
     else:
         model = config.model.rpartition(':')[2]
-        name = f'{model}-{config.dataset}-seed{config.seed}'.replace(os.sep, '_')  # a wrong one is refused later
+        # a wrong one is refused later
+        name = f'{model}-{config.dataset}-seed{config.seed}'.replace(os.sep, '_')
         folder = RunFolder.create_numbered(Path('runs') / name)
     held.append(stack.enter_context(folder))
     return folder.path
@@ -104,16 +118,27 @@ def _restarted() -> bool:
     return os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') not in ('', '0')
 
 
-def _report(config: RunConfig, data: HeteroData, trainer: Trainer, trained: bool, result: FitResult) -> FitResult:
+def _report(
+    config: RunConfig, data: HeteroData, trainer: Trainer, trained: bool, result: FitResult
+) -> FitResult:
     r"""Prints the result next to the reference models and adds them to ``metrics.json``."""
-    references = reference_figures(data, config, trainer.ks, result.seconds) if config.references else {}
+    references = (
+        reference_figures(data, config, trainer.ks, result.seconds) if config.references else {}
+    )
     file = trainer.output / 'metrics.json'
-    write_json(file, {**json.loads(file.read_text()), 'dataset': config.dataset, 'reference': references})
+    write_json(
+        file, {**json.loads(file.read_text()), 'dataset': config.dataset, 'reference': references}
+    )
     how = f'epoch {result.epoch}, {result.seconds:.0f} s' if trained else 'not trained by gradient'
     own = {'validation': result.validation, 'test': result.test}
     parts = {f'{config.model}, {name} alone': figures for name, figures in result.parts.items()}
-    write_stdout(result_table({**references, **parts, config.model: own},
-                              f'{config.dataset}, {how}, {result.selection}') + '\n')
+    write_stdout(
+        result_table(
+            {**references, **parts, config.model: own},
+            f'{config.dataset}, {how}, {result.selection}',
+        )
+        + '\n'
+    )
     for line in choice_lines(result.choice):
         write_stdout(line + '\n')
     return result
@@ -121,9 +146,13 @@ def _report(config: RunConfig, data: HeteroData, trainer: Trainer, trained: bool
 
 class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        r"""Goes on without the file where the disk is full, in place of a traceback for every record."""
+        r"""Goes on without the file where the disk is full, in place of a traceback for every
+        record.
+        """
         logging.getLogger().removeHandler(self)
-        logger.warning('%s: cannot be written (%s), the log ends here', self.baseFilename, sys.exc_info()[1])
+        logger.warning(
+            '%s: cannot be written (%s), the log ends here', self.baseFilename, sys.exc_info()[1]
+        )
 
     def close(self) -> None:
         r"""Closes the file; what it did not take is lost, as was said."""
@@ -147,7 +176,7 @@ def _log_file(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     r"""Entry point; returns the exit code."""
     return run_command(train, argv)
 

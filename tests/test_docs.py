@@ -1,4 +1,7 @@
-"""README and pages: generated parts are current, links lead somewhere, commands name flags that exist."""
+"""README and pages: generated parts are current, links lead somewhere, commands name flags that
+exist.
+"""
+
 import importlib.util
 import re
 import subprocess
@@ -10,7 +13,9 @@ import pytest
 from genrec_pyg.nn.models import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md')] + sorted((ROOT / 'docs').rglob('*.md'))
+PAGES = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md')] + sorted(
+    (ROOT / 'docs').rglob('*.md')
+)
 
 
 @pytest.fixture(scope='module')
@@ -58,14 +63,18 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize('page', PAGES, ids=[str(path.relative_to(ROOT)) for path in PAGES])
 def test_files_named_exist(page):
-    for name in re.findall(r'`((?:benchmarks|examples|genrec_pyg|tests|docs|data)/[\w./-]+\.\w+)`', page.read_text()):
+    for name in re.findall(
+        r'`((?:benchmarks|examples|genrec_pyg|tests|docs|data)/[\w./-]+\.\w+)`', page.read_text()
+    ):
         if 'FAMILY' not in name and 'VERB' not in name and 'MODEL' not in name:
             assert (ROOT / name).is_file(), f'{page.name}: {name}'
 
 
 def test_reports_named_in_the_results_exist():
     named = re.findall(r'`([\w-]+\.md)`', (ROOT / 'docs' / 'results.md').read_text())
-    assert len(named) > 15 and all((ROOT / 'benchmarks' / 'results' / name).is_file() for name in named)
+    assert len(named) > 15 and all(
+        (ROOT / 'benchmarks' / 'results' / name).is_file() for name in named
+    )
 
 
 def test_docstrings_become_markdown():
@@ -75,19 +84,28 @@ def test_docstrings_become_markdown():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert issubclass(module.RestToMarkdown, griffe.Extension)
-    text = ('Mean of :class:`~genrec_pyg.ops.Adjacency` and :func:`spmm`, :math:`x^2`\n(`LightGCN, SIGIR 2020 '
-            '<https://arxiv.org/abs/2002.02126>`_).\n\n.. math::\n    a_i\n    + b\n\nAfter.')
+    text = (
+        'Mean of :class:`~genrec_pyg.ops.Adjacency` and :func:`spmm`, '
+        ':math:`x^2`\n(`LightGCN, SIGIR 2020 '
+        '<https://arxiv.org/abs/2002.02126>`_).\n\n.. math::\n    a_i\n    + b\n\nAfter.'
+    )
     assert module.translate(text) == (
-        'Mean of `Adjacency` and `spmm`, \\(x^2\\)\n([LightGCN, SIGIR 2020](https://arxiv.org/abs/2002.02126)).\n\n\n'
-        '\\[\na_i\n+ b\n\\]\n\nAfter.')
+        'Mean of `Adjacency` and `spmm`, \\(x^2\\)\n([LightGCN, SIGIR '
+        '2020](https://arxiv.org/abs/2002.02126)).\n\n\n'
+        '\\[\na_i\n+ b\n\\]\n\nAfter.'
+    )
 
 
 @pytest.mark.slow
 def test_pages_build_without_warnings(tmp_path):
     if not all(map(importlib.util.find_spec, ('mkdocs', 'material', 'mkdocstrings'))):
         pytest.skip('MKDOCS IS NOT INSTALLED: pages are not built (pip install .[docs])')
-    done = subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--site-dir', str(tmp_path / 'site')],
-                          cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, '-m', 'mkdocs', 'build', '--strict', '--site-dir', str(tmp_path / 'site')],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / 'site' / 'models' / 'multimodal' / 'index.html').is_file()
     reference = (tmp_path / 'site' / 'reference' / 'ops' / 'index.html').read_text()
@@ -97,7 +115,9 @@ def test_pages_build_without_warnings(tmp_path):
 
 @pytest.mark.slow
 def test_the_table_of_what_bundles_can_is_current():
-    spec = importlib.util.spec_from_file_location('serving_table', ROOT / 'docs' / 'serving_table.py')
+    spec = importlib.util.spec_from_file_location(
+        'serving_table', ROOT / 'docs' / 'serving_table.py'
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.main(['--check']) == 0, 'run python docs/serving_table.py'

@@ -1,4 +1,5 @@
 """Every program in examples runs and learns something."""
+
 import importlib.util
 import math
 from pathlib import Path
@@ -17,7 +18,12 @@ def run(name):
 
 def test_examples_are_short():
     programs = sorted(EXAMPLES.glob('*.py'))
-    assert {program.stem for program in programs} == {'lightgcn_demo', 'mirror_gradient', 'own_heterodata', 'own_model'}
+    assert {program.stem for program in programs} == {
+        'lightgcn_demo',
+        'mirror_gradient',
+        'own_heterodata',
+        'own_model',
+    }
     assert all(len(program.read_text().splitlines()) < 60 for program in programs)
 
 

@@ -9,8 +9,10 @@ from genrec_pyg.utils.command_line import run_command
 ERRORS = [error for error in vars(exceptions).values() if isinstance(error, type)]
 
 
-@pytest.mark.parametrize('error, code', [(GenRecError, 1), (DataError, 1), (ConfigError, 2), (CheckpointError, 1),
-                                         (OutputError, 1)])
+@pytest.mark.parametrize(
+    'error, code',
+    [(GenRecError, 1), (DataError, 1), (ConfigError, 2), (CheckpointError, 1), (OutputError, 1)],
+)
 def test_command_lines_print_one_line_and_end_with_the_code_of_the_error(error, code, capsys):
     def command(argv):
         raise error('--epochs: got -1, accepted are integers from 1')

@@ -1,4 +1,5 @@
 """Nothing of size users x items or items x items is held: peak allocation while both double."""
+
 import sys
 import tracemalloc
 import weakref
@@ -16,14 +17,22 @@ from genrec_pyg.ops import Adjacency, sampled_product
 
 pytestmark = pytest.mark.slow
 
-#: Small blocks, so that a block of rows is no longer than a table of embeddings even on these small graphs.
+#: Small blocks, so that a block of rows is no longer than a table of embeddings even on these small
+#: graphs.
 BLOCK = 64
 GENREC = dict(hidden_channels=16, debias={'clusters': 5}, denoiser_training={'batch_size': BLOCK})
 MODELS = {
     'linear': ('GenRec', {**GENREC, 'denoiser': {'rank': 16}, 'diffusion': {'start': 'diffused'}}),
     'transformer': ('GenRec', {**GENREC, 'denoiser': {'name': 'transformer', 'num_layers': 1}}),
-    'tied': ('GenRec', {**GENREC, 'denoiser': {'name': 'tied', 'num_layers': 1}, 'debias': {'clusters': 'spectral'},
-                        'denoiser_training': {'num_negatives': 32, 'batch_size': BLOCK}}),
+    'tied': (
+        'GenRec',
+        {
+            **GENREC,
+            'denoiser': {'name': 'tied', 'num_layers': 1},
+            'debias': {'clusters': 'spectral'},
+            'denoiser_training': {'num_negatives': 32, 'batch_size': BLOCK},
+        },
+    ),
     'MGCN': ('MGCN', dict(hidden_channels=16)),
     'DiffMM': ('DiffMM', dict(hidden_channels=16, denoiser_channels=16, denoiser_batch_size=BLOCK)),
     'ItemKNN': ('ItemKNN', dict(k=10, block_size=BLOCK)),
@@ -75,7 +84,9 @@ class PeakAllocation(TorchDispatchMode):
 
 
 def peaks(name, arguments, scale):
-    """Largest tensor, and largest block of numpy's, in bytes, of building, one epoch and an evaluation."""
+    """Largest tensor, and largest block of numpy's, in bytes, of building, one epoch and an
+    evaluation.
+    """
     torch.manual_seed(0)
     data = demo_graph(num_users=1000 * scale, num_items=900 * scale, num_clusters=10)
     tracemalloc.start()
@@ -93,11 +104,16 @@ def peaks(name, arguments, scale):
         tracemalloc.stop()
 
 
-@pytest.mark.skipif(sys.implementation.name != 'cpython', reason='tracks storages by reference counts')
+@pytest.mark.skipif(
+    sys.implementation.name != 'cpython', reason='tracks storages by reference counts'
+)
 @pytest.mark.parametrize('case', list(MODELS))
 def test_doubling_users_and_items_doubles_the_peak(case):
     name, arguments = MODELS[case]
-    (small, small_numpy), (large, large_numpy) = peaks(name, arguments, 2), peaks(name, arguments, 4)
+    (small, small_numpy), (large, large_numpy) = (
+        peaks(name, arguments, 2),
+        peaks(name, arguments, 4),
+    )
     assert large <= 2.3 * small and large_numpy <= 2.3 * small_numpy
     assert large < 4 * 4000 * 3600 / 3  # the largest is a block of 1,024 items against all items
 
@@ -113,7 +129,9 @@ def test_the_trace_sees_a_square_matrix():
 def test_no_row_is_copied_per_entry():
     """Many entries on few rows of many channels: one row per entry would be 64 times the rows."""
     num_rows, channels = 64, 256
-    edge_index = torch.cartesian_prod(torch.arange(num_rows), torch.arange(num_rows)).t().contiguous()
+    edge_index = (
+        torch.cartesian_prod(torch.arange(num_rows), torch.arange(num_rows)).t().contiguous()
+    )
     adj = Adjacency.from_edge_index(edge_index, size=(num_rows, num_rows))
     x = torch.randn(num_rows, channels, requires_grad=True)
     with PeakAllocation() as trace:

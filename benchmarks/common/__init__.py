@@ -1,0 +1,1 @@
+r"""What programs of all groups share: machine, tables, processes."""

@@ -1,4 +1,7 @@
-r"""Generated graphs of any size for measurements: popularity by Zipf's law, features around cluster centers."""
+r"""Generated graphs of any size for measurements: popularity by Zipf's law, features around cluster
+centers.
+"""
+
 from __future__ import annotations
 
 import argparse
@@ -19,8 +22,11 @@ SHAPES: dict[str, tuple[int, int, int]] = {
 }
 
 
-def zipf_edges(num_users: int, num_items: int, num_edges: int, exponent: float = 0.8, seed: int = 0) -> np.ndarray:
-    r"""Distinct interactions ``[2, num_edges]``: uniform users, items by :math:`p_i \propto (i + 1)^{-s}` in random order.
+def zipf_edges(
+    num_users: int, num_items: int, num_edges: int, exponent: float = 0.8, seed: int = 0
+) -> np.ndarray:
+    r"""Distinct interactions ``[2, num_edges]``: uniform users, items by
+    :math:`p_i \propto (i + 1)^{-s}` in random order.
 
     Args:
         num_users: Number of users.
@@ -33,7 +39,9 @@ def zipf_edges(num_users: int, num_items: int, num_edges: int, exponent: float =
         ValueError: If more than half of all pairs are asked for.
     """
     if not 0 < num_edges <= num_users * num_items // 2:
-        raise ValueError(f'num_edges: got {num_edges}, accepted are 1 to half of {num_users} x {num_items}')
+        raise ValueError(
+            f'num_edges: got {num_edges}, accepted are 1 to half of {num_users} x {num_items}'
+        )
     rng = np.random.default_rng(seed)
     share = np.cumsum(np.arange(1, num_items + 1, dtype=np.float64) ** -exponent)
     name = rng.permutation(num_items)
@@ -41,14 +49,24 @@ def zipf_edges(num_users: int, num_items: int, num_edges: int, exponent: float =
     while keys.size < num_edges:
         size = int(1.1 * (num_edges - keys.size)) + 100
         user = rng.integers(num_users, size=size)
-        item = name[np.searchsorted(share, rng.random(size) * share[-1], side='right').clip(max=num_items - 1)]
+        item = name[
+            np.searchsorted(share, rng.random(size) * share[-1], side='right').clip(
+                max=num_items - 1
+            )
+        ]
         keys = np.unique(np.concatenate([keys, user * num_items + item]))
     keys = np.sort(rng.permutation(keys)[:num_edges])
     return np.stack([keys // num_items, keys % num_items])
 
 
-def zipf_graph(num_users: int, num_items: int, num_edges: int, channels: Mapping[str, int] | None = None, seed: int = 0,
-               held_out: float = 0.02) -> HeteroData:
+def zipf_graph(
+    num_users: int,
+    num_items: int,
+    num_edges: int,
+    channels: Mapping[str, int] | None = None,
+    seed: int = 0,
+    held_out: float = 0.02,
+) -> HeteroData:
     r"""Canonical graph over :func:`zipf_edges` with features of 50 clusters per modality.
 
     Args:
@@ -66,13 +84,19 @@ def zipf_graph(num_users: int, num_items: int, num_edges: int, channels: Mapping
     features = {}
     for name, width in ({'image': 64, 'text': 64} if channels is None else channels).items():
         centers = rng.standard_normal((50, width), dtype=np.float32)
-        features[name] = centers[rng.integers(50, size=num_items)] + rng.standard_normal((num_items, width), dtype=np.float32)
+        features[name] = centers[rng.integers(50, size=num_items)] + rng.standard_normal(
+            (num_items, width), dtype=np.float32
+        )
     return build_graph(*edges, split, num_users, num_items, features, 'generated graph')
 
 
 def named_graph(name: str, root: str) -> HeteroData:
-    r"""The dataset ``name`` under ``root``, or the graph generated in the shape of that name, without features."""
-    return zipf_graph(*SHAPES[name], {}, held_out=0.0) if name in SHAPES else load_dataset(name, root)
+    r"""The dataset ``name`` under ``root``, or the graph generated in the shape of that name,
+    without features.
+    """
+    return (
+        zipf_graph(*SHAPES[name], {}, held_out=0.0) if name in SHAPES else load_dataset(name, root)
+    )
 
 
 def graph_parser(description: str, report: str, repeats: int) -> argparse.ArgumentParser:
@@ -85,8 +109,18 @@ def graph_parser(description: str, report: str, repeats: int) -> argparse.Argume
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('--root', default='data', help='folder that holds the datasets')
-    parser.add_argument('--dataset', default='tiktok', help=f"a folder under the root, or generated: {', '.join(SHAPES)}")
+    parser.add_argument(
+        '--dataset',
+        default='tiktok',
+        help=f'a folder under the root, or generated: {", ".join(SHAPES)}',
+    )
     parser.add_argument('--threads', type=positive, default=1)
-    parser.add_argument('--repeats', type=positive, default=repeats, help='measured calls of each candidate')
-    parser.add_argument('--output', type=Path, help=f'report without ending, default benchmarks/results/{report}-DATASET')
+    parser.add_argument(
+        '--repeats', type=positive, default=repeats, help='measured calls of each candidate'
+    )
+    parser.add_argument(
+        '--output',
+        type=Path,
+        help=f'report without ending, default benchmarks/results/{report}-DATASET',
+    )
     return parser

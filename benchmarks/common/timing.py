@@ -1,14 +1,16 @@
 r"""Seconds of functions and of the phases of a run."""
+
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 
 class AnnouncedLoader:
-    r"""A loader that calls ``announce`` whenever it is iterated; everything else is the loader's own.
+    r"""A loader that calls ``announce`` whenever it is iterated; everything else is the loader's
+    own.
 
     Args:
         loader: Any iterable loader.
@@ -30,15 +32,17 @@ class AnnouncedLoader:
 
 
 class PhaseClock:
-    r"""Wall and processor seconds of named phases; starting a phase ends the one before, and a phase may come again.
+    r"""Wall and processor seconds of named phases; starting a phase ends the one before, and a
+    phase may come again.
 
-    Processor time is kept beside wall time because it does not move when other programs use the machine.
+    Processor time is kept beside wall time because it does not move when other programs use the
+    machine.
     """
 
     def __init__(self):
         self.wall: dict[str, float] = {}
         self.processor: dict[str, float] = {}
-        self._running: Optional[tuple[str, float, float]] = None
+        self._running: tuple[str, float, float] | None = None
 
     def start(self, phase: str) -> None:
         r"""Ends the running phase and begins ``phase``."""
@@ -59,12 +63,15 @@ class PhaseClock:
         self.processor[phase] = self.processor.get(phase, 0.0) + processor
 
 
-def interleaved_seconds(candidates: Mapping[str, Callable[[], object]], repeats: int,
-                        warmup: int = 2) -> dict[str, list[float]]:
-    r"""Wall seconds of every candidate, measured in turn, so that a slow moment of the machine meets all of them.
+def interleaved_seconds(
+    candidates: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 2
+) -> dict[str, list[float]]:
+    r"""Wall seconds of every candidate, measured in turn, so that a slow moment of the machine
+    meets all of them.
 
     Args:
-        candidates: Name to function; called ``warmup + repeats`` times, the first ``warmup`` are not counted.
+        candidates: Name to function; called ``warmup + repeats`` times, the first ``warmup`` are
+            not counted.
         repeats: Measured calls of each candidate.
         warmup: Calls before the measurement.
     """
@@ -83,7 +90,12 @@ def interleaved_seconds(candidates: Mapping[str, Callable[[], object]], repeats:
 
 def summary(values: Sequence[float]) -> dict[str, float]:
     r"""Median, extremes and number of ``values``."""
-    return {'median': statistics.median(values), 'min': min(values), 'max': max(values), 'count': len(values)}
+    return {
+        'median': statistics.median(values),
+        'min': min(values),
+        'max': max(values),
+        'count': len(values),
+    }
 
 
 def condense(seconds: Mapping[str, Sequence[float]]) -> dict[str, dict]:

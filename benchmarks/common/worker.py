@@ -1,8 +1,10 @@
 r"""A system under measurement in its own process, driven epoch by epoch.
 
-The child answers every line on its standard input by one JSON line on its original standard output; whatever the system
-itself prints goes to standard error. So several systems stay ready side by side, take turns, and have their own peak memory.
+The child answers every line on its standard input by one JSON line on its original standard output;
+whatever the system itself prints goes to standard error. So several systems stay ready side by
+side, take turns, and have their own peak memory.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -14,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Optional, Protocol
+from typing import Protocol
 
 from benchmarks.common.machine import memory_bytes, thread_environment
 from benchmarks.common.timing import PhaseClock
@@ -27,7 +29,9 @@ class System(Protocol):
     r"""What a worker measures: construction is the set-up, every call one epoch."""
 
     def run_epoch(self, epoch: int, clock: PhaseClock) -> dict[str, float]:
-        r"""Runs epoch ``epoch`` (from 0) under ``clock``, whose phases are :data:`PHASES`; returns figures such as Recall."""
+        r"""Runs epoch ``epoch`` (from 0) under ``clock``, whose phases are :data:`PHASES`; returns
+        figures such as Recall.
+        """
 
     def describe(self) -> dict[str, object]:
         r"""What was built: settings that differ from the defaults, sizes."""
@@ -38,24 +42,42 @@ class WorkerError(RuntimeError):
 
 
 def serve(build: Callable[[], System], threads: int) -> None:
-    r"""Runs in the child: builds the system, then measures an epoch per line of standard input until it closes."""
+    r"""Runs in the child: builds the system, then measures an epoch per line of standard input
+    until it closes.
+    """
     answers = os.fdopen(os.dup(sys.stdout.fileno()), 'w', buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     import torch
+
     torch.set_num_threads(threads)
     start, imported = time.perf_counter(), memory_bytes()
     system = build()
-    ready = {'seconds': time.perf_counter() - start, 'memory_import': imported['peak'], 'memory': memory_bytes(),
-             'description': system.describe()}
+    ready = {
+        'seconds': time.perf_counter() - start,
+        'memory_import': imported['peak'],
+        'memory': memory_bytes(),
+        'description': system.describe(),
+    }
     answers.write(json.dumps(ready) + '\n')
     for epoch, _ in enumerate(sys.stdin):
         clock = PhaseClock()
         figures = system.run_epoch(epoch, clock)
         clock.stop()
         if set(clock.wall) != set(PHASES):
-            raise ValueError(f'phases: got {sorted(clock.wall)}, accepted are exactly {sorted(PHASES)}')
-        answers.write(json.dumps({'wall': clock.wall, 'processor': clock.processor, 'memory': memory_bytes(),
-                                  'figures': figures}) + '\n')
+            raise ValueError(
+                f'phases: got {sorted(clock.wall)}, accepted are exactly {sorted(PHASES)}'
+            )
+        answers.write(
+            json.dumps(
+                {
+                    'wall': clock.wall,
+                    'processor': clock.processor,
+                    'memory': memory_bytes(),
+                    'figures': figures,
+                }
+            )
+            + '\n'
+        )
 
 
 class Worker:
@@ -69,13 +91,28 @@ class Worker:
         path: Folders to put on its module search path.
     """
 
-    def __init__(self, module: str, arguments: Sequence[str], threads: int, folder: Optional[Path] = None,
-                 path: Sequence[Path] = ()):
+    def __init__(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        threads: int,
+        folder: Path | None = None,
+        path: Sequence[Path] = (),
+    ):
         environment = thread_environment(threads)
-        environment['PYTHONPATH'] = os.pathsep.join([*map(str, path), *filter(None, [environment.get('PYTHONPATH')])])
+        environment['PYTHONPATH'] = os.pathsep.join(
+            [*map(str, path), *filter(None, [environment.get('PYTHONPATH')])]
+        )
         self._output = tempfile.TemporaryFile(mode='w+', errors='replace')
-        self._process = subprocess.Popen([sys.executable, '-m', module, *arguments], stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, stderr=self._output, text=True, cwd=folder, env=environment)
+        self._process = subprocess.Popen(
+            [sys.executable, '-m', module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._output,
+            text=True,
+            cwd=folder,
+            env=environment,
+        )
         try:
             self.ready = self._answer()
         except BaseException:
@@ -104,4 +141,6 @@ class Worker:
             return json.loads(line)
         code = self._process.wait()
         self._output.seek(0)
-        raise WorkerError(f'{self._process.args[2]} ended with code {code}:\n{self._output.read()[-4000:]}')
+        raise WorkerError(
+            f'{self._process.args[2]} ended with code {code}:\n{self._output.read()[-4000:]}'
+        )

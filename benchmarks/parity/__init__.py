@@ -1,0 +1,1 @@
+r"""Whether embeddings, losses and gradients equal those of public programs."""

@@ -1,5 +1,7 @@
-r"""MIND, ComiRec-SA and REMI with BaM's selection and multi-interest loss against the program of BaM's authors, in which
-item 0 is padding."""
+r"""MIND, ComiRec-SA and REMI with BaM's selection and multi-interest loss against the program of
+BaM's authors, in which item 0 is padding.
+"""
+
 from __future__ import annotations
 
 import importlib
@@ -26,17 +28,33 @@ REPOSITORY = 'snudatalab/BaM (research evaluation only)'
 
 CHANNELS, NUM_ITEMS, NUM_USERS, SIZE, NUM_NEGATIVES, NUM_INTERESTS = 8, 40, 12, 6, 15, 4
 #: What the public program computes where this package offers a choice.
-RELEASED = {'hidden_channels': CHANNELS, 'num_interests': NUM_INTERESTS, 'history_length': SIZE,
-            'num_negatives': NUM_NEGATIVES, 'negatives': 'own', 'mask_hits': False, 'multi_loss': True}
+RELEASED = {
+    'hidden_channels': CHANNELS,
+    'num_interests': NUM_INTERESTS,
+    'history_length': SIZE,
+    'num_negatives': NUM_NEGATIVES,
+    'negatives': 'own',
+    'mask_hits': False,
+    'multi_loss': True,
+}
 
 
 def compare_mind(checkout: Path) -> list[Agreement]:
     r"""Interests, both losses and their gradients, for the same noise of the routing."""
+
     def make(graph: TrainingGraph, **arguments) -> MIND:
         return MIND(graph, routing_axis='position', routing_renormalize=False, **arguments)
 
-    return _compare(checkout, 'MIND', make, {'relu_layer': False}, lambda theirs, ours: {
-        'map': (theirs.capsule_network.linear.weight, ours.extractor.bilinear.weight)}, 0.0)
+    return _compare(
+        checkout,
+        'MIND',
+        make,
+        {'relu_layer': False},
+        lambda theirs, ours: {
+            'map': (theirs.capsule_network.linear.weight, ours.extractor.bilinear.weight)
+        },
+        0.0,
+    )
 
 
 def compare_comirec(checkout: Path) -> list[Agreement]:
@@ -46,32 +64,51 @@ def compare_comirec(checkout: Path) -> list[Agreement]:
 
 def compare_remi(checkout: Path) -> list[Agreement]:
     r"""The same with hard negatives, and the routing penalty over the whole window."""
-    return _compare(checkout, 'ComiRec', lambda graph, **arguments: REMI(graph, routing_scope='window', **arguments), {},
-                    _attention_tables, 0.5)
+    return _compare(
+        checkout,
+        'ComiRec',
+        lambda graph, **arguments: REMI(graph, routing_scope='window', **arguments),
+        {},
+        _attention_tables,
+        0.5,
+    )
 
 
 def _attention_tables(theirs: torch.nn.Module, ours: torch.nn.Module) -> Tables:
     layer = ours.extractor
-    return {'positions': (theirs.position_embedding, layer.position),
-            'first map': (theirs.linear1[0].weight, layer.hidden.weight),
-            'second map': (theirs.linear2.weight, layer.interest.weight)}
+    return {
+        'positions': (theirs.position_embedding, layer.position),
+        'first map': (theirs.linear1[0].weight, layer.hidden.weight),
+        'second map': (theirs.linear2.weight, layer.interest.weight),
+    }
 
 
-def _compare(checkout: Path, name: str, make, arguments: dict, tables, beta: float) -> list[Agreement]:
+def _compare(
+    checkout: Path, name: str, make, arguments: dict, tables, beta: float
+) -> list[Agreement]:
     require_files(checkout, 'src/BasicModel.py', 'src/ComiRec.py', 'src/MIND.py', 'src/SSLoss.py')
     graph, batch = _toy()
     history = torch.where(batch.history < NUM_ITEMS, batch.history + 1, 0)
     target, mask = batch.target + 1, (batch.history < NUM_ITEMS).long()
     generator = torch.Generator().manual_seed(1)
-    negatives = torch.stack([torch.randperm(NUM_ITEMS, generator=generator)[:NUM_NEGATIVES] for _ in range(NUM_USERS)])
+    negatives = torch.stack(
+        [torch.randperm(NUM_ITEMS, generator=generator)[:NUM_NEGATIVES] for _ in range(NUM_USERS)]
+    )
     noise = torch.randn(NUM_INTERESTS, SIZE, generator=generator)
     found = []
     with foreign_code(checkout / 'src'):
         module = importlib.import_module(name)
         for selection in ('hard', 'p', 'l'):
             torch.manual_seed(0)
-            theirs = getattr(module, name)(NUM_ITEMS, CHANNELS, NUM_USERS, interest_num=NUM_INTERESTS, seq_len=SIZE,
-                                           selection=selection, **arguments)
+            theirs = getattr(module, name)(
+                NUM_ITEMS,
+                CHANNELS,
+                NUM_USERS,
+                interest_num=NUM_INTERESTS,
+                seq_len=SIZE,
+                selection=selection,
+                **arguments,
+            )
             theirs.set_device('cpu')
             theirs.set_sampler(NUM_NEGATIVES, beta, 'cpu')
             ours = make(graph, selection=selection, **RELEASED)
@@ -81,14 +118,24 @@ def _compare(checkout: Path, name: str, make, arguments: dict, tables, beta: flo
             copy_weights(shared)
             with torch.no_grad():
                 ours.items.weight.copy_(theirs.embeddings.weight[1:])
-                for layer, other in ((theirs.l1, ours.selection.of_interest), (theirs.l2, ours.selection.of_target)) \
-                        if selection == 'l' else ():
-                    copy_weights({'weight': (layer.weight, other.weight), 'bias': (layer.bias, other.bias)})
+                for layer, other in (
+                    ((theirs.l1, ours.selection.of_interest), (theirs.l2, ours.selection.of_target))
+                    if selection == 'l'
+                    else ()
+                ):
+                    copy_weights(
+                        {'weight': (layer.weight, other.weight), 'bias': (layer.bias, other.bias)}
+                    )
             draw = _Draw()
-            with patch('torch.randn', lambda *shape, **_: noise.expand(shape[-3:])), patch('torch.multinomial', draw), \
-                    patch('torch.randn_like', lambda x: noise), \
-                    patch.object(theirs.sample_loss, 'get_noise', lambda size: negatives.unsqueeze(1) + 1), \
-                    patch.object(ours, 'draw_negatives', lambda target: negatives):
+            with (
+                patch('torch.randn', lambda *shape, **_: noise.expand(shape[-3:])),
+                patch('torch.multinomial', draw),
+                patch('torch.randn_like', lambda x: noise),
+                patch.object(
+                    theirs.sample_loss, 'get_noise', lambda size: negatives.unsqueeze(1) + 1
+                ),
+                patch.object(ours, 'draw_negatives', lambda target: negatives),
+            ):
                 interests, chosen, attention = theirs(history, target, mask)
                 loss = theirs.calculate_sampled_loss(chosen, target, interests)
                 own_interests, own_attention = ours.interests(batch.history, batch.length)
@@ -96,22 +143,51 @@ def _compare(checkout: Path, name: str, make, arguments: dict, tables, beta: flo
             note = f"selection='{selection}'" + (f', beta={beta}' if beta else '')
             (gradient,) = torch.autograd.grad(loss, theirs.embeddings.weight, retain_graph=True)
             (own,) = torch.autograd.grad(sum(terms.values()), ours.items.weight, retain_graph=True)
-            found += [Agreement(f'interests, {selection}', interests.detach(), own_interests.detach(), note),
-                      *loss_agreements(loss, sum(terms.values()), shared, note, f'both losses, {selection}')]
+            found += [
+                Agreement(
+                    f'interests, {selection}', interests.detach(), own_interests.detach(), note
+                ),
+                *loss_agreements(
+                    loss, sum(terms.values()), shared, note, f'both losses, {selection}'
+                ),
+            ]
             if draw.shares:
-                found.append(Agreement(f'shares of the interests, {selection}', draw.shares[0], draw.shares[1], note))
+                found.append(
+                    Agreement(
+                        f'shares of the interests, {selection}',
+                        draw.shares[0],
+                        draw.shares[1],
+                        note,
+                    )
+                )
             if attention is not None:
-                found.append(Agreement(f'attention, {selection}', attention.detach(), own_attention.detach(), note))
-            found.append(Agreement(f'gradient of both losses: item table, {selection}', gradient[1:], own, note))
+                found.append(
+                    Agreement(
+                        f'attention, {selection}', attention.detach(), own_attention.detach(), note
+                    )
+                )
+            found.append(
+                Agreement(
+                    f'gradient of both losses: item table, {selection}', gradient[1:], own, note
+                )
+            )
         if beta:
             from genrec_pyg.nn.sequence import routing_penalty
-            found += loss_agreements(theirs.calculate_atten_loss(attention), routing_penalty(own_attention, CHANNELS), {}, '',
-                                     'routing penalty')
+
+            found += loss_agreements(
+                theirs.calculate_atten_loss(attention),
+                routing_penalty(own_attention, CHANNELS),
+                {},
+                '',
+                'routing penalty',
+            )
     return found
 
 
 class _Draw:
-    r"""In the place of ``torch.multinomial``: the place of the median of every row, and what it was asked about."""
+    r"""In the place of ``torch.multinomial``: the place of the median of every row, and what it was
+    asked about.
+    """
 
     def __init__(self):
         self.shares: list[Tensor] = []
@@ -124,7 +200,9 @@ class _Draw:
 def _toy() -> tuple[TrainingGraph, SequenceBatch]:
     r"""A graph, and a batch of histories of all lengths whose targets are in none of them."""
     generator = torch.Generator().manual_seed(0)
-    items = torch.stack([torch.randperm(NUM_ITEMS, generator=generator)[:SIZE + 1] for _ in range(NUM_USERS)])
+    items = torch.stack(
+        [torch.randperm(NUM_ITEMS, generator=generator)[: SIZE + 1] for _ in range(NUM_USERS)]
+    )
     user = torch.arange(NUM_USERS)
     sequence = torch.stack([user.repeat_interleave(SIZE + 1), items.flatten()])
     edge_index = sequence[:, (sequence[0] * NUM_ITEMS + sequence[1]).argsort()]

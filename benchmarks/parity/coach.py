@@ -1,9 +1,10 @@
-r"""What the comparisons with DiffMM and GenRec-V1 share, whose programs have one frame: flags read once into ``args``, a
-``Coach`` that trains, and a handler of the data.
+r"""What the comparisons with DiffMM and GenRec-V1 share, whose programs have one frame: flags read
+once into ``args``, a ``Coach`` that trains, and a handler of the data.
 
-Their training functions run one epoch on one batch with a learning rate of zero, so that they report their losses and leave
-gradients and graphs behind.
+Their training functions run one epoch on one batch with a learning rate of zero, so that they
+report their losses and leave gradients and graphs behind.
 """
+
 from __future__ import annotations
 
 import importlib
@@ -64,11 +65,22 @@ def import_main(checkout: Path) -> ModuleType:
         return importlib.import_module('Main')
 
 
-def set_flags(main: ModuleType, graph: TrainingGraph, batch: Triples, values: Mapping[str, object]) -> None:
-    r"""Sets their flags: sizes of the graph and the batch, no learning, no edge dropout, and ``values``."""
+def set_flags(
+    main: ModuleType, graph: TrainingGraph, batch: Triples, values: Mapping[str, object]
+) -> None:
+    r"""Sets their flags: sizes of the graph and the batch, no learning, no edge dropout, and
+    ``values``.
+    """
     sizes = {f'{name}_feat_dim': modality.x.size(1) for name, modality in graph.modalities.items()}
-    for name, value in {'user': graph.num_users, 'item': graph.num_items, 'batch': batch.user.numel(), 'lr': 0.0,
-                        'keepRate': 1.0, **sizes, **values}.items():
+    for name, value in {
+        'user': graph.num_users,
+        'item': graph.num_items,
+        'batch': batch.user.numel(),
+        'lr': 0.0,
+        'keepRate': 1.0,
+        **sizes,
+        **values,
+    }.items():
         setattr(main.args, name, value)
 
 
@@ -76,7 +88,10 @@ def make_handler(main: ModuleType, graph: TrainingGraph, batch: Triples) -> Any:
     r"""Their handler of the data with our graph in place of files, and loaders of one batch."""
     handler = main.DataHandler.__new__(main.DataHandler)
     edges = graph.edge_index.numpy()
-    handler.trnMat = coo_matrix((torch.ones(graph.num_edges).numpy(), tuple(edges)), shape=(graph.num_users, graph.num_items))
+    handler.trnMat = coo_matrix(
+        (torch.ones(graph.num_edges).numpy(), tuple(edges)),
+        shape=(graph.num_users, graph.num_items),
+    )
     for name, modality in graph.modalities.items():
         setattr(handler, f'{name}_feats', modality.x)
     handler.trnLoader = OneBatch(batch, batch.user.numel())
@@ -86,10 +101,21 @@ def make_handler(main: ModuleType, graph: TrainingGraph, batch: Triples) -> Any:
 
 
 def reported_losses(reported: Mapping[str, float], terms: Mapping[str, Tensor]) -> list[Agreement]:
-    r"""The losses that their training function reports beside ours; all of ours but BPR and L2 belong to the contrast."""
-    bpr, contrast = reported['BPR Loss'], sum(term for name, term in terms.items() if name not in ('bpr', 'l2'))
-    return [Agreement(name, torch.tensor(theirs), ours.detach()) for name, theirs, ours in (
-        ('BPR', bpr, terms['bpr']), ('L2', reported['Loss'] - bpr, terms['l2']), ('contrast', reported['CL loss'], contrast))]
+    r"""The losses that their training function reports beside ours; all of ours but BPR and L2
+    belong to the contrast.
+    """
+    bpr, contrast = (
+        reported['BPR Loss'],
+        sum(term for name, term in terms.items() if name not in ('bpr', 'l2')),
+    )
+    return [
+        Agreement(name, torch.tensor(theirs), ours.detach())
+        for name, theirs, ours in (
+            ('BPR', bpr, terms['bpr']),
+            ('L2', reported['Loss'] - bpr, terms['l2']),
+            ('contrast', reported['CL loss'], contrast),
+        )
+    ]
 
 
 def dense(adjacency: Adjacency) -> Tensor:

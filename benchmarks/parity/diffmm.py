@@ -1,4 +1,7 @@
-r"""DiffMM against the code of its authors: denoisers, losses of the diffusion, generated graphs, encoder and its losses."""
+r"""DiffMM against the code of its authors: denoisers, losses of the diffusion, generated graphs,
+encoder and its losses.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +13,13 @@ import torch
 from torch.nn import Linear, Module
 
 from benchmarks.parity.coach import dense, import_main, make_handler, reported_losses, set_flags
-from benchmarks.parity.comparison import Agreement, foreign_code, pair_agreements, toy_batch, toy_graph
+from benchmarks.parity.comparison import (
+    Agreement,
+    foreign_code,
+    pair_agreements,
+    toy_batch,
+    toy_graph,
+)
 from genrec_pyg.nn.diffusion import InterestGenerator, ItemViews
 from genrec_pyg.nn.models import DiffMM
 from genrec_pyg.ops import unit_rows
@@ -24,7 +33,10 @@ WEIGHTS = {'l2': 0.01, 'contrast_weight': 0.3, 'signal_weight': 0.4}
 
 
 class Setting(NamedTuple):
-    r"""One of their datasets, its modalities, and our names and their numbers of transform and contrast."""
+    r"""One of their datasets, its modalities, and our names and their numbers of transform and
+    contrast.
+    """
+
     data: str
     modalities: Sequence[str]
     transform: str
@@ -33,77 +45,122 @@ class Setting(NamedTuple):
     cl_method: int
 
 
-SETTINGS = (Setting('tiktok', ('image', 'text', 'audio'), 'linear', 1, 'final', 1),
-            Setting('tiktok', ('image', 'text', 'audio'), 'bilinear', 0, 'pairs', 0),
-            Setting('baby', ('image', 'text'), 'mixed', 2, 'pairs', 0))
+SETTINGS = (
+    Setting('tiktok', ('image', 'text', 'audio'), 'linear', 1, 'final', 1),
+    Setting('tiktok', ('image', 'text', 'audio'), 'bilinear', 0, 'pairs', 0),
+    Setting('baby', ('image', 'text'), 'mixed', 2, 'pairs', 0),
+)
 
 
 def compare_diffmm(checkout: Path) -> list[Agreement]:
     r"""All quantities in all settings, those of the diffusion in the first."""
     with foreign_code(checkout):
         main = import_main(checkout)
-        return [agreement._replace(quantity=f'{len(setting.modalities)} modalities, {setting.transform}, '
-                                            f'{setting.contrast_method}: {agreement.quantity}')
-                for setting in SETTINGS for agreement in _compare(main, setting)]
+        return [
+            agreement._replace(
+                quantity=f'{len(setting.modalities)} modalities, {setting.transform}, '
+                f'{setting.contrast_method}: {agreement.quantity}'
+            )
+            for setting in SETTINGS
+            for agreement in _compare(main, setting)
+        ]
 
 
 def _compare(main: ModuleType, setting: Setting) -> Iterator[Agreement]:
     torch.manual_seed(0)
-    ours = DiffMM(toy_graph(setting.modalities), setting.modalities, CHANNELS, transform=setting.transform,
-                  denoiser_channels=HIDDEN, edge_dropout=0.0, contrast_method=setting.contrast_method, **WEIGHTS)
+    ours = DiffMM(
+        toy_graph(setting.modalities),
+        setting.modalities,
+        CHANNELS,
+        transform=setting.transform,
+        denoiser_channels=HIDDEN,
+        edge_dropout=0.0,
+        contrast_method=setting.contrast_method,
+        **WEIGHTS,
+    )
     coach = _make_coach(main, setting, ours)
     _copy_weights(coach, ours)
     views = ours.item_views()
     if setting is SETTINGS[0]:  # all have the same diffusion
         for name, generator in ours.generators.items():
-            yield from _compare_denoiser(coach, getattr(coach, f'denoise_model_{name}'), generator, views[name], name)
+            yield from _compare_denoiser(
+                coach, getattr(coach, f'denoise_model_{name}'), generator, views[name], name
+            )
     reported = coach.trainEpoch()
     for name, generator in ours.generators.items():
         generator.generate(views[name])
-        yield Agreement(f'{name}: generated graph', getattr(coach, f'{name}_UI_matrix').to_dense(),
-                        dense(generator.eval().adjacency()),  # as evaluated: no edge dropped
-                        'estimates are positive; theirs makes an edge of a negative one, ours does not')
+        yield Agreement(
+            f'{name}: generated graph',
+            getattr(coach, f'{name}_UI_matrix').to_dense(),
+            dense(generator.eval().adjacency()),  # as evaluated: no edge dropped
+            'estimates are positive; theirs makes an edge of a negative one, ours does not',
+        )
     yield from _compare_encoder(coach, ours, reported)
 
 
-def _compare_denoiser(coach: Any, theirs: Module, generator: InterestGenerator, views: ItemViews,
-                      name: str) -> Iterator[Agreement]:
+def _compare_denoiser(
+    coach: Any, theirs: Module, generator: InterestGenerator, views: ItemViews, name: str
+) -> Iterator[Agreement]:
     diffusion, rows = coach.diffusion_model, generator.rows(torch.arange(generator.graph.num_users))
     clean, t = rows.dense(), torch.arange(rows.num_rows) % diffusion.steps
     generator.eval()  # no dropout: it is compared below, with equal draws
     with torch.no_grad():
         noisy = diffusion.q_sample(clean, t, torch.randn_like(clean))
-        yield Agreement(f'{name}: denoiser', theirs(noisy, t, False), generator.denoiser(noisy, t, views))
-        yield Agreement(f'{name}: reverse chain', diffusion.p_sample(theirs, clean, 0), generator.sample(rows, views))
+        yield Agreement(
+            f'{name}: denoiser', theirs(noisy, t, False), generator.denoiser(noisy, t, views)
+        )
+        yield Agreement(
+            f'{name}: reverse chain',
+            diffusion.p_sample(theirs, clean, 0),
+            generator.sample(rows, views),
+        )
     generator.train()
     torch.manual_seed(1)  # both draw steps, noise and dropout, in this order
     squared, signal = diffusion.training_losses(theirs, clean, views.items, None, views.features)
     torch.manual_seed(1)
     terms, weight = generator.loss(rows, views), generator.denoiser_training.signal_weight
     note = 'same steps, noise and dropout'
-    yield Agreement(f'{name}: squared error', squared.mean().detach(), terms['denoiser_squared'].detach(), note)
-    yield Agreement(f'{name}: modality signal', weight * signal.mean().detach(), terms['denoiser_signal'].detach(), note)
-    (first,) = torch.autograd.grad(squared.mean() + weight * signal.mean(), theirs.in_layers[0].weight)
+    yield Agreement(
+        f'{name}: squared error', squared.mean().detach(), terms['denoiser_squared'].detach(), note
+    )
+    yield Agreement(
+        f'{name}: modality signal',
+        weight * signal.mean().detach(),
+        terms['denoiser_signal'].detach(),
+        note,
+    )
+    (first,) = torch.autograd.grad(
+        squared.mean() + weight * signal.mean(), theirs.in_layers[0].weight
+    )
     (own,) = torch.autograd.grad(sum(terms.values()), generator.denoiser.item_weight)
-    yield Agreement(f'{name}: gradient of both, first layer', first[:, :rows.num_items].t(), own, note)
+    yield Agreement(
+        f'{name}: gradient of both, first layer', first[:, : rows.num_items].t(), own, note
+    )
 
 
 def _compare_encoder(coach: Any, ours: DiffMM, reported: dict[str, float]) -> Iterator[Agreement]:
-    graphs = (coach.handler.torchBiAdj, *(getattr(coach, f'{name}_UI_matrix') for name in ours.generators))
+    graphs = (
+        coach.handler.torchBiAdj,
+        *(getattr(coach, f'{name}_UI_matrix') for name in ours.generators),
+    )
     with torch.no_grad():
         yield from pair_agreements(coach.model.forward_MM(*graphs), ours.embed())
         features = {name: unit_rows(x) for name, x in ours.features().items()}
         halves = coach.model.forward_cl_MM(*graphs)
         views = (torch.cat(pair) for pair in zip(halves[::2], halves[1::2]))
-        for name, theirs, own in zip(features, views, ours.contrast_views(features, ours.generated())):
+        for name, theirs, own in zip(
+            features, views, ours.contrast_views(features, ours.generated())
+        ):
             yield Agreement(f'{name}: contrastive view', theirs, own)
     terms = ours.loss(toy_batch(ours.graph))
     sum(terms.values()).backward()
     yield from reported_losses(reported, terms)
     model = coach.model
-    for name, theirs, own in (('user table', model.uEmbeds, ours.embedding.user),
-                              ('item table', model.iEmbeds, ours.embedding.item),
-                              ('modality weights', model.modal_weight, ours.modal_logits)):
+    for name, theirs, own in (
+        ('user table', model.uEmbeds, ours.embedding.user),
+        ('item table', model.iEmbeds, ours.embedding.item),
+        ('modality weights', model.modal_weight, ours.modal_logits),
+    ):
         yield Agreement(f'gradient of the loss: {name}', theirs.grad, own.grad)
     for name, encoder in ours.encoders.items():
         transform, own = getattr(model, f'{name}_trans'), encoder.linear.weight.grad
@@ -113,11 +170,26 @@ def _compare_encoder(coach: Any, ours: DiffMM, reported: dict[str, float]) -> It
 
 def _make_coach(main: ModuleType, setting: Setting, ours: DiffMM) -> Any:
     batch = toy_batch(ours.graph)
-    set_flags(main, ours.graph, batch, {
-        'data': setting.data, 'latdim': CHANNELS, 'dims': f'[{HIDDEN}]', 'gnn_layer': ours.num_layers,
-        'trans': setting.trans, 'cl_method': setting.cl_method, 'temp': ours.temperature, 'reg': ours.l2,
-        'ssl_reg': ours.contrast_weight, 'e_loss': WEIGHTS['signal_weight'], 'ris_adj_lambda': ours.generated_weight,
-        'ris_lambda': ours.residual_weight, 'rebuild_k': 1})
+    set_flags(
+        main,
+        ours.graph,
+        batch,
+        {
+            'data': setting.data,
+            'latdim': CHANNELS,
+            'dims': f'[{HIDDEN}]',
+            'gnn_layer': ours.num_layers,
+            'trans': setting.trans,
+            'cl_method': setting.cl_method,
+            'temp': ours.temperature,
+            'reg': ours.l2,
+            'ssl_reg': ours.contrast_weight,
+            'e_loss': WEIGHTS['signal_weight'],
+            'ris_adj_lambda': ours.generated_weight,
+            'ris_lambda': ours.residual_weight,
+            'rebuild_k': 1,
+        },
+    )
     handler = make_handler(main, ours.graph, batch)
     handler.torchBiAdj = handler.makeTorchAdj(handler.trnMat)
     coach = main.Coach(handler)

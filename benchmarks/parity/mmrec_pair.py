@@ -1,7 +1,9 @@
 r"""A model of the MMRec toolbox and ours on the same graph and features.
 
-Theirs are built from their classes, on an object with the few methods that they ask of a loader, and features in files.
+Theirs are built from their classes, on an object with the few methods that they ask of a loader,
+and features in files.
 """
+
 from __future__ import annotations
 
 import importlib
@@ -10,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -51,7 +53,8 @@ class Settings(dict):
 
 
 class Interactions:
-    r"""What the models ask of a loader: sizes and the matrix of training interactions, in the order of our graph.
+    r"""What the models ask of a loader: sizes and the matrix of training interactions, in the order
+    of our graph.
 
     Args:
         graph: Training graph.
@@ -71,7 +74,9 @@ class Interactions:
     def inter_matrix(self, form: str = 'coo') -> Any:
         r"""Sparse matrix ``[U, I]`` of ones."""
         size = self._graph.num_users, self._graph.num_items
-        return coo_matrix((np.ones(self._graph.num_edges), tuple(self._graph.edge_index.numpy())), size).asformat(form)
+        return coo_matrix(
+            (np.ones(self._graph.num_edges), tuple(self._graph.edge_index.numpy())), size
+        ).asformat(form)
 
 
 class Pair:
@@ -91,9 +96,18 @@ class Pair:
         randomize(theirs for theirs, _ in tables.values())
         copy_weights(tables)
 
-    def losses(self, tables: Tables, note: str = '', name: str = 'loss', factor: float = 1.0, constant: float = 0.0,
-               negatives: bool = True) -> list[Agreement]:
-        r"""Agreement of the sums of all terms; theirs is multiplied by ``factor``, and ``constant`` added."""
+    def losses(
+        self,
+        tables: Tables,
+        note: str = '',
+        name: str = 'loss',
+        factor: float = 1.0,
+        constant: float = 0.0,
+        negatives: bool = True,
+    ) -> list[Agreement]:
+        r"""Agreement of the sums of all terms; theirs is multiplied by ``factor``, and ``constant``
+        added.
+        """
         rows = torch.stack(self.batch if negatives else self.batch[:2])
         theirs = factor * self.theirs.calculate_loss(rows) + constant
         return loss_agreements(theirs, sum(self.ours.loss(self.batch).values()), tables, note, name)
@@ -103,14 +117,25 @@ class Pair:
         user = torch.arange(self.ours.num_users)
         self.theirs.eval()  # as ours within its context: no dropout, the whole graph
         with torch.no_grad(), self.ours.cached_embeddings():
-            return Agreement('scores', self.theirs.full_sort_predict([user]), self.ours.score(user), note)
+            return Agreement(
+                'scores', self.theirs.full_sort_predict([user]), self.ours.score(user), note
+            )
 
 
 @contextmanager
-def pair(checkout: Path, module: str, name: str, settings: dict[str, Any], model: str, hyper: dict[str, Any],
-         modalities: tuple[str, ...] = (), files: Optional[dict[str, Any]] = None) -> Iterator[Pair]:
-    r"""Builds class ``name`` of their ``module`` with ``settings`` beside our ``model`` with arguments ``hyper``; theirs also
-    finds the arrays ``files``."""
+def pair(
+    checkout: Path,
+    module: str,
+    name: str,
+    settings: dict[str, Any],
+    model: str,
+    hyper: dict[str, Any],
+    modalities: tuple[str, ...] = (),
+    files: dict[str, Any] | None = None,
+) -> Iterator[Pair]:
+    r"""Builds class ``name`` of their ``module`` with ``settings`` beside our ``model`` with
+    arguments ``hyper``; theirs also finds the arrays ``files``.
+    """
     data = toy_graph(FILES)
     graph = training_graph(data, modalities)
     with foreign_code(checkout / 'src'), tempfile.TemporaryDirectory() as folder:
@@ -118,14 +143,30 @@ def pair(checkout: Path, module: str, name: str, settings: dict[str, Any], model
             np.save(Path(folder) / file, data[modality].x.numpy())
         for file, content in (files or {}).items():
             np.save(Path(folder) / file, content)
-        # A module of theirs looks for the folder `common` inside `models`, where it is not, and cannot be imported otherwise.
+        # A module of theirs looks for the folder `common` inside `models`, where it is not, and
+        # cannot be imported otherwise.
         for part in ('common', 'common.abstract_recommender', 'common.loss'):
             sys.modules[f'models.{part}'] = importlib.import_module(part)
-        config = Settings({'embedding_size': WIDTH, 'feat_embed_dim': WIDTH, 'device': torch.device('cpu'), 'end2end': False,
-                           'is_multimodal_model': bool(modalities), 'data_path': f'{folder}/', 'dataset': '',
-                           'vision_feature_file': FILES['image'], 'text_feature_file': FILES['text'],
-                           'USER_ID_FIELD': 'user', 'ITEM_ID_FIELD': 'item', 'NEG_PREFIX': 'neg_', **settings})
-        theirs = getattr(importlib.import_module(f'models.{module}'), name)(config, Interactions(graph))
+        config = Settings(
+            {
+                'embedding_size': WIDTH,
+                'feat_embed_dim': WIDTH,
+                'device': torch.device('cpu'),
+                'end2end': False,
+                'is_multimodal_model': bool(modalities),
+                'data_path': f'{folder}/',
+                'dataset': '',
+                'vision_feature_file': FILES['image'],
+                'text_feature_file': FILES['text'],
+                'USER_ID_FIELD': 'user',
+                'ITEM_ID_FIELD': 'item',
+                'NEG_PREFIX': 'neg_',
+                **settings,
+            }
+        )
+        theirs = getattr(importlib.import_module(f'models.{module}'), name)(
+            config, Interactions(graph)
+        )
         width = {'hidden_channels': WIDTH} if OURS[model].trained else {}
         yield Pair(theirs, get_model(model)(graph, **{**width, **hyper}), graph)
 
@@ -137,21 +178,30 @@ def table_halves(table: Tensor, ours: Any) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def as_lists(graph: Adjacency, length: int) -> tuple[Tensor, Tensor]:
-    r"""Neighbors ``[U, length]`` of a graph and their weights, short lists filled by user 0 with weight 0."""
+    r"""Neighbors ``[U, length]`` of a graph and their weights, short lists filled by user 0 with
+    weight 0.
+    """
     (row, col), value = graph.to_edge_index()
     place = torch.arange(graph.nnz) - graph.rowptr[row]
-    neighbors, weights = torch.zeros(graph.size[0], length, dtype=torch.long), torch.zeros(graph.size[0], length)
+    neighbors, weights = (
+        torch.zeros(graph.size[0], length, dtype=torch.long),
+        torch.zeros(graph.size[0], length),
+    )
     neighbors[row, place], weights[row, place] = col, value
     return neighbors, weights
 
 
 def dense_graph(graph: Adjacency) -> Tensor:
+    r"""The matrix of a toy graph, which their program holds dense."""
     edge_index, value = graph.to_edge_index()
     return torch.sparse_coo_tensor(edge_index, value, graph.size, is_coalesced=False).to_dense()
 
 
 def prune_equally(theirs: Any, ours: Recommender) -> None:
-    r"""Gives both sides the same half of the interactions; theirs draws their places, ours a mask."""
+    r"""Gives both sides the same half of the interactions; theirs draws their places, ours a
+    mask.
+    """
+
     def draw(rate: Tensor, num_kept: int) -> Tensor:
         return torch.arange(rate.numel())[-num_kept:]
 

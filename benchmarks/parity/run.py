@@ -2,6 +2,7 @@ r"""One comparison in a process of its own.
 
 ``python -m benchmarks.parity.run ADAPTER CHECKOUT MODEL`` prints its figures as a JSON line.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -18,8 +19,16 @@ def main(adapter: str, checkout: str, model: str) -> int:
     torch.set_num_threads(1)
     with contextlib.redirect_stdout(sys.stderr):  # for what the other side prints
         found = importlib.import_module(adapter).MODELS[model](Path(checkout))
-        figures = [{'quantity': one.quantity, 'difference': one.difference, 'relative': one.relative, 'agrees': one.agrees,
-                    'note': one.note} for one in found]
+        figures = [
+            {
+                'quantity': one.quantity,
+                'difference': one.difference,
+                'relative': one.relative,
+                'agrees': one.agrees,
+                'note': one.note,
+            }
+            for one in found
+        ]
     sys.stdout.write(json.dumps(figures) + '\n')
     return 0
 

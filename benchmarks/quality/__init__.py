@@ -1,0 +1,1 @@
+r"""Which model, part or setting is better, and by how much."""

@@ -1,10 +1,13 @@
-r"""Quality and ablation of GenRec through the command line that users call, over seeds, beside the reference models.
+r"""Quality and ablation of GenRec through the command line that users call, over seeds, beside the
+reference models.
 
-``python -m benchmarks.quality.ablation --root DIR --dataset tiktok --modalities image audio`` trains every setting of
-:data:`SETTINGS` that ``--settings`` selects (all by default) with each seed and writes ``results/quality-NAME.json`` and
-``.md``. Every choice, also the epoch, is made on the validation split; the test split is read once per run. A run that is
-already in the JSON file is not repeated, so the script resumes where it stopped.
+``python -m benchmarks.quality.ablation --root DIR --dataset tiktok --modalities image audio``
+trains every setting of :data:`SETTINGS` that ``--settings`` selects (all by default) with each seed
+and writes ``results/quality-NAME.json`` and ``.md``. Every choice, also the epoch, is made on the
+validation split; the test split is read once per run. A run that is already in the JSON file is not
+repeated, so the script resumes where it stopped.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -18,7 +21,7 @@ from benchmarks.quality.study import run_study, table, train
 SETTINGS: dict[str, list[str]] = {
     'default': [],
     'no generation at all': ['--hparams.generation.enabled', 'false'],
-    'generated graph only (paper\'s score)': ['--hparams.interest.weight', '0'],
+    "generated graph only (paper's score)": ['--hparams.interest.weight', '0'],
     'generated score only (no generated graph)': ['--hparams.generation.rebuild_k', '0'],
     'no debiasing': ['--hparams.debias.enabled', 'false'],
     'all changes debiased': ['--hparams.debias.sample_ratio', '1.0'],
@@ -28,22 +31,56 @@ SETTINGS: dict[str, list[str]] = {
     'constant ridge, no discount (as Gaussian noise)': ['--hparams.diffusion.process', 'gaussian'],
     'BPR in place of the softmax': ['--hparams.ranking.loss', 'bpr'],
     'one generated edge': ['--hparams.generation.rebuild_k', '1'],
-    'ten generated edges': ['--hparams.generation.topk', '10', '--hparams.generation.rebuild_k', '10'],
+    'ten generated edges': [
+        '--hparams.generation.topk',
+        '10',
+        '--hparams.generation.rebuild_k',
+        '10',
+    ],
     'binary edge weights': ['--hparams.generation.edge_weight', 'binary'],
     'edge dropout 0.5': ['--hparams.generation.edge_dropout', '0.5'],
     'reverse chain from diffused rows': ['--hparams.diffusion.start', 'diffused'],
     'half the ridge': ['--hparams.interest.ridge', '4'],
     'double ridge': ['--hparams.interest.ridge', '16'],
-    'tied denoiser, multinomial': ['--hparams.denoiser.name', 'tied', '--hparams.denoiser.num_layers', '2'],
-    'tied denoiser, graph only': ['--hparams.denoiser.name', 'tied', '--hparams.denoiser.num_layers', '2',
-                                  '--hparams.interest.weight', '0'],
-    'perceptron, multinomial': ['--hparams.denoiser.name', 'transformer', '--hparams.denoiser.num_layers', '0'],
+    'tied denoiser, multinomial': [
+        '--hparams.denoiser.name',
+        'tied',
+        '--hparams.denoiser.num_layers',
+        '2',
+    ],
+    'tied denoiser, graph only': [
+        '--hparams.denoiser.name',
+        'tied',
+        '--hparams.denoiser.num_layers',
+        '2',
+        '--hparams.interest.weight',
+        '0',
+    ],
+    'perceptron, multinomial': [
+        '--hparams.denoiser.name',
+        'transformer',
+        '--hparams.denoiser.num_layers',
+        '0',
+    ],
     'transformer, multinomial': ['--hparams.denoiser.name', 'transformer'],
-    'transformer, focal': ['--hparams.denoiser.name', 'transformer', '--hparams.denoiser_training.objective', 'focal'],
-    'transformer, binary cross-entropy': ['--hparams.denoiser.name', 'transformer',
-                                          '--hparams.denoiser_training.objective', 'bce'],
-    'transformer, multinomial + variational': ['--hparams.denoiser.name', 'transformer',
-                                               '--hparams.denoiser_training.variational_weight', '0.01'],
+    'transformer, focal': [
+        '--hparams.denoiser.name',
+        'transformer',
+        '--hparams.denoiser_training.objective',
+        'focal',
+    ],
+    'transformer, binary cross-entropy': [
+        '--hparams.denoiser.name',
+        'transformer',
+        '--hparams.denoiser_training.objective',
+        'bce',
+    ],
+    'transformer, multinomial + variational': [
+        '--hparams.denoiser.name',
+        'transformer',
+        '--hparams.denoiser_training.variational_weight',
+        '0.01',
+    ],
     'bfloat16': ['--trainer.precision', 'bf16'],
     'batch 1024, rate by the root': ['--trainer.batch_size', '1024', '--trainer.lr', '3.5e-3'],
     'batch 4096, rate by the root': ['--trainer.batch_size', '4096', '--trainer.lr', '7.1e-3'],
@@ -66,10 +103,14 @@ def report(stem: Path, document: dict, arguments: argparse.Namespace) -> None:
     document['machine'] = machine(arguments.threads)
     document['flags'] = {name: SETTINGS[name] for name in document['runs']}
     runs = {name: seeds for name, seeds in document['runs'].items() if seeds}
-    text = (f'# Quality of GenRec on {arguments.name or arguments.dataset} ({" + ".join(arguments.modalities)})\n\n'
-            'Every setting changes one part of the default. Epochs and settings were chosen on validation Recall@20; at test '
-            'training and validation items are masked. Mean and standard deviation over the seeds.\n\n'
-            f"{table(runs, document['references'])}\n\n{machine_line(document['machine'])}\n")
+    text = (
+        f'# Quality of GenRec on {arguments.name or arguments.dataset} '
+        f'({" + ".join(arguments.modalities)})\n\n'
+        'Every setting changes one part of the default. Epochs and settings were chosen on '
+        'validation Recall@20; at test '
+        'training and validation items are masked. Mean and standard deviation over the seeds.\n\n'
+        f'{table(runs, document["references"])}\n\n{machine_line(document["machine"])}\n'
+    )
     write_report(stem, document, text)
 
 

@@ -1,14 +1,18 @@
-r"""Users taken out of the training and folded in from their items, beside a model that was trained with them.
+r"""Users taken out of the training and folded in from their items, beside a model that was trained
+with them.
 
 .. code-block:: console
 
-    python -m benchmarks.quality.fold_in --root DIR --datasets lfm2k tiktok --models EASE ItemKNN LightGCN GenRec
+    python -m benchmarks.quality.fold_in --root DIR --datasets lfm2k tiktok \
+        --models EASE ItemKNN LightGCN GenRec
 
-A tenth of the users that have a test interaction loses all training interactions; the model is trained without these and
-serves them from the lists that they had (``recommend --history``). Beside it stands the model with the same settings and seed
-that was trained with their interactions too. Test Recall@20 of these users, and the seconds in which lists for 1,000 of them
-are made, the fit of the linear map included.
+A tenth of the users that have a test interaction loses all training interactions; the model is
+trained without these and serves them from the lists that they had (``recommend --history``). Beside
+it stands the model with the same settings and seed that was trained with their interactions too.
+Test Recall@20 of these users, and the seconds in which lists for 1,000 of them are made, the fit of
+the linear map included.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -18,7 +22,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,8 +45,10 @@ def recall(item: Tensor, user: Tensor, test: Tensor) -> float:
     return sum(found) / len(found)
 
 
-def measure(name: str, dataset: str, root: Path, epochs: Optional[int], seed: int) -> dict[str, Any]:
-    r"""Recall of users that were in the training and of the same users folded in, and seconds for 1,000 of them."""
+def measure(name: str, dataset: str, root: Path, epochs: int | None, seed: int) -> dict[str, Any]:
+    r"""Recall of users that were in the training and of the same users folded in, and seconds for
+    1,000 of them.
+    """
     from genrec_pyg.config import parse_train_arguments
     from genrec_pyg.datasets import load_dataset
     from genrec_pyg.graph import INTERACTS, split_edges
@@ -58,7 +64,15 @@ def measure(name: str, dataset: str, root: Path, epochs: Optional[int], seed: in
     train, val, test = (split_edges(whole, split) for split in ('train', 'val', 'test'))
     able = test[0].unique()
     able = able[torch.isin(able, train[0])]
-    out = able[torch.randperm(able.numel(), generator=torch.Generator().manual_seed(seed))[:able.numel() // 10]].sort().values
+    out = (
+        able[
+            torch.randperm(able.numel(), generator=torch.Generator().manual_seed(seed))[
+                : able.numel() // 10
+            ]
+        ]
+        .sort()
+        .values
+    )
     without = copy.deepcopy(whole)
     store = without[INTERACTS]
     for split in ('train', 'val'):
@@ -66,7 +80,13 @@ def measure(name: str, dataset: str, root: Path, epochs: Optional[int], seed: in
 
     def fit(data: Any) -> Any:
         model = get_model(name)(data, **config.hparams)
-        settings = {**config.trainer, 'epochs': config.epochs, 'seed': seed, 'progress': False, 'device': 'cpu'}
+        settings = {
+            **config.trainer,
+            'epochs': config.epochs,
+            'seed': seed,
+            'progress': False,
+            'device': 'cpu',
+        }
         Trainer(**settings).fit(model, data)
         return model
 
@@ -84,7 +104,9 @@ def measure(name: str, dataset: str, root: Path, epochs: Optional[int], seed: in
         hidden = Adjacency(*known.select_rows(out), None, histories.size)
         with model.cached_embeddings():
             search = history_search(model, histories)
-            lists = torch.cat([item for _, _, item in retrieve(search, torch.arange(out.numel()), K, hidden)])
+            lists = torch.cat(
+                [item for _, _, item in retrieve(search, torch.arange(out.numel()), K, hidden)]
+            )
             folded = recall(lists, out, test)
             many = torch.arange(1000) % out.numel()
             thousand = Adjacency(*histories.select_rows(many), None, (1000, size[1]))
@@ -93,17 +115,30 @@ def measure(name: str, dataset: str, root: Path, epochs: Optional[int], seed: in
                 begin = time.perf_counter()
                 list(retrieve(history_search(model, thousand), torch.arange(1000), K, thousand))
                 seconds.append(time.perf_counter() - begin)
-    return {'users': out.numel(), 'trained': trained, 'folded': folded, 'kept': folded / trained if trained else float('nan'),
-            'seconds': sorted(seconds)[2]}
+    return {
+        'users': out.numel(),
+        'trained': trained,
+        'folded': folded,
+        'kept': folded / trained if trained else float('nan'),
+        'seconds': sorted(seconds)[2],
+    }
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     r"""Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser(prog='python -m benchmarks.quality.fold_in', description=__doc__.partition('\n')[0])
+    parser = argparse.ArgumentParser(
+        prog='python -m benchmarks.quality.fold_in', description=__doc__.partition('\n')[0]
+    )
     parser.add_argument('--root', type=Path, required=True, help='folder of the datasets')
-    parser.add_argument('--datasets', nargs='+', default=['lfm2k', 'tiktok'], help='datasets with a split')
-    parser.add_argument('--models', nargs='+', default=['EASE', 'ItemKNN', 'LightGCN', 'GenRec'], help='models')
-    parser.add_argument('--epochs', type=int, help='largest number of epochs (default: that of the model)')
+    parser.add_argument(
+        '--datasets', nargs='+', default=['lfm2k', 'tiktok'], help='datasets with a split'
+    )
+    parser.add_argument(
+        '--models', nargs='+', default=['EASE', 'ItemKNN', 'LightGCN', 'GenRec'], help='models'
+    )
+    parser.add_argument(
+        '--epochs', type=int, help='largest number of epochs (default: that of the model)'
+    )
     parser.add_argument('--seed', type=int, default=0, help='seed')
     parser.add_argument('--output', type=Path, default=RESULTS, help='folder of the report')
     parser.add_argument('--name', default='fold-in', help='name of the report')
@@ -112,15 +147,47 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     found: dict[str, dict[str, Any]] = {}
     for dataset in arguments.datasets:
         for name in arguments.models:
-            found.setdefault(dataset, {})[name] = measure(name, dataset, arguments.root, arguments.epochs, arguments.seed)
+            found.setdefault(dataset, {})[name] = measure(
+                name, dataset, arguments.root, arguments.epochs, arguments.seed
+            )
             print(dataset, name, json.dumps(found[dataset][name]), file=sys.stderr, flush=True)
-    rows = [[f'{dataset}, {name}', row['users'], f"{row['trained']:.4f}", f"{row['folded']:.4f}", f"{row['kept']:.2f}",
-             f"{row['seconds']:.3f}"] for dataset, models in found.items() for name, row in models.items()]
-    header = ['dataset, model', 'users', 'trained with them', 'folded in', 'kept', 'seconds for 1,000 users']
+    rows = [
+        [
+            f'{dataset}, {name}',
+            row['users'],
+            f'{row["trained"]:.4f}',
+            f'{row["folded"]:.4f}',
+            f'{row["kept"]:.2f}',
+            f'{row["seconds"]:.3f}',
+        ]
+        for dataset, models in found.items()
+        for name, row in models.items()
+    ]
+    header = [
+        'dataset, model',
+        'users',
+        'trained with them',
+        'folded in',
+        'kept',
+        'seconds for 1,000 users',
+    ]
     about = ' '.join(__doc__.split('\n\n')[3].split())
-    text = '\n'.join(['# Users folded in', '', machine_line(facts), '', f'Seed {arguments.seed}. {about}', '',
-                      markdown_table(header, rows)])
-    write_report(arguments.output / arguments.name, {'machine': facts, 'seed': arguments.seed, 'figures': found}, text)
+    text = '\n'.join(
+        [
+            '# Users folded in',
+            '',
+            machine_line(facts),
+            '',
+            f'Seed {arguments.seed}. {about}',
+            '',
+            markdown_table(header, rows),
+        ]
+    )
+    write_report(
+        arguments.output / arguments.name,
+        {'machine': facts, 'seed': arguments.seed, 'figures': found},
+        text,
+    )
     return 0
 
 

@@ -1,15 +1,17 @@
-r"""Real titles, plots and posters with interactions in order, for :mod:`benchmarks.quality.item_sides`.
+r"""Real titles, plots and posters with interactions in order, for
+:mod:`benchmarks.quality.item_sides`.
 
-The last item of every user is for the test, the last but one for validation. Training interactions with a random share of the
-items are taken away, so that some targets are items that training has never seen.
+The last item of every user is for the test, the last but one for validation. Training interactions
+with a random share of the items are taken away, so that some targets are items that training has
+never seen.
 """
+
 from __future__ import annotations
 
 import csv
 import hashlib
 import html
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 import torch
@@ -19,19 +21,23 @@ from genrec_pyg.encoders import ImageEncoder, TextEncoder
 from genrec_pyg.transforms import LeaveOneOut
 from genrec_pyg.utils.files import write_atomically
 
-#: Encoder of every kind of content, most tokens of a text, and the attribute of items that holds it.
+#: Encoder of every kind of content, most tokens of a text, and the attribute of items that holds
+#: it.
 TEXT_ENCODER, IMAGE_ENCODER, MAX_LENGTH = 'minilm', 'efficientnet-lite0', 30
 #: Datasets, and the contents of each.
 DATASETS = {'amazon-beauty': ('title',), 'ml-100k-posters': ('title', 'image')}
 
 
-def load(name: str, root: Path, users: int = 0, new_share: float = 0.05, seed: int = 0) -> HeteroData:
+def load(
+    name: str, root: Path, users: int = 0, new_share: float = 0.05, seed: int = 0
+) -> HeteroData:
     r"""The graph of a dataset, split, with raw content and without features.
 
     Args:
         name: A name of :data:`DATASETS`.
         root: Folder of the datasets.
-        users: Number of users, drawn at random; 0 takes all. Items that none of them has are left out.
+        users: Number of users, drawn at random; 0 takes all. Items that none of them has are left
+            out.
         new_share: Share of the items that training does not see.
         seed: Seed of both draws.
     """
@@ -52,12 +58,12 @@ def load(name: str, root: Path, users: int = 0, new_share: float = 0.05, seed: i
     store.time = torch.arange(len(user))
     data = LeaveOneOut()(data)
     store = data['user', 'interacts', 'item']
-    new = torch.from_numpy(generator.permutation(len(kept))[:round(new_share * len(kept))])
+    new = torch.from_numpy(generator.permutation(len(kept))[: round(new_share * len(kept))])
     store.train_mask &= ~torch.isin(store.edge_index[1], new)
     return data
 
 
-def add_features(data: HeteroData, content: str, cache: Optional[Path] = None) -> None:
+def add_features(data: HeteroData, content: str, cache: Path | None = None) -> None:
     r"""Adds what the encoder, as it was loaded, makes of a content as a modality of its name.
 
     Args:
@@ -66,7 +72,9 @@ def add_features(data: HeteroData, content: str, cache: Optional[Path] = None) -
         cache: Folder in which features are kept from run to run.
     """
     values = data['item'][content]
-    key = hashlib.sha256('\0'.join([TEXT_ENCODER, IMAGE_ENCODER, str(MAX_LENGTH), content, *values]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(
+        '\0'.join([TEXT_ENCODER, IMAGE_ENCODER, str(MAX_LENGTH), content, *values]).encode()
+    ).hexdigest()[:16]
     file = None if cache is None else cache / f'{content}-{key}.npy'
     if file is not None and file.is_file():
         x = torch.from_numpy(np.load(file, allow_pickle=False))
@@ -86,14 +94,28 @@ def _encode(values: list[str], content: str, batch_size: int = 128) -> torch.Ten
             encoder = ImageEncoder.from_pretrained(IMAGE_ENCODER).eval()
             gray = torch.full((3, *encoder.preprocessing.size), 128, dtype=torch.uint8)
             for start in range(0, len(values), batch_size):
-                rows.append(encoder(torch.stack([encoder.pixels(file) if file else gray
-                                                 for file in values[start:start + batch_size]])))
+                rows.append(
+                    encoder(
+                        torch.stack(
+                            [
+                                encoder.pixels(file) if file else gray
+                                for file in values[start : start + batch_size]
+                            ]
+                        )
+                    )
+                )
             return torch.cat(rows)
-        encoder = TextEncoder.from_pretrained(TEXT_ENCODER, max_length=MAX_LENGTH, lowercase=True).eval()
+        encoder = TextEncoder.from_pretrained(
+            TEXT_ENCODER, max_length=MAX_LENGTH, lowercase=True
+        ).eval()
         tokens = encoder.token_lists(values)
         order = sorted(range(len(tokens)), key=lambda number: len(tokens[number]))
         for start in range(0, len(order), batch_size):
-            rows.append(encoder(*encoder.pad([tokens[number] for number in order[start:start + batch_size]])))
+            rows.append(
+                encoder(
+                    *encoder.pad([tokens[number] for number in order[start : start + batch_size]])
+                )
+            )
         x = torch.empty(len(order), encoder.width)
         x[torch.tensor(order)] = torch.cat(rows)
         return x
@@ -118,7 +140,7 @@ def _ml_100k(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, list[str]]
     plots = [''] * (rows[:, 1].max() + 1)
     with (folder / 'items.csv').open(encoding='utf-8', errors='replace', newline='') as file:
         for row in csv.DictReader(file):  # films on several rows are equal there
-            plots[int(float(row['movie_id']))] = f"{row['title']} {row['overview'] or ''}".strip()
+            plots[int(float(row['movie_id']))] = f'{row["title"]} {row["overview"] or ""}'.strip()
     files = [folder / 'posters' / f'{number}.jpg' for number in range(len(plots))]
     posters = [str(file.resolve()) if file.is_file() else '' for file in files]
     return rows[:, 0], rows[:, 1], {'title': plots, 'image': posters}

@@ -8,6 +8,7 @@ against each other model, corrected by Holm. The test split is read once per run
 recall of every user are kept in the file ``--state``; one that is there is not repeated, so the
 script goes on where it stopped.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -17,7 +18,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -42,29 +43,42 @@ def tuned_model(name: str, data, seconds: float):
     r"""A model in closed form, tuned on validation within ``seconds``."""
     from genrec_pyg.nn.models import get_model
     from genrec_pyg.tuning import tune_on_validation
+
     if name == 'Popularity':
         return get_model(name)(data, modalities=[])
     return tune_on_validation(name, data, max_seconds=seconds).model
 
 
-def trained_model(name: str, data, seed: int, seconds: Optional[float]):
+def trained_model(name: str, data, seed: int, seconds: float | None):
     r"""A model trained with its defaults, the validation figures of its parts and what it chose."""
     from genrec_pyg.config import resolve_config
     from genrec_pyg.nn.models import get_model
     from genrec_pyg.training import Trainer, seed_everything
+
     config = resolve_config(name, 'unknown', {'seed': seed})
     seed_everything(seed)
     model = get_model(name)(data, **config.hparams)
-    trainer = Trainer(epochs=config.epochs, seed=seed, device='cpu', progress=False,
-                      **{**config.trainer, 'max_seconds': seconds})
+    trainer = Trainer(
+        epochs=config.epochs,
+        seed=seed,
+        device='cpu',
+        progress=False,
+        **{**config.trainer, 'max_seconds': seconds},
+    )
     result = trainer.fit(model, data)
-    return model, {'epoch': result.epoch, 'epochs': len(result.history), 'parts': result.parts, 'choice': result.choice}
+    return model, {
+        'epoch': result.epoch,
+        'epochs': len(result.history),
+        'parts': result.parts,
+        'choice': result.choice,
+    }
 
 
-def run(dataset: str, name: str, seed: int, root: Path, seconds: Optional[float]) -> dict[str, Any]:
+def run(dataset: str, name: str, seed: int, root: Path, seconds: float | None) -> dict[str, Any]:
     r"""One run: validation and test Recall@20, that of every test user, and seconds."""
     from genrec_pyg.evaluation import Evaluator, evaluate
     from genrec_pyg.nn.models import MODELS
+
     data = DATASETS[dataset](root)
     begin, processor = time.perf_counter(), time.process_time()
     more: dict[str, Any] = {}
@@ -72,74 +86,145 @@ def run(dataset: str, name: str, seed: int, root: Path, seconds: Optional[float]
         model, more = trained_model(name, data, seed, seconds)
     else:
         model = tuned_model(name, data, seconds or 120.0)
-    took = {'seconds': time.perf_counter() - begin, 'processor_seconds': time.process_time() - processor}
+    took = {
+        'seconds': time.perf_counter() - begin,
+        'processor_seconds': time.process_time() - processor,
+    }
     recall = Evaluator(data, 'test', (20,)).user_recall(model, 20)[1]
-    return {'validation': evaluate(model, data, 'val', (20,))['recall@20'], 'test': float(recall.mean()),
-            'user_recall': [round(value, 6) for value in recall.tolist()], **took, **more}
+    return {
+        'validation': evaluate(model, data, 'val', (20,))['recall@20'],
+        'test': float(recall.mean()),
+        'user_recall': [round(value, 6) for value in recall.tolist()],
+        **took,
+        **more,
+    }
 
 
 def report(document: dict[str, Any]) -> str:
     r"""The report in Markdown."""
     from genrec_pyg.evaluation import holm, paired_comparison
-    text = ['# GenRec with its defaults, beside simple models tuned on each dataset', '',
-            machine_line(document['machine']), '',
-            'Test Recall@20, mean and standard deviation over the seeds; every setting and epoch chosen on validation. `p` is '
-            'of the paired t-test per user (mean over the seeds) of GenRec against the model, after Holm over the models '
-            'of the dataset. GenRec and LightGCN have their shipped defaults, the models in closed form are tuned on '
-            'validation.', '', f"Looked at while the defaults were chosen: {', '.join(LOOKED_AT)}. The other datasets were "
-            'not.', '']
+
+    text = [
+        '# GenRec with its defaults, beside simple models tuned on each dataset',
+        '',
+        machine_line(document['machine']),
+        '',
+        'Test Recall@20, mean and standard deviation over the seeds; every setting and epoch '
+        'chosen on validation. `p` is of the paired t-test per user (mean over the seeds) of '
+        'GenRec against the model, after Holm over the models of the dataset. GenRec and LightGCN '
+        'have their shipped defaults, the models in closed form are tuned on validation.',
+        '',
+        f'Looked at while the defaults were chosen: {", ".join(LOOKED_AT)}. The other datasets '
+        f'were not.',
+        '',
+    ]
     for dataset, systems in document['runs'].items():
         rows, users = [], {}
         for name, runs in systems.items():
             tests = [entry['test'] for entry in runs.values()]
             users[name] = np.mean([entry['user_recall'] for entry in runs.values()], axis=0)
             deviation = f'{statistics.stdev(tests):.4f}' if len(tests) > 1 else '-'
-            rows.append([name, len(tests), statistics.mean(entry['validation'] for entry in runs.values()),
-                         statistics.mean(tests), deviation, statistics.mean(e['processor_seconds'] for e in runs.values())])
+            rows.append(
+                [
+                    name,
+                    len(tests),
+                    statistics.mean(entry['validation'] for entry in runs.values()),
+                    statistics.mean(tests),
+                    deviation,
+                    statistics.mean(e['processor_seconds'] for e in runs.values()),
+                ]
+            )
             for part in next(iter(runs.values())).get('parts', {}):
-                mean = {split: statistics.mean(entry['parts'][part][split]['recall@20'] for entry in runs.values())
-                        for split in ('validation', 'test')}
-                rows.append([f'{name}, {part} alone', len(tests), mean['validation'], mean['test'], '', ''])
+                mean = {
+                    split: statistics.mean(
+                        entry['parts'][part][split]['recall@20'] for entry in runs.values()
+                    )
+                    for split in ('validation', 'test')
+                }
+                rows.append(
+                    [f'{name}, {part} alone', len(tests), mean['validation'], mean['test'], '', '']
+                )
         p = {}
         if 'GenRec' in users:
-            p = holm({name: paired_comparison(users['GenRec'], values).p for name, values in users.items()
-                      if name != 'GenRec'})
-        rows = [[row[0], row[1], f'{row[2]:.4f}', f'{row[3]:.4f}', row[4], f'{row[5]:.0f}' if row[5] != '' else '',
-                 f'{p[row[0]]:.3g}' if row[0] in p else ''] for row in sorted(rows, key=lambda row: -row[3])]
-        commits = sorted({entry['commit'] for runs in systems.values() for entry in runs.values()
-                          if 'commit' in entry})
+            p = holm(
+                {
+                    name: paired_comparison(users['GenRec'], values).p
+                    for name, values in users.items()
+                    if name != 'GenRec'
+                }
+            )
+        rows = [
+            [
+                row[0],
+                row[1],
+                f'{row[2]:.4f}',
+                f'{row[3]:.4f}',
+                row[4],
+                f'{row[5]:.0f}' if row[5] != '' else '',
+                f'{p[row[0]]:.3g}' if row[0] in p else '',
+            ]
+            for row in sorted(rows, key=lambda row: -row[3])
+        ]
+        commits = sorted(
+            {
+                entry['commit']
+                for runs in systems.values()
+                for entry in runs.values()
+                if 'commit' in entry
+            }
+        )
         header = ['model', 'runs', 'validation', 'test', 'deviation', 'processor s', 'p']
         text += [f'## {dataset}', '', markdown_table(header, rows), '']
         if commits:
-            text += [f"Measured at {', '.join(commits)}.", '']
+            text += [f'Measured at {", ".join(commits)}.', '']
     return '\n'.join(text)
 
 
 def without_users(document: dict[str, Any]) -> dict[str, Any]:
     r"""The document without the recall of every user."""
-    runs = {dataset: {name: {seed: {key: value for key, value in entry.items() if key != 'user_recall'}
-                             for seed, entry in entries.items()} for name, entries in systems.items()}
-            for dataset, systems in document['runs'].items()}
+    runs = {
+        dataset: {
+            name: {
+                seed: {key: value for key, value in entry.items() if key != 'user_recall'}
+                for seed, entry in entries.items()
+            }
+            for name, entries in systems.items()
+        }
+        for dataset, systems in document['runs'].items()
+    }
     return {**document, 'runs': runs}
 
 
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     r"""Command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('--root', type=Path, required=True, help='folder that holds the folders of the datasets')
-    parser.add_argument('--datasets', nargs='+', default=list(DATASETS), choices=list(DATASETS), help='all by default')
-    parser.add_argument('--models', nargs='+', default=[*CLOSED_FORM, *TRAINED], help='models to run')
+    parser.add_argument(
+        '--root', type=Path, required=True, help='folder that holds the folders of the datasets'
+    )
+    parser.add_argument(
+        '--datasets',
+        nargs='+',
+        default=list(DATASETS),
+        choices=list(DATASETS),
+        help='all by default',
+    )
+    parser.add_argument(
+        '--models', nargs='+', default=[*CLOSED_FORM, *TRAINED], help='models to run'
+    )
     parser.add_argument('--seeds', nargs='+', type=int, default=[0], help='seeds of trained models')
     parser.add_argument('--seconds', type=positive, help='limit of every training and search')
     parser.add_argument('--threads', type=positive, default=1)
-    parser.add_argument('--state', type=Path, default=Path('runs') / 'transfer.json', help='file of finished runs')
+    parser.add_argument(
+        '--state', type=Path, default=Path('runs') / 'transfer.json', help='file of finished runs'
+    )
     args = parser.parse_args(argv)
     prepare(args.threads)
     from genrec_pyg.nn.models import MODELS
     from genrec_pyg.utils.files import write_json
+
     unknown = [name for name in args.models if name not in MODELS]
     if unknown:
-        parser.error(f"--models: got {', '.join(unknown)}, accepted are {', '.join(MODELS)}")
+        parser.error(f'--models: got {", ".join(unknown)}, accepted are {", ".join(MODELS)}')
     document = json.loads(args.state.read_text()) if args.state.is_file() else {'runs': {}}
     document['machine'] = machine(args.threads)
     for dataset in args.datasets:
@@ -151,10 +236,16 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             for seed in args.seeds if MODELS[name].trained else [0]:
                 if str(seed) in systems.get(name, {}):
                     continue
-                entry = {**run(dataset, name, seed, args.root, args.seconds), 'commit': document['machine']['commit']}
+                entry = {
+                    **run(dataset, name, seed, args.root, args.seconds),
+                    'commit': document['machine']['commit'],
+                }
                 systems.setdefault(name, {})[str(seed)] = entry
-                print(f"{dataset} {name} seed {seed}: validation {entry['validation']:.4f} test {entry['test']:.4f} "
-                      f"{entry['processor_seconds']:.0f} s", flush=True)
+                print(
+                    f'{dataset} {name} seed {seed}: validation {entry["validation"]:.4f} test '
+                    f'{entry["test"]:.4f} {entry["processor_seconds"]:.0f} s',
+                    flush=True,
+                )
                 args.state.parent.mkdir(parents=True, exist_ok=True)
                 write_json(args.state, document)
                 write_report(REPORT, without_users(document), report(document))

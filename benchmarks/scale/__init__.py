@@ -1,0 +1,1 @@
+r"""Time and memory of larger graphs and of several processes."""

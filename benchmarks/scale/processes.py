@@ -2,17 +2,20 @@ r"""Steps of LightGCN and GenRec with their work divided among one, two and four
 
 .. code-block:: console
 
-    python -m benchmarks.scale.processes --root DATA             # tiktok, 5 M interactions, GenRec on 1 M: table and JSON
+    # tiktok, 5 M interactions, GenRec on 1 M: table and JSON
+    python -m benchmarks.scale.processes --root DATA
     python -m benchmarks.scale.processes --cases lightgcn-tiktok --rounds 1
 
-Every round starts every number of processes once, in turn, so that load of the machine meets all of them; a process has
-one thread. Reported are medians over the steps of all rounds: wall time of the first process, processor time of the
-slowest, bytes that a process sends in a step, counted and by the formula, and the largest resident memory of the steps
-beyond what was loaded (parameters, gradients, optimizer state, activations). Losses and parameters after the steps are
-compared with those of one process. GenRec's generated interactions are five random items per user, since ranking all
-items is no part of a step. The model of cost is fitted by one factor per case, from the step of one process, and its
-predictions for more stand beside what was measured.
+Every round starts every number of processes once, in turn, so that load of the machine meets all of
+them; a process has one thread. Reported are medians over the steps of all rounds: wall time of the
+first process, processor time of the slowest, bytes that a process sends in a step, counted and by
+the formula, and the largest resident memory of the steps beyond what was loaded (parameters,
+gradients, optimizer state, activations). Losses and parameters after the steps are compared with
+those of one process. GenRec's generated interactions are five random items per user, since ranking
+all items is no part of a step. The model of cost is fitted by one factor per case, from the step of
+one process, and its predictions for more stand beside what was measured.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -71,7 +74,9 @@ def build(case: str, root: str, cache: Path) -> Any:
         user = torch.arange(model.num_users).repeat_interleave(5)
         key = torch.unique(user * model.num_items + torch.randint(model.num_items, user.shape))
         edges = torch.stack([key // model.num_items, key % model.num_items])
-        model.generator._set_edges(GeneratedEdges(edges, torch.rand(key.numel()), torch.ones_like(key, dtype=torch.bool)))
+        model.generator._set_edges(
+            GeneratedEdges(edges, torch.rand(key.numel()), torch.ones_like(key, dtype=torch.bool))
+        )
     return model
 
 
@@ -91,7 +96,9 @@ def child(case: str, steps: int, root: str, cache: Path, output: Path) -> None:
         model = build(case, root, cache)
         batch_size = CASES[case][2]
         work = workload(model, batch_size)
-        trainer = Trainer(batch_size=batch_size, lr=2e-3, device='cpu', distributed=distributed, progress=False)
+        trainer = Trainer(
+            batch_size=batch_size, lr=2e-3, device='cpu', distributed=distributed, progress=False
+        )
         optimizer = trainer.make_optimizer(model)
         torch.manual_seed(1)
         begin = time.perf_counter()
@@ -106,20 +113,40 @@ def child(case: str, steps: int, root: str, cache: Path, output: Path) -> None:
             terms = trainer._step(batch, optimizer)
             figures.append((time.perf_counter() - wall, time.process_time() - processor))
             batch = next(batches, batch)
-        shape = (distributed.layout.grid.num_node_blocks, distributed.layout.grid.num_channel_blocks) if number > 1 else (1, 1)
+        shape = (
+            (distributed.layout.grid.num_node_blocks, distributed.layout.grid.num_channel_blocks)
+            if number > 1
+            else (1, 1)
+        )
         tables = sum(p.numel() * p.element_size() for p in model.parameters())
-        result = {'figures': figures[1:], 'draw': draw, 'memory': memory_bytes()['peak'] - rest + tables, 'shape': shape,
-                  'bytes': traffic.num_bytes, 'formula': exchanged(work, shape)[0], 'messages': traffic.num_messages,
-                  'loss': distributed.means(terms), 'work': vars(work), 'load': os.getloadavg()[0],
-                  'edges': model.graph.num_edges}
+        result = {
+            'figures': figures[1:],
+            'draw': draw,
+            'memory': memory_bytes()['peak'] - rest + tables,
+            'shape': shape,
+            'bytes': traffic.num_bytes,
+            'formula': exchanged(work, shape)[0],
+            'messages': traffic.num_messages,
+            'loss': distributed.means(terms),
+            'work': vars(work),
+            'load': os.getloadavg()[0],
+            'edges': model.graph.num_edges,
+        }
         state = distributed.model_state(model)  # all take part in gathering
         if distributed.processes.is_main:
-            torch.save({name: value for name, value in state.items() if torch.is_tensor(value)}, output.with_suffix('.pt'))
-        output.with_name(f'{output.stem}-{distributed.processes.rank}.json').write_text(json.dumps(result))
+            torch.save(
+                {name: value for name, value in state.items() if torch.is_tensor(value)},
+                output.with_suffix('.pt'),
+            )
+        output.with_name(f'{output.stem}-{distributed.processes.rank}.json').write_text(
+            json.dumps(result)
+        )
 
 
 def forget_peak() -> int:
-    r"""Gives freed memory back and lets the kernel forget the largest resident memory; returns the present one, in bytes."""
+    r"""Gives freed memory back and lets the kernel forget the largest resident memory; returns the
+    present one, in bytes.
+    """
     gc.collect()
     if platform.libc_ver()[0] == 'glibc':
         ctypes.CDLL(None).malloc_trim(0)
@@ -128,31 +155,71 @@ def forget_peak() -> int:
     return memory_bytes()['now']
 
 
-def run(case: str, number: int, steps: int, root: str, cache: Path, output: Path) -> list[dict[str, Any]]:
+def run(
+    case: str, number: int, steps: int, root: str, cache: Path, output: Path
+) -> list[dict[str, Any]]:
     r"""Starts ``number`` processes and returns what each measured."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
-        rendezvous = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(free.getsockname()[1]), 'WORLD_SIZE': str(number),
-                      'LOCAL_WORLD_SIZE': str(number)} if number > 1 else {}
-    command = [sys.executable, '-m', 'benchmarks.scale.processes', '--child', str(output), '--cases', case, '--steps',
-               str(steps), '--root', root, '--cache', str(cache)]
-    started = [subprocess.Popen(command, env={**thread_environment(1), **rendezvous, **(
-        {'RANK': str(rank), 'LOCAL_RANK': str(rank)} if number > 1 else {})}) for rank in range(number)]
+        rendezvous = (
+            {
+                'MASTER_ADDR': '127.0.0.1',
+                'MASTER_PORT': str(free.getsockname()[1]),
+                'WORLD_SIZE': str(number),
+                'LOCAL_WORLD_SIZE': str(number),
+            }
+            if number > 1
+            else {}
+        )
+    command = [
+        sys.executable,
+        '-m',
+        'benchmarks.scale.processes',
+        '--child',
+        str(output),
+        '--cases',
+        case,
+        '--steps',
+        str(steps),
+        '--root',
+        root,
+        '--cache',
+        str(cache),
+    ]
+    started = [
+        subprocess.Popen(
+            command,
+            env={
+                **thread_environment(1),
+                **rendezvous,
+                **({'RANK': str(rank), 'LOCAL_RANK': str(rank)} if number > 1 else {}),
+            },
+        )
+        for rank in range(number)
+    ]
     codes = [process.wait() for process in started]
     if any(codes):
         raise RuntimeError(f'{case} on {number} processes: exit codes {codes}')
-    return [json.loads(output.with_name(f'{output.stem}-{rank}.json').read_text()) for rank in range(number)]
+    return [
+        json.loads(output.with_name(f'{output.stem}-{rank}.json').read_text())
+        for rank in range(number)
+    ]
 
 
 def largest_difference(first: Path, second: Path) -> float:
-    r"""Largest difference of the parameters of two files. Biases before a batch normalization are left out: their gradient is
-    rounding alone, by the size of which Adam divides it."""
+    r"""Largest difference of the parameters of two files. Biases before a batch normalization are
+    left out: their gradient is rounding alone, by the size of which Adam divides it.
+    """
     import torch
+
     one, other = (torch.load(path, weights_only=True) for path in (first, second))
     normalized = [name.removesuffix('norm.weight') for name in one if name.endswith('norm.weight')]
     left_out = {name + part for name in normalized for part in ('linear.bias', 'key.bias')}
-    return max(float((value.double() - other[name].double()).abs().max()) for name, value in one.items()
-               if value.numel() and name not in left_out)
+    return max(
+        float((value.double() - other[name].double()).abs().max())
+        for name, value in one.items()
+        if value.numel() and name not in left_out
+    )
 
 
 def measure(case: str, rounds: int, steps: int, root: str, cache: Path) -> dict[str, Any]:
@@ -163,34 +230,61 @@ def measure(case: str, rounds: int, steps: int, root: str, cache: Path) -> dict[
         output = cache / f'{case}-{number}.json'
         found[number].append(run(case, number, steps, root, cache, output))
         differences[number] = largest_difference(cache / f'{case}-1.pt', output.with_suffix('.pt'))
-        print(case, number, [[round(1e3 * value) for value in step] for step in found[number][-1][0]['figures']],
-              file=sys.stderr, flush=True)
+        print(
+            case,
+            number,
+            [[round(1e3 * value) for value in step] for step in found[number][-1][0]['figures']],
+            file=sys.stderr,
+            flush=True,
+        )
     rows = {}
     for number, results in found.items():
         first = results[-1][0]
         rows[number] = {
             'shape': first['shape'],
-            'wall': statistics.median(wall for processes in results for wall, _ in processes[0]['figures']),
+            'wall': statistics.median(
+                wall for processes in results for wall, _ in processes[0]['figures']
+            ),
             'processor': statistics.median(
-                max(step[1] for step in at_once) for processes in results
-                for at_once in zip(*(process['figures'] for process in processes))),
+                max(step[1] for step in at_once)
+                for processes in results
+                for at_once in zip(*(process['figures'] for process in processes))
+            ),
             'draw': statistics.median(processes[0]['draw'] for processes in results),
-            'bytes': max(process['bytes'] for process in results[-1]), 'formula': first['formula'],
+            'bytes': max(process['bytes'] for process in results[-1]),
+            'formula': first['formula'],
             'messages': first['messages'],
-            'memory': max(process['memory'] for process in results[-1]), 'loss': first['loss'],
-            'loss_difference': max(abs(value - found[1][-1][0]['loss'][name]) for name, value in first['loss'].items()),
+            'memory': max(process['memory'] for process in results[-1]),
+            'loss': first['loss'],
+            'loss_difference': max(
+                abs(value - found[1][-1][0]['loss'][name]) for name, value in first['loss'].items()
+            ),
             'parameter_difference': differences[number],
-            'load': [processes[0]['load'] for processes in results]}
-    return {'rows': rows, 'work': found[1][-1][0]['work'], 'edges': found[1][-1][0]['edges'], 'steps': steps}
+            'load': [processes[0]['load'] for processes in results],
+        }
+    return {
+        'rows': rows,
+        'work': found[1][-1][0]['work'],
+        'edges': found[1][-1][0]['edges'],
+        'steps': steps,
+    }
 
 
 def predictions(case: dict[str, Any]) -> dict[str, Any]:
-    r"""The model of cost with one factor fitted to one process: seconds for what was measured and for more processes."""
+    r"""The model of cost with one factor fitted to one process: seconds for what was measured and
+    for more processes.
+    """
     from genrec_pyg.distributed.cost import Machine, Workload, choose_grid, step_cost
+
     work = Workload(**case['work'])
     factor = case['rows'][1]['processor'] / step_cost(work, (1, 1)).seconds
-    measured = {number: {'computed': factor * step_cost(work, tuple(row['shape'])).seconds, 'measured': row['processor']}
-                for number, row in case['rows'].items()}
+    measured = {
+        number: {
+            'computed': factor * step_cost(work, tuple(row['shape'])).seconds,
+            'measured': row['processor'],
+        }
+        for number, row in case['rows'].items()
+    }
     beyond = {}
     for number in (8, 64, 512):
         for label, network in (('10 Gb/s', 1.25e9), ('100 Gb/s', 1.25e10)):
@@ -198,38 +292,91 @@ def predictions(case: dict[str, Any]) -> dict[str, Any]:
             cost = step_cost(work, shape, Machine(network=network))
             seconds = factor * (cost.seconds - cost.exchange) + cost.exchange
             beyond[f'{number} processes, {label}'] = {
-                'shape': shape, 'seconds': seconds, 'times': case['rows'][1]['processor'] / seconds, 'bytes': cost.num_bytes,
-                'memory': cost.memory}
+                'shape': shape,
+                'seconds': seconds,
+                'times': case['rows'][1]['processor'] / seconds,
+                'bytes': cost.num_bytes,
+                'memory': cost.memory,
+            }
     return {'factor': factor, 'measured': measured, 'beyond': beyond}
 
 
 def markdown(document: dict[str, Any]) -> str:
     r"""The report."""
     about = ' '.join((__doc__ or '').split('\n\n', 2)[2].split())
-    loads = [load for case in document['cases'].values() for row in case['rows'].values() for load in row['load']]
-    parts = ['# Work of a step divided among processes', machine_line(document['machine']), about,
-             f"{document['rounds']} rounds of {document['steps']} steps. The machine had {os.cpu_count()} cores and a load "
-             f'average of {min(loads):.1f} to {max(loads):.1f} at the end of the runs.']
+    loads = [
+        load
+        for case in document['cases'].values()
+        for row in case['rows'].values()
+        for load in row['load']
+    ]
+    parts = [
+        '# Work of a step divided among processes',
+        machine_line(document['machine']),
+        about,
+        f'{document["rounds"]} rounds of {document["steps"]} steps. The machine had '
+        f'{os.cpu_count()} cores and a load '
+        f'average of {min(loads):.1f} to {max(loads):.1f} at the end of the runs.',
+    ]
     for name, case in document['cases'].items():
         one = case['rows'][1]
-        parts += [f"## {name}: {case['edges']} interactions, {CASES[name][2]} triples per step", markdown_table(
-            ['processes (grid)', 'step [ms]', 'times', 'processor [ms]', 'times', 'sent [MB]', 'formula [MB]',
-             'memory of a step [MB]', 'of one', 'loss differs', 'parameters differ'],
-            [[f"{number} ({row['shape'][0]}x{row['shape'][1]})",
-              f"{1e3 * row['wall']:.1f}", f"{one['wall'] / row['wall']:.2f}",
-              f"{1e3 * row['processor']:.1f}", f"{one['processor'] / row['processor']:.2f}", f"{row['bytes'] / 1e6:.3f}",
-              f"{row['formula'] / 1e6:.3f}", f"{row['memory'] / 1e6:.0f}", f"{row['memory'] / max(one['memory'], 1):.2f}",
-              f"{row['loss_difference']:.1e}", f"{row['parameter_difference']:.1e}"]
-             for number, row in case['rows'].items()])]
+        parts += [
+            f'## {name}: {case["edges"]} interactions, {CASES[name][2]} triples per step',
+            markdown_table(
+                [
+                    'processes (grid)',
+                    'step [ms]',
+                    'times',
+                    'processor [ms]',
+                    'times',
+                    'sent [MB]',
+                    'formula [MB]',
+                    'memory of a step [MB]',
+                    'of one',
+                    'loss differs',
+                    'parameters differ',
+                ],
+                [
+                    [
+                        f'{number} ({row["shape"][0]}x{row["shape"][1]})',
+                        f'{1e3 * row["wall"]:.1f}',
+                        f'{one["wall"] / row["wall"]:.2f}',
+                        f'{1e3 * row["processor"]:.1f}',
+                        f'{one["processor"] / row["processor"]:.2f}',
+                        f'{row["bytes"] / 1e6:.3f}',
+                        f'{row["formula"] / 1e6:.3f}',
+                        f'{row["memory"] / 1e6:.0f}',
+                        f'{row["memory"] / max(one["memory"], 1):.2f}',
+                        f'{row["loss_difference"]:.1e}',
+                        f'{row["parameter_difference"]:.1e}',
+                    ]
+                    for number, row in case['rows'].items()
+                ],
+            ),
+        ]
         cost = case['cost']
-        fitted = ', '.join(f"{number}: {1e3 * entry['computed']:.0f} / {1e3 * entry['measured']:.0f}"
-                           for number, entry in cost['measured'].items())
-        parts += [f"Model of cost times {cost['factor']:.2f}, computed / measured milliseconds of processor time: {fitted}. "
-                  'Beyond, computed only:', markdown_table(
-                      ['processes', 'grid', 'step [ms]', 'times', 'sent [MB]', 'memory of a step [MB]'],
-                      [[label, f"{entry['shape'][0]}x{entry['shape'][1]}", f"{1e3 * entry['seconds']:.1f}",
-                        f"{entry['times']:.1f}", f"{entry['bytes'] / 1e6:.2f}", f"{entry['memory'] / 1e6:.0f}"]
-                       for label, entry in cost['beyond'].items()])]
+        fitted = ', '.join(
+            f'{number}: {1e3 * entry["computed"]:.0f} / {1e3 * entry["measured"]:.0f}'
+            for number, entry in cost['measured'].items()
+        )
+        parts += [
+            f'Model of cost times {cost["factor"]:.2f}, computed / measured milliseconds of '
+            f'processor time: {fitted}. Beyond, computed only:',
+            markdown_table(
+                ['processes', 'grid', 'step [ms]', 'times', 'sent [MB]', 'memory of a step [MB]'],
+                [
+                    [
+                        label,
+                        f'{entry["shape"][0]}x{entry["shape"][1]}',
+                        f'{1e3 * entry["seconds"]:.1f}',
+                        f'{entry["times"]:.1f}',
+                        f'{entry["bytes"] / 1e6:.2f}',
+                        f'{entry["memory"] / 1e6:.0f}',
+                    ]
+                    for label, entry in cost['beyond'].items()
+                ],
+            ),
+        ]
     return '\n\n'.join(parts)
 
 
@@ -240,8 +387,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--cases', nargs='+', default=list(CASES), choices=list(CASES))
     parser.add_argument('--rounds', type=positive, default=3)
     parser.add_argument('--steps', type=positive, default=5, help='measured steps of a round')
-    parser.add_argument('--cache', type=Path, help='folder for generated graphs, a temporary one by default')
-    parser.add_argument('--output', type=Path, default=RESULTS / 'processes', help='report without ending')
+    parser.add_argument(
+        '--cache', type=Path, help='folder for generated graphs, a temporary one by default'
+    )
+    parser.add_argument(
+        '--output', type=Path, default=RESULTS / 'processes', help='report without ending'
+    )
     parser.add_argument('--child', type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.child is not None:
@@ -249,7 +400,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         cache = arguments.cache or Path(folder)
-        document = {'machine': machine(1), 'rounds': arguments.rounds, 'steps': arguments.steps, 'cases': {}}
+        document = {
+            'machine': machine(1),
+            'rounds': arguments.rounds,
+            'steps': arguments.steps,
+            'cases': {},
+        }
         for case in arguments.cases:
             found = measure(case, arguments.rounds, arguments.steps, arguments.root, cache)
             document['cases'][case] = {**found, 'cost': predictions(found)}

@@ -1,0 +1,1 @@
+r"""How long a product, step, epoch or list takes next to other programs."""

@@ -1,15 +1,19 @@
-r"""Times training and evaluation of SASRec over titles, encoder and all, beside the public program of MoRec.
+r"""Times training and evaluation of SASRec over titles, encoder and all, beside the public program
+of MoRec.
 
 .. code-block:: console
 
-    python -m benchmarks.speed.encoded_items --root DIR --checkout CHECKOUT --tokenizer FOLDER --encoder tiny
+    python -m benchmarks.speed.encoded_items --root DIR --checkout CHECKOUT --tokenizer FOLDER \
+        --encoder tiny
 
-Both sides train the same sizes on the same titles and users of amazon-beauty, from random weights, with the same number of
-users per step and one thread, and take turns, step by step. Theirs encodes every place of a batch at 30 tokens, padding too;
-ours each distinct item once, as long as it is. Evaluation encodes all items and ranks them for some users. Memory is that of
-a process of its own for each side. First losses are computed at equal weights on the same windows in
+Both sides train the same sizes on the same titles and users of amazon-beauty, from random weights,
+with the same number of users per step and one thread, and take turns, step by step. Theirs encodes
+every place of a batch at 30 tokens, padding too; ours each distinct item once, as long as it is.
+Evaluation encodes all items and ranks them for some users. Memory is that of a process of its own
+for each side. First losses are computed at equal weights on the same windows in
 ``benchmarks.parity.morec``; here both start from their own draws.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -31,7 +35,13 @@ from torch import Tensor
 
 from benchmarks.common.flags import positive
 from benchmarks.common.foreign import foreign_code, require_files
-from benchmarks.common.machine import folder_digest, machine_line, memory_bytes, prepare, thread_environment
+from benchmarks.common.machine import (
+    folder_digest,
+    machine_line,
+    memory_bytes,
+    prepare,
+    thread_environment,
+)
 from benchmarks.common.reports import RESULTS, markdown_table, write_report
 from benchmarks.common.timing import condense, interleaved_seconds
 from genrec_pyg.encoders.text import POOLING
@@ -49,6 +59,7 @@ SIDES = ('ours', 'theirs')
 
 class Bert(torch.nn.Module):
     r"""BERT of random weights, pooled by its first token."""
+
     revision = 'drawn'
 
     def __init__(self, size: str):
@@ -63,13 +74,20 @@ def make_bert(size: str) -> torch.nn.Module:
     r"""A BERT of random weights without its pooler."""
     transformers = importlib.import_module('transformers')
     layers, width, heads = ENCODERS[size]
-    return transformers.BertModel(transformers.BertConfig(
-        num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads, intermediate_size=4 * width),
-        add_pooling_layer=False)
+    return transformers.BertModel(
+        transformers.BertConfig(
+            num_hidden_layers=layers,
+            hidden_size=width,
+            num_attention_heads=heads,
+            intermediate_size=4 * width,
+        ),
+        add_pooling_layer=False,
+    )
 
 
 class Data:
-    r"""Titles as tokens, and sequences of users that have at least five items, cut as the paper does.
+    r"""Titles as tokens, and sequences of users that have at least five items, cut as the paper
+    does.
 
     Args:
         folder: Folder of amazon-beauty.
@@ -79,7 +97,7 @@ class Data:
 
     def __init__(self, folder: Path, tokenizer: Path, users: int):
         lines = (folder / 'sequential_data.txt').read_text().splitlines()
-        raw = [list(map(int, line.split()))[1:][-(HISTORY + 3):] for line in lines]
+        raw = [list(map(int, line.split()))[1:][-(HISTORY + 3) :] for line in lines]
         raw = [items for items in raw if len(items) >= 5][:users]
         used = sorted({item for items in raw for item in items})
         place = {item: number for number, item in enumerate(used)}
@@ -91,7 +109,11 @@ class Data:
                 titles[int(number)] = html.unescape(title).lower()
         transformers = importlib.import_module('transformers')
         found = transformers.AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)(
-            [titles[item] for item in used], max_length=LENGTH, padding='max_length', truncation=True)
+            [titles[item] for item in used],
+            max_length=LENGTH,
+            padding='max_length',
+            truncation=True,
+        )
         self.ids, self.mask = (torch.tensor(found[key]) for key in ('input_ids', 'attention_mask'))
         self.num_items = len(used)
 
@@ -104,10 +126,18 @@ def make_ours(data: Data, size: str, batch_size: int) -> dict[str, Callable[[], 
     edge_index = torch.stack([order // data.num_items, order % data.num_items])
     graph = TrainingGraph(len(train), data.num_items, edge_index, {}, edges.contiguous())
     model = SASRec(graph, hidden_channels=CHANNELS, history_length=HISTORY, loss='bce')
-    model.items = EncodedRows(Tokens(data.ids, data.mask.sum(dim=1)), Bert(size), data.num_items, CHANNELS)
+    model.items = EncodedRows(
+        Tokens(data.ids, data.mask.sum(dim=1)), Bert(size), data.num_items, CHANNELS
+    )
     encoder = set(model.items.encoder_parameters())
-    optimizer = torch.optim.AdamW([{'params': list(encoder), 'lr': ENCODER_LR},
-                                   {'params': [p for p in model.parameters() if p not in encoder]}], lr=LR, weight_decay=DECAY)
+    optimizer = torch.optim.AdamW(
+        [
+            {'params': list(encoder), 'lr': ENCODER_LR},
+            {'params': [p for p in model.parameters() if p not in encoder]},
+        ],
+        lr=LR,
+        weight_decay=DECAY,
+    )
     batches = _forever(lambda: model.make_loader(batch_size, 'user'))
 
     def step() -> float:
@@ -118,7 +148,9 @@ def make_ours(data: Data, size: str, batch_size: int) -> dict[str, Callable[[], 
         optimizer.step()
         return float(loss.detach())
 
-    window = torch.tensor([(user, item) for user, items in enumerate(data.sequences) for item in items[:-1]]).t()
+    window = torch.tensor(
+        [(user, item) for user, items in enumerate(data.sequences) for item in items[:-1]]
+    ).t()
     histories = Sequences.from_edges(window.contiguous(), len(data.sequences), data.num_items)
     target = torch.tensor([items[-1] for items in data.sequences])
 
@@ -133,25 +165,47 @@ def make_ours(data: Data, size: str, batch_size: int) -> dict[str, Callable[[], 
     return {'step': step, 'evaluation': evaluate}
 
 
-def make_theirs(data: Data, size: str, batch_size: int, checkout: Path) -> dict[str, Callable[[], float]]:
-    r"""The same of the public program, with its own dataset, model and loops of the evaluation, but for its processes."""
+def make_theirs(
+    data: Data, size: str, batch_size: int, checkout: Path
+) -> dict[str, Callable[[], float]]:
+    r"""The same of the public program, with its own dataset, model and loops of the evaluation, but
+    for its processes.
+    """
     folder = checkout / 'bce_text' / 'main-end2end'
     require_files(folder, 'model/model.py', 'data_utils/dataset.py', 'data_utils/metrics.py')
     sys.path.insert(0, str(folder))
-    settings = Namespace(max_seq_len=HISTORY, embedding_dim=CHANNELS, num_attention_heads=2, drop_rate=0.1,
-                         transformer_block=2, num_words_title=LENGTH, num_words_abstract=0, num_words_body=0,
-                         news_attributes=['title'], bert_model_load='bert', word_embedding_dim=ENCODERS[size][1])
-    model = importlib.import_module('model.model').Model(settings, data.num_items, True, make_bert(size))
+    settings = Namespace(
+        max_seq_len=HISTORY,
+        embedding_dim=CHANNELS,
+        num_attention_heads=2,
+        drop_rate=0.1,
+        transformer_block=2,
+        num_words_title=LENGTH,
+        num_words_abstract=0,
+        num_words_body=0,
+        news_attributes=['title'],
+        bert_model_load='bert',
+        word_embedding_dim=ENCODERS[size][1],
+    )
+    model = importlib.import_module('model.model').Model(
+        settings, data.num_items, True, make_bert(size)
+    )
     dataset = importlib.import_module('data_utils.dataset')
     metrics = importlib.import_module('data_utils.metrics')
     content = np.zeros((data.num_items + 1, 2 * LENGTH), dtype=np.int64)
     content[1:] = torch.cat([data.ids, data.mask], dim=1).numpy()
     train = {user: [item + 1 for item in items[:-2]] for user, items in enumerate(data.sequences)}
-    loader = torch.utils.data.DataLoader(dataset.BuildTrainDataset(train, content, data.num_items, HISTORY, True),
-                                         batch_size=batch_size, shuffle=True, drop_last=True)
+    loader = torch.utils.data.DataLoader(
+        dataset.BuildTrainDataset(train, content, data.num_items, HISTORY, True),
+        batch_size=batch_size,
+        shuffle=True,
+        drop_last=True,
+    )
     encoder = [p for name, p in model.named_parameters() if 'bert_model' in name]
     rest = [p for name, p in model.named_parameters() if 'bert_model' not in name]
-    optimizer = torch.optim.AdamW([{'params': encoder, 'lr': ENCODER_LR}, {'params': rest}], lr=LR, weight_decay=DECAY)
+    optimizer = torch.optim.AdamW(
+        [{'params': encoder, 'lr': ENCODER_LR}, {'params': rest}], lr=LR, weight_decay=DECAY
+    )
     batches = _forever(lambda: loader)
 
     def step() -> float:
@@ -163,12 +217,17 @@ def make_theirs(data: Data, size: str, batch_size: int, checkout: Path) -> dict[
         optimizer.step()
         return float(loss.detach())
 
-    sequences = {user: [item + 1 for item in items[-(HISTORY + 1):]] for user, items in enumerate(data.sequences)}
+    sequences = {
+        user: [item + 1 for item in items[-(HISTORY + 1) :]]
+        for user, items in enumerate(data.sequences)
+    }
 
     @torch.no_grad()
     def evaluate() -> float:
         model.eval()
-        rows = torch.cat([model.bert_encoder(part) for part in torch.from_numpy(content).split(512)])
+        rows = torch.cat(
+            [model.bert_encoder(part) for part in torch.from_numpy(content).split(512)]
+        )
         place = torch.arange(data.num_items) + 1.0
         found = []
         windows = dataset.BuildEvalDataset(sequences, rows, HISTORY, data.num_items)
@@ -191,25 +250,58 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     r"""Times both sides in turn, and reads the memory of each in a process of its own."""
     data = Data(args.root / 'amazon-beauty', args.tokenizer, args.users)
     with foreign_code():
-        sides = {'ours': make_ours(data, args.encoder, args.batch_size),
-                 'theirs': make_theirs(data, args.encoder, args.batch_size, args.checkout)}
+        sides = {
+            'ours': make_ours(data, args.encoder, args.batch_size),
+            'theirs': make_theirs(data, args.encoder, args.batch_size, args.checkout),
+        }
         losses: dict[str, list[float]] = {name: [] for name in sides}
         hits: dict[str, float] = {}
-        found = {'step': condense(interleaved_seconds(
-            {name: lambda name=name, one=one: losses[name].append(one['step']()) for name, one in sides.items()},
-            args.steps, warmup=1))}
+        found = {
+            'step': condense(
+                interleaved_seconds(
+                    {
+                        name: lambda name=name, one=one: losses[name].append(one['step']())
+                        for name, one in sides.items()
+                    },
+                    args.steps,
+                    warmup=1,
+                )
+            )
+        }
         if not args.no_evaluation:
-            found['evaluation'] = condense(interleaved_seconds(
-                {name: lambda name=name, one=one: hits.update({name: one['evaluation']()}) for name, one in sides.items()},
-                1, warmup=0))
+            found['evaluation'] = condense(
+                interleaved_seconds(
+                    {
+                        name: lambda name=name, one=one: hits.update({name: one['evaluation']()})
+                        for name, one in sides.items()
+                    },
+                    1,
+                    warmup=0,
+                )
+            )
     memory = {}
     for side in SIDES:
-        command = [sys.executable, '-m', 'benchmarks.speed.encoded_items', *args.argv, '--only', side]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=thread_environment(1))
+        command = [
+            sys.executable,
+            '-m',
+            'benchmarks.speed.encoded_items',
+            *args.argv,
+            '--only',
+            side,
+        ]
+        done = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, env=thread_environment(1)
+        )
         memory[side] = json.loads(done.stdout.strip().splitlines()[-1])
-    return {'seconds': found, 'losses': {name: statistics.mean(values) for name, values in losses.items()}, 'hits': hits,
-            'memory': memory, 'users': len(data.sequences), 'items': data.num_items,
-            'tokens': float(data.mask.sum(dim=1).double().mean())}
+    return {
+        'seconds': found,
+        'losses': {name: statistics.mean(values) for name, values in losses.items()},
+        'hits': hits,
+        'memory': memory,
+        'users': len(data.sequences),
+        'items': data.num_items,
+        'tokens': float(data.mask.sum(dim=1).double().mean()),
+    }
 
 
 def memory_of(args: argparse.Namespace) -> dict[str, int]:
@@ -217,8 +309,11 @@ def memory_of(args: argparse.Namespace) -> dict[str, int]:
     data = Data(args.root / 'amazon-beauty', args.tokenizer, args.users)
     before = memory_bytes()['now']
     with foreign_code():
-        made = (make_ours(data, args.encoder, args.batch_size) if args.only == 'ours' else
-                make_theirs(data, args.encoder, args.batch_size, args.checkout))
+        made = (
+            make_ours(data, args.encoder, args.batch_size)
+            if args.only == 'ours'
+            else make_theirs(data, args.encoder, args.batch_size, args.checkout)
+        )
         for _ in range(2):
             made['step']()
     return {'before': before, 'peak': memory_bytes()['peak']}
@@ -228,19 +323,32 @@ def render(document: dict[str, Any]) -> str:
     r"""The report as Markdown."""
     rows = []
     for phase, sides in document['seconds'].items():
-        rows.append([phase, *(f"{sides[side]['median']:.2f}" for side in SIDES), f"{sides['theirs']['times_ours']:.1f}",
-                     sides['ours']['count']])
+        rows.append(
+            [
+                phase,
+                *(f'{sides[side]["median"]:.2f}' for side in SIDES),
+                f'{sides["theirs"]["times_ours"]:.1f}',
+                sides['ours']['count'],
+            ]
+        )
     loss = document['losses']
-    peak = {side: document['memory'][side]['peak'] - document['memory'][side]['before'] for side in SIDES}
+    peak = {
+        side: document['memory'][side]['peak'] - document['memory'][side]['before']
+        for side in SIDES
+    }
     return f"""# Training over titles beside the public program of MoRec, {document['encoder']} BERT
 
 {markdown_table(['phase', 'ours, seconds', 'theirs, seconds', 'theirs / ours', 'measured'], rows)}
 
-SASRec of width {CHANNELS} over the titles of amazon-beauty ({document['tokens']:.1f} tokens on average, at most {LENGTH}),
-binary cross-entropy, {document['users']} users, {document['items']} items, {document['batch_size']} users per step, medians
-of what was measured in turn. Mean loss of these steps: ours {loss['ours']:.3f}, theirs {loss['theirs']:.3f}; the same weights
+SASRec of width {CHANNELS} over the titles of amazon-beauty ({document['tokens']:.1f} tokens on
+average, at most {LENGTH}),
+binary cross-entropy, {document['users']} users, {document['items']} items, {document['batch_size']}
+users per step, medians
+of what was measured in turn. Mean loss of these steps: ours {loss['ours']:.3f}, theirs
+{loss['theirs']:.3f}; the same weights
 and windows give the same loss (`agreement-morec.md`). Memory of two steps beyond the data: ours
-{peak['ours'] / 2 ** 20:.0f} MiB, theirs {peak['theirs'] / 2 ** 20:.0f} MiB, {peak['theirs'] / peak['ours']:.1f} times ours.
+{peak['ours'] / 2**20:.0f} MiB, theirs {peak['theirs'] / 2**20:.0f} MiB,
+{peak['theirs'] / peak['ours']:.1f} times ours.
 Python files of the checkout: digest {document['digest']}.
 
 {machine_line(document['machine'])}
@@ -249,10 +357,16 @@ Python files of the checkout: digest {document['digest']}.
 
 def main(argv: Sequence[str] | None = None) -> None:
     r"""Measures and writes ``results/encoded-items-ENCODER``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--root', type=Path, required=True, help='folder that holds amazon-beauty')
-    parser.add_argument('--checkout', type=Path, required=True, help='checkout of westlake-repl/IDvs.MoRec')
-    parser.add_argument('--tokenizer', type=Path, required=True, help='folder of the tokenizer of bert-base-uncased')
+    parser.add_argument(
+        '--checkout', type=Path, required=True, help='checkout of westlake-repl/IDvs.MoRec'
+    )
+    parser.add_argument(
+        '--tokenizer', type=Path, required=True, help='folder of the tokenizer of bert-base-uncased'
+    )
     parser.add_argument('--encoder', choices=list(ENCODERS), default='tiny')
     parser.add_argument('--users', type=positive, default=2000)
     parser.add_argument('--batch_size', type=positive, default=32)
@@ -267,8 +381,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.only:
         sys.stdout.write('\n' + json.dumps(memory_of(args)) + '\n')
         return
-    document = {**measure(args), 'encoder': args.encoder, 'batch_size': args.batch_size, 'machine': description,
-                'digest': folder_digest(args.checkout, '*.py')}
+    document = {
+        **measure(args),
+        'encoder': args.encoder,
+        'batch_size': args.batch_size,
+        'machine': description,
+        'digest': folder_digest(args.checkout, '*.py'),
+    }
     write_report(args.output / f'encoded-items-{args.encoder}', document, render(document))
 
 

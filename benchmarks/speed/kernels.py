@@ -1,15 +1,19 @@
-r"""Times the kernels of :mod:`genrec_pyg.ops` (sparse products, negatives, ranking, contrast) against their alternatives.
+r"""Times the kernels of :mod:`genrec_pyg.ops` (sparse products, negatives, ranking, contrast)
+against their alternatives.
 
 .. code-block:: console
 
     python -m benchmarks.speed.kernels --root DIR --dataset tiktok --threads 1
-    python -m benchmarks.speed.kernels --dataset electronics-shaped --repeats 10    # generated, needs no data
+    # generated, needs no data
+    python -m benchmarks.speed.kernels --dataset electronics-shaped --repeats 10
 
-Before anything is timed, every candidate is compared with the plain formula. Candidates take turns; reported are medians
-and their ratio to the kernel of this package. All sparse candidates hold the same normalized user-item adjacency. The share of
-the copy bound is the time that the machine would take to copy what a product must move (indices and weights once, one row
-gathered per entry, the result once) over the time of our product; above 1, gathered rows came from a cache.
+Before anything is timed, every candidate is compared with the plain formula. Candidates take turns;
+reported are medians and their ratio to the kernel of this package. All sparse candidates hold the
+same normalized user-item adjacency. The share of the copy bound is the time that the machine would
+take to copy what a product must move (indices and weights once, one row gathered per entry, the
+result once) over the time of our product; above 1, gathered rows came from a cache.
 """
+
 from __future__ import annotations
 
 import logging
@@ -17,7 +21,6 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Optional
 
 import numpy as np
 import scipy.sparse as sp
@@ -33,7 +36,15 @@ from benchmarks.common.machine import machine_line, prepare
 from benchmarks.common.reports import RESULTS, markdown_table, write_report
 from benchmarks.common.timing import condense, interleaved_seconds
 from genrec_pyg.graph import TrainingGraph, training_graph
-from genrec_pyg.ops import Adjacency, NegativeSampler, bipartite_adjacency, info_nce, layer_mean, masked_topk, spmm
+from genrec_pyg.ops import (
+    Adjacency,
+    NegativeSampler,
+    bipartite_adjacency,
+    info_nce,
+    layer_mean,
+    masked_topk,
+    spmm,
+)
 from genrec_pyg.transforms import ReorderNodes
 from genrec_pyg.transforms.reorder_nodes import METHODS
 
@@ -54,7 +65,9 @@ logger = logging.getLogger('kernels')
 
 
 def products(adj: Adjacency) -> dict[str, Product]:
-    r"""Every way to multiply the adjacency with a dense matrix, by name; none may use the symmetry but ours."""
+    r"""Every way to multiply the adjacency with a dense matrix, by name; none may use the symmetry
+    but ours.
+    """
     edge_index, weight = adj.to_edge_index()
     size = adj.size
     coo = torch.sparse_coo_tensor(edge_index, weight, size).coalesce()
@@ -63,21 +76,31 @@ def products(adj: Adjacency) -> dict[str, Product]:
     index = EdgeIndex(edge_index, sparse_size=size, sort_order='row').fill_cache_()
     convolution = LGConv(normalize=False)
     flipped = edge_index.flip(0)
-    found = {OURS: lambda x: spmm(adj, x), 'torch COO': lambda x: torch.sparse.mm(coo, x), 'torch CSR': lambda x: csr @ x,
-             'PyG EdgeIndex.matmul': lambda x: index.matmul(x, weight),
-             'PyG MessagePassing (LGConv)': lambda x: convolution(x, flipped, weight)}
+    found = {
+        OURS: lambda x: spmm(adj, x),
+        'torch COO': lambda x: torch.sparse.mm(coo, x),
+        'torch CSR': lambda x: csr @ x,
+        'PyG EdgeIndex.matmul': lambda x: index.matmul(x, weight),
+        'PyG MessagePassing (LGConv)': lambda x: convolution(x, flipped, weight),
+    }
     if torch_sparse_lacks(adj.device) is None:
-        sparse = torch_sparse.SparseTensor(row=edge_index[0], col=edge_index[1], value=weight, sparse_sizes=size)
+        sparse = torch_sparse.SparseTensor(
+            row=edge_index[0], col=edge_index[1], value=weight, sparse_sizes=size
+        )
         sparse.storage.colptr(), sparse.storage.csr2csc(), sparse.storage.rowptr()
         found['torch_sparse'] = lambda x: torch_sparse.matmul(sparse, x)
     return found
 
 
-def torch_sparse_lacks(device: torch.device) -> Optional[str]:
+def torch_sparse_lacks(device: torch.device) -> str | None:
     r"""Why torch-sparse does not run on ``device``, or none."""
     if torch_sparse is None:
         return 'not installed'
-    return 'built without CUDA' if device.type == 'cuda' and torch.ops.torch_sparse.cuda_version() < 0 else None
+    return (
+        'built without CUDA'
+        if device.type == 'cuda' and torch.ops.torch_sparse.cuda_version() < 0
+        else None
+    )
 
 
 def compiled_product(adj: Adjacency) -> Product:
@@ -87,17 +110,20 @@ def compiled_product(adj: Adjacency) -> Product:
     @torch.compile
     def run(x: Tensor) -> Tensor:
         return x.new_zeros(adj.size[0], x.size(1)).index_add(0, row, weight.unsqueeze(1) * x[col])
+
     return run
 
 
 def stacked(product: Product, num_layers: int) -> Product:
     r"""The mean over layers :math:`0 \ldots L` as one writes it on top of a sparse product."""
+
     def run(x: Tensor) -> Tensor:
         out = total = x
         for _ in range(num_layers):
             out = product(out)
             total = total + out
         return total / (num_layers + 1)
+
     return run
 
 
@@ -112,22 +138,38 @@ def plain_product(adj: Adjacency) -> Product:
 
     def run(x: Tensor) -> Tensor:
         x = x.double()
-        return x.new_zeros(adj.size[0], x.size(1)).index_add(0, row, weight.double().unsqueeze(1) * x[col])
+        return x.new_zeros(adj.size[0], x.size(1)).index_add(
+            0, row, weight.double().unsqueeze(1) * x[col]
+        )
+
     return run
 
 
 def check_products(candidates: Mapping[str, Product], plain: Product, x: Tensor) -> None:
-    r"""Raises :class:`AssertionError` unless every candidate gives the value and gradient of the plain formula."""
-    upstream = torch.randn(x.size(0), x.size(1), generator=torch.Generator().manual_seed(1)).to(x.device)
+    r"""Raises :class:`AssertionError` unless every candidate gives the value and gradient of the
+    plain formula.
+    """
+    upstream = torch.randn(x.size(0), x.size(1), generator=torch.Generator().manual_seed(1)).to(
+        x.device
+    )
     wanted = value_and_gradient(plain, x, upstream.double())
     for name, candidate in candidates.items():
-        for part, found, expected in zip(('value', 'gradient'), value_and_gradient(candidate, x, upstream), wanted):
-            torch.testing.assert_close(found.double(), expected.double(), rtol=1e-4, atol=1e-5,
-                                       msg=lambda text, label=f'{name}, {part}': f'{label}: {text}')
+        for part, found, expected in zip(
+            ('value', 'gradient'), value_and_gradient(candidate, x, upstream), wanted
+        ):
+            torch.testing.assert_close(
+                found.double(),
+                expected.double(),
+                rtol=1e-4,
+                atol=1e-5,
+                msg=lambda text, label=f'{name}, {part}': f'{label}: {text}',
+            )
 
 
 def value_and_gradient(product: Product, x: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
-    r"""The product with ``x`` and the gradient at ``x`` for the gradient ``upstream`` of the result."""
+    r"""The product with ``x`` and the gradient at ``x`` for the gradient ``upstream`` of the
+    result.
+    """
     x = x.detach().clone().requires_grad_()
     out = product(x)
     out.backward(upstream)
@@ -142,20 +184,30 @@ def time_products(candidates: Mapping[str, Product], x: Tensor, repeats: int) ->
         def run() -> Tensor:
             with torch.no_grad():
                 return product(x)
+
         return run
 
     def both(product: Product) -> Callable[[], object]:
         def run() -> None:
             leaf.grad = None
             product(leaf).backward(upstream)
+
         return run
 
-    return {'forward': condense(interleaved_seconds({name: forward(run) for name, run in candidates.items()}, repeats)),
-            'forward+backward': condense(interleaved_seconds({name: both(run) for name, run in candidates.items()}, repeats))}
+    return {
+        'forward': condense(
+            interleaved_seconds({name: forward(run) for name, run in candidates.items()}, repeats)
+        ),
+        'forward+backward': condense(
+            interleaved_seconds({name: both(run) for name, run in candidates.items()}, repeats)
+        ),
+    }
 
 
 def measure_products(adj: Adjacency, repeats: int, inductor: bool = False) -> dict[str, dict]:
-    r"""Single products and layer means (two layers) at all widths; the widest is three modalities side by side."""
+    r"""Single products and layer means (two layers) at all widths; the widest is three modalities
+    side by side.
+    """
     results = {}
     base, plain = products(adj), plain_product(adj)
     if inductor:
@@ -172,12 +224,14 @@ def measure_products(adj: Adjacency, repeats: int, inductor: bool = False) -> di
         layers.update({name: stacked(run, 2) for name, run in base.items() if name != OURS})
         layers[f'{OURS}.spmm, unfused'] = stacked(base[OURS], 2)
         check_products(layers, stacked(plain, 2), x)
-        results[label.replace('product', 'mean of layers 0 to 2')] = time_products(layers, x, repeats)
+        results[label.replace('product', 'mean of layers 0 to 2')] = time_products(
+            layers, x, repeats
+        )
         logger.info('%s done', label)
     return results
 
 
-def copy_bandwidth(size: int = 2 ** 28, repeats: int = 7) -> float:
+def copy_bandwidth(size: int = 2**28, repeats: int = 7) -> float:
     r"""Bytes per second, read and written, of copying ``size`` bytes."""
     source = torch.zeros(size // 4)
     target = torch.empty_like(source)
@@ -213,7 +267,9 @@ def measure_negatives(graph: TrainingGraph, repeats: int) -> dict[str, dict]:
         return torch.tensor(drawn)
 
     rows, columns = graph.edge_index.numpy()
-    matrix = sp.coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(graph.num_users, graph.num_items)).todok()
+    matrix = sp.coo_matrix(
+        (np.ones(len(rows)), (rows, columns)), shape=(graph.num_users, graph.num_items)
+    ).todok()
 
     def sparse_loop() -> Tensor:  # how public implementations look pairs up
         drawn = np.empty(len(rows), dtype=np.int64)
@@ -229,20 +285,30 @@ def measure_negatives(graph: TrainingGraph, repeats: int) -> dict[str, dict]:
         negative, valid = sample(user)
         return negative[valid]
 
-    candidates = {OURS: sampler, 'loop over pairs, Python sets': loop, 'loop over pairs, scipy dok_matrix': sparse_loop}
+    candidates = {
+        OURS: sampler,
+        'loop over pairs, Python sets': loop,
+        'loop over pairs, scipy dok_matrix': sparse_loop,
+    }
     for name, draw in candidates.items():
         negative = draw().tolist()
-        if len(negative) != user.numel() or any(item in seen[row] for row, item in zip(user.tolist(), negative)):
+        if len(negative) != user.numel() or any(
+            item in seen[row] for row, item in zip(user.tolist(), negative)
+        ):
             raise AssertionError(f'{name}: a negative is missing or is a training item')
     return condense(interleaved_seconds(candidates, repeats, warmup=1))
 
 
-def measure_bound(adj: Adjacency, results: Mapping[str, dict], bandwidth: float) -> dict[str, float]:
+def measure_bound(
+    adj: Adjacency, results: Mapping[str, dict], bandwidth: float
+) -> dict[str, float]:
     r"""Share of the copy bound that our single products reach, by the label of the measurement."""
     shares = {}
     for width in WIDTHS:
         label = next(name for name in results if name.startswith(f'product, d = {width}'))
-        shares[label] = product_bytes(adj, width) / bandwidth / results[label]['forward'][OURS]['median']
+        shares[label] = (
+            product_bytes(adj, width) / bandwidth / results[label]['forward'][OURS]['median']
+        )
     return shares
 
 
@@ -253,28 +319,37 @@ def measure_ranking(graph: TrainingGraph, repeats: int, k: int = 20) -> dict[str
     users = torch.randn(num_users, 64, generator=generator)
     items = torch.randn(graph.num_items, 64, generator=generator)
     adjacency = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
-    rowptr = adjacency.rowptr[:num_users + 1]
-    col = adjacency.col[:int(rowptr[-1])]
+    rowptr = adjacency.rowptr[: num_users + 1]
+    col = adjacency.col[: int(rowptr[-1])]
 
     def loop() -> Tensor:
         best = []
         for user in range(num_users):
             scores = items @ users[user]
-            scores[col[rowptr[user]:rowptr[user + 1]].long()] = -torch.inf
+            scores[col[rowptr[user] : rowptr[user + 1]].long()] = -torch.inf
             best.append(scores.topk(k).indices)
         return torch.stack(best)
 
     def blocks() -> Tensor:
         return masked_topk(users, items, k, rowptr, col)[1]
 
-    # Rounding may swap two items of nearly equal score, so the scores of the chosen items are compared, not their ids.
-    chosen = [(users.unsqueeze(1) * items[index.long()]).sum(dim=-1) for index in (blocks(), loop())]
+    # Rounding may swap two items of nearly equal score, so the scores of the chosen items are
+    # compared, not their ids.
+    chosen = [
+        (users.unsqueeze(1) * items[index.long()]).sum(dim=-1) for index in (blocks(), loop())
+    ]
     torch.testing.assert_close(chosen[0], chosen[1], rtol=1e-4, atol=1e-4)
-    return condense(interleaved_seconds({OURS: blocks, 'Python loop over users': loop}, repeats, warmup=1))
+    return condense(
+        interleaved_seconds({OURS: blocks, 'Python loop over users': loop}, repeats, warmup=1)
+    )
 
 
-def measure_contrast(graph: TrainingGraph, repeats: int, temperature: float = 0.2) -> dict[str, dict]:
-    r"""InfoNCE of a batch of users against all users, forward and backward: in blocks, and by torch's cross entropy."""
+def measure_contrast(
+    graph: TrainingGraph, repeats: int, temperature: float = 0.2
+) -> dict[str, dict]:
+    r"""InfoNCE of a batch of users against all users, forward and backward: in blocks, and by
+    torch's cross entropy.
+    """
     generator = torch.Generator().manual_seed(0)
     positive = torch.randperm(graph.num_users, generator=generator)[:CONTRASTED_USERS]
     anchors = torch.randn(positive.numel(), 64, generator=generator, requires_grad=True)
@@ -284,20 +359,31 @@ def measure_contrast(graph: TrainingGraph, repeats: int, temperature: float = 0.
         logits = F.normalize(anchors) @ F.normalize(bank).t() / temperature
         return F.cross_entropy(logits, positive)
 
-    losses = {OURS: lambda: info_nce(anchors, None, temperature, bank, positive), 'cross entropy': plain,
-              'cross entropy, checkpointed': lambda: checkpoint(plain, use_reentrant=False)}
+    losses = {
+        OURS: lambda: info_nce(anchors, None, temperature, bank, positive),
+        'cross entropy': plain,
+        'cross entropy, checkpointed': lambda: checkpoint(plain, use_reentrant=False),
+    }
 
     def both(loss: Callable[[], Tensor]) -> Callable[[], tuple[Tensor, ...]]:
         def run() -> tuple[Tensor, ...]:
             value = loss()
             return value.detach(), *torch.autograd.grad(value, (anchors, bank))
+
         return run
 
     candidates = {name: both(loss) for name, loss in losses.items()}
     wanted = candidates['cross entropy']()
-    for part, found, expected in zip(('value', 'gradient of the anchors', 'gradient of the bank'), candidates[OURS](), wanted):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()),
-                                   msg=lambda text, part=part: f'{part}: {text}')
+    for part, found, expected in zip(
+        ('value', 'gradient of the anchors', 'gradient of the bank'), candidates[OURS](), wanted
+    ):
+        torch.testing.assert_close(
+            found,
+            expected,
+            rtol=1e-4,
+            atol=1e-4 * float(expected.abs().max()),
+            msg=lambda text, part=part: f'{part}: {text}',
+        )
     return condense(interleaved_seconds(candidates, repeats, warmup=1))
 
 
@@ -305,24 +391,48 @@ def render(document: Mapping[str, object]) -> str:
     r"""The report as Markdown."""
     sections = []
     for label, passes in document['products'].items():
-        rows = [[name, *(f"{passes[part][name]['median'] * 1e3:.2f}" for part in passes),
-                 *(f"{passes[part][name]['times_ours']:.2f}" for part in passes)] for name in passes['forward']]
-        header = ['candidate', *(f'{part} [ms]' for part in passes), *(f'{part}, times ours' for part in passes)]
+        rows = [
+            [
+                name,
+                *(f'{passes[part][name]["median"] * 1e3:.2f}' for part in passes),
+                *(f'{passes[part][name]["times_ours"]:.2f}' for part in passes),
+            ]
+            for name in passes['forward']
+        ]
+        header = [
+            'candidate',
+            *(f'{part} [ms]' for part in passes),
+            *(f'{part}, times ours' for part in passes),
+        ]
         sections.append(f'## {label[0].upper()}{label[1:]}\n\n{markdown_table(header, rows)}')
-    ranking = f"Best 20 unseen items of {min(document['num_users'], RANKED_USERS)} users, d = 64"
-    contrast = f"InfoNCE of {min(document['num_users'], CONTRASTED_USERS)} users against all, d = 64, forward and backward"
-    for title, key in (('Negatives of one epoch', 'negatives'), (ranking, 'ranking'), (contrast, 'contrast')):
-        rows = [[name, f"{values['median'] * 1e3:.1f}", f"{values['times_ours']:.1f}"]
-                for name, values in document[key].items()]
-        sections.append(f"## {title}\n\n{markdown_table(['candidate', 'ms', 'times ours'], rows)}")
+    ranking = f'Best 20 unseen items of {min(document["num_users"], RANKED_USERS)} users, d = 64'
+    contrast = (
+        f'InfoNCE of {min(document["num_users"], CONTRASTED_USERS)} users against all, d = 64, '
+        f'forward and backward'
+    )
+    for title, key in (
+        ('Negatives of one epoch', 'negatives'),
+        (ranking, 'ranking'),
+        (contrast, 'contrast'),
+    ):
+        rows = [
+            [name, f'{values["median"] * 1e3:.1f}', f'{values["times_ours"]:.1f}']
+            for name, values in document[key].items()
+        ]
+        sections.append(f'## {title}\n\n{markdown_table(["candidate", "ms", "times ours"], rows)}')
     bound = [[label, f'{share:.2f}'] for label, share in document['share_of_copy_bound'].items()]
-    sections.append(f"## Share of the copy bound\n\nCopying moves {document['copy_bandwidth'] / 1e9:.1f} GB/s (read and "
-                    f"written).\n\n{markdown_table(['forward', 'share'], bound)}")
+    sections.append(
+        f'## Share of the copy bound\n\nCopying moves {document["copy_bandwidth"] / 1e9:.1f} GB/s '
+        f'(read and written).\n\n{markdown_table(["forward", "share"], bound)}'
+    )
     text = '\n\n'.join(sections)
-    return f"""# Kernels on {document['dataset']}{', renumbered by ' + document['reorder'] if document['reorder'] else ''}
+    order = f', renumbered by {document["reorder"]}' if document['reorder'] else ''
+    return f"""# Kernels on {document['dataset']}{order}
 
-{document['num_users']} users, {document['num_items']} items, {document['nnz']} non-zeros in the normalized adjacency. Medians
-of {document['repeats']} calls, candidates in turn, equality of values and gradients with the plain formula checked before.
+{document['num_users']} users, {document['num_items']} items, {document['nnz']} non-zeros in the
+normalized adjacency. Medians
+of {document['repeats']} calls, candidates in turn, equality of values and gradients with the plain
+formula checked before.
 
 {text}
 
@@ -332,9 +442,13 @@ of {document['repeats']} calls, candidates in turn, equality of values and gradi
 
 def main(arguments: Sequence[str] | None = None) -> int:
     r"""Entry point."""
-    parser = graph_parser('Times the kernels of genrec_pyg.ops against their alternatives.', 'kernels', repeats=50)
+    parser = graph_parser(
+        'Times the kernels of genrec_pyg.ops against their alternatives.', 'kernels', repeats=50
+    )
     parser.add_argument('--reorder', choices=METHODS, help='renumber users and items first')
-    parser.add_argument('--inductor', action='store_true', help='also torch.compile; needs a C++ compiler')
+    parser.add_argument(
+        '--inductor', action='store_true', help='also torch.compile; needs a C++ compiler'
+    )
     args = parser.parse_args(arguments)
     description = prepare(args.threads)
     data = named_graph(args.dataset, args.root)
@@ -345,12 +459,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     few = max(3, args.repeats // 10)
     measured = measure_products(adj, args.repeats, args.inductor)
     bandwidth = copy_bandwidth()
-    document = {'dataset': args.dataset, 'reorder': args.reorder,
-                'num_users': graph.num_users, 'num_items': graph.num_items, 'nnz': adj.nnz,
-                'repeats': args.repeats, 'machine': description, 'products': measured,
-                'copy_bandwidth': bandwidth, 'share_of_copy_bound': measure_bound(adj, measured, bandwidth),
-                'negatives': measure_negatives(graph, few), 'ranking': measure_ranking(graph, few),
-                'contrast': measure_contrast(graph, few)}
+    document = {
+        'dataset': args.dataset,
+        'reorder': args.reorder,
+        'num_users': graph.num_users,
+        'num_items': graph.num_items,
+        'nnz': adj.nnz,
+        'repeats': args.repeats,
+        'machine': description,
+        'products': measured,
+        'copy_bandwidth': bandwidth,
+        'share_of_copy_bound': measure_bound(adj, measured, bandwidth),
+        'negatives': measure_negatives(graph, few),
+        'ranking': measure_ranking(graph, few),
+        'contrast': measure_contrast(graph, few),
+    }
     markdown = render(document)
     name = '-'.join(['kernels', args.dataset, *filter(None, [args.reorder])])
     write_report(args.output or RESULTS / name, document, markdown)

@@ -1,12 +1,15 @@
-r"""Times negative sampling and evaluation beside the loops of the released GenRec-V1, given a checkout of it.
+r"""Times negative sampling and evaluation beside the loops of the released GenRec-V1, given a
+checkout of it.
 
 .. code-block:: console
 
-    python -m benchmarks.speed.loops --root DIR --dataset tiktok --modalities image audio --released CHECKOUT
+    python -m benchmarks.speed.loops --root DIR --dataset tiktok --modalities image audio \
+        --released CHECKOUT
 
-Both sides run in this process and take turns, on the same interactions, embeddings and lists; their figures are compared
-before anything is timed.
+Both sides run in this process and take turns, on the same interactions, embeddings and lists; their
+figures are compared before anything is timed.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -32,8 +35,12 @@ OURS, RELEASED = 'genrec_pyg', 'released'
 logger = logging.getLogger('loops')
 
 
-def parts(system: ReleasedSystem, root: Path, dataset: str) -> dict[str, dict[str, Callable[[], object]]]:
-    r"""What is timed, by part and side. Raises :class:`AssertionError` if the two sides disagree."""
+def parts(
+    system: ReleasedSystem, root: Path, dataset: str
+) -> dict[str, dict[str, Callable[[], object]]]:
+    r"""What is timed, by part and side. Raises :class:`AssertionError` if the two sides
+    disagree.
+    """
     import numpy as np
     import torch
 
@@ -52,10 +59,14 @@ def parts(system: ReleasedSystem, root: Path, dataset: str) -> dict[str, dict[st
     data = load_dataset(dataset, str(root))
     graph = training_graph(data, [])
     generator = torch.Generator().manual_seed(0)
-    users, items = (torch.randn(n, 64, generator=generator) for n in (graph.num_users, graph.num_items))
+    users, items = (
+        torch.randn(n, 64, generator=generator) for n in (graph.num_users, graph.num_items)
+    )
 
     rows, positives, negatives = system.draw_negatives()
-    interactions = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
+    interactions = Adjacency.from_edge_index(
+        graph.edge_index, size=(graph.num_users, graph.num_items)
+    )
     user = torch.from_numpy(np.asarray(rows)).long()
     key = user * graph.num_items + torch.from_numpy(np.asarray(positives)).long()
     sampler = NegativeSampler(interactions)
@@ -72,9 +83,14 @@ def parts(system: ReleasedSystem, root: Path, dataset: str) -> dict[str, dict[st
         check(abs(ours[name] - value) < 1e-5, name)
     return {
         'negatives of one epoch': {OURS: lambda: sampler(user), RELEASED: system.draw_negatives},
-        'metrics of all lists': {OURS: lambda: evaluator.figures(lists), RELEASED: lambda: system.measure_lists(*listed)},
-        'evaluation of all users, embeddings given': {OURS: lambda: evaluator(model),
-                                                      RELEASED: lambda: system.rank(users, items)},
+        'metrics of all lists': {
+            OURS: lambda: evaluator.figures(lists),
+            RELEASED: lambda: system.measure_lists(*listed),
+        },
+        'evaluation of all users, embeddings given': {
+            OURS: lambda: evaluator(model),
+            RELEASED: lambda: system.rank(users, items),
+        },
     }
 
 
@@ -86,10 +102,17 @@ def check(agrees: bool, what: str) -> None:
 
 @contextmanager
 def released_system(args: argparse.Namespace) -> Iterator[ReleasedSystem]:
-    r"""The released implementation in this process, whose working folder is its temporary copy in the meantime."""
+    r"""The released implementation in this process, whose working folder is its temporary copy in
+    the meantime.
+    """
     before = Path.cwd(), list(sys.argv)
     with tempfile.TemporaryDirectory() as folder:
-        flags = prepare_checkout(args.released.resolve(), (args.root / args.dataset).resolve(), args.modalities, Path(folder))
+        flags = prepare_checkout(
+            args.released.resolve(),
+            (args.root / args.dataset).resolve(),
+            args.modalities,
+            Path(folder),
+        )
         os.chdir(folder)
         try:
             with foreign_code(Path(folder)):
@@ -101,15 +124,23 @@ def released_system(args: argparse.Namespace) -> Iterator[ReleasedSystem]:
 
 def render(document: Mapping[str, object]) -> str:
     r"""The report as Markdown."""
-    rows = [[part, *(f"{sides[side]['median'] * 1e3:.2f}" for side in (OURS, RELEASED)),
-             f"{sides[RELEASED]['times_ours']:.1f}"] for part, sides in document['parts'].items()]
+    rows = [
+        [
+            part,
+            *(f'{sides[side]["median"] * 1e3:.2f}' for side in (OURS, RELEASED)),
+            f'{sides[RELEASED]["times_ours"]:.1f}',
+        ]
+        for part, sides in document['parts'].items()
+    ]
     table = markdown_table(['part', f'{OURS} [ms]', f'{RELEASED} [ms]', 'times faster'], rows)
     return f"""# Negative sampling and evaluation on {document['dataset']}
 
 {table}
 
-Medians of {document['repeats']} calls in turn, in one process, figures compared before. Ours measures six metrics, coverage
-and popularity of the lists where the released loop measures three metrics; both rank all items by 64-wide embeddings.
+Medians of {document['repeats']} calls in turn, in one process, figures compared before. Ours
+measures six metrics, coverage
+and popularity of the lists where the released loop measures three metrics; both rank all items by
+64-wide embeddings.
 
 {machine_line(document['machine'])}
 """
@@ -117,14 +148,26 @@ and popularity of the lists where the released loop measures three metrics; both
 
 def main(arguments: Sequence[str] | None = None) -> int:
     r"""Entry point."""
-    parser = argparse.ArgumentParser(description='Times negative sampling and evaluation beside released loops.')
+    parser = argparse.ArgumentParser(
+        description='Times negative sampling and evaluation beside released loops.'
+    )
     parser.add_argument('--root', type=Path, required=True, help='folder that holds the datasets')
     parser.add_argument('--dataset', default='tiktok', help='dataset: a folder under the root')
     parser.add_argument('--modalities', nargs='+', default=['image', 'audio'])
-    parser.add_argument('--released', type=Path, required=True, metavar='CHECKOUT', help='checkout of the released GenRec-V1')
+    parser.add_argument(
+        '--released',
+        type=Path,
+        required=True,
+        metavar='CHECKOUT',
+        help='checkout of the released GenRec-V1',
+    )
     parser.add_argument('--threads', type=positive, default=1)
     parser.add_argument('--repeats', type=positive, default=9)
-    parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/loops-DATASET')
+    parser.add_argument(
+        '--output',
+        type=Path,
+        help='report without ending, default benchmarks/results/loops-DATASET',
+    )
     args = parser.parse_args(arguments)
     if not args.released.is_dir():
         parser.error(f'--released: {args.released} is not a folder')
@@ -132,10 +175,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output = (args.output or RESULTS / f'loops-{args.dataset}').resolve()
     root = args.root.resolve()
     with contextlib.redirect_stdout(io.StringIO()), released_system(args) as system:
-        measured = {part: condense(interleaved_seconds(sides, args.repeats, warmup=1))
-                    for part, sides in parts(system, root, args.dataset).items()}
-    document = {'dataset': args.dataset, 'repeats': args.repeats, 'machine': description, 'parts': measured,
-                'data_digest': folder_digest(root / args.dataset, '*.*')}
+        measured = {
+            part: condense(interleaved_seconds(sides, args.repeats, warmup=1))
+            for part, sides in parts(system, root, args.dataset).items()
+        }
+    document = {
+        'dataset': args.dataset,
+        'repeats': args.repeats,
+        'machine': description,
+        'parts': measured,
+        'data_digest': folder_digest(root / args.dataset, '*.*'),
+    }
     markdown = render(document)
     write_report(output, document, markdown)
     logger.info('\n%s', markdown)

@@ -1,4 +1,7 @@
-r"""Runs GenRec of this package for a measurement, through the same configuration and training loop as a user's run."""
+r"""Runs GenRec of this package for a measurement, through the same configuration and training loop
+as a user's run.
+"""
+
 from __future__ import annotations
 
 import argparse
@@ -9,18 +12,25 @@ from typing import Any
 from benchmarks.common.timing import AnnouncedLoader, PhaseClock
 from benchmarks.common.worker import serve
 
-#: Name of a system to what it sets. ``whole chain``: all reverse steps from diffused rows, as in the released implementation,
-#: instead of one prediction from the observed rows, our default. ``released``: our model with ``variant="released"``, which
-#: computes what the released implementation computes.
+#: Name of a system to what it sets. ``whole chain``: all reverse steps from diffused rows, as in
+#: the released implementation, instead of one prediction from the observed rows, our default.
+#: ``released``: our model with ``variant="released"``, which computes what the released
+#: implementation computes.
 SYSTEMS: dict[str, dict[str, str]] = {
     'default': {},
     'linear': {'hparams.denoiser.name': 'linear'},
     'transformer': {'hparams.denoiser.name': 'transformer'},
     'transformer, bf16': {'hparams.denoiser.name': 'transformer', 'trainer.precision': 'bf16'},
-    'transformer, whole chain': {'hparams.denoiser.name': 'transformer', 'hparams.diffusion.start': 'diffused'},
+    'transformer, whole chain': {
+        'hparams.denoiser.name': 'transformer',
+        'hparams.diffusion.start': 'diffused',
+    },
     'tied': {'hparams.denoiser.name': 'tied', 'hparams.denoiser.num_layers': '2'},
-    'tied, whole chain': {'hparams.denoiser.name': 'tied', 'hparams.denoiser.num_layers': '2',
-                          'hparams.diffusion.start': 'diffused'},
+    'tied, whole chain': {
+        'hparams.denoiser.name': 'tied',
+        'hparams.denoiser.num_layers': '2',
+        'hparams.diffusion.start': 'diffused',
+    },
     'released': {'hparams.variant': 'released'},
 }
 
@@ -48,8 +58,11 @@ class OwnSystem:
         self._model = make_model(self.config, data)
         self._trainer = make_trainer(self.config)
         self._optimizer = self._trainer.make_optimizer(self._model)
-        loader = InteractionLoader(self._model.graph, batch_size=self._trainer.schedule(self._model.graph)[0],
-                                   sampler=self._trainer.sampler)
+        loader = InteractionLoader(
+            self._model.graph,
+            batch_size=self._trainer.schedule(self._model.graph)[0],
+            sampler=self._trainer.sampler,
+        )
         self._loader = AnnouncedLoader(loader, lambda: self._clock.start('recommender'))
         self._evaluator = Evaluator(data, 'test', self._trainer.ks)
         seed_everything(self.config.seed)  # as the training loop does before its first epoch
@@ -66,7 +79,8 @@ class OwnSystem:
         self._clock = clock
         for phase in ('denoiser', 'rebuild'):  # a model may have neither
             clock.add(phase, 0.0, 0.0)
-        # What precedes the generator, such as encoding the items for it, counts as part of the recommender.
+        # What precedes the generator, such as encoding the items for it, counts as part of the
+        # recommender.
         clock.start('recommender')
         self._trainer.train_epoch(self._model, self._loader, self._optimizer, epoch)
         clock.start('evaluation')
@@ -81,10 +95,21 @@ class OwnSystem:
 
         settings, trainer = flatten(self.config.to_dict()), self._trainer
         parameters = sum(parameter.numel() for parameter in self._model.parameters())
-        return {**{label: settings[f'hparams.{name}'] for label, name in (
-                    ('variant', 'variant'), ('denoiser', 'denoiser.name'), ('start', 'diffusion.start'),
-                    ('denoiser_layers', 'denoiser.num_layers'), ('num_steps', 'diffusion.num_steps'))},
-                'batch_size': trainer.schedule(self._model.graph)[0], 'precision': trainer.precision, 'parameters': parameters}
+        return {
+            **{
+                label: settings[f'hparams.{name}']
+                for label, name in (
+                    ('variant', 'variant'),
+                    ('denoiser', 'denoiser.name'),
+                    ('start', 'diffusion.start'),
+                    ('denoiser_layers', 'denoiser.num_layers'),
+                    ('num_steps', 'diffusion.num_steps'),
+                )
+            },
+            'batch_size': trainer.schedule(self._model.graph)[0],
+            'precision': trainer.precision,
+            'parameters': parameters,
+        }
 
     def _announce(self, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any) -> Any:
@@ -92,6 +117,7 @@ class OwnSystem:
             result = function(*args)
             self._clock.start('recommender')
             return result
+
         return run
 
 

@@ -1,11 +1,15 @@
-r"""Where the time of an epoch of GenRec goes: the table of phases, and the operators of the recommender's steps.
+r"""Where the time of an epoch of GenRec goes: the table of phases, and the operators of the
+recommender's steps.
 
 .. code-block:: console
 
-    python -m benchmarks.speed.phases --root DIR --dataset tiktok --modalities image audio --threads 1
+    python -m benchmarks.speed.phases --root DIR --dataset tiktok --modalities image audio \
+        --threads 1
 
-Phases are medians over epochs of one run; the operators are those of one more epoch under :mod:`torch.profiler`.
+Phases are medians over epochs of one run; the operators are those of one more epoch under
+:mod:`torch.profiler`.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -58,6 +62,7 @@ class NestedClock(PhaseClock):
         def run(*args: Any, **kwargs: Any) -> Any:
             with self.phase(name):
                 return function(*args, **kwargs)
+
         self._patches.enter_context(patch.object(owner, attribute, run))
 
     def close(self) -> None:
@@ -113,16 +118,23 @@ def measure(flags: Sequence[str], epochs: int) -> dict[str, Any]:
     optimizer = trainer.make_optimizer(model)
     evaluator = Evaluator(data, 'test', trainer.ks)
     clock = NestedClock()
-    loader = CountedLoader(InteractionLoader(model.graph, trainer.schedule(model.graph)[0], trainer.sampler), clock,
-                           'batches with negatives')
+    loader = CountedLoader(
+        InteractionLoader(model.graph, trainer.schedule(model.graph)[0], trainer.sampler),
+        clock,
+        'batches with negatives',
+    )
     encoder = model.encoder
     for owner, attribute, name in [
-            (model.generator, 'fit', 'denoiser: training'), (model.generator, 'generate', 'denoiser: generated graph'),
-            (encoder, 'encode_modalities', 'encoder: modality features'),
-            (encoder, 'collaborative_view', 'encoder: collaborative view'),
-            (encoder, 'modality_views', 'encoder: modality views'), (encoder.attention, 'forward', 'encoder: fusion'),
-            (model, '_batch_terms', 'loss terms of the batch'), (torch.Tensor, 'backward', 'backward'),
-            (torch.optim.Adam, 'step', 'optimizer')]:
+        (model.generator, 'fit', 'denoiser: training'),
+        (model.generator, 'generate', 'denoiser: generated graph'),
+        (encoder, 'encode_modalities', 'encoder: modality features'),
+        (encoder, 'collaborative_view', 'encoder: collaborative view'),
+        (encoder, 'modality_views', 'encoder: modality views'),
+        (encoder.attention, 'forward', 'encoder: fusion'),
+        (model, '_batch_terms', 'loss terms of the batch'),
+        (torch.Tensor, 'backward', 'backward'),
+        (torch.optim.Adam, 'step', 'optimizer'),
+    ]:
         if owner is not None:
             clock.wrap(owner, attribute, name)
     # Within a step the optimizer calls forward and backward: what it does itself is the update.
@@ -142,21 +154,31 @@ def measure(flags: Sequence[str], epochs: int) -> dict[str, Any]:
         trainer.train_epoch(model, loader, optimizer, epochs)
     operators = sorted(profiler.key_averages(), key=lambda row: -row.self_cpu_time_total)
     total = sum(row.self_cpu_time_total for row in operators)
-    return {'seconds': seconds, 'operators': [{'name': row.key, 'calls': row.count, 'share': row.self_cpu_time_total / total}
-                                              for row in operators[:15]]}
+    return {
+        'seconds': seconds,
+        'operators': [
+            {'name': row.key, 'calls': row.count, 'share': row.self_cpu_time_total / total}
+            for row in operators[:15]
+        ],
+    }
 
 
 def render(document: dict[str, Any]) -> str:
     r"""The report as Markdown."""
     total = sum(values['median'] for values in document['phases'].values())
-    rows = [[name, f"{values['median'] * 1e3:.0f}", f"{values['median'] / total:.1%}"]
-            for name, values in sorted(document['phases'].items(), key=lambda item: -item[1]['median'])]
-    operators = [[row['name'], row['calls'], f"{row['share']:.1%}"] for row in document['operators']]
+    rows = [
+        [name, f'{values["median"] * 1e3:.0f}', f'{values["median"] / total:.1%}']
+        for name, values in sorted(document['phases'].items(), key=lambda item: -item[1]['median'])
+    ]
+    operators = [
+        [row['name'], row['calls'], f'{row["share"]:.1%}'] for row in document['operators']
+    ]
     return f"""# Phases of an epoch on {document['dataset']} ({', '.join(document['modalities'])})
 
 {markdown_table(['phase', 'ms', 'share'], rows)}
 
-Medians over {document['epochs']} epochs after the first; {total:.2f} s together. Forward phases stand beside the backward pass
+Medians over {document['epochs']} epochs after the first; {total:.2f} s together. Forward phases
+stand beside the backward pass
 of all of them.
 
 ## Operators of one epoch
@@ -174,22 +196,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--dataset', default='tiktok')
     parser.add_argument('--modalities', nargs='+', default=['image', 'audio'])
     parser.add_argument('--threads', type=positive, default=1)
-    parser.add_argument('--epochs', type=positive, default=5, help='measured epochs, after one that is not')
-    parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE', help='further flags of genrec_pyg.train')
-    parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/phases-DATASET')
+    parser.add_argument(
+        '--epochs', type=positive, default=5, help='measured epochs, after one that is not'
+    )
+    parser.add_argument(
+        '--set',
+        nargs='*',
+        default=[],
+        metavar='KEY=VALUE',
+        help='further flags of genrec_pyg.train',
+    )
+    parser.add_argument(
+        '--output',
+        type=Path,
+        help='report without ending, default benchmarks/results/phases-DATASET',
+    )
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
     import torch
+
     torch.set_num_threads(args.threads)
     description = machine(args.threads)
-    flags = ['--root', str(args.root), '--dataset', args.dataset, '--modalities', *args.modalities,
-             *(f'--{setting}' for setting in args.set)]
+    flags = [
+        '--root',
+        str(args.root),
+        '--dataset',
+        args.dataset,
+        '--modalities',
+        *args.modalities,
+        *(f'--{setting}' for setting in args.set),
+    ]
     found = measure(flags, args.epochs + 1)
     kept = found['seconds'][1:]
-    phases = {name: summary([seconds.get(name, 0.0) for seconds in kept])
-              for name in dict.fromkeys(name for seconds in kept for name in seconds)}
-    document = {'dataset': args.dataset, 'modalities': args.modalities, 'epochs': args.epochs, 'settings': args.set,
-                'machine': description, 'phases': phases, 'operators': found['operators']}
+    phases = {
+        name: summary([seconds.get(name, 0.0) for seconds in kept])
+        for name in dict.fromkeys(name for seconds in kept for name in seconds)
+    }
+    document = {
+        'dataset': args.dataset,
+        'modalities': args.modalities,
+        'epochs': args.epochs,
+        'settings': args.set,
+        'machine': description,
+        'phases': phases,
+        'operators': found['operators'],
+    }
     markdown = render(document)
     write_report(args.output or RESULTS / f'phases-{args.dataset}', document, markdown)
     logger.info('\n%s', markdown)

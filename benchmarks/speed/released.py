@@ -1,12 +1,15 @@
-r"""Runs a checkout of the released GenRec-V1 for a measurement, changed only from outside and at run time.
+r"""Runs a checkout of the released GenRec-V1 for a measurement, changed only from outside and at
+run time.
 
-Nothing of it is part of this package: it is imported from a temporary copy of the checkout, by the names of its modules and
-functions, within :func:`_foreign.foreign_code`. Besides, its loaders tell a clock when they are iterated, which marks the
-phases of its training function.
+Nothing of it is part of this package: it is imported from a temporary copy of the checkout, by the
+names of its modules and functions, within :func:`_foreign.foreign_code`. Besides, its loaders tell
+a clock when they are iterated, which marks the phases of its training function.
 
-Its dataset switch knows ``tiktok`` (three modalities) and ``baby`` and ``sports`` (two). Two modalities run through the
-switch ``sports``, whose second feature file is then the second modality asked for; ``baby`` adds a nuclear norm per step.
+Its dataset switch knows ``tiktok`` (three modalities) and ``baby`` and ``sports`` (two). Two
+modalities run through the switch ``sports``, whose second feature file is then the second modality
+asked for; ``baby`` adds a nuclear norm per step.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -33,7 +36,9 @@ SWITCH = {2: 'sports', 3: 'tiktok'}
 SLOTS = ('image', 'text', 'audio')
 
 
-def prepare_checkout(checkout: Path, data: Path, modalities: Sequence[str], folder: Path) -> list[str]:
+def prepare_checkout(
+    checkout: Path, data: Path, modalities: Sequence[str], folder: Path
+) -> list[str]:
     r"""Makes the temporary copy in ``folder`` with the dataset ``data`` linked into its layout.
 
     Args:
@@ -49,16 +54,25 @@ def prepare_checkout(checkout: Path, data: Path, modalities: Sequence[str], fold
         ValueError: If a file is missing or it cannot run this number of modalities.
     """
     if len(modalities) not in SWITCH:
-        raise ValueError(f'--modalities: got {len(modalities)}, the released implementation accepts 2 or 3')
+        raise ValueError(
+            f'--modalities: got {len(modalities)}, the released implementation accepts 2 or 3'
+        )
     sources = {'trnMat.pkl': data / 'trnMat.pkl', 'tstMat.pkl': data / 'tstMat.pkl'}
-    sources.update({f'{slot}_feat.npy': data / f'{name}_feat.npy' for slot, name in zip(SLOTS, modalities)})
+    sources.update(
+        {f'{slot}_feat.npy': data / f'{name}_feat.npy' for slot, name in zip(SLOTS, modalities)}
+    )
     missing = [path.name for path in sources.values() if not path.is_file()]
     if missing:
-        raise ValueError(f"--root: the dataset {data.name} lacks {', '.join(missing)}")
+        raise ValueError(f'--root: the dataset {data.name} lacks {", ".join(missing)}')
     absent = [name for name in MODULES if not (checkout / name).is_file()]
     if absent:
-        raise ValueError(f"--released: the checkout lacks {', '.join(absent)}")
-    shutil.copytree(checkout, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns('.git', 'Datasets', '__pycache__'))
+        raise ValueError(f'--released: the checkout lacks {", ".join(absent)}')
+    shutil.copytree(
+        checkout,
+        folder,
+        dirs_exist_ok=True,
+        ignore=shutil.ignore_patterns('.git', 'Datasets', '__pycache__'),
+    )
     switch = SWITCH[len(modalities)]
     target = folder / 'Datasets' / switch
     target.mkdir(parents=True)
@@ -68,7 +82,8 @@ def prepare_checkout(checkout: Path, data: Path, modalities: Sequence[str], fold
 
 
 class ReleasedSystem:
-    r"""The released implementation in this process, within :func:`_foreign.foreign_code` of its copy, the working folder.
+    r"""The released implementation in this process, within :func:`_foreign.foreign_code` of its
+    copy, the working folder.
 
     Args:
         flags: Its command line.
@@ -84,16 +99,23 @@ class ReleasedSystem:
         handler = main.DataHandler()
         handler.LoadData()
         self._clock = PhaseClock()
-        # One pass of the user rows trains the denoiser, the next one regenerates the graph, then the interactions follow.
+        # One pass of the user rows trains the denoiser, the next one regenerates the graph, then
+        # the interactions follow.
         turns = itertools.cycle(('denoiser', 'rebuild'))
-        handler.diffusionLoader = AnnouncedLoader(handler.diffusionLoader, lambda: self._clock.start(next(turns)))
-        handler.trnLoader = AnnouncedLoader(handler.trnLoader, lambda: self._clock.start('recommender'))
+        handler.diffusionLoader = AnnouncedLoader(
+            handler.diffusionLoader, lambda: self._clock.start(next(turns))
+        )
+        handler.trnLoader = AnnouncedLoader(
+            handler.trnLoader, lambda: self._clock.start('recommender')
+        )
         self._handler = handler
         self._coach = main.Coach(handler)
         self._coach.prepareModel()
 
     def run_epoch(self, epoch: int, clock: PhaseClock) -> dict[str, float]:
-        r"""One pass of its training and test functions; drawing its negatives counts as part of the recommender."""
+        r"""One pass of its training and test functions; drawing its negatives counts as part of the
+        recommender.
+        """
         self._clock = clock
         clock.start('recommender')
         self._coach.trainEpoch(epoch)
@@ -109,9 +131,13 @@ class ReleasedSystem:
         return dataset.rows, dataset.cols, dataset.negs
 
     def rank(self, users: Tensor, items: Tensor) -> dict[str, float]:
-        r"""Runs its evaluation of all test users on given embeddings instead of those of its model."""
+        r"""Runs its evaluation of all test users on given embeddings instead of those of its
+        model.
+        """
         import torch
-        for slot in SLOTS:  # its generated graphs, which it has only after an epoch and here does not read
+
+        # its generated graphs, which it has only after an epoch and here does not read
+        for slot in SLOTS:
             self._coach.__dict__.setdefault(f'{slot}_UI_matrix', None)
         self._coach.model.forward = lambda *args: (users, items, None, None)
         try:
@@ -123,7 +149,10 @@ class ReleasedSystem:
     def measure_lists(self, user: np.ndarray, item: np.ndarray) -> dict[str, float]:
         r"""Runs its metrics on given lists ``[n, 20]`` of test users ``[n]``, in one block."""
         sums = self._coach.calcRes(item, self._handler.tstLoader.dataset.tstLocs, user)
-        return {name: float(value) / len(user) for name, value in zip(('recall@20', 'ndcg@20', 'precision@20'), sums)}
+        return {
+            name: float(value) / len(user)
+            for name, value in zip(('recall@20', 'ndcg@20', 'precision@20'), sums)
+        }
 
     def describe(self) -> dict[str, object]:
         r"""Its flags, and the digest of its Python files."""

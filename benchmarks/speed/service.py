@@ -8,7 +8,8 @@ on the loopback.
 
 A list is one request ``GET /recommend`` for a random user, known items left out. Beside wall time,
 which other work on the machine lengthens, stands what the process itself used: lists per second of
-processor time are what one core can make."""
+processor time are what one core can make.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from benchmarks.common.flags import positive
 from benchmarks.common.machine import machine, machine_line
@@ -48,7 +49,7 @@ PAUSE = (4, 12)
 STEADY = (10, 30)
 
 
-def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     r"""The command line."""
     parser = argparse.ArgumentParser(description='Measures the service under load.')
     parser.add_argument('bundle', type=Path, help='folder written by python -m genrec_pyg.export')
@@ -77,9 +78,8 @@ def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Names
     parser.add_argument(
         '--realtime',
         action='store_true',
-        help='service and load go before all other work of the machine '
-        '(SCHED_FIFO, needs the right to), but for the steady load: what an idle machine would '
-        'show',
+        help='service and load go before all other work of the machine (SCHED_FIFO, needs the '
+        'right to), but for the steady load: what an idle machine would show',
     )
     parser.add_argument(
         '--output',
@@ -92,7 +92,8 @@ def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Names
 @contextlib.contextmanager
 def changing(folder: Path, seconds: float) -> Iterator[list[float]]:
     r"""Puts another manifest of the same tables in the place of that of a bundle every ``seconds``;
-    yields the times."""
+    yields the times.
+    """
     times: list[float] = []
     end = threading.Event()
     path = folder / 'manifest.json'
@@ -235,6 +236,7 @@ def render(document: dict[str, Any]) -> str:
         'errors',
         'load average',
     ]
+    realtime = ', both before all its other work (SCHED_FIFO)' if document['realtime'] else ''
     rows = [
         [
             row['connections'],
@@ -251,40 +253,34 @@ def render(document: dict[str, Any]) -> str:
         f'# Service on {document["name"]}',
         markdown_table(header, rows),
         f'Lists of {document["k"]} for random ones of {document["num_users"]} users over '
-        f'{document["num_items"]} items, '
-        f'exact, known items left out, one request each; service and wrk on one machine'
-        f'{", both before all its other work (SCHED_FIFO)" if document["realtime"] else ""}. '
-        'Lists per second of its core are lists divided by the processor time of the service.',
+        f'{document["num_items"]} items, exact, known items left out, one request each; service '
+        f'and wrk on one machine{realtime}. Lists per second of its core are lists divided by the '
+        f'processor time of the service.',
         f'Start to the first answer: median {document["start_seconds"]:.2f} s, longest '
         f'{document["start_seconds_max"]:.2f} s of {document["starts"]}, '
-        f'{document["start_cpu_seconds"]:.2f} s of '
-        f'processor time. Tables {document["tables_mib"]:.1f} MiB, process '
-        f'{document["memory_mib"]:.0f} MiB.',
+        f'{document["start_cpu_seconds"]:.2f} s of processor time. Tables '
+        f'{document["tables_mib"]:.1f} MiB, process {document["memory_mib"]:.0f} MiB.',
     ]
     soak, kills = document['soak'], document['kills']
     if soak is not None:
         parts.append(
             f'Steady load of 8 connections with pauses of {STEADY[0]} to {STEADY[1]} ms for '
-            f'{soak["seconds"]:.0f} s at '
-            f'normal priority: {soak["requests"]} lists, {sum(soak["errors"].values())} errors, '
-            f'{soak["changes"]} '
-            f'changes of the bundle, p50 {soak["p50"]:.2f} ms, p99 {soak["p99"]:.2f} ms, load '
-            'average '
+            f'{soak["seconds"]:.0f} s at normal priority: {soak["requests"]} lists, '
+            f'{sum(soak["errors"].values())} errors, {soak["changes"]} changes of the bundle, p50 '
+            f'{soak["p50"]:.2f} ms, p99 {soak["p99"]:.2f} ms, load average '
             f'{soak["load_average"]:.1f}; memory at the end {soak["memory_mib"]:.0f} MiB, exit '
             f'code {soak["code"]}.'
         )
     if kills is not None:
         parts.append(
             f'Killed (SIGKILL) and restarted {kills["kills"]} times under load of 8 clients that '
-            'try again: '
-            f'{kills["answers"]} answers, {kills["wrong"]} wrong, {kills["again"]} attempts '
-            'repeated, at most '
-            f'{max(kills["seconds_without"]):.2f} s without an answer.'
+            f'try again: {kills["answers"]} answers, {kills["wrong"]} wrong, {kills["again"]} '
+            f'attempts repeated, at most {max(kills["seconds_without"]):.2f} s without an answer.'
         )
     return '\n\n'.join([*parts, machine_line(document['machine'])]) + '\n'
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     r"""Entry point: 0 on success, 1 on failure, 2 on bad usage."""
     args = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)

@@ -15,7 +15,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from benchmarks.common.machine import thread_environment
 from genrec_pyg.exceptions import ConfigError
@@ -81,8 +81,7 @@ class Service:
             if self.process.poll() is not None:
                 raise ConfigError(
                     f'the service ended with code {self.process.returncode}; python -m '
-                    'genrec_pyg.serve '
-                    'says why'
+                    f'genrec_pyg.serve says why'
                 )
             time.sleep(0.002)
         self.start_seconds = time.perf_counter() - begin
@@ -126,7 +125,7 @@ def load(
     connections: int,
     seconds: int,
     realtime: bool = False,
-    pause: Optional[tuple[int, int]] = None,
+    pause: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     r"""Load of wrk on a service: latencies in ms, and lists per second of wall and of processor
     time.

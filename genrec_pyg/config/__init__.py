@@ -1,4 +1,5 @@
 r"""Configuration of a run: typed schema, layers of defaults, flags."""
+
 from genrec_pyg.config.arguments import Call, find_root, parse_columns, parse_train_arguments
 from genrec_pyg.config.parser import build_parser
 from genrec_pyg.config.resolve import check_settings, resolve_config

@@ -1,7 +1,9 @@
 r"""The command line of ``python -m genrec_pyg.train``.
 
-Layers as in :mod:`genrec_pyg.config.resolve`: the run that is continued or repeated, then ``--config FILE``, then flags.
+Layers as in :mod:`genrec_pyg.config.resolve`: the run that is continued or repeated, then
+``--config FILE``, then flags.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -12,7 +14,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from genrec_pyg.config.parser import CALL_KEYS, build_parser, parse, set_defaults
 from genrec_pyg.config.resolve import settle
@@ -23,10 +25,21 @@ from genrec_pyg.datasets.saved import GRAPH_FILE
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.utils.command_line import underscored
 
-#: What may differ from the interrupted run under ``--resume``; anything else would not continue the same experiment.
-RESUME_MAY_CHANGE = ('root', 'check_features', 'epochs', 'device', 'references', 'trainer.patience',
-                     'trainer.max_seconds', 'trainer.eval_every', 'trainer.precision', 'trainer.cuda_graph',
-                     'trainer.trackers')
+#: What may differ from the interrupted run under ``--resume``; anything else would not continue the
+#: same experiment.
+RESUME_MAY_CHANGE = (
+    'root',
+    'check_features',
+    'epochs',
+    'device',
+    'references',
+    'trainer.patience',
+    'trainer.max_seconds',
+    'trainer.eval_every',
+    'trainer.precision',
+    'trainer.cuda_graph',
+    'trainer.trackers',
+)
 
 
 @dataclass
@@ -38,19 +51,23 @@ class Call:
         resume: Folder of the run to continue, if any.
         debug: Whether errors come with a traceback.
         print_config: Whether to print the configuration and leave.
-        distributed: How processes share the model; no part of the configuration, since it does not change the result.
-        distributed_timeout: Seconds that a process waits for the others to start, if not as long as torch does.
+        distributed: How processes share the model; no part of the configuration, since it does not
+            change the result.
+        distributed_timeout: Seconds that a process waits for the others to start, if not as long as
+            torch does.
         start: Folder of the run whose parameters the model starts from, if any.
         grid: Blocks of nodes times blocks of channels with ``distributed='grid'``.
-        checkpoint: Whether its checkpoints have tables ``'whole'`` or ``'sharded'``, or ``'auto'``, by their size.
+        checkpoint: Whether its checkpoints have tables ``'whole'`` or ``'sharded'``, or ``'auto'``,
+            by their size.
     """
+
     config: RunConfig
-    resume: Optional[str] = None
+    resume: str | None = None
     debug: bool = False
     print_config: bool = False
-    distributed: Optional[str] = None
-    distributed_timeout: Optional[float] = None
-    start: Optional[str] = None
+    distributed: str | None = None
+    distributed_timeout: float | None = None
+    start: str | None = None
     grid: str = 'auto'
     checkpoint: str = 'auto'
 
@@ -59,7 +76,8 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     r"""Resolves the flags of ``python -m genrec_pyg.train``.
 
     Raises:
-        ConfigError: On an unknown flag, key, model or a value of the wrong type; the message names it.
+        ConfigError: On an unknown flag, key, model or a value of the wrong type; the message names
+            it.
     """
     argv = underscored(argv)
     # Of others the last one counts, these would be dropped unseen.
@@ -70,7 +88,9 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     first = _first_look(argv)
     for flag in ('final', 'from'):
         if first.resume is not None and getattr(first, flag) is not None:
-            raise ConfigError(f'--{flag}: got {getattr(first, flag)!r} with --resume, accepted is one of the two')
+            raise ConfigError(
+                f'--{flag}: got {getattr(first, flag)!r} with --resume, accepted is one of the two'
+            )
     for flag in ('config', 'resume', 'final', 'from'):
         if getattr(first, flag) == '':
             raise ConfigError(f"--{flag}: got '', accepted is the name of a file or folder")
@@ -81,7 +101,9 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
         for key in ('model', 'dataset'):  # they decide which other flags and defaults there are
             asked = getattr(first, key)
             if asked not in (None, run.get(key)):
-                raise ConfigError(f'--{key}: got {asked!r} with --resume, accepted is {run.get(key)!r} of the run')
+                raise ConfigError(
+                    f'--{key}: got {asked!r} with --resume, accepted is {run.get(key)!r} of the run'
+                )
         run = {**run, 'output': first.resume}
         if isinstance(run.get('root'), str) and isinstance(run.get('dataset'), str):
             run['root'] = find_root(run['dataset'], run['root'], path.parent)
@@ -90,22 +112,42 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     if start is not None:
         run = read_yaml(Path(start) / 'config.yaml')
         if first.model not in (None, run.get('model')):
-            raise ConfigError(f"--model: got {first.model!r} with --from, accepted is {run.get('model')!r} of the run")
+            raise ConfigError(
+                f'--model: got {first.model!r} with --from, accepted is {run.get("model")!r} '
+                f'of the run'
+            )
         layers.append((str(Path(start) / 'config.yaml'), {**run, 'output': None}))
     if first.final is not None:
-        layers.append((str(Path(first.final) / 'config.yaml'), _final_settings(Path(first.final), first.model)))
+        layers.append(
+            (
+                str(Path(first.final) / 'config.yaml'),
+                _final_settings(Path(first.final), first.model),
+            )
+        )
     if first.config is not None:
         layers.append((first.config, read_yaml(Path(first.config))))
-    named = {key: value for _, layer in layers for key, value in layer.items() if key in ('model', 'dataset')}
+    named = {
+        key: value
+        for _, layer in layers
+        for key, value in layer.items()
+        if key in ('model', 'dataset')
+    }
     model = first.model or named.get('model', RunConfig.model)
     dataset = first.dataset or named.get('dataset', RunConfig.dataset)
     variant = first.variant
     for _, layer in layers:
         hparams = layer.get('hparams')
-        variant = first.variant or (hparams.get('variant') if isinstance(hparams, dict) else None) or variant
+        variant = (
+            first.variant
+            or (hparams.get('variant') if isinstance(hparams, dict) else None)
+            or variant
+        )
     parser = build_parser(model)
     interrupted: dict[str, Any] = {}
-    for source, layer in [(f'configs/{model}.yaml', shipped_defaults(model, dataset, variant)), *layers]:
+    for source, layer in [
+        (f'configs/{model}.yaml', shipped_defaults(model, dataset, variant)),
+        *layers,
+    ]:
         set_defaults(parser, layer, source)
         if first.resume is not None and not interrupted and layer.get('output') == first.resume:
             defaults = plain(parser.get_defaults().as_dict())
@@ -123,39 +165,63 @@ def parse_train_arguments(argv: Sequence[str]) -> Call:
     if not layers and not any(argument.partition('=')[0] == '--root' for argument in argv):
         values['root'] = _root_here(values['dataset'], values['root'])
     if first.final is not None and values['split'] != 'none':
-        raise ConfigError(f"--split: got {values['split']!r} with --final, which trains on all interactions; accepted is none")
+        raise ConfigError(
+            f'--split: got {values["split"]!r} with --final, which trains on all '
+            f'interactions; accepted is none'
+        )
     if first.resume is not None:
         _check_resumed(interrupted, flatten(values))
-    return Call(RunConfig(**values), call['resume'], call['debug'], call['print_config'], call['distributed'],
-                call['distributed_timeout'], call['from'], call['grid'],
-                call['checkpoint'])
+    return Call(
+        RunConfig(**values),
+        call['resume'],
+        call['debug'],
+        call['print_config'],
+        call['distributed'],
+        call['distributed_timeout'],
+        call['from'],
+        call['grid'],
+        call['checkpoint'],
+    )
 
 
-def _final_settings(folder: Path, model: Optional[str]) -> dict[str, Any]:
-    r"""Settings of a training on all interactions after the run in ``folder``: those of the run, as many epochs as it chose.
+def _final_settings(folder: Path, model: str | None) -> dict[str, Any]:
+    r"""Settings of a training on all interactions after the run in ``folder``: those of the run, as
+    many epochs as it chose.
 
     Raises:
         ConfigError: If the run is not finished or has another model.
     """
     run = read_yaml(folder / 'config.yaml')
     if model not in (None, run.get('model')):
-        raise ConfigError(f"--model: got {model!r} with --final, accepted is {run.get('model')!r} of the run")
+        raise ConfigError(
+            f'--model: got {model!r} with --final, accepted is {run.get("model")!r} of the run'
+        )
     try:
         epoch = json.loads((folder / 'metrics.json').read_text('utf-8'))['epoch']
         epochs = max(int(epoch) + 1, 1)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f'--final: {folder} has no metrics.json with the epoch that was chosen, accepted is the folder of a '
-                          'finished run') from error
+        raise ConfigError(
+            f'--final: {folder} has no metrics.json with the epoch that was chosen, accepted is '
+            f'the folder of a finished run'
+        ) from error
     trainer = {**(run.get('trainer') or {}), 'max_seconds': None}
     if isinstance(run.get('root'), str) and isinstance(run.get('dataset'), str):
         run['root'] = find_root(run['dataset'], run['root'], folder)
-    return {**run, 'output': None, 'split': 'none', 'protocol': 'validation', 'references': False, 'epochs': epochs,
-            'trainer': trainer}
+    return {
+        **run,
+        'output': None,
+        'split': 'none',
+        'protocol': 'validation',
+        'references': False,
+        'epochs': epochs,
+        'trainer': trainer,
+    }
 
 
-def find_root(dataset: str, root: str, run: Optional[Path] = None) -> str:
-    r"""The folder in which the dataset of a run lies now: the run itself, which holds the graph of a training in Python,
-    ``root``, that of the training, or ``$GENREC_DATA``."""
+def find_root(dataset: str, root: str, run: Path | None = None) -> str:
+    r"""The folder in which the dataset of a run lies now: the run itself, which holds the graph of
+    a training in Python, ``root``, that of the training, or ``$GENREC_DATA``.
+    """
     if run is not None and dataset == GRAPH_FILE and (run / dataset).is_file():
         return str(run)
     for candidate in (root, os.environ.get('GENREC_DATA')):
@@ -165,15 +231,20 @@ def find_root(dataset: str, root: str, run: Optional[Path] = None) -> str:
 
 
 def _root_here(dataset: str, root: str) -> str:
-    r"""The current folder in place of ``root``, where a path from here names a file or a prepared folder and one from there
-    names nothing."""
+    r"""The current folder in place of ``root``, where a path from here names a file or a prepared
+    folder and one from there names nothing.
+    """
     path = Path(dataset)
-    here = dataset != 'demo' and '\0' not in dataset and not (Path(root) / dataset).exists() \
+    here = (
+        dataset != 'demo'
+        and '\0' not in dataset
+        and not (Path(root) / dataset).exists()
         and (path.is_file() or is_prepared(path))
+    )
     return os.curdir if here else root
 
 
-def parse_columns(entries: Optional[Sequence[str]]) -> Optional[dict[str, str]]:
+def parse_columns(entries: Sequence[str] | None) -> dict[str, str] | None:
     r"""Role to column of a table from ``ROLE=NAME`` entries.
 
     Raises:
@@ -183,7 +254,10 @@ def parse_columns(entries: Optional[Sequence[str]]) -> Optional[dict[str, str]]:
     for entry in entries or ():
         role, equals, name = entry.partition('=')
         if not (role and equals and name) or role in found:
-            raise ConfigError(f'--columns: got {entry!r}, accepted are user=NAME item=NAME rating=NAME time=NAME, each once')
+            raise ConfigError(
+                f'--columns: got {entry!r}, accepted are user=NAME item=NAME rating=NAME '
+                f'time=NAME, each once'
+            )
         found[role] = name
     return found or None
 
@@ -206,5 +280,7 @@ def _first_look(argv: Sequence[str]) -> argparse.Namespace:
 def _check_resumed(before: dict[str, Any], after: dict[str, Any]) -> None:
     for key, value in after.items():
         if key not in RESUME_MAY_CHANGE and value != before.get(key):
-            raise ConfigError(f'--{key}: got {value!r} with --resume, accepted is {before.get(key)!r} of the run; '
-                              f"what may change is {', '.join(RESUME_MAY_CHANGE)}")
+            raise ConfigError(
+                f'--{key}: got {value!r} with --resume, accepted is {before.get(key)!r} of the '
+                f'run; what may change is {", ".join(RESUME_MAY_CHANGE)}'
+            )

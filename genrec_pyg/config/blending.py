@@ -1,4 +1,5 @@
 r"""Late fusion of finished runs, with weights found on the validation split."""
+
 from __future__ import annotations
 
 import os
@@ -7,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
 
 import torch
 import yaml
@@ -31,15 +31,19 @@ class Weights:
         values: Weight of every member.
         chosen: Whether they were chosen on validation; otherwise they are equal.
         num_users: Users with validation items that were measured.
-        recall: Validation recall@20 of every member and of the ``'blend'``, on these users, where they were chosen.
+        recall: Validation recall@20 of every member and of the ``'blend'``, on these users, where
+            they were chosen.
     """
+
     values: dict[str, float]
     chosen: bool
     num_users: int
     recall: dict[str, float] = field(default_factory=dict)
 
 
-def load_members(folders: Sequence[str], root: Optional[str] = None, device: str = 'auto') -> dict[str, Run]:
+def load_members(
+    folders: Sequence[str], root: str | None = None, device: str = 'auto'
+) -> dict[str, Run]:
     r"""Runs by the names that they get as members of a blend: a number and the name of the folder.
 
     Raises:
@@ -52,13 +56,16 @@ def load_members(folders: Sequence[str], root: Optional[str] = None, device: str
         if path in paths[:number]:
             raise ConfigError(f'RUN: {folders[number]} is given twice, accepted is once')
     # A backslash separates folders elsewhere.
-    names = [f"{number}-{path.name}".replace('\\', '_') for number, path in enumerate(paths, start=1)]
+    names = [
+        f'{number}-{path.name}'.replace('\\', '_') for number, path in enumerate(paths, start=1)
+    ]
     return {name: load_run(str(path), root, device) for name, path in zip(names, paths)}
 
 
 @torch.no_grad()
 def choose_weights(runs: Mapping[str, Run]) -> Weights:
-    r"""Finds the weights by coordinate search on validation recall@20; training and validation interactions alone are read.
+    r"""Finds the weights by coordinate search on validation recall@20; training and validation
+    interactions alone are read.
 
     Args:
         runs: Runs of the same data and split.
@@ -81,17 +88,24 @@ def choose_weights(runs: Mapping[str, Run]) -> Weights:
 def _score(model: Recommender):
     def score(user: Tensor) -> Tensor:
         return standardized(model.score(user))
+
     return score
 
 
 def blend(runs: Mapping[str, Run], weights: Weights) -> Run:
     r"""The blended run; members of weight 0 are left out."""
-    return fuse({name: run for name, run in runs.items() if weights.values[name] > 0},
-                {name: weight for name, weight in weights.values.items() if weight > 0}, weights.chosen)
+    return fuse(
+        {name: run for name, run in runs.items() if weights.values[name] > 0},
+        {name: weight for name, weight in weights.values.items() if weight > 0},
+        weights.chosen,
+    )
 
 
-def save_blend(path: Path, folders: Mapping[str, str], weights: Weights, metrics: Mapping[str, object]) -> None:
-    r"""Writes the folder of a blend, which holds copies of its members and needs their folders no more.
+def save_blend(
+    path: Path, folders: Mapping[str, str], weights: Weights, metrics: Mapping[str, object]
+) -> None:
+    r"""Writes the folder of a blend, which holds copies of its members and needs their folders no
+    more.
 
     Args:
         path: Its folder, without a run.
@@ -109,7 +123,10 @@ def save_blend(path: Path, folders: Mapping[str, str], weights: Weights, metrics
             _copy_run(Path(folders[name]), path / MEMBERS / name)
         write_json(path / 'metrics.json', dict(metrics))
         # Last: with it the folder is a run.
-        write_atomically(path / 'config.yaml', lambda file: file.write(yaml.safe_dump(document, sort_keys=False).encode()))
+        write_atomically(
+            path / 'config.yaml',
+            lambda file: file.write(yaml.safe_dump(document, sort_keys=False).encode()),
+        )
     except BaseException as error:
         shutil.rmtree(path / MEMBERS, ignore_errors=True)
         for name in ('metrics.json', 'config.yaml'):

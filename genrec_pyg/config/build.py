@@ -1,4 +1,5 @@
 r"""Construction of models, and loading of finished runs."""
+
 from __future__ import annotations
 
 import json
@@ -7,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from torch_geometric.data import HeteroData
 
@@ -38,6 +39,7 @@ class Run(NamedTuple):
         model: Its model in the best state, in evaluation mode.
         selection: How its epoch was chosen, such as ``'chosen on validation'``.
     """
+
     config: RunConfig
     data: HeteroData
     model: Recommender
@@ -45,15 +47,23 @@ class Run(NamedTuple):
 
 
 def make_data(config: RunConfig) -> HeteroData:
-    r"""The graph that a configuration names, filtered and split as it says; where it says nothing and the
-    dataset has no split of its own, as :data:`~genrec_pyg.datasets.prepare.DEFAULT_SPLIT`.
+    r"""The graph that a configuration names, filtered and split as it says; where it says nothing
+    and the dataset has no split of its own, as :data:`~genrec_pyg.datasets.prepare.DEFAULT_SPLIT`.
 
     Raises:
         ConfigError: If there is no such dataset, modality or split.
         DataError: If files are damaged, or the data cannot be split so.
     """
-    data = load_dataset(config.dataset, config.root, config.modalities, columns=parse_columns(config.columns),
-                        min_rating=config.min_rating, core=config.core, split=config.split, check=config.check_features)
+    data = load_dataset(
+        config.dataset,
+        config.root,
+        config.modalities,
+        columns=parse_columns(config.columns),
+        min_rating=config.min_rating,
+        core=config.core,
+        split=config.split,
+        check=config.check_features,
+    )
     if read_mask(data, 'train') is not None:
         return data
     logger.info('%s: split as %s, since it brings none (--split)', config.dataset, DEFAULT_SPLIT)
@@ -65,29 +75,41 @@ def make_model(config: RunConfig, data: HeteroData) -> Recommender:
     return get_model(config.model)(data, **config.hparams)
 
 
-def make_trainer(config: RunConfig, distributed: Optional[Distributed] = None) -> Trainer:
+def make_trainer(config: RunConfig, distributed: Distributed | None = None) -> Trainer:
     r"""The trainer of a configuration, still without a folder."""
-    return Trainer(epochs=config.epochs, seed=config.seed, device=config.device, protocol=config.protocol,
-                   mirror_gradient=config.mirror_gradient, progress=sys.stderr.isatty(), distributed=distributed,
-                   **config.trainer)
+    return Trainer(
+        epochs=config.epochs,
+        seed=config.seed,
+        device=config.device,
+        protocol=config.protocol,
+        mirror_gradient=config.mirror_gradient,
+        progress=sys.stderr.isatty(),
+        distributed=distributed,
+        **config.trainer,
+    )
 
 
-def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> Run:
+def load_run(folder: str, root: str | None = None, device: str = 'auto') -> Run:
     r"""Loads configuration, data and best model of a run folder.
 
     Args:
         folder: Folder that ``python -m genrec_pyg.train`` or ``python -m genrec_pyg.blend`` wrote.
-        root: Folder of the datasets; :obj:`None` takes that of the training and then ``$GENREC_DATA``.
+        root: Folder of the datasets; :obj:`None` takes that of the training and then
+            ``$GENREC_DATA``.
         device: Device of the model.
 
     Raises:
         ConfigError: If the folder is no run.
-        CheckpointError: If the checkpoint is damaged or of another run, or interactions, features or links of the training
-            have changed. Changed held-out interactions are named in a warning.
+        CheckpointError: If the checkpoint is damaged or of another run, or interactions, features
+            or links of the training have changed. Changed held-out interactions are named in a
+            warning.
     """
     path = Path(folder)
     if not (path / 'config.yaml').is_file():
-        raise ConfigError(f'{folder}: holds no config.yaml, accepted is a folder written by python -m genrec_pyg.train')
+        raise ConfigError(
+            f'{folder}: holds no config.yaml, accepted is a folder written by python -m '
+            f'genrec_pyg.train'
+        )
     content = read_yaml(path / 'config.yaml')
     if content.get('model') == Blend.__name__:
         return _load_blend(path, content, root, device)
@@ -98,19 +120,31 @@ def load_run(folder: str, root: Optional[str] = None, device: str = 'auto') -> R
         config.root = root
     checkpoint = path / 'checkpoints' / 'best.pt'
     state = load_checkpoint(checkpoint)
-    data = make_data(replace(config, check_features='off'))  # compared with those of the training below
+    # compared with those of the training below
+    data = make_data(replace(config, check_features='off'))
     model = make_model(config, data)
-    check_identity(state, checkpoint, type(model).__name__, model.graph.fingerprint(), _run_of(path / 'metrics.json'))
+    check_identity(
+        state,
+        checkpoint,
+        type(model).__name__,
+        model.graph.fingerprint(),
+        _run_of(path / 'metrics.json'),
+    )
     warn_of_held_out(state, checkpoint, held_out_digests(data))
     selected_by = state.get('protocol') or (state.get('config') or {}).get('protocol')
-    if selected_by not in (None, config.protocol):  # its figures would be given as what they are not
-        raise CheckpointError(f'{checkpoint}: its epoch was chosen under protocol {selected_by!r}, but config.yaml says '
-                              f'{config.protocol!r}')
+    # its figures would be given as what they are not
+    if selected_by not in (None, config.protocol):
+        raise CheckpointError(
+            f'{checkpoint}: its epoch was chosen under protocol {selected_by!r}, but config.yaml '
+            f'says {config.protocol!r}'
+        )
     try:
         model.load_state_dict(state['model'])
     except (RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[-1].strip()
-        raise CheckpointError(f'{checkpoint}: does not fit the model of config.yaml ({reason})') from error
+        raise CheckpointError(
+            f'{checkpoint}: does not fit the model of config.yaml ({reason})'
+        ) from error
     model.to(resolve_device(device)).eval()  # for use: no dropout, stored batch statistics
     return Run(config, data, model, state.get('selection') or SELECTION[config.protocol])
 
@@ -131,29 +165,53 @@ def fuse(runs: Mapping[str, Run], weights: Mapping[str, float], chosen: bool) ->
     for other, run in others:
         for part, value in _data_of(run).items():
             if value != expected[part]:
-                raise ConfigError(f'{other}: its {part} are not those of {name}; accepted are runs of the same data and split')
+                raise ConfigError(
+                    f'{other}: its {part} are not those of {name}; accepted are runs of the '
+                    f'same data and split'
+                )
     for other, run in runs.items():
         if run.config.protocol != 'validation':
-            raise ConfigError(f'{other}: its epoch was chosen on test (protocol {run.config.protocol!r}), accepted are '
-                              "runs of protocol 'validation'")
+            raise ConfigError(
+                f'{other}: its epoch was chosen on test (protocol {run.config.protocol!r}), '
+                f'accepted are '
+                "runs of protocol 'validation'"
+            )
     model = Blend(first.data, {name: run.model for name, run in runs.items()}, weights)
-    config = replace(first.config, model=Blend.__name__, mirror_gradient=False, output=None, trainer={}, hparams={})
+    config = replace(
+        first.config,
+        model=Blend.__name__,
+        mirror_gradient=False,
+        output=None,
+        trainer={},
+        hparams={},
+    )
     selection = SELECTION['validation'] if chosen else NOT_CHOSEN[False]
-    return Run(config, first.data, model.to(first.model.graph.edge_index.device).eval(), selection)  # for use, as in load_run
+    # for use, as in load_run
+    return Run(config, first.data, model.to(first.model.graph.edge_index.device).eval(), selection)
 
 
 def _data_of(run: Run) -> dict[str, Any]:
     r"""What runs must share to be blended: features may differ."""
-    return {'training interactions': training_graph(run.data, []).fingerprint(),
-            'held-out interactions': held_out_digests(run.data)}
+    return {
+        'training interactions': training_graph(run.data, []).fingerprint(),
+        'held-out interactions': held_out_digests(run.data),
+    }
 
 
-def _load_blend(path: Path, content: Mapping[str, Any], root: Optional[str], device: str) -> Run:
+def _load_blend(path: Path, content: Mapping[str, Any], root: str | None, device: str) -> Run:
     members, file = content.get('members'), path / 'config.yaml'
-    if not isinstance(members, dict) or not members or not all(
-            isinstance(name, str) and name not in ('', '.', '..') and not set(name) & set('/\\\0') for name in members):
-        raise ConfigError(f'{file}: members: got {members!r}, accepted are weights by the name of a folder in '
-                          f'{path / MEMBERS}')
+    if (
+        not isinstance(members, dict)
+        or not members
+        or not all(
+            isinstance(name, str) and name not in ('', '.', '..') and not set(name) & set('/\\\0')
+            for name in members
+        )
+    ):
+        raise ConfigError(
+            f'{file}: members: got {members!r}, accepted are weights by the name of a folder in '
+            f'{path / MEMBERS}'
+        )
     try:
         check_weights(members)
     except ConfigError as error:
@@ -162,7 +220,7 @@ def _load_blend(path: Path, content: Mapping[str, Any], root: Optional[str], dev
     return fuse(runs, members, content.get('chosen_on_validation') is True)
 
 
-def _run_of(metrics: Path) -> Optional[str]:
+def _run_of(metrics: Path) -> str | None:
     r"""Identifier of the run that wrote ``metrics.json``, if it was finished."""
     try:
         return json.loads(metrics.read_text(encoding='utf-8')).get('run')

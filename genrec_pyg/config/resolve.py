@@ -1,14 +1,15 @@
 r"""Configuration of a run without a command line.
 
-Later layers win: defaults of the signatures, ``config/defaults/FAMILY/MODEL.yaml`` (``default:``, then the section of the
-dataset, then both of the chosen variant), files, overrides.
+Later layers win: defaults of the signatures, ``config/defaults/FAMILY/MODEL.yaml`` (``default:``,
+then the section of the dataset, then both of the chosen variant), files, overrides.
 """
+
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 from genrec_pyg.config.parser import CALL_KEYS, build_parser, set_defaults
 from genrec_pyg.config.schema import RunConfig, flatten, plain, unflatten
@@ -20,9 +21,12 @@ from genrec_pyg.nn.models.settings import dotted, nested, upgrade
 logger = logging.getLogger(__name__)
 
 
-def resolve_config(model: Optional[str] = None, dataset: Optional[str] = None,
-                   overrides: Optional[Mapping[str, Any]] = None,
-                   file: Optional[Union[str, Path]] = None) -> RunConfig:
+def resolve_config(
+    model: str | None = None,
+    dataset: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    file: str | Path | None = None,
+) -> RunConfig:
     r"""The configuration that ``python -m genrec_pyg.train`` would have, typed and complete.
 
     .. code-block:: python
@@ -34,8 +38,8 @@ def resolve_config(model: Optional[str] = None, dataset: Optional[str] = None,
     Args:
         model: Name of the model; :obj:`None` takes that of ``file``, else GenRec.
         dataset: Name of the dataset; :obj:`None` takes that of ``file``, else ``'demo'``.
-        overrides: Settings by dotted name (``'trainer.lr'``) or nested, over everything else. One that has no effect is
-            kept, for the model to refuse.
+        overrides: Settings by dotted name (``'trainer.lr'``) or nested, over everything else. One
+            that has no effect is kept, for the model to refuse.
         file: YAML file with further settings, such as the ``config.yaml`` of a run.
 
     Raises:
@@ -47,17 +51,30 @@ def resolve_config(model: Optional[str] = None, dataset: Optional[str] = None,
     given = _undotted(overrides or {})
     for key, named in (('model', model), ('dataset', dataset)):
         if given.get(key, named) != named:
-            raise ConfigError(f'overrides: {key}: got {given[key]!r} with {key}={named!r}, accepted is the argument')
+            raise ConfigError(
+                f'overrides: {key}: got {given[key]!r} with {key}={named!r}, accepted is the '
+                f'argument'
+            )
     parser = build_parser(model)
     if isinstance(given.get('hparams', {}), dict):
         given['hparams'] = nested(upgrade(get_model(model), given.get('hparams', {})))
-    variant = next((hparams['variant'] for hparams in (given['hparams'], layer.get('hparams'))
-                    if isinstance(hparams, dict) and 'variant' in hparams), None)
+    variant = next(
+        (
+            hparams['variant']
+            for hparams in (given['hparams'], layer.get('hparams'))
+            if isinstance(hparams, dict) and 'variant' in hparams
+        ),
+        None,
+    )
     set_defaults(parser, shipped_defaults(model, dataset, variant), f'configs/{model}.yaml')
     if file is not None:
         set_defaults(parser, layer, str(file))
     set_defaults(parser, {**given, 'model': model, 'dataset': dataset}, 'overrides')
-    values = {key: value for key, value in plain(parser.get_defaults().as_dict()).items() if key not in CALL_KEYS}
+    values = {
+        key: value
+        for key, value in plain(parser.get_defaults().as_dict()).items()
+        if key not in CALL_KEYS
+    }
     if values.get('hparams'):
         flags = {f'--{name}' for name in flatten({'hparams': given['hparams']}, model)}
         values['hparams'] = settle(model, values['hparams'], [layer], flags)
@@ -86,7 +103,8 @@ def check_settings(model: str, settings: dict[str, Any], source: str) -> dict[st
     r"""Settings by dotted name (``'trainer.lr'``), in the types of the flags of ``model``.
 
     Raises:
-        ConfigError: On a name or a value that the flags do not take; the message begins with ``source``.
+        ConfigError: On a name or a value that the flags do not take; the message begins with
+            ``source``.
     """
     parser = build_parser(model)
     set_defaults(parser, unflatten(settings), source)
@@ -94,11 +112,17 @@ def check_settings(model: str, settings: dict[str, Any], source: str) -> dict[st
     return {name: typed[name] for name in settings}
 
 
-def settle(model: str, hparams: Mapping[str, Any], layers: Sequence[Mapping[str, Any]] = (),
-            flags: Collection[str] = ()) -> dict[str, Any]:
-    r"""Gives options that others take the place of the values that count, so that a configuration says what is trained.
+def settle(
+    model: str,
+    hparams: Mapping[str, Any],
+    layers: Sequence[Mapping[str, Any]] = (),
+    flags: Collection[str] = (),
+) -> dict[str, Any]:
+    r"""Gives options that others take the place of the values that count, so that a configuration
+    says what is trained.
 
-    Defaults of this package do so silently, files of the user's with a warning; flags are left for the model to refuse.
+    Defaults of this package do so silently, files of the user's with a warning; flags are left for
+    the model to refuse.
     """
     cls = get_model(model)
     flat = dotted(cls, hparams)
@@ -107,6 +131,12 @@ def settle(model: str, hparams: Mapping[str, Any], layers: Sequence[Mapping[str,
         if f'--hparams.{name}' in flags:
             continue
         if name in given:
-            logger.warning('hparams.%s: %r has no effect with %s and is taken as %r', name, flat[name], by, value)
+            logger.warning(
+                'hparams.%s: %r has no effect with %s and is taken as %r',
+                name,
+                flat[name],
+                by,
+                value,
+            )
         flat[name] = value
     return nested(flat)

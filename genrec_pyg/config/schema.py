@@ -1,9 +1,10 @@
 r"""Configuration of a run as plain values, and its settings by dotted name."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 import yaml
 
@@ -19,15 +20,16 @@ class RunConfig:
     r"""Resolved configuration of a run; every field is a flag and a YAML key of the same name.
 
     Args:
-        dataset: Dataset, the name of its folder or the path of its table under ``root``, or ``'demo'``.
+        dataset: Dataset, the name of its folder or the path of its table under ``root``, or
+            ``'demo'``.
         root: Folder of the datasets.
         modalities: Modalities to use, ``NAME`` or ``NAME=FILE``; :obj:`None` takes all.
         columns: Columns of a table, ``ROLE=NAME``; others are found by usual names.
         min_rating: Least rating that counts as an interaction.
         core: Least number of items per user and users per item.
         split: Split in place of that of the dataset, see :func:`~genrec_pyg.datasets.from_table`.
-        check_features: What follows from features that do not belong to the items: ``'error'``, ``'warn'`` or ``'off'``, see
-            :func:`~genrec_pyg.datasets.from_table`.
+        check_features: What follows from features that do not belong to the items: ``'error'``,
+            ``'warn'`` or ``'off'``, see :func:`~genrec_pyg.datasets.from_table`.
         model: Name of the model.
         seed: Seed.
         epochs: Largest number of epochs.
@@ -39,13 +41,14 @@ class RunConfig:
         trainer: Further arguments of the trainer.
         hparams: Hyper-parameters of the model; those of a group (``denoiser``) are a mapping.
     """
+
     dataset: str = 'demo'
     root: str = 'data'
-    modalities: Optional[list[str]] = None
-    columns: Optional[list[str]] = None
-    min_rating: Optional[float] = None
+    modalities: list[str] | None = None
+    columns: list[str] | None = None
+    min_rating: float | None = None
     core: int = 0
-    split: Optional[str] = None
+    split: str | None = None
     check_features: str = 'error'
     model: str = 'GenRec'
     seed: int = 0
@@ -54,7 +57,7 @@ class RunConfig:
     protocol: str = 'validation'
     mirror_gradient: bool = False
     references: bool = True
-    output: Optional[str] = None
+    output: str | None = None
     trainer: dict[str, Any] = field(default_factory=dict)
     hparams: dict[str, Any] = field(default_factory=dict)
 
@@ -67,7 +70,7 @@ class RunConfig:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
 
-def flatten(values: Mapping[str, Any], model: Optional[str] = None) -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:
     r"""The same settings with dotted names (``'trainer.lr'``, ``'hparams.denoiser.rank'``).
 
     Args:
@@ -99,7 +102,9 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any], model: Optional[str] = None) -> dict[str, Any]:
+def merge(
+    base: Mapping[str, Any], over: Mapping[str, Any], model: str | None = None
+) -> dict[str, Any]:
     r"""``base`` with the entries of ``over``; the settings within groups one by one.
 
     Args:
@@ -115,7 +120,11 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any], model: Optional[str]
             continue
         part = dict(merged.get(key) or {})
         for name, entry in (value or {}).items():
-            joins = name in groups and isinstance(entry, Mapping) and isinstance(part.get(name), Mapping)
+            joins = (
+                name in groups
+                and isinstance(entry, Mapping)
+                and isinstance(part.get(name), Mapping)
+            )
             part[name] = {**part[name], **entry} if joins else entry
         merged[key] = part
     return merged

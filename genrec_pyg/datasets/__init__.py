@@ -1,11 +1,11 @@
 r"""Datasets as canonical graphs."""
+
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Optional, Union
 
 from torch_geometric.data import HeteroData
 
@@ -33,22 +33,31 @@ logger = logging.getLogger(__name__)
 _LONGEST_PATH = 4095
 
 
-def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Union[Iterable[str], Modalities] = None,
-                 mirror: Optional[str] = None, columns: Optional[Mapping[str, str]] = None,
-                 min_rating: Optional[float] = None, core: int = 0, split: Optional[str] = None,
-                 check: str = 'error') -> HeteroData:
+def load_dataset(
+    name: str,
+    root: str | Path | None = None,
+    modalities: Iterable[str] | Modalities = None,
+    mirror: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    min_rating: float | None = None,
+    core: int = 0,
+    split: str | None = None,
+    check: str = 'error',
+) -> HeteroData:
     r"""The canonical graph of a dataset.
 
-    ``'demo'`` is generated, with a warning where a folder of that name holds files. A name such as ``'shop/graph.pt'`` is a
-    graph that :func:`save_graph` wrote, one such as ``'shop/log.csv'`` a table of interactions, see :func:`from_table`; so is
-    a folder with one ``interactions.*``. A folder that ``python -m genrec_pyg.prepare`` wrote is read as it was prepared. Any
-    other name is a folder under ``root``, whose layout is recognized from its content (also one that an installed package
-    adds as an entry point of the group ``genrec_pyg.datasets``); where there is no such folder, ``tiktok`` and ``baby`` are
-    downloaded into it.
+    ``'demo'`` is generated, with a warning where a folder of that name holds files. A name such as
+    ``'shop/graph.pt'`` is a graph that :func:`save_graph` wrote, one such as ``'shop/log.csv'`` a
+    table of interactions, see :func:`from_table`; so is a folder with one ``interactions.*``. A
+    folder that ``python -m genrec_pyg.prepare`` wrote is read as it was prepared. Any other name is
+    a folder under ``root``, whose layout is recognized from its content (also one that an installed
+    package adds as an entry point of the group ``genrec_pyg.datasets``); where there is no such
+    folder, ``tiktok`` and ``baby`` are downloaded into it.
 
     Args:
         name: Name of the dataset.
-        root: Folder of the datasets, by default the environment variable ``GENREC_DATA``, else ``data``.
+        root: Folder of the datasets, by default the environment variable ``GENREC_DATA``, else
+            ``data``.
         modalities: Names, ``NAME=FILE`` entries or a mapping; :obj:`None` takes all.
         mirror: See :class:`DiffMMDataset`.
         columns: Role to column of a table, see :func:`from_table`.
@@ -62,12 +71,18 @@ def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Uni
         DataError: If files are missing or damaged.
     """
     check_policy(check)
-    choice = modalities if modalities is None or isinstance(modalities, Mapping) else parse_modalities(modalities)
+    choice = (
+        modalities
+        if modalities is None or isinstance(modalities, Mapping)
+        else parse_modalities(modalities)
+    )
     root = Path(root if root is not None else os.environ.get('GENREC_DATA', 'data'))
     if _is_path(name) and is_prepared(root / name):
         if columns or split_column(split) is not None:
-            raise ConfigError(f'columns, split: got {columns}, {split!r} for {name!r}, which is prepared; accepted are the '
-                              'flags of the preparation')
+            raise ConfigError(
+                f'columns, split: got {columns}, {split!r} for {name!r}, which is prepared; '
+                f'accepted are the flags of the preparation'
+            )
         return prepare(read_prepared(root / name, choice), min_rating, core, split)
     table = _table(name, root)
     if table is not None and table.suffix == '.pt' and not columns and split_column(split) is None:
@@ -76,8 +91,10 @@ def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Uni
         features = find_features(table.parent, choice)
         return from_table(table, columns, features, min_rating, core, split, check)
     if columns or split_column(split) is not None:
-        raise ConfigError(f'columns, split: got {columns}, {split!r} for {name!r}, whose layout names its columns; accepted '
-                          'are tables such as NAME/FILE.csv')
+        raise ConfigError(
+            f'columns, split: got {columns}, {split!r} for {name!r}, whose layout names its '
+            f'columns; accepted are tables such as NAME/FILE.csv'
+        )
     dataset = _find_layout(name, root, choice, mirror)
     if isinstance(dataset, Demo):
         data = _keep(dataset[0], choice)
@@ -87,12 +104,17 @@ def load_dataset(name: str, root: Union[str, Path, None] = None, modalities: Uni
     return prepare(data, min_rating, core, split)
 
 
-def _find_layout(name: str, root: Path, choice: Optional[Mapping[str, Optional[str]]],
-                 mirror: Optional[str]) -> Union[Demo, LayoutDataset]:
+def _find_layout(
+    name: str, root: Path, choice: Mapping[str, str | None] | None, mirror: str | None
+) -> Demo | LayoutDataset:
     check_name(name, root)
     if name == 'demo':
         if _recognize(root / name) is not None:
-            logger.warning('%s is not read: the dataset demo is the generated one; give the folder another name', root / name)
+            logger.warning(
+                '%s is not read: the dataset demo is the generated one; give the folder '
+                'another name',
+                root / name,
+            )
         return Demo()
     folder = root / name
     layout = _recognize(folder)
@@ -101,15 +123,24 @@ def _find_layout(name: str, root: Path, choice: Optional[Mapping[str, Optional[s
     if layout is DiffMMDataset or name in DOWNLOADABLE or name in BY_HAND:
         return DiffMMDataset(str(root), name, choice, mirror)
     here = [entry for entry in list_folder(root) if os.path.isdir(root / entry)]
-    patterns = (f'{MMRecDataset.pattern}, no {DiffMMDataset.pattern}, no {SequenceContentDataset.pattern} and no single '
-                f'{UserItemTextDataset.pattern}')
+    patterns = (
+        f'{MMRecDataset.pattern}, no {DiffMMDataset.pattern}, no {SequenceContentDataset.pattern} '
+        f'and no single {UserItemTextDataset.pattern}'
+    )
     there = ', '.join(list_folder(folder)[:5]) or 'nothing'
-    found = f'{folder} has no {patterns} (found {there})' if os.path.isdir(folder) else f'there is no folder {folder}'
-    raise ConfigError(f"dataset: got {name!r}, but {found}; accepted are demo, {', '.join([*DOWNLOADABLE, *BY_HAND])} and the "
-                      f"folders under {root} ({', '.join(here) or 'none'})")
+    found = (
+        f'{folder} has no {patterns} (found {there})'
+        if os.path.isdir(folder)
+        else f'there is no folder {folder}'
+    )
+    raise ConfigError(
+        f'dataset: got {name!r}, but {found}; accepted are demo, '
+        f'{", ".join([*DOWNLOADABLE, *BY_HAND])} and the '
+        f'folders under {root} ({", ".join(here) or "none"})'
+    )
 
 
-def _table(name: str, root: Path) -> Optional[Path]:
+def _table(name: str, root: Path) -> Path | None:
     r"""The table of interactions that ``name`` means, if it means one."""
     if not _is_path(name):
         return None
@@ -124,25 +155,36 @@ def _is_path(name: str) -> bool:
     return name not in ('', 'demo') and '\0' not in name and len(os.fsencode(name)) <= _LONGEST_PATH
 
 
-def _recognize(folder: Path) -> Optional[type[LayoutDataset]]:
+def _recognize(folder: Path) -> type[LayoutDataset] | None:
     r"""The layout of the files in ``folder``, if they have one."""
-    found = [layout for layout in (MMRecDataset, DiffMMDataset, *installed_layouts()) if layout.recognizes(folder)]
-    if MMRecDataset in found and RecBoleDataset.recognizes(folder):  # files of one name, told apart by their header
+    found = [
+        layout
+        for layout in (MMRecDataset, DiffMMDataset, *installed_layouts())
+        if layout.recognizes(folder)
+    ]
+    # files of one name, told apart by their header
+    if MMRecDataset in found and RecBoleDataset.recognizes(folder):
         found[found.index(MMRecDataset)] = RecBoleDataset
     for layout in (SequenceContentDataset, MindDataset):
         if not found and layout.recognizes(folder):
             return layout
-    if not found and UserItemTextDataset.recognizes(folder):  # any other layout may have texts beside it
+    # any other layout may have texts beside it
+    if not found and UserItemTextDataset.recognizes(folder):
         return UserItemTextDataset
     if len(found) > 1:
-        logger.warning('%s has files of several layouts; %s are read and %s are not', folder, found[0].pattern,
-                       ', '.join(one.pattern for one in found[1:]))
+        logger.warning(
+            '%s has files of several layouts; %s are read and %s are not',
+            folder,
+            found[0].pattern,
+            ', '.join(one.pattern for one in found[1:]),
+        )
     return found[0] if found else None
 
 
 def installed_layouts() -> list[type[LayoutDataset]]:
-    r"""Layouts of installed packages, the entry points of the group ``genrec_pyg.datasets``; what is none of its kind is named
-    in the log and left out."""
+    r"""Layouts of installed packages, the entry points of the group ``genrec_pyg.datasets``; what
+    is none of its kind is named in the log and left out.
+    """
     found = []
     for name, place in installed('genrec_pyg.datasets').items():
         try:
@@ -153,17 +195,23 @@ def installed_layouts() -> list[type[LayoutDataset]]:
         if isinstance(layout, type) and issubclass(layout, LayoutDataset):
             found.append(layout)
         else:
-            logger.warning('dataset layout %s of an installed package is no LayoutDataset; it is left out', name)
+            logger.warning(
+                'dataset layout %s of an installed package is no LayoutDataset; it is left out',
+                name,
+            )
     return found
 
 
-def _keep(data: HeteroData, choice: Optional[Mapping[str, Optional[str]]]) -> HeteroData:
+def _keep(data: HeteroData, choice: Mapping[str, str | None] | None) -> HeteroData:
     if choice is None:
         return data
     for name, file in choice.items():
         if file is not None:
-            raise ConfigError(f"modalities: got '{name}={file}', but the dataset is generated and has no files; accepted are "
-                              f"{', '.join(modality_names(data))}")
+            raise ConfigError(
+                f"modalities: got '{name}={file}', but the dataset is generated and has no "
+                f'files; accepted are '
+                f'{", ".join(modality_names(data))}'
+            )
     chosen = select_modalities(data, list(choice))
     for name in modality_names(data):
         if name not in chosen:
@@ -172,5 +220,18 @@ def _keep(data: HeteroData, choice: Optional[Mapping[str, Optional[str]]]) -> He
     return data
 
 
-__all__ = ['Demo', 'DiffMMDataset', 'MMRecDataset', 'MindDataset', 'RecBoleDataset', 'SequenceContentDataset',
-           'UserItemTextDataset', 'demo_graph', 'from_table', 'load_dataset', 'load_graph', 'parse_modalities', 'save_graph']
+__all__ = [
+    'Demo',
+    'DiffMMDataset',
+    'MMRecDataset',
+    'MindDataset',
+    'RecBoleDataset',
+    'SequenceContentDataset',
+    'UserItemTextDataset',
+    'demo_graph',
+    'from_table',
+    'load_dataset',
+    'load_graph',
+    'parse_modalities',
+    'save_graph',
+]

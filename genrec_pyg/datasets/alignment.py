@@ -1,7 +1,8 @@
 r"""Whether features belong to the items that they are given to."""
+
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -41,6 +42,7 @@ class Alignment(NamedTuple):
         ahead: Standard errors by which each shift is ahead of none.
         pairs: Pairs that were compared.
     """
+
     lift: tuple[float, ...]
     score: tuple[float, ...]
     ahead: tuple[float, ...]
@@ -67,7 +69,7 @@ class Alignment(NamedTuple):
         return self.score[SHIFTS.index(0)] > _SIGNAL
 
 
-def measure_alignment(data: HeteroData, modality: str, seed: int = 0) -> Optional[Alignment]:
+def measure_alignment(data: HeteroData, modality: str, seed: int = 0) -> Alignment | None:
     r"""Compares the features of items that the same users have, with rows displaced by -2 to 2.
 
     Items that the same people use are more alike than others, if the features are theirs; where
@@ -92,9 +94,9 @@ def measure_alignment(data: HeteroData, modality: str, seed: int = 0) -> Optiona
     margin = max(SHIFTS)
     pairs = pairs[:, ((pairs >= margin) & (pairs < x.shape[0] - margin)).all(axis=0)]
     width = max(1, x.shape[1])
-    pairs = pairs[:, :max(_FEWEST_PAIRS, _COST // width)]
+    pairs = pairs[:, : max(_FEWEST_PAIRS, _COST // width)]
     if x.shape[0] * width > _NUMBERS:
-        pairs = pairs[:, :max(_FEWEST_PAIRS, _NUMBERS // (2 * len(SHIFTS) * width))]
+        pairs = pairs[:, : max(_FEWEST_PAIRS, _NUMBERS // (2 * len(SHIFTS) * width))]
     if pairs.shape[1] < _FEWEST or len(np.unique(pairs)) < _FEWEST:
         return None
     totals = _totals(x, pairs)
@@ -102,8 +104,13 @@ def measure_alignment(data: HeteroData, modality: str, seed: int = 0) -> Optiona
     lift = totals[:, 0].sum(axis=1) / number
     apart = totals - totals[SHIFTS.index(0)]
     ahead = apart[:, 0].sum(axis=1) / number
-    return Alignment(*(tuple(values.tolist()) for values in (
-        lift, lift / _errors(totals, pairs), ahead / _errors(apart, pairs))), pairs=number)
+    return Alignment(
+        *(
+            tuple(values.tolist())
+            for values in (lift, lift / _errors(totals, pairs), ahead / _errors(apart, pairs))
+        ),
+        pairs=number,
+    )
 
 
 def _pairs(data: HeteroData, usable: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -134,25 +141,31 @@ def _totals(x: object, pairs: np.ndarray) -> np.ndarray:
     first, second = index.reshape(pairs.shape)
     rows = np.unique(np.concatenate([items + shift for shift in SHIFTS]))
     features = _standardized(x, torch.from_numpy(rows))
-    matrix = sp.csr_matrix((np.ones(len(first), dtype=np.float32), (first, second)),
-                           shape=(len(items), len(items)))
+    matrix = sp.csr_matrix(
+        (np.ones(len(first), dtype=np.float32), (first, second)), shape=(len(items), len(items))
+    )
     transposed = matrix.T.tocsr()
-    number_first, number_second = (np.bincount(side, minlength=len(items))
-                                   for side in (first, second))
+    number_first, number_second = (
+        np.bincount(side, minlength=len(items)) for side in (first, second)
+    )
     found = []
     for shift in SHIFTS:
         here = features[np.searchsorted(rows, items + shift)]
         mean = number_second @ here / len(first)
         with_partners, with_firsts = matrix @ here, transposed @ here
-        found.append([
-            np.einsum('nd,nd->n', here, with_partners) - number_first * (here @ mean),
-            np.einsum('nd,nd->n', here, with_firsts) - with_firsts @ mean])
+        found.append(
+            [
+                np.einsum('nd,nd->n', here, with_partners) - number_first * (here @ mean),
+                np.einsum('nd,nd->n', here, with_firsts) - with_firsts @ mean,
+            ]
+        )
     return np.array(found)
 
 
 def _standardized(x: object, rows: Tensor) -> np.ndarray:
     r"""Rows of unit length over standardized columns, float32; constant columns and rows are
-    zero."""
+    zero.
+    """
     x = as_dense(take_rows(x, rows)).float()
     x = (x - x.mean(dim=0)) / x.std(dim=0).clamp(min=1e-12)
     return torch.nn.functional.normalize(torch.nan_to_num(x)).numpy()
@@ -160,10 +173,11 @@ def _standardized(x: object, rows: Tensor) -> np.ndarray:
 
 def _errors(totals: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     r"""Standard errors of the means over pairs ``[shifts]``. Pairs of one item are no independent
-    draws, so their deviations are summed by item before they are squared."""
+    draws, so their deviations are summed by item before they are squared.
+    """
     number = pairs.shape[1]
     index = np.unique(pairs, return_inverse=True)[1].reshape(pairs.shape)
     counts = np.stack([np.bincount(side, minlength=totals.shape[2]) for side in index])
     mean = totals[:, 0].sum(axis=1) / number
     deviation = totals - mean[:, None, None] * counts
-    return np.maximum(np.sqrt((deviation ** 2).sum(axis=(1, 2))) / number, 1e-12)
+    return np.maximum(np.sqrt((deviation**2).sum(axis=(1, 2))) / number, 1e-12)

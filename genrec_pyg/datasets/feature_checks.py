@@ -1,4 +1,5 @@
 r"""Checks of features from files before a training uses them."""
+
 from __future__ import annotations
 
 import logging
@@ -29,11 +30,12 @@ def check_policy(policy: str) -> None:
         ConfigError: If it is none of :data:`POLICIES`.
     """
     if policy not in POLICIES:
-        raise ConfigError(f"check_features: got {policy!r}, accepted are {', '.join(POLICIES)}")
+        raise ConfigError(f'check_features: got {policy!r}, accepted are {", ".join(POLICIES)}')
 
 
-def check_features(data: HeteroData, sources: Mapping[str, Any], policy: str,
-                   by_row: bool = False) -> None:
+def check_features(
+    data: HeteroData, sources: Mapping[str, Any], policy: str, by_row: bool = False
+) -> None:
     r"""Compares feature files with their manifests, and features with what the same users have.
 
     Features whose rows are displaced are refused, see
@@ -68,10 +70,11 @@ def check_alignment(data: HeteroData, names: Iterable[str], policy: str = 'error
     for name in names:
         found = measure_alignment(data, name)
         if found is not None and found.misplaced:
-            message = (f'features of {name!r} are displaced by {found.peak} rows: items that the '
-                       f'same users have are most alike there (similarity above chance: '
-                       f'{found.describe()}); '
-                       f'accepted are rows of the items, otherwise {_OVERRIDE}')
+            message = (
+                f'features of {name!r} are displaced by {found.peak} rows: items that the same '
+                f'users have are most alike there (similarity above chance: {found.describe()}); '
+                f'accepted are rows of the items, otherwise {_OVERRIDE}'
+            )
             if policy == 'error':
                 raise DataError(message)
             logger.warning('%s', message)
@@ -79,7 +82,10 @@ def check_alignment(data: HeteroData, names: Iterable[str], policy: str = 'error
             logger.warning(
                 'features of %r do not tell which items the same users have (similarity above '
                 'chance by shift of rows: %s); if they should, their rows are not those of '
-                'the items', name, found.describe())
+                'the items',
+                name,
+                found.describe(),
+            )
 
 
 def _apply(policy: str, check: Callable[[], Any]) -> None:
@@ -101,4 +107,5 @@ def _check_rows(path: Path) -> None:
             raise DataError(
                 f'{path}: row {number} is of item {line!r} by {ids.name}, and in this layout of '
                 f'item {number}; accepted are rows of all items in order (--on_bad_item '
-                'zero where one has no content)')
+                'zero where one has no content)'
+            )

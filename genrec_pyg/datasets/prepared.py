@@ -1,11 +1,14 @@
-r"""Prepared folders: one documented layout, written whole and checked when it is read (docs/guides/prepared_folder.md)."""
+r"""Prepared folders: one documented layout, written whole and checked when it is read
+(docs/guides/prepared_folder.md).
+"""
+
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Optional, Union
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,11 +46,15 @@ class FolderWriter:
     @contextmanager
     def table(self, name: str, schema: pa.Schema) -> Iterator[parquet.ParquetWriter]:
         r"""Opens a table for writing."""
-        with parquet.ParquetWriter(self.folder / f'{name}.parquet', schema, compression='zstd') as writer:
+        with parquet.ParquetWriter(
+            self.folder / f'{name}.parquet', schema, compression='zstd'
+        ) as writer:
             yield writer
 
-    def features(self, name: str, item: np.ndarray, x: Union[np.ndarray, sp.csr_matrix]) -> None:
-        r"""Writes features ``[n, d]``, a matrix or a sparse one of SciPy, of the items ``[n]``, ascending."""
+    def features(self, name: str, item: np.ndarray, x: np.ndarray | sp.csr_matrix) -> None:
+        r"""Writes features ``[n, d]``, a matrix or a sparse one of SciPy, of the items ``[n]``,
+        ascending.
+        """
         folder, sparse = self.folder / 'features', sp.issparse(x)
         folder.mkdir(exist_ok=True)
         if sparse:
@@ -59,11 +66,25 @@ class FolderWriter:
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         r"""Writes the manifest, with a digest of every file."""
-        files = {path.relative_to(self.folder).as_posix(): {'bytes': path.stat().st_size, 'sha256': file_sha256(path)}
-                 for path in sorted(self.folder.rglob('*')) if path.is_file()}
-        document = {'format': FORMAT, 'version': VERSION, 'genrec_pyg': genrec_pyg.__version__, **facts,
-                    'features': self._features, 'files': files}
-        (self.folder / MANIFEST).write_text(json.dumps(document, indent=2, ensure_ascii=False) + '\n', encoding='utf-8')
+        files = {
+            path.relative_to(self.folder).as_posix(): {
+                'bytes': path.stat().st_size,
+                'sha256': file_sha256(path),
+            }
+            for path in sorted(self.folder.rglob('*'))
+            if path.is_file()
+        }
+        document = {
+            'format': FORMAT,
+            'version': VERSION,
+            'genrec_pyg': genrec_pyg.__version__,
+            **facts,
+            'features': self._features,
+            'files': files,
+        }
+        (self.folder / MANIFEST).write_text(
+            json.dumps(document, indent=2, ensure_ascii=False) + '\n', encoding='utf-8'
+        )
 
 
 def is_prepared(folder: Path) -> bool:
@@ -86,16 +107,30 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         with open_regular(path) as file:
             found = json.loads(file.read().decode('utf-8'))
         version, files, features = found['version'], dict(found['files']), dict(found['features'])
-        expected = {name: (int(entry['bytes']), str(entry['sha256'])) for name, entry in files.items()}
+        expected = {
+            name: (int(entry['bytes']), str(entry['sha256'])) for name, entry in files.items()
+        }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f'{path}: is no manifest ({str(error)[:200]}), accepted is one of genrec_pyg.prepare') from error
+        raise DataError(
+            f'{path}: is no manifest ({str(error)[:200]}), accepted is one of genrec_pyg.prepare'
+        ) from error
     if version != VERSION:
-        raise DataError(f'{path}: has version {version!r} of the layout, accepted is {VERSION}; prepare the log again')
+        raise DataError(
+            f'{path}: has version {version!r} of the layout, accepted is {VERSION}; prepare '
+            f'the log again'
+        )
     wanted = [f'{name}.parquet' for name in _TABLES]
-    wanted += [f'features/{name}{ending}' for name in features for ending in (_ending(found, name), '.items.npy')]
+    wanted += [
+        f'features/{name}{ending}'
+        for name in features
+        for ending in (_ending(found, name), '.items.npy')
+    ]
     for name in wanted:
         if name not in expected or '..' in Path(name).parts:
-            raise DataError(f'{path}: names no file {name}, accepted is a manifest that genrec_pyg.prepare wrote')
+            raise DataError(
+                f'{path}: names no file {name}, accepted is a manifest that '
+                f'genrec_pyg.prepare wrote'
+            )
         size = (folder / name).stat().st_size if (folder / name).is_file() else -1
         if size != expected[name][0] or file_sha256(folder / name) != expected[name][1]:
             found_is = 'missing' if size < 0 else 'not the file of the manifest'
@@ -108,7 +143,7 @@ def _ending(manifest: Mapping[str, Any], name: str) -> str:
     return '.npz' if isinstance(entry, dict) and entry.get('sparse') is True else '.npy'
 
 
-def read_prepared(folder: Path, choice: Optional[Mapping[str, Optional[str]]] = None) -> HeteroData:
+def read_prepared(folder: Path, choice: Mapping[str, str | None] | None = None) -> HeteroData:
     r"""The canonical graph of a prepared folder. Features stay in their files, which are mapped.
 
     Args:
@@ -123,8 +158,10 @@ def read_prepared(folder: Path, choice: Optional[Mapping[str, Optional[str]]] = 
     names = list(manifest['features'])
     for name, file in (choice or {}).items():
         if name not in names or file is not None:
-            raise ConfigError(f'modalities: got {name if file is None else f"{name}={file}"!r}, accepted are those that '
-                              f"{folder} was prepared with: {', '.join(names) or 'none'}")
+            raise ConfigError(
+                f'modalities: got {name if file is None else f"{name}={file}"!r}, accepted are '
+                f'those that {folder} was prepared with: {", ".join(names) or "none"}'
+            )
     data = HeteroData()
     try:
         table = parquet.read_table(folder / 'interactions.parquet')
@@ -134,11 +171,15 @@ def read_prepared(folder: Path, choice: Optional[Mapping[str, Optional[str]]] = 
             ids = parquet.read_table(folder / f'{node_type}s.parquet')
             raw = ids.column('id')
             data[node_type].num_nodes = len(raw)
-            data[node_type].raw_id = as_raw_id(raw.to_numpy().copy() if pa.types.is_integer(raw.type) else raw.to_pylist())
+            data[node_type].raw_id = as_raw_id(
+                raw.to_numpy().copy() if pa.types.is_integer(raw.type) else raw.to_pylist()
+            )
             if 'title' in ids.column_names:
                 data[node_type].title = ids.column('title').to_pylist()
         store = data[INTERACTS]
-        store.edge_index = torch.from_numpy(np.stack([columns['user'], columns['item']]).astype(np.int64))
+        store.edge_index = torch.from_numpy(
+            np.stack([columns['user'], columns['item']]).astype(np.int64)
+        )
         for code, name in enumerate(MASKS):
             mask = torch.from_numpy(columns['split'] == code)
             if name in SPLITS or bool(mask.any()):
@@ -148,12 +189,21 @@ def read_prepared(folder: Path, choice: Optional[Mapping[str, Optional[str]]] = 
                 store[name] = torch.from_numpy(columns[name].copy())
         for name in names if choice is None else choice:
             file = folder / 'features' / f'{name}{_ending(manifest, name)}'
-            x = load_sparse_features(file) if file.suffix == '.npz' else np.load(file, mmap_mode='c', allow_pickle=False)
+            x = (
+                load_sparse_features(file)
+                if file.suffix == '.npz'
+                else np.load(file, mmap_mode='c', allow_pickle=False)
+            )
             item = np.load(folder / 'features' / f'{name}.items.npy', allow_pickle=False)
             data[name].x = torch.from_numpy(x) if isinstance(x, np.ndarray) else as_features(x)
-            data[ITEM, HAS, name].edge_index = torch.from_numpy(np.stack([item, np.arange(len(item))]))
+            data[ITEM, HAS, name].edge_index = torch.from_numpy(
+                np.stack([item, np.arange(len(item))])
+            )
     except DataError:
         raise
-    except Exception as error:  # of the right digest, made by hand: readers of damaged files fail in any way
-        raise DataError(f'{folder}: cannot be read ({str(error)[:200]}); prepare the log again') from error
+    except Exception as error:
+        # of the right digest, made by hand: readers of damaged files fail in any way
+        raise DataError(
+            f'{folder}: cannot be read ({str(error)[:200]}); prepare the log again'
+        ) from error
     return data

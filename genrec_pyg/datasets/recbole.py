@@ -1,4 +1,5 @@
 r"""The atomic files of RecBole."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -21,18 +22,18 @@ _LONGEST_HEADER = 1 << 16
 
 class RecBoleDataset(LayoutDataset):
     r"""Dataset in RecBole's layout: a folder with one ``.inter`` file whose header types its fields
-    (``user_id:token`` TAB ``item_id:token`` TAB ``rating:float`` TAB ``timestamp:float``, in any order; rating and timestamp
-    may be missing, other fields are not read).
+    (``user_id:token`` TAB ``item_id:token`` TAB ``rating:float`` TAB ``timestamp:float``, in any
+    order; rating and timestamp may be missing, other fields are not read).
 
-    Users and items are those that occur, numbered by their tokens; ``raw_id`` keeps these. Every interaction counts, whatever
-    its rating. The file has no split: the graph has no masks. A pair that occurs several times is one interaction, at its
-    earliest time.
+    Users and items are those that occur, numbered by their tokens; ``raw_id`` keeps these. Every
+    interaction counts, whatever its rating. The file has no split: the graph has no masks. A pair
+    that occurs several times is one interaction, at its earliest time.
 
     Args:
         root: Folder of the datasets.
         name: Name of the folder under it.
-        modalities: Modalities to read from feature files, see :class:`~genrec_pyg.datasets.base.LayoutDataset`; row = item by
-            its number.
+        modalities: Modalities to read from feature files, see
+            :class:`~genrec_pyg.datasets.base.LayoutDataset`; row = item by its number.
         **kwargs: Arguments of :class:`~genrec_pyg.datasets.base.LayoutDataset`.
 
     Raises:
@@ -64,16 +65,31 @@ class RecBoleDataset(LayoutDataset):
 
     def download(self) -> None:
         r"""There is no public location: says where to put the file."""
-        raise DataError(f'dataset {self.name!r}: {self.name}.inter missing in {self.raw_dir}; put the file there')
+        raise DataError(
+            f'dataset {self.name!r}: {self.name}.inter missing in {self.raw_dir}; put the '
+            f'file there'
+        )
 
     def read(self) -> HeteroData:
         path = Path(self.raw_dir) / self.raw_file_names[0]
         table, name = read_columns(path, {}, ('user', 'item'))
         ids = {role: read_ids(table[role], role, name) for role in (USER, ITEM)}
-        attributes = {role: read_numbers(table[role], role, name) for role in ('rating', 'time') if role in table}
+        attributes = {
+            role: read_numbers(table[role], role, name)
+            for role in ('rating', 'time')
+            if role in table
+        }
         if 'rating' in attributes:
             attributes['rating'] = attributes['rating'].astype(np.float32)
-        data = build_graph(ids[USER][1], ids[ITEM][1], None, len(ids[USER][0]), len(ids[ITEM][0]), self.load_features(), name,
-                           attributes)
+        data = build_graph(
+            ids[USER][1],
+            ids[ITEM][1],
+            None,
+            len(ids[USER][0]),
+            len(ids[ITEM][0]),
+            self.load_features(),
+            name,
+            attributes,
+        )
         data[USER].raw_id, data[ITEM].raw_id = as_raw_id(ids[USER][0]), as_raw_id(ids[ITEM][0])
         return data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ _NODE_KEYS = ('title', 'image')
 _EDGE_KEYS = ('time', 'rating')
 
 
-def save_graph(data: HeteroData, path: Union[str, Path]) -> None:
+def save_graph(data: HeteroData, path: str | Path) -> None:
     r"""Saves what a canonical graph holds for models and people: interactions with their masks,
     times and ratings, ids and titles, features and links of modalities. ``--dataset FILE.pt`` takes
     the file.
@@ -61,7 +61,7 @@ def save_graph(data: HeteroData, path: Union[str, Path]) -> None:
     write_atomically(path, lambda file: torch.save(state, file))
 
 
-def load_graph(path: Union[str, Path]) -> HeteroData:
+def load_graph(path: str | Path) -> HeteroData:
     r"""Loads a graph that :func:`save_graph` wrote; no code in the file is run.
 
     Raises:

@@ -1,10 +1,13 @@
-r"""Graphs from tables of interactions with any ids: one's own logs, RecBole's atomic files, data frames."""
+r"""Graphs from tables of interactions with any ids: one's own logs, RecBole's atomic files, data
+frames.
+"""
+
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +17,13 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.datasets.base import feature_key
 from genrec_pyg.datasets.builder import as_raw_id, build_graph, mix
 from genrec_pyg.datasets.feature_checks import check_features, check_policy
-from genrec_pyg.datasets.io.item_features import ID_SUFFIX, ItemFeatures, as_features, ids_path, read_features
+from genrec_pyg.datasets.io.item_features import (
+    ID_SUFFIX,
+    ItemFeatures,
+    as_features,
+    ids_path,
+    read_features,
+)
 from genrec_pyg.datasets.io.item_table import read_titles
 from genrec_pyg.datasets.io.logs import read_columns
 from genrec_pyg.datasets.io.regular import list_folder
@@ -25,36 +34,49 @@ from genrec_pyg.graph import HAS, INTERACTS, ITEM, USER
 
 logger = logging.getLogger(__name__)
 
-Ids = Union[np.ndarray, list[str]]
+Ids = np.ndarray | list[str]
 
 
-def from_table(source: Any, columns: Optional[Mapping[str, str]] = None,
-               features: Optional[Mapping[str, Union[str, Path, tuple[Sequence[Any], Any]]]] = None,
-               min_rating: Optional[float] = None, core: int = 0, split: Optional[str] = None,
-               check: str = 'error', items: Union[str, Path, None] = None) -> HeteroData:
+def from_table(
+    source: Any,
+    columns: Mapping[str, str] | None = None,
+    features: Mapping[str, str | Path | tuple[Sequence[Any], Any]] | None = None,
+    min_rating: float | None = None,
+    core: int = 0,
+    split: str | None = None,
+    check: str = 'error',
+    items: str | Path | None = None,
+) -> HeteroData:
     r"""The canonical graph of a table of interactions.
 
-    Ids of any kind become node numbers in their order (:func:`~genrec_pyg.datasets.io.values.read_ids`) and stay as
-    ``raw_id``. With a time the interactions are sorted by it, and equal times are mixed by a fixed rule, so that the rows
-    give the same graph in any order. Without a time the order is that of the rows. Of a pair that occurs several times the
-    earliest row counts, of equal times the one with the highest rating; rows below ``min_rating`` are left out before.
+    Ids of any kind become node numbers in their order
+    (:func:`~genrec_pyg.datasets.io.values.read_ids`) and stay as ``raw_id``. With a time the
+    interactions are sorted by it, and equal times are mixed by a fixed rule, so that the rows give
+    the same graph in any order. Without a time the order is that of the rows. Of a pair that occurs
+    several times the earliest row counts, of equal times the one with the highest rating; rows
+    below ``min_rating`` are left out before.
 
     Args:
-        source: Path of a delimited text file (``.csv``, ``.tsv``, RecBole's ``.inter``; plain, gzip, bzip2 or zstd) or a
-            Parquet file, or a data frame (pandas, Polars, Arrow, or a mapping from names to columns).
-        columns: Role (``'user'``, ``'item'``, ``'rating'``, ``'time'``, ``'split'``) to the name of its column. Roles that
-            are left out are found by the usual names, such as ``user_id`` or ``timestamp``. In a text file numbers from 1 are
-            positions, and say that it has no header.
-        features: Modality to its features: a file (:func:`~genrec_pyg.datasets.io.item_features.read_features`) or a pair of
-            item ids and a matrix. An item without a row has no such modality; an item without an interaction is in the graph.
+        source: Path of a delimited text file (``.csv``, ``.tsv``, RecBole's ``.inter``; plain,
+            gzip, bzip2 or zstd) or a Parquet file, or a data frame (pandas, Polars, Arrow, or a
+            mapping from names to columns).
+        columns: Role (``'user'``, ``'item'``, ``'rating'``, ``'time'``, ``'split'``) to the name of
+            its column. Roles that are left out are found by the usual names, such as ``user_id`` or
+            ``timestamp``. In a text file numbers from 1 are positions, and say that it has no
+            header.
+        features: Modality to its features: a file
+            (:func:`~genrec_pyg.datasets.io.item_features.read_features`) or a pair of item ids and
+            a matrix. An item without a row has no such modality; an item without an interaction is
+            in the graph.
         min_rating: Least rating that counts as an interaction.
         core: Least number of distinct items per user and users per item.
-        split: ``'random'``, ``'time'``, ``'users'``, ``'cold_items'`` (each also with shares of validation and test,
-            ``'random:0.1,0.1'``),
-            ``'leave-one-out'``, ``'column:NAME'`` (0, 1, 2 or train, val, test) or ``'none'``, all for the training. By
-            default that of a column called ``split`` or ``x_label``, else ``'random:0.1,0.1'``.
-        check: Whether features that do not belong to the items are an ``'error'``, named in a warning by ``'warn'``, or
-            not looked for, ``'off'``; see :func:`~genrec_pyg.datasets.feature_checks.check_features`.
+        split: ``'random'``, ``'time'``, ``'users'``, ``'cold_items'`` (each also with shares of
+            validation and test, ``'random:0.1,0.1'``), ``'leave-one-out'``, ``'column:NAME'`` (0,
+            1, 2 or train, val, test) or ``'none'``, all for the training. By default that of a
+            column called ``split`` or ``x_label``, else ``'random:0.1,0.1'``.
+        check: Whether features that do not belong to the items are an ``'error'``, named in a
+            warning by ``'warn'``, or not looked for, ``'off'``; see
+            :func:`~genrec_pyg.datasets.feature_checks.check_features`.
         items: Table of items with their titles, which the graph keeps as ``data['item'].title``.
 
     Raises:
@@ -86,7 +108,9 @@ def from_table(source: Any, columns: Optional[Mapping[str, str]] = None,
         kept = rated_at_least(attributes.get('rating'), min_rating, name)
         user, item, labels = user[kept], item[kept], None if labels is None else labels[kept]
         attributes = {key: column[kept] for key, column in attributes.items()}
-    read = {modality: _item_features(modality, found) for modality, found in (features or {}).items()}
+    read = {
+        modality: _item_features(modality, found) for modality, found in (features or {}).items()
+    }
     item_id, item = _with_features(item_id, item, [found.ids for found in read.values()])
     labels = np.zeros(len(user), dtype=np.int64) if labels is None else labels
     if 'time' in attributes:
@@ -102,45 +126,61 @@ def from_table(source: Any, columns: Optional[Mapping[str, str]] = None,
         _add_modality(data, modality, found, item_id)
     check_features(data, features or {}, check)
     data = prepare(data, min_rating, core, split)
-    logger.info('%s: %d users, %d items, %d interactions', name, data[USER].num_nodes, data[ITEM].num_nodes,
-                data[INTERACTS].edge_index.size(1))
+    logger.info(
+        '%s: %d users, %d items, %d interactions',
+        name,
+        data[USER].num_nodes,
+        data[ITEM].num_nodes,
+        data[INTERACTS].edge_index.size(1),
+    )
     return data
 
 
-def find_features(folder: Path, choice: Optional[Mapping[str, Optional[str]]]) -> dict[str, Path]:
+def find_features(folder: Path, choice: Mapping[str, str | None] | None) -> dict[str, Path]:
     r"""Feature files beside a log: modality to file.
 
     Args:
         folder: Folder of the log.
-        choice: Modality to file, :obj:`None` for that of its name; :obj:`None` takes every ``.npy`` and ``.npz`` with
-            a list of ids.
+        choice: Modality to file, :obj:`None` for that of its name; :obj:`None` takes every ``.npy``
+            and ``.npz`` with a list of ids.
 
     Raises:
         ConfigError: If there is no such file.
     """
-    there = [name for name in (*list_folder(folder, '*.npy'), *list_folder(folder, '*.npz'))
-             if ids_path(folder / name).is_file()]
+    there = [
+        name
+        for name in (*list_folder(folder, '*.npy'), *list_folder(folder, '*.npz'))
+        if ids_path(folder / name).is_file()
+    ]
     if choice is None:
         return {feature_key(name): folder / name for name in there}
     found = {}
     for modality, asked in choice.items():
-        matches = [name for name in there if feature_key(name) == modality] if asked is None else [asked]
+        matches = (
+            [name for name in there if feature_key(name) == modality] if asked is None else [asked]
+        )
         if len(matches) != 1:
-            raise ConfigError(f"modalities: {folder} has {len(matches)} files for {modality!r}, accepted are "
-                              f"{', '.join(map(feature_key, there)) or 'none'} (a .npy with a list of ids NAME{ID_SUFFIX}) "
-                              'and NAME=FILE')
+            raise ConfigError(
+                f'modalities: {folder} has {len(matches)} files for {modality!r}, accepted are '
+                f'{", ".join(map(feature_key, there)) or "none"} (a .npy with a list of ids '
+                f'NAME{ID_SUFFIX}) and NAME=FILE'
+            )
         found[modality] = folder / matches[0]
     return found
 
 
 def _item_features(modality: str, source: Any) -> ItemFeatures:
     if modality in (USER, ITEM):
-        raise ConfigError(f"features: {modality!r} cannot name a modality, accepted are other names")
+        raise ConfigError(
+            f'features: {modality!r} cannot name a modality, accepted are other names'
+        )
     return read_features(source, modality)
 
 
 def _with_features(item_id: Ids, item: np.ndarray, others: Sequence[Ids]) -> tuple[Ids, np.ndarray]:
-    r"""Ids of the items that occur in the log or have features, and the items of the rows by their new numbers."""
+    r"""Ids of the items that occur in the log or have features, and the items of the rows by their
+    new numbers.
+    """
     if not others:
         return item_id, item
     lists = [ids.tolist() if isinstance(ids, np.ndarray) else ids for ids in (item_id, *others)]
@@ -153,7 +193,9 @@ def _with_features(item_id: Ids, item: np.ndarray, others: Sequence[Ids]) -> tup
     return (np.array(union, dtype=np.int64) if numbers else union), number[item]
 
 
-def _time_order(time: np.ndarray, user: np.ndarray, item: np.ndarray, rating: Optional[np.ndarray]) -> np.ndarray:
+def _time_order(
+    time: np.ndarray, user: np.ndarray, item: np.ndarray, rating: np.ndarray | None
+) -> np.ndarray:
     return np.lexsort((*(() if rating is None else (-rating,)), item, user, mix(user, item), time))
 
 
@@ -162,7 +204,9 @@ def _add_modality(data: HeteroData, modality: str, found: ItemFeatures, item_id:
     as_text = bool(raw) and isinstance(raw[0], str)
     place = {value: number for number, value in enumerate(raw)}
     ids = found.ids.tolist() if isinstance(found.ids, np.ndarray) else found.ids
-    item = torch.tensor([place[str(value) if as_text else value] for value in ids], dtype=torch.long)
+    item = torch.tensor(
+        [place[str(value) if as_text else value] for value in ids], dtype=torch.long
+    )
     order = item.argsort()
     data[modality].x = as_features(found.x[order.numpy()])
     data[ITEM, HAS, modality].edge_index = torch.stack([item[order], torch.arange(item.numel())])

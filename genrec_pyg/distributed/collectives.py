@@ -1,12 +1,14 @@
 r"""Exchanges among the processes of a group, counted in bytes.
 
-Everything is made of ``all_to_all_single``: on gloo a sum by it costs a fraction of ``all_reduce`` for few numbers and of
-``reduce_scatter_tensor`` for many, and summing in the order of the ranks gives the same bits in every process.
+Everything is made of ``all_to_all_single``: on gloo a sum by it costs a fraction of ``all_reduce``
+for few numbers and of ``reduce_scatter_tensor`` for many, and summing in the order of the ranks
+gives the same bits in every process.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
@@ -36,7 +38,9 @@ class Traffic:
         self.num_bytes = self.num_messages = 0
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(num_bytes={self.num_bytes}, num_messages={self.num_messages})'
+        return (
+            f'{type(self).__name__}(num_bytes={self.num_bytes}, num_messages={self.num_messages})'
+        )
 
 
 #: The count of this process.
@@ -52,11 +56,12 @@ class Group:
         handle: Group of :mod:`torch.distributed`; :obj:`None` is that of all processes.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, handle: Optional[Any] = None):
+    def __init__(self, rank: int = 0, size: int = 1, handle: Any | None = None):
         self.rank, self.size, self.handle = rank, size, handle
 
     def exchange(self, x: Tensor, send: Sequence[int], receive: Sequence[int]) -> Tensor:
-        r"""Gives every process a piece of ``x`` and returns the pieces from all, in the order of the ranks.
+        r"""Gives every process a piece of ``x`` and returns the pieces from all, in the order of
+        the ranks.
 
         Args:
             x: Entries ``[sum(send)]``, contiguous.
@@ -77,16 +82,22 @@ class Group:
     def sum(self, x: Tensor) -> Tensor:
         r"""Sum of ``x`` over the processes, the same bits in all of them; without gradient.
 
-        Few numbers go to every process at once, :math:`P - 1` copies; of many, every process sums a part, and the parts are
-        gathered, :math:`2 (P - 1) / P` copies.
+        Few numbers go to every process at once, :math:`P - 1` copies; of many, every process sums a
+        part, and the parts are gathered, :math:`2 (P - 1) / P` copies.
         """
         if self.size == 1:
             return x
         if in_two_steps(x.numel(), self.size):
             share, rest = divmod(x.numel(), self.size)
             lengths = [share + (rank < rest) for rank in range(self.size)]
-            return self.gather(self.scatter_sum(x.detach().reshape(-1), lengths), lengths).view(x.shape)
-        pieces = self.exchange(x.detach().reshape(-1).repeat(self.size), [x.numel()] * self.size, [x.numel()] * self.size)
+            return self.gather(self.scatter_sum(x.detach().reshape(-1), lengths), lengths).view(
+                x.shape
+            )
+        pieces = self.exchange(
+            x.detach().reshape(-1).repeat(self.size),
+            [x.numel()] * self.size,
+            [x.numel()] * self.size,
+        )
         return pieces.view(self.size, -1).sum(dim=0).view(x.shape)
 
     def gather(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -104,7 +115,9 @@ class Group:
             return x
         width = x.new_empty(1, *x.shape[1:]).numel()
         own = sizes[self.rank]
-        pieces = self.exchange(x.reshape(-1), [size * width for size in sizes], [own * width] * self.size)
+        pieces = self.exchange(
+            x.reshape(-1), [size * width for size in sizes], [own * width] * self.size
+        )
         return pieces.view(self.size, own, *x.shape[1:]).sum(dim=0)
 
     def __repr__(self) -> str:

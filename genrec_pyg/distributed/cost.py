@@ -1,4 +1,5 @@
 r"""What a step costs on a grid of processes, and the grid that costs least."""
+
 from __future__ import annotations
 
 import math
@@ -8,7 +9,8 @@ from typing import NamedTuple
 from genrec_pyg.distributed.collectives import in_two_steps
 from genrec_pyg.exceptions import ConfigError
 
-#: Blocks of channels that are tried; fewer than 16 columns per process save little once the gathered rows leave the cache.
+#: Blocks of channels that are tried; fewer than 16 columns per process save little once the
+#: gathered rows leave the cache.
 _CHANNEL_BLOCKS = (1, 2, 4, 8, 16)
 
 
@@ -26,6 +28,7 @@ class Machine:
         network: Bytes per second to other processes.
         latency: Seconds per message and doubling of the processes.
     """
+
     entry: float = 0.8e-9
     column: float = 0.15e-9
     line: float = 8e-9
@@ -52,6 +55,7 @@ class Workload:
         generated: Generated interactions.
         neighbors: Neighbors per item in the item graphs.
     """
+
     users: int
     items: int
     edges: int
@@ -65,8 +69,10 @@ class Workload:
 
 
 class StepCost(NamedTuple):
-    r"""A step of one process: seconds of sparse products, dense products, elementwise passes and exchanges, bytes sent, and
-    bytes of memory beyond the data."""
+    r"""A step of one process: seconds of sparse products, dense products, elementwise passes and
+    exchanges, bytes sent, and bytes of memory beyond the data.
+    """
+
     sparse: float
     dense: float
     elementwise: float
@@ -81,10 +87,17 @@ class StepCost(NamedTuple):
 
 
 def entry_seconds(columns: int, rows: float, machine: Machine) -> float:
-    r"""Seconds per entry of a product of ``columns`` columns that gathers from ``rows`` rows, in its best blocks."""
+    r"""Seconds per entry of a product of ``columns`` columns that gathers from ``rows`` rows, in
+    its best blocks.
+    """
+
     def at_once(width: int) -> float:
         inside = machine.entry + machine.column * width
-        return inside if rows * width * 4 <= machine.cache else max(inside, machine.line * math.ceil(width / 16))
+        return (
+            inside
+            if rows * width * 4 <= machine.cache
+            else max(inside, machine.line * math.ceil(width / 16))
+        )
 
     widths = [width for width in (4, 8, 16, 32, 64) if width < columns]
     return min(at_once(width) * columns / width for width in (*widths, columns))
@@ -99,24 +112,38 @@ def step_cost(work: Workload, shape: tuple[int, int], machine: Machine = Machine
     to_users = entry_seconds(columns, work.items, machine)
     to_items = entry_seconds(columns, work.users / node_blocks, machine)
     sparse = 2 * work.layers * (work.edges + work.generated) / node_blocks * (to_users + to_items)
-    sparse += 2 * work.modalities * (work.edges / node_blocks + work.neighbors * work.items) * to_users
-    dense = 6 * d * work.modalities * (work.items * (work.modality_channels + 2 * d) + 2 * nodes * d)
+    sparse += (
+        2 * work.modalities * (work.edges / node_blocks + work.neighbors * work.items) * to_users
+    )
+    dense = (
+        6 * d * work.modalities * (work.items * (work.modality_channels + 2 * d) + 2 * nodes * d)
+    )
     dense += 24 * work.batch * min(1024, work.batch) * d if rows else 12 * work.batch * d
     elementwise = 184 * rows * nodes * d if rows else 60 * (nodes + work.batch) * d
     num_bytes, messages = exchanged(work, shape)
     several = size > 1
-    memory = (16 + (85 * rows if rows else 25)) * nodes * d / size + 8 * (work.edges + work.generated) / node_blocks
+    memory = (16 + (85 * rows if rows else 25)) * nodes * d / size + 8 * (
+        work.edges + work.generated
+    ) / node_blocks
     memory += (node_blocks > 1) * 4 * work.items * columns * max(rows, 1)
-    exchange = several * (num_bytes / machine.network + messages * machine.latency * math.log2(max(size, 2)))
-    return StepCost(sparse, dense / (size * machine.flops), elementwise / (size * machine.bandwidth), exchange, num_bytes,
-                    memory)
+    exchange = several * (
+        num_bytes / machine.network + messages * machine.latency * math.log2(max(size, 2))
+    )
+    return StepCost(
+        sparse,
+        dense / (size * machine.flops),
+        elementwise / (size * machine.bandwidth),
+        exchange,
+        num_bytes,
+        memory,
+    )
 
 
 def exchanged(work: Workload, shape: tuple[int, int]) -> tuple[float, int]:
     r"""Bytes that a process sends in a step, forward and backward, and the number of messages.
 
-    The rows of other processes that a batch reads are taken to be distinct and evenly owned; all else is exact where blocks
-    are even.
+    The rows of other processes that a batch reads are taken to be distinct and evenly owned; all
+    else is exact where blocks are even.
     """
     node_blocks, channel_blocks = shape
     size, d = node_blocks * channel_blocks, work.channels
@@ -128,9 +155,17 @@ def exchanged(work: Workload, shape: tuple[int, int]) -> tuple[float, int]:
     if work.modalities:
         rows = work.modalities + 1
         numbers += 2 * work.modalities * work.items * columns * elsewhere
-        numbers += 2 * d * other_columns / size * (rows * (work.users + work.items) + work.modalities * work.items)
+        numbers += (
+            2
+            * d
+            * other_columns
+            / size
+            * (rows * (work.users + work.items) + work.modalities * work.items)
+        )
         numbers += 2 * 3 * work.batch / size * 2 * d * (1 - 1 / size)
-        messages += (2 * (node_blocks > 1) + 4 * (channel_blocks > 1) + 14 + 6 * work.modalities) * (size > 1)
+        messages += (
+            2 * (node_blocks > 1) + 4 * (channel_blocks > 1) + 14 + 6 * work.modalities
+        ) * (size > 1)
     else:
         scores = work.batch / node_blocks
         parts = in_two_steps(int(scores), channel_blocks)
@@ -140,19 +175,37 @@ def exchanged(work: Workload, shape: tuple[int, int]) -> tuple[float, int]:
     return 4 * numbers, messages
 
 
-def choose_grid(work: Workload, num_processes: int, machine: Machine = Machine()) -> tuple[tuple[int, int], str]:
+def choose_grid(
+    work: Workload, num_processes: int, machine: Machine = Machine()
+) -> tuple[tuple[int, int], str]:
     r"""The cheapest grid of ``num_processes``, and why.
 
     Raises:
         ConfigError: If no grid has a column and a node for every process.
     """
-    shapes = [(num_processes // blocks, blocks) for blocks in _CHANNEL_BLOCKS if num_processes % blocks == 0]
+    shapes = [
+        (num_processes // blocks, blocks)
+        for blocks in _CHANNEL_BLOCKS
+        if num_processes % blocks == 0
+    ]
     shapes += [(1, num_processes)] if num_processes not in _CHANNEL_BLOCKS else []
-    shapes = [shape for shape in shapes if shape[1] <= work.channels and shape[0] <= min(work.users, work.items)]
+    shapes = [
+        shape
+        for shape in shapes
+        if shape[1] <= work.channels and shape[0] <= min(work.users, work.items)
+    ]
     if not shapes:
-        raise ConfigError(f'--distributed: {num_processes} processes for {work.channels} columns, {work.users} users and '
-                          f'{work.items} items; accepted are at most as many')
+        raise ConfigError(
+            f'--distributed: {num_processes} processes for {work.channels} columns, {work.users} '
+            f'users and {work.items} items; accepted are at most as many'
+        )
     costs = {shape: step_cost(work, shape, machine) for shape in shapes}
     best = min(costs, key=lambda shape: costs[shape].seconds)
-    alternatives = ', '.join(f'{shape[0]}x{shape[1]} {cost.seconds:.3g} s' for shape, cost in costs.items())
-    return best, f'expected seconds per step: {alternatives}; {costs[best].num_bytes / 1e6:.3g} MB sent by each process'
+    alternatives = ', '.join(
+        f'{shape[0]}x{shape[1]} {cost.seconds:.3g} s' for shape, cost in costs.items()
+    )
+    return (
+        best,
+        f'expected seconds per step: {alternatives}; {costs[best].num_bytes / 1e6:.3g} MB '
+        f'sent by each process',
+    )

@@ -1,4 +1,7 @@
-r"""Random draws that belong to positions: however rows are cut among processes, a row gets the same ones."""
+r"""Random draws that belong to positions: however rows are cut among processes, a row gets the same
+ones.
+"""
+
 from __future__ import annotations
 
 import torch
@@ -10,9 +13,10 @@ ROWS_PER_KEY = 1024
 
 
 def mix(key: int, block: int) -> int:
-    r"""Seed of a block from the key of a draw (the finalizer of SplitMix64: Steele, Lea, Flood, OOPSLA 2014,
-    https://doi.org/10.1145/2660193.2660195)."""
-    mask = 2 ** 64 - 1
+    r"""Seed of a block from the key of a draw (the finalizer of SplitMix64: Steele, Lea, Flood,
+    OOPSLA 2014, https://doi.org/10.1145/2660193.2660195).
+    """
+    mask = 2**64 - 1
     z = (key + (block + 1) * 0x9E3779B97F4A7C15) & mask
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
@@ -20,8 +24,10 @@ def mix(key: int, block: int) -> int:
 
 
 def draw_key() -> int:
-    r"""A key from torch's global generator of the CPU, the same in all processes that have drawn the same before."""
-    return int(torch.randint(2 ** 62, (1,)).numpy()[0])  # no wait for a device: it lies in memory
+    r"""A key from torch's global generator of the CPU, the same in all processes that have drawn
+    the same before.
+    """
+    return int(torch.randint(2**62, (1,)).numpy()[0])  # no wait for a device: it lies in memory
 
 
 def keyed_dropout(x: Tensor, p: float, training: bool, first_row: int = 0) -> Tensor:
@@ -51,7 +57,7 @@ def keyed_dropout(x: Tensor, p: float, training: bool, first_row: int = 0) -> Te
         generator.manual_seed(mix(key, block))
         begin = block * ROWS_PER_KEY
         mask = torch.empty(last - begin, *x.shape[1:], dtype=x.dtype, device=x.device)
-        masks.append(mask.bernoulli_(1 - p, generator=generator)[row - begin:])
+        masks.append(mask.bernoulli_(1 - p, generator=generator)[row - begin :])
         row = last
     if not masks:
         return x

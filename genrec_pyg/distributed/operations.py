@@ -1,12 +1,13 @@
 r"""Exchanges with gradients: each is the adjoint of the other's backward pass.
 
-The loss is the **sum** of what the processes compute, so the gradient of a tensor is the sum of the gradients in all processes
-that have a copy of it.
+The loss is the **sum** of what the processes compute, so the gradient of a tensor is the sum of the
+gradients in all processes that have a copy of it.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,9 @@ from torch import Tensor
 from genrec_pyg.distributed.collectives import Group
 
 
-def rows_to_columns(x: Tensor, rows: Sequence[slice], columns: Sequence[slice], group: Group) -> Tensor:
+def rows_to_columns(
+    x: Tensor, rows: Sequence[slice], columns: Sequence[slice], group: Group
+) -> Tensor:
     r"""All rows and own columns from own rows and all columns.
 
     Args:
@@ -24,7 +27,8 @@ def rows_to_columns(x: Tensor, rows: Sequence[slice], columns: Sequence[slice], 
         group: The processes.
 
     Returns:
-        ``[V, N, w]``, in memory ``[N, V, w]``: the tables side by side, as products over several of them want it.
+        ``[V, N, w]``, in memory ``[N, V, w]``: the tables side by side, as products over several of
+        them want it.
     """
     num_views, num_rows, _ = x.shape
     own = columns[group.rank].stop - columns[group.rank].start
@@ -32,18 +36,25 @@ def rows_to_columns(x: Tensor, rows: Sequence[slice], columns: Sequence[slice], 
     packed = x.new_empty(sum(send))
     for part, place in zip(columns, packed.split(send)):
         place.view(num_rows, num_views, part.stop - part.start).copy_(x[:, :, part].transpose(0, 1))
-    received = group.exchange(packed, send, [(part.stop - part.start) * num_views * own for part in rows])
+    received = group.exchange(
+        packed, send, [(part.stop - part.start) * num_views * own for part in rows]
+    )
     return received.view(rows[-1].stop, num_views, own).transpose(0, 1)
 
 
-def columns_to_rows(x: Tensor, rows: Sequence[slice], columns: Sequence[slice], group: Group) -> Tensor:
-    r"""Own rows ``[V, n, d]`` and all columns from all rows and own columns ``[V, N, w]``; arguments as in
-    :func:`rows_to_columns`, of which it is the inverse and the adjoint."""
+def columns_to_rows(
+    x: Tensor, rows: Sequence[slice], columns: Sequence[slice], group: Group
+) -> Tensor:
+    r"""Own rows ``[V, n, d]`` and all columns from all rows and own columns ``[V, N, w]``;
+    arguments as in :func:`rows_to_columns`, of which it is the inverse and the adjoint.
+    """
     num_views, _, own = x.shape
     mine = rows[group.rank].stop - rows[group.rank].start
     receive = [mine * num_views * (part.stop - part.start) for part in columns]
     packed = x.transpose(0, 1).reshape(-1)
-    received = group.exchange(packed, [(part.stop - part.start) * num_views * own for part in rows], receive)
+    received = group.exchange(
+        packed, [(part.stop - part.start) * num_views * own for part in rows], receive
+    )
     out = x.new_empty(num_views, mine, columns[-1].stop)
     for part, piece in zip(columns, received.split(receive)):
         out[:, :, part] = piece.view(mine, num_views, part.stop - part.start).transpose(0, 1)
@@ -59,7 +70,7 @@ class ToColumns(torch.autograd.Function):
         return rows_to_columns(x, *arguments)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return columns_to_rows(grad, *ctx.arguments), None, None, None
 
 
@@ -72,7 +83,7 @@ class ToRows(torch.autograd.Function):
         return columns_to_rows(x, *arguments)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return rows_to_columns(grad, *ctx.arguments), None, None, None
 
 
@@ -85,12 +96,14 @@ class Gather(torch.autograd.Function):
         return group.gather(x, sizes)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.group.scatter_sum(grad, ctx.sizes), None, None
 
 
 class ScatterSum(torch.autograd.Function):
-    r"""Own rows of a sum over the processes, :meth:`~genrec_pyg.distributed.collectives.Group.scatter_sum`."""
+    r"""Own rows of a sum over the processes,
+    :meth:`~genrec_pyg.distributed.collectives.Group.scatter_sum`.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, sizes: Sequence[int], group: Group) -> Tensor:
@@ -98,14 +111,15 @@ class ScatterSum(torch.autograd.Function):
         return group.scatter_sum(x, sizes)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.group.gather(grad, ctx.sizes), None, None
 
 
 class Sum(torch.autograd.Function):
     r"""Sum over the processes, which all of them go on with in the same way.
 
-    Its gradient is the sum of theirs, and since they are equal, one of them times the number of processes: nothing is sent.
+    Its gradient is the sum of theirs, and since they are equal, one of them times the number of
+    processes: nothing is sent.
     """
 
     @staticmethod
@@ -114,12 +128,14 @@ class Sum(torch.autograd.Function):
         return group.sum(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return grad * ctx.size, None
 
 
 class AllSum(torch.autograd.Function):
-    r"""Sum over the processes, with which each goes on in its own way: its gradient is the sum of theirs."""
+    r"""Sum over the processes, with which each goes on in its own way: its gradient is the sum of
+    theirs.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
@@ -127,7 +143,7 @@ class AllSum(torch.autograd.Function):
         return group.sum(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.group.sum(grad), None
 
 
@@ -143,18 +159,32 @@ class Fetch(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, wanted: Tensor, send: list[int], receive: list[int], group: Group) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, wanted: Tensor, send: list[int], receive: list[int], group: Group
+    ) -> Tensor:
         ctx.save_for_backward(wanted)
         ctx.send, ctx.receive, ctx.group, ctx.num_rows = send, receive, group, x.size(0)
         width = x.size(1)
-        rows = group.exchange(x.index_select(0, wanted).view(-1), [width * n for n in send], [width * n for n in receive])
+        rows = group.exchange(
+            x.index_select(0, wanted).view(-1),
+            [width * n for n in send],
+            [width * n for n in receive],
+        )
         return rows.view(-1, width)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         wanted, width = ctx.saved_tensors[0], grad.size(1)
-        rows = ctx.group.exchange(grad.reshape(-1), [width * n for n in ctx.receive], [width * n for n in ctx.send])
-        return grad.new_zeros(ctx.num_rows, width).index_add_(0, wanted, rows.view(-1, width)), None, None, None, None
+        rows = ctx.group.exchange(
+            grad.reshape(-1), [width * n for n in ctx.receive], [width * n for n in ctx.send]
+        )
+        return (
+            grad.new_zeros(ctx.num_rows, width).index_add_(0, wanted, rows.view(-1, width)),
+            None,
+            None,
+            None,
+            None,
+        )
 
 
 def fetch(x: Tensor, owner: Tensor, position: Tensor, group: Group) -> Tensor:
@@ -173,13 +203,18 @@ def fetch(x: Tensor, owner: Tensor, position: Tensor, group: Group) -> Tensor:
     return rows.index_select(0, inverse)
 
 
-def fetch_distinct(x: Tensor, owner: Tensor, position: Tensor, group: Group) -> tuple[Tensor, Tensor]:
-    r"""As :func:`fetch`: the distinct rows ``[m, d]``, and for each wanted one its place among them ``[k]``."""
-    distinct, inverse = ((owner << 40) | position).unique(return_inverse=True)  # sorted, so by owner
+def fetch_distinct(
+    x: Tensor, owner: Tensor, position: Tensor, group: Group
+) -> tuple[Tensor, Tensor]:
+    r"""As :func:`fetch`: the distinct rows ``[m, d]``, and for each wanted one its place among them
+    ``[k]``.
+    """
+    # sorted, so by owner
+    distinct, inverse = ((owner << 40) | position).unique(return_inverse=True)
     if group.size == 1:
         return x.index_select(0, distinct), inverse
     receive = torch.bincount(distinct >> 40, minlength=group.size)
     send = group.exchange(receive, [1] * group.size, [1] * group.size)
     send, receive = send.tolist(), receive.tolist()
-    wanted = group.exchange(distinct & (2 ** 40 - 1), receive, send)
+    wanted = group.exchange(distinct & (2**40 - 1), receive, send)
     return Fetch.apply(x, wanted, send, receive, group), inverse

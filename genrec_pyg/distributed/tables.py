@@ -1,8 +1,9 @@
 r"""Tables of users and items of which a process has a block."""
+
 from __future__ import annotations
 
 import itertools
-from typing import Protocol, Union
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,11 +21,12 @@ class Stored(Protocol):
 
 
 #: A table, in memory or elsewhere.
-Table = Union[Tensor, Stored]
+Table = Tensor | Stored
 
 
 class Block:
-    r"""The block of a table ``[n, d]`` that a process has: rows of its nodes, columns of its channels.
+    r"""The block of a table ``[n, d]`` that a process has: rows of its nodes, columns of its
+    channels.
 
     Args:
         nodes: Nodes that the rows belong to.
@@ -43,7 +45,9 @@ class Block:
 
     def all_places(self) -> list[tuple[slice, slice]]:
         r"""As :attr:`place`, of every process, in the order of the ranks."""
-        rows = [slice(begin, begin + size) for begin, size in zip(self.nodes.begins, self.nodes.sizes)]
+        rows = [
+            slice(begin, begin + size) for begin, size in zip(self.nodes.begins, self.nodes.sizes)
+        ]
         return list(itertools.product(rows, self.grid.columns(self.width)))
 
     def of(self, table: Table) -> Tensor:
@@ -80,4 +84,6 @@ class DividedTable:
 
     def gather(self) -> None:
         r"""Puts the whole table in its place, without changing the block."""
-        self.module.register_parameter(self.attribute, Parameter(self.block.whole(self.parameter.detach())))
+        self.module.register_parameter(
+            self.attribute, Parameter(self.block.whole(self.parameter.detach()))
+        )

@@ -1,9 +1,11 @@
 r"""Bags of words or tags as features: TF-IDF, reduced by a truncated singular value
-decomposition."""
+decomposition.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional, Union
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,8 +16,9 @@ from sklearn.preprocessing import normalize
 from genrec_pyg.exceptions import ConfigError, DataError
 
 
-def weigh_words(texts: Sequence[str], min_df: int = 2, stop_words: Optional[str] = 'english',
-                ngrams: int = 2) -> sp.csr_matrix:
+def weigh_words(
+    texts: Sequence[str], min_df: int = 2, stop_words: str | None = 'english', ngrams: int = 2
+) -> sp.csr_matrix:
     r"""TF-IDF of words and sequences of words, with logarithmic counts and rows of unit length.
 
     Args:
@@ -30,14 +33,15 @@ def weigh_words(texts: Sequence[str], min_df: int = 2, stop_words: Optional[str]
     Raises:
         DataError: If no word is left.
     """
-    words = TfidfVectorizer(sublinear_tf=True, min_df=min_df, ngram_range=(1, ngrams),
-                            stop_words=stop_words)
+    words = TfidfVectorizer(
+        sublinear_tf=True, min_df=min_df, ngram_range=(1, ngrams), stop_words=stop_words
+    )
     try:
         return words.fit_transform(texts).tocsr()
     except ValueError as error:  # of an empty vocabulary
         raise DataError(
-            f'bag: {error}; accepted are texts with words that occur in at least {min_df} '
-            'of them') from error
+            f'bag: {error}; accepted are texts with words that occur in at least {min_df} of them'
+        ) from error
 
 
 def weigh_tags(tags: Sequence[Sequence[str]], min_df: int = 1) -> sp.csr_matrix:
@@ -66,7 +70,8 @@ def weigh_tags(tags: Sequence[Sequence[str]], min_df: int = 1) -> sp.csr_matrix:
 
 def weigh_counts(counts: Any) -> sp.csr_matrix:
     r"""Counts ``[I, labels]`` weighed by inverse frequency, with logarithms and rows of unit
-    length."""
+    length.
+    """
     return TfidfTransformer(sublinear_tf=True).fit_transform(sp.csr_matrix(counts)).tocsr()
 
 
@@ -93,8 +98,9 @@ def reduce_bag(x: sp.spmatrix, channels: int = 128, seed: int = 0) -> np.ndarray
     return svd.fit_transform(normalize(sp.csr_matrix(x))).astype(np.float32)
 
 
-def split_tags(text: str, separator: Optional[str]) -> list[str]:
+def split_tags(text: str, separator: str | None) -> list[str]:
     r"""Tags in a text: what stands between separators, without blanks around; by default one
-    tag."""
-    parts: Union[list[str], tuple[str]] = text.split(separator) if separator else (text,)
+    tag.
+    """
+    parts: list[str] | tuple[str] = text.split(separator) if separator else (text,)
     return [part.strip() for part in parts if part.strip()]

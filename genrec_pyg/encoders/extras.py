@@ -1,4 +1,5 @@
 r"""Packages that only encoders need."""
+
 from __future__ import annotations
 
 import importlib
@@ -23,4 +24,5 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     except ImportError as error:
         raise ConfigError(
             f'{purpose} needs the package {module.partition(".")[0]}, which cannot be imported '
-            f'({error}): pip install genrec_pyg[{extra}]') from error
+            f'({error}): pip install genrec_pyg[{extra}]'
+        ) from error

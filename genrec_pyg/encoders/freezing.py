@@ -1,7 +1,6 @@
 r"""Which tensors of a pretrained encoder are trained."""
-from __future__ import annotations
 
-from typing import Union
+from __future__ import annotations
 
 from torch import nn
 
@@ -20,12 +19,13 @@ def freeze_first(module: nn.Module, count: int) -> None:
     if not 0 <= count <= len(parameters):
         raise ConfigError(
             f'frozen tensors: got {count}, accepted are 0 to {len(parameters)} for '
-            f'{type(module).__name__}')
+            f'{type(module).__name__}'
+        )
     for number, parameter in enumerate(parameters):
         parameter.requires_grad_(number >= count)
 
 
-def train_last(module: nn.Module, blocks: Union[str, int]) -> None:
+def train_last(module: nn.Module, blocks: str | int) -> None:
     r"""Trains the last blocks and what follows them, and freezes the rest.
 
     Blocks are the entries of the outermost list of modules: layers of a transformer, stages of
@@ -41,14 +41,21 @@ def train_last(module: nn.Module, blocks: Union[str, int]) -> None:
     if blocks in ('all', 'none'):
         module.requires_grad_(blocks == 'all')
         return
-    found = next(((name, part) for name, part in module.named_modules()
-                  if isinstance(part, nn.ModuleList) and len(part)), None)
+    found = next(
+        (
+            (name, part)
+            for name, part in module.named_modules()
+            if isinstance(part, nn.ModuleList) and len(part)
+        ),
+        None,
+    )
     number = 0 if found is None else len(found[1])
     if not isinstance(blocks, int) or isinstance(blocks, bool) or not 1 <= blocks <= number:
         raise ConfigError(
-            f"unfreeze: got {blocks!r}, accepted are 'all', 'none' and 1 to {number} blocks")
+            f"unfreeze: got {blocks!r}, accepted are 'all', 'none' and 1 to {number} blocks"
+        )
     name, listed = found
-    trained = {id(parameter) for parameter in listed[number - blocks:].parameters()}
+    trained = {id(parameter) for parameter in listed[number - blocks :].parameters()}
     inside, after = {id(parameter) for parameter in listed.parameters()}, False
     for key, parameter in module.named_parameters():
         within = id(parameter) in inside

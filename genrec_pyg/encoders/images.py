@@ -1,10 +1,11 @@
 r"""Reading of pictures from outside: small ones and bombs, damaged and mislabeled ones."""
+
 from __future__ import annotations
 
 import io
 import warnings
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ MAX_PIXELS = 50_000_000
 MAX_BYTES = 100_000_000
 
 
-def read_image(source: Union[str, Path, bytes], name: str = '') -> Any:
+def read_image(source: str | Path | bytes, name: str = '') -> Any:
     r"""Decodes a picture as RGB.
 
     The format is that of the content, whatever the name says; of a GIF the first frame counts.
@@ -49,7 +50,8 @@ def read_image(source: Union[str, Path, bytes], name: str = '') -> Any:
                 if min(image.size) < 1 or image.width * image.height > MAX_PIXELS:
                     raise DataError(
                         f'{name}: announces {image.width} x {image.height} pixels, accepted are up '
-                        f'to {MAX_PIXELS}')
+                        f'to {MAX_PIXELS}'
+                    )
                 image.load()
                 return _to_rgb(image_module, image)
     except DataError:
@@ -57,10 +59,11 @@ def read_image(source: Union[str, Path, bytes], name: str = '') -> Any:
     except Exception as error:  # damage can lead a decoder anywhere
         raise DataError(
             f'{name}: cannot be decoded ({str(error)[:200] or type(error).__name__}), accepted are '
-            f"whole pictures of {', '.join(FORMATS)}") from error
+            f'whole pictures of {", ".join(FORMATS)}'
+        ) from error
 
 
-def read_bytes(path: Union[str, Path]) -> bytes:
+def read_bytes(path: str | Path) -> bytes:
     r"""Content of a file, up to one byte more than :data:`MAX_BYTES`.
 
     Raises:
@@ -80,11 +83,12 @@ def to_pixels(image: Any, size: tuple[int, int], resample: str = 'bilinear') -> 
     return pixels.view(height, width, 3).permute(2, 0, 1).contiguous()
 
 
-def _content(source: Union[str, Path, bytes], name: str) -> bytes:
+def _content(source: str | Path | bytes, name: str) -> bytes:
     content = source if isinstance(source, bytes) else read_bytes(source)
     if len(content) > MAX_BYTES:
         raise DataError(
-            f'{name}: has more than {MAX_BYTES} bytes, accepted are pictures up to that')
+            f'{name}: has more than {MAX_BYTES} bytes, accepted are pictures up to that'
+        )
     if not content:
         raise DataError(f'{name}: is empty, accepted is a picture')
     return content

@@ -1,9 +1,10 @@
 r"""Pictures of items: a folder of files, or an LMDB file."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -28,13 +29,14 @@ class ItemImages(NamedTuple):
         lmdb: The LMDB file, if it is one.
         unused: Pictures of items that were not asked for.
     """
+
     path: Path
     ids: Ids
-    keys: list[Optional[str]]
-    lmdb: Optional[LmdbImages]
+    keys: list[str | None]
+    lmdb: LmdbImages | None
     unused: int
 
-    def content(self, row: int) -> Optional[bytes]:
+    def content(self, row: int) -> bytes | None:
         r"""Bytes of a picture, :obj:`None` where there is none.
 
         Raises:
@@ -51,7 +53,7 @@ class ItemImages(NamedTuple):
         return f'{self.path}: key {key}' if self.lmdb else str(self.path / str(key))
 
 
-def find_item_images(path: Path, items: Optional[Ids] = None) -> ItemImages:
+def find_item_images(path: Path, items: Ids | None = None) -> ItemImages:
     r"""Lists pictures by item: files are called as their items, ``17.jpg`` or ``b-2.png``.
 
     Args:
@@ -64,19 +66,25 @@ def find_item_images(path: Path, items: Optional[Ids] = None) -> ItemImages:
     """
     is_lmdb = path.is_file() or (path / 'data.mdb').is_file()
     lmdb = LmdbImages(path) if is_lmdb else None
-    names = lmdb.keys if lmdb else [name for name in list_folder(path)
-                                    if Path(name).suffix.lower() in ENDINGS]
+    names = (
+        lmdb.keys
+        if lmdb
+        else [name for name in list_folder(path) if Path(name).suffix.lower() in ENDINGS]
+    )
     by_item: dict[str, str] = {}
     for name in names:
         item = name if lmdb else Path(name).stem
         if item in by_item:
             raise DataError(
                 f'{path}: {by_item[item]} and {name} are both of item {item!r}, accepted is '
-                'one picture per item')
+                'one picture per item'
+            )
         by_item[item] = name
     if not by_item:
-        raise DataError(f"{path}: has no picture, accepted are files ITEM{'|'.join(ENDINGS)} in a "
-                        'folder, and LMDB files')
+        raise DataError(
+            f'{path}: has no picture, accepted are files ITEM{"|".join(ENDINGS)} in a '
+            'folder, and LMDB files'
+        )
     ids = read_ids(pa.chunked_array([pa.array(list(by_item))]), 'item', str(path))[0]
     wanted: Sequence[Any] = ids if items is None else items
     keys = [by_item.get(str(item)) for item in wanted]
@@ -84,19 +92,22 @@ def find_item_images(path: Path, items: Optional[Ids] = None) -> ItemImages:
     if not found:
         raise DataError(
             f'{path}: none of its {len(by_item)} pictures is of an item that was asked for, '
-            f'they are called as {str(ids[0])!r} and the items as {str(wanted[0])!r}')
+            f'they are called as {str(ids[0])!r} and the items as {str(wanted[0])!r}'
+        )
     return ItemImages(path, wanted, keys, lmdb, len(by_item) - found)
 
 
 def decode_image(content: bytes, name: str) -> Any:
     r"""Decodes a picture of a folder or an LMDB file, see
-    :func:`~genrec_pyg.encoders.images.read_image`."""
+    :func:`~genrec_pyg.encoders.images.read_image`.
+    """
     if not is_pickle(content):
         return read_image(content, name)
     raw = unpack_image(content, name)
     if raw.height * raw.width > MAX_PIXELS:
         raise DataError(
-            f'{name}: has {raw.width} x {raw.height} pixels, accepted are up to {MAX_PIXELS}')
+            f'{name}: has {raw.width} x {raw.height} pixels, accepted are up to {MAX_PIXELS}'
+        )
     pillow = require('PIL.Image', 'image', 'reading pictures')
     return pillow.frombytes('RGB', (raw.width, raw.height), raw.content)
 
@@ -112,6 +123,8 @@ def open_image(place: str) -> Any:
         return read_image(Path(place))
     content = LmdbImages(Path(f'{file}.lmdb')).get(key)
     if content is None:
-        raise DataError(f'{file}.lmdb: has no key {key!r}, accepted are the keys that it had when '
-                        'its items were listed')
+        raise DataError(
+            f'{file}.lmdb: has no key {key!r}, accepted are the keys that it had when '
+            'its items were listed'
+        )
     return decode_image(content, place)

@@ -1,4 +1,5 @@
 r"""Tables of items with texts: TSV, CSV and Parquet."""
+
 from __future__ import annotations
 
 import csv
@@ -6,7 +7,7 @@ import html
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +25,7 @@ _DELIMITERS = '\t,;|'
 #: Longest field in characters.
 _LONGEST_FIELD = 1 << 24
 
-Ids = Union[np.ndarray, list[str]]
+Ids = np.ndarray | list[str]
 
 
 class ItemTexts(NamedTuple):
@@ -35,13 +36,19 @@ class ItemTexts(NamedTuple):
         texts: One list per item: a text for each row of the table that it has.
         repeated: Rows of items that had one already.
     """
+
     ids: Ids
     texts: list[list[str]]
     repeated: int
 
 
-def read_item_texts(path: Path, columns: Sequence[str], item: Optional[str] = None,
-                    on_duplicate: str = 'error', unescape: bool = False) -> ItemTexts:
+def read_item_texts(
+    path: Path,
+    columns: Sequence[str],
+    item: str | None = None,
+    on_duplicate: str = 'error',
+    unescape: bool = False,
+) -> ItemTexts:
     r"""Reads a text per item.
 
     The delimiter of a text file is told by its first line. In a tab separated file quotes are
@@ -62,14 +69,16 @@ def read_item_texts(path: Path, columns: Sequence[str], item: Optional[str] = No
     """
     if on_duplicate not in DUPLICATES:
         raise ConfigError(
-            f"on_duplicate: got {on_duplicate!r}, accepted are {', '.join(DUPLICATES)}")
+            f'on_duplicate: got {on_duplicate!r}, accepted are {", ".join(DUPLICATES)}'
+        )
     with open_regular(path) as file:
         start = file.read(4)
     if start == b'PAR1':
         raw, texts = _from_parquet(path, columns, item)
     else:
-        compression = next((name for magic, name in _COMPRESSION.items()
-                            if start.startswith(magic)), None)
+        compression = next(
+            (name for magic, name in _COMPRESSION.items() if start.startswith(magic)), None
+        )
         raw, texts = _from_text(path, compression, columns, item)
     if not raw:
         raise DataError(f'{path}: has no row')
@@ -81,17 +90,18 @@ def read_item_texts(path: Path, columns: Sequence[str], item: Optional[str] = No
             repeated += 1
             if on_duplicate == 'error':
                 raise DataError(
-                    f'{path}: row {row + 1} is a second one of item {str(ids[place])!r}; '
-                    'accepted are --on_duplicate first, which takes the first row, and '
-                    'join')
+                    f'{path}: row {row + 1} is a second one of item {str(ids[place])!r}; accepted '
+                    f'are --on_duplicate first, which takes the first row, and join'
+                )
             continue
         repeated += bool(found[place])
         found[place].append(html.unescape(texts[row]) if unescape else texts[row])
     return ItemTexts(ids, found, repeated)
 
 
-def _from_text(path: Path, compression: Optional[str], columns: Sequence[str],
-               item: Optional[str]) -> tuple[list[str], list[str]]:
+def _from_text(
+    path: Path, compression: str | None, columns: Sequence[str], item: str | None
+) -> tuple[list[str], list[str]]:
     rows = _rows(path, compression)
     header = next(rows, [])
     if not header:
@@ -103,12 +113,14 @@ def _from_text(path: Path, compression: Optional[str], columns: Sequence[str],
     if asked and all(name.isdecimal() for name in asked) and not set(asked) & set(header):
         if item is None:
             raise ConfigError(
-                f'{path}: --item must be a position too, such as 1, where --columns are')
+                f'{path}: --item must be a position too, such as 1, where --columns are'
+            )
         places = [int(name) - 1 for name in (item, *columns)]
         if min(places) < 0 or max(places) >= len(header):
             raise ConfigError(
-                f"{path}: columns {', '.join(asked)}: accepted are positions from 1 to "
-                f'{len(header)}')
+                f'{path}: columns {", ".join(asked)}: accepted are positions from 1 to '
+                f'{len(header)}'
+            )
         rows = _chain([header], rows)
     else:
         places = [header.index(name) for name in _names(path, header, columns, item)]
@@ -116,28 +128,33 @@ def _from_text(path: Path, compression: Optional[str], columns: Sequence[str],
     for number, row in enumerate(rows, start=1):
         if len(row) != len(header):
             raise DataError(
-                f'{path}: row {number} has {len(row)} fields, accepted are {len(header)}')
+                f'{path}: row {number} has {len(row)} fields, accepted are {len(header)}'
+            )
         raw.append(row[places[0]])
         texts.append(' '.join(filter(None, (row[place].strip() for place in places[1:]))))
     return raw, texts
 
 
-def _rows(path: Path, compression: Optional[str]) -> Iterator[list[str]]:
+def _rows(path: Path, compression: str | None) -> Iterator[list[str]]:
     number = 0
     try:
-        with pa.input_stream(str(path), compression=compression) as stream, \
-                io.TextIOWrapper(stream, encoding='utf-8-sig', newline='') as text:
+        with (
+            pa.input_stream(str(path), compression=compression) as stream,
+            io.TextIOWrapper(stream, encoding='utf-8-sig', newline='') as text,
+        ):
             first = text.readline(_LONGEST_FIELD)
             if '\0' in first:
                 raise DataError(
                     f'{path}: is no text; accepted are TSV, CSV (plain, gzip, bzip2, zstd) '
-                    'and Parquet')
+                    'and Parquet'
+                )
             delimiter = next((mark for mark in _DELIMITERS if mark in first), ',')
             before = csv.field_size_limit(_LONGEST_FIELD)
             try:
                 quoting = csv.QUOTE_NONE if delimiter == '\t' else csv.QUOTE_MINIMAL
-                for row in csv.reader(_chain([first], text), delimiter=delimiter, quoting=quoting,
-                                      strict=True):
+                for row in csv.reader(
+                    _chain([first], text), delimiter=delimiter, quoting=quoting, strict=True
+                ):
                     if row:
                         yield row
                     number += 1
@@ -146,7 +163,8 @@ def _rows(path: Path, compression: Optional[str]) -> Iterator[list[str]]:
     except (csv.Error, UnicodeDecodeError, OSError, pa.ArrowException) as error:
         raise DataError(
             f'{path}: cannot be read after row {number} ({error}); accepted is UTF-8 text '
-            'with one row per line') from error
+            'with one row per line'
+        ) from error
 
 
 def _chain(first: Sequence[Any], rest: Iterator[Any]) -> Iterator[Any]:
@@ -154,27 +172,31 @@ def _chain(first: Sequence[Any], rest: Iterator[Any]) -> Iterator[Any]:
     yield from rest
 
 
-def _names(path: Path, header: Sequence[str], columns: Sequence[str],
-           item: Optional[str]) -> list[str]:
+def _names(
+    path: Path, header: Sequence[str], columns: Sequence[str], item: str | None
+) -> list[str]:
     r"""Names of the columns of ids and texts."""
     shown = ', '.join(map(repr, header[:20]))
     for flag, name in [('--item', item), *(('--columns', column) for column in columns)]:
         if name is not None and list(header).count(name) != 1:
             there = 'is no' if name not in header else 'are several'
             raise ConfigError(
-                f'{path}: {flag} {name}: there {there} such column, accepted are {shown}')
+                f'{path}: {flag} {name}: there {there} such column, accepted are {shown}'
+            )
     if item is None:
         try:
             item = find_columns(header, {}, str(path), ('item',))['item']
         except ConfigError as error:
             raise ConfigError(
                 f'{path}: none of its columns ({shown}) is known as the item; say which '
-                'with --item NAME') from error
+                'with --item NAME'
+            ) from error
     return [item, *columns]
 
 
-def _from_parquet(path: Path, columns: Sequence[str],
-                  item: Optional[str]) -> tuple[list[Any], list[str]]:
+def _from_parquet(
+    path: Path, columns: Sequence[str], item: str | None
+) -> tuple[list[Any], list[str]]:
     try:
         with parquet.ParquetFile(str(path)) as file:
             names = _names(path, file.schema_arrow.names, columns, item)
@@ -187,8 +209,9 @@ def _from_parquet(path: Path, columns: Sequence[str],
         raise DataError(f'{path}: not a readable Parquet file ({str(error)[:200]})') from error
     for row, value in enumerate(raw, start=1):
         if not isinstance(value, (int, str)) or isinstance(value, bool):
-            raise DataError(f'{path}: row {row} has the item id {value!r}, accepted are texts and '
-                            'whole numbers')
+            raise DataError(
+                f'{path}: row {row} has the item id {value!r}, accepted are texts and whole numbers'
+            )
     return raw, [' '.join(filter(None, map(_flat, values))) for values in zip(*parts)]
 
 

@@ -1,4 +1,5 @@
 r"""Long computations in parts, each kept in a file, so that a kill costs no more than one."""
+
 from __future__ import annotations
 
 import json
@@ -8,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -52,8 +53,13 @@ class Progress:
         if now - self.said >= _INTERVAL and self.done < self.items:
             self.said = now
             logger.info(
-                '%s: %d of %d items, %.3g a second, %s left', self.name, self.done, self.items,
-                self.rate(), clock(self.left()))
+                '%s: %d of %d items, %.3g a second, %s left',
+                self.name,
+                self.done,
+                self.items,
+                self.rate(),
+                clock(self.left()),
+            )
 
     def rate(self) -> float:
         r"""Items per second, of those that were computed now."""
@@ -74,8 +80,14 @@ def clock(seconds: float) -> str:
     return f'{minutes} min {rest} s' if minutes < 60 else f'{minutes // 60} h {minutes % 60} min'
 
 
-def compute_parts(folder: Optional[Path], identity: dict[str, Any], parts: Sequence[np.ndarray],
-                  costs: np.ndarray, compute: Callable[[np.ndarray], Part], name: str) -> Part:
+def compute_parts(
+    folder: Path | None,
+    identity: dict[str, Any],
+    parts: Sequence[np.ndarray],
+    costs: np.ndarray,
+    compute: Callable[[np.ndarray], Part],
+    name: str,
+) -> Part:
     r"""Computes rows in parts and puts them together.
 
     Args:
@@ -115,10 +127,18 @@ def compute_parts(folder: Optional[Path], identity: dict[str, Any], parts: Seque
             x[places] = part[0]
             reasons.update({int(places[place]): reason for place, reason in part[1].items()})
         if progress.measured < progress.done:
-            logger.info('%s: %d items were there from an earlier start', name,
-                        progress.done - progress.measured)
-        logger.info('%s: %d items in %s, %.3g a second', name, progress.measured,
-                    clock(time.monotonic() - progress.started), progress.rate())
+            logger.info(
+                '%s: %d items were there from an earlier start',
+                name,
+                progress.done - progress.measured,
+            )
+        logger.info(
+            '%s: %d items in %s, %.3g a second',
+            name,
+            progress.measured,
+            clock(time.monotonic() - progress.started),
+            progress.rate(),
+        )
         return (np.zeros((0, 0), dtype=np.float32) if x is None else x), reasons
 
 
@@ -151,8 +171,8 @@ def _start(folder: Path, identity: dict[str, Any]) -> None:
         return
     if before is not None:
         logger.info(
-            '%s: what was begun is of another encoder, content or setting and is made again',
-            folder)
+            '%s: what was begun is of another encoder, content or setting and is made again', folder
+        )
     for old in folder.glob('*.npz'):
         old.unlink()
     write_json(file, identity)
@@ -165,7 +185,7 @@ def _write(file: Path, part: Part) -> None:
     write_atomically(file, lambda out: np.savez(out, x=x, places=places, reasons=texts))
 
 
-def _read(file: Path, rows: int) -> Optional[Part]:
+def _read(file: Path, rows: int) -> Part | None:
     r"""A part that was finished before; :obj:`None` where it is not there or damaged."""
     try:
         with np.load(file, allow_pickle=False) as found:

@@ -1,11 +1,12 @@
 r"""Rows of many items: texts and pictures through an encoder, in batches of like length."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,10 +40,11 @@ class Work:
         ConfigError: On a value outside its accepted ones.
     """
 
-    def __init__(self, device: str = 'cpu', precision: str = 'auto', batch_size: int = 64,
-                 workers: int = 4):
+    def __init__(
+        self, device: str = 'cpu', precision: str = 'auto', batch_size: int = 64, workers: int = 4
+    ):
         if precision not in PRECISIONS:
-            raise ConfigError(f"precision: got {precision!r}, accepted are {', '.join(PRECISIONS)}")
+            raise ConfigError(f'precision: got {precision!r}, accepted are {", ".join(PRECISIONS)}')
         for name, value in (('batch_size', batch_size), ('workers', workers)):
             if value < 1:
                 raise ConfigError(f'{name}: got {value}, accepted are integers from 1')
@@ -53,15 +55,24 @@ class Work:
 
     def run(self, encoder: nn.Module, *inputs: Tensor) -> np.ndarray:
         r"""Rows of one batch, float32."""
-        autocast = torch.autocast(self.device.type, torch.bfloat16) \
-            if self.precision == 'bfloat16' else nullcontext()
+        autocast = (
+            torch.autocast(self.device.type, torch.bfloat16)
+            if self.precision == 'bfloat16'
+            else nullcontext()
+        )
         with torch.inference_mode(), autocast:
             rows = encoder(*(value.to(self.device, non_blocking=True) for value in inputs))
         return rows.float().cpu().numpy()
 
 
-def encode_texts(encoder: TextEncoder, texts: Sequence[str], work: Work, name: str = 'texts',
-                 folder: Optional[Path] = None, identity: Optional[dict[str, Any]] = None) -> Part:
+def encode_texts(
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    work: Work,
+    name: str = 'texts',
+    folder: Path | None = None,
+    identity: dict[str, Any] | None = None,
+) -> Part:
     r"""Encodes texts, equal ones once, in batches of like length.
 
     Args:
@@ -79,8 +90,9 @@ def encode_texts(encoder: TextEncoder, texts: Sequence[str], work: Work, name: s
         DataError: If the vocabulary lacks more than half of the words.
     """
     filled = np.array([bool(text.strip()) for text in texts], dtype=bool)
-    distinct, number = np.unique(np.array([text for text in texts if text.strip()], dtype=object),
-                                 return_inverse=True)
+    distinct, number = np.unique(
+        np.array([text for text in texts if text.strip()], dtype=object), return_inverse=True
+    )
     x = np.zeros((len(texts), encoder.width), dtype=np.float32)
     reasons = {int(place): EMPTY for place in np.flatnonzero(~filled)}
     if len(distinct) == 0:
@@ -88,24 +100,39 @@ def encode_texts(encoder: TextEncoder, texts: Sequence[str], work: Work, name: s
     tokens = encoder.token_lists(distinct.tolist())
     unknown = encoder.unknown_share(tokens)
     if unknown > 0.5:
-        raise DataError(f'{name}: {unknown:.0%} of the words are not in the vocabulary of '
-                        f'{encoder.weights.name}; accepted is an encoder of this language and '
-                        f'script')
+        raise DataError(
+            f'{name}: {unknown:.0%} of the words are not in the vocabulary of '
+            f'{encoder.weights.name}; accepted is an encoder of this language and script'
+        )
     lengths = np.array([len(one) for one in tokens])
     encoder.to(work.device).eval()
 
     def compute(batch: np.ndarray) -> Part:
         return work.run(encoder, *encoder.pad([tokens[place] for place in batch])), {}
-    rows, _ = compute_parts(folder, _identity(encoder, work, identity), _parts(lengths, work),
-                            lengths, _batched(compute, work.batch_size), name)
+
+    rows, _ = compute_parts(
+        folder,
+        _identity(encoder, work, identity),
+        _parts(lengths, work),
+        lengths,
+        _batched(compute, work.batch_size),
+        name,
+    )
     x[filled] = rows[number.reshape(-1)]
     return x, reasons
 
 
-def encode_images(encoder: ImageEncoder, content: Callable[[int], Optional[bytes]],
-                  names: Callable[[int], str], number: int, work: Work, name: str = 'pictures',
-                  folder: Optional[Path] = None, identity: Optional[dict[str, Any]] = None,
-                  strict: bool = False) -> Part:
+def encode_images(
+    encoder: ImageEncoder,
+    content: Callable[[int], bytes | None],
+    names: Callable[[int], str],
+    number: int,
+    work: Work,
+    name: str = 'pictures',
+    folder: Path | None = None,
+    identity: dict[str, Any] | None = None,
+    strict: bool = False,
+) -> Part:
     r"""Encodes pictures in batches, while threads decode the next.
 
     Args:
@@ -137,8 +164,10 @@ def encode_images(encoder: ImageEncoder, content: Callable[[int], Optional[bytes
             if strict:
                 raise
             return str(error)
+
     encoder.to(work.device).eval()
     with ThreadPoolExecutor(work.workers) as pool:
+
         def compute(batches: np.ndarray) -> Part:
             x = np.zeros((len(batches), encoder.width), dtype=np.float32)
             reasons: dict[int, str] = {}
@@ -146,10 +175,15 @@ def encode_images(encoder: ImageEncoder, content: Callable[[int], Optional[bytes
             waiting = [pool.submit(decode, int(place)) for place in batches]
             try:
                 for begin in range(0, len(batches), work.batch_size):
-                    decoded = [one.result() for one in waiting[begin:begin + work.batch_size]]
+                    decoded = [one.result() for one in waiting[begin : begin + work.batch_size]]
                     good = [place for place, one in enumerate(decoded) if isinstance(one, Tensor)]
-                    reasons.update({begin + place: one for place, one in enumerate(decoded)
-                                    if isinstance(one, str)})
+                    reasons.update(
+                        {
+                            begin + place: one
+                            for place, one in enumerate(decoded)
+                            if isinstance(one, str)
+                        }
+                    )
                     if good:
                         pixels = torch.stack([decoded[place] for place in good])
                         x[begin + np.array(good)] = work.run(encoder, pixels)
@@ -157,26 +191,36 @@ def encode_images(encoder: ImageEncoder, content: Callable[[int], Optional[bytes
                 for one in waiting:
                     one.cancel()
             return x, reasons
+
         costs = np.ones(number)
-        return compute_parts(folder, _identity(encoder, work, identity), _parts(costs, work), costs,
-                             compute, name)
+        return compute_parts(
+            folder, _identity(encoder, work, identity), _parts(costs, work), costs, compute, name
+        )
 
 
-def _identity(encoder: Any, work: Work, other: Optional[dict[str, Any]]) -> dict[str, Any]:
-    return {'encoder': encoder.describe(), 'precision': work.precision,
-            'batch_size': work.batch_size, **(other or {})}
+def _identity(encoder: Any, work: Work, other: dict[str, Any] | None) -> dict[str, Any]:
+    return {
+        'encoder': encoder.describe(),
+        'precision': work.precision,
+        'batch_size': work.batch_size,
+        **(other or {}),
+    }
 
 
 def _parts(lengths: np.ndarray, work: Work) -> list[np.ndarray]:
     r"""Places in parts of some batches, longest first: what memory cannot hold fails at once."""
     order = np.argsort(-lengths, kind='stable')
     size = work.batch_size * _BATCHES
-    return [order[begin:begin + size] for begin in range(0, len(order), size)]
+    return [order[begin : begin + size] for begin in range(0, len(order), size)]
 
 
-def _batched(compute: Callable[[np.ndarray], Part],
-             batch_size: int) -> Callable[[np.ndarray], Part]:
+def _batched(
+    compute: Callable[[np.ndarray], Part], batch_size: int
+) -> Callable[[np.ndarray], Part]:
     def run(places: np.ndarray) -> Part:
-        batches = [places[begin:begin + batch_size] for begin in range(0, len(places), batch_size)]
+        batches = [
+            places[begin : begin + batch_size] for begin in range(0, len(places), batch_size)
+        ]
         return np.concatenate([compute(batch)[0] for batch in batches]), {}
+
     return run

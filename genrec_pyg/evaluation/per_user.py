@@ -1,5 +1,6 @@
 r"""Values of every user, kept as Parquet beside a run for paired tests and groups of users and
-items."""
+items.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -102,7 +103,7 @@ def per_user(
     ids: Sequence[Any],
     activity: Tensor,
     origin: Mapping[str, Any],
-    further: Optional[Mapping[str, Tensor]] = None,
+    further: Mapping[str, Tensor] | None = None,
 ) -> PerUser:
     r"""Values of every user from its list.
 

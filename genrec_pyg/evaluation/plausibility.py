@@ -1,15 +1,18 @@
 r"""Inequalities that every row of a result table obeys."""
+
 from __future__ import annotations
 
 import math
 
 
-def check_row(recall: float, precision: float, ndcg: float, k: int, rounding: float = 5e-5) -> list[str]:
+def check_row(
+    recall: float, precision: float, ndcg: float, k: int, rounding: float = 5e-5
+) -> list[str]:
     r"""Names what is impossible about figures averaged over the same users, whatever the data.
 
-    A user with ``n`` held-out items and ``h`` hits has recall ``h / n``, precision ``h / k``, and an NDCG of at least
-    ``recall / log2(k + 1)``, since a hit earns at least that discount and an ideal list at most ``n``. So
-    ``k * precision >= recall`` and ``ndcg >= recall / log2(k + 1)``.
+    A user with ``n`` held-out items and ``h`` hits has recall ``h / n``, precision ``h / k``, and
+    an NDCG of at least ``recall / log2(k + 1)``, since a hit earns at least that discount and an
+    ideal list at most ``n``. So ``k * precision >= recall`` and ``ndcg >= recall / log2(k + 1)``.
 
     Args:
         recall: Mean Recall@k.
@@ -28,5 +31,8 @@ def check_row(recall: float, precision: float, ndcg: float, k: int, rounding: fl
     if k * (precision + rounding) < recall - rounding:
         found.append(f'precision@{k} = {precision} is below recall@{k} / {k} = {recall / k:.6f}')
     if ndcg + rounding < (recall - rounding) / math.log2(k + 1):
-        found.append(f'ndcg@{k} = {ndcg} is below recall@{k} / log2({k + 1}) = {recall / math.log2(k + 1):.6f}')
+        found.append(
+            f'ndcg@{k} = {ndcg} is below recall@{k} / log2({k + 1}) = '
+            f'{recall / math.log2(k + 1):.6f}'
+        )
     return found

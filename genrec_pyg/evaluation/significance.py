@@ -1,5 +1,6 @@
 r"""Paired tests between models over the same users, intervals, effect sizes, and corrections for
-many tests."""
+many tests.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +93,8 @@ def paired_comparison(mine: np.ndarray, base: np.ndarray, test: str = 't') -> Co
 
 def holm(p: Mapping[Name, float]) -> dict[Name, float]:
     r"""P-values corrected for their number by Holm's step-down method (Holm, "A Simple Sequentially
-    Rejective Multiple Test Procedure", Scandinavian Journal of Statistics, 1979)."""
+    Rejective Multiple Test Procedure", Scandinavian Journal of Statistics, 1979).
+    """
     corrected, largest = {}, 0.0
     for rank, name in enumerate(sorted(p, key=p.__getitem__)):
         largest = max(largest, min(1.0, (len(p) - rank) * p[name]))

@@ -1,15 +1,18 @@
-r"""Settings of models in closed form, found on the validation split by a search along one coordinate after the other.
+r"""Settings of models in closed form, found on the validation split by a search along one
+coordinate after the other.
 
-Such a model is fitted in a second, so that a search of some fits takes seconds; settings that need no fit at all (the
-popularity discount, the number of hops, the weight of the content) are tried on every fit. The test split has no part in it.
+Such a model is fitted in a second, so that a search of some fits takes seconds; settings that need
+no fit at all (the popularity discount, the number of hops, the weight of the content) are tried on
+every fit. The test split has no part in it.
 """
+
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch_geometric.data import HeteroData
@@ -25,13 +28,15 @@ logger = logging.getLogger(__name__)
 Setting = dict[str, Any]
 Grid = dict[str, Sequence[Any]]
 
-#: Fewest users with validation items on which settings are chosen: the standard error of a recall is up to 0.07 then.
+#: Fewest users with validation items on which settings are chosen: the standard error of a recall
+#: is up to 0.07 then.
 MIN_USERS = 50
 #: Most users on whom a setting is measured.
 MAX_USERS = 5000
 #: Rounds over the coordinates, each of which stops where nothing is better.
 MAX_ROUNDS = 3
-#: Items from which EASE is searched as low rank plus sparse, which is fitted in a fraction of the time.
+#: Items from which EASE is searched as low rank plus sparse, which is fitted in a fraction of the
+#: time.
 DENSE_ITEMS = 3000
 #: Prefix of the coordinates that are weights of modalities.
 MODALITY = 'modality_weights.'
@@ -49,13 +54,17 @@ class Path:
         fitted: Ordered values of the settings that need another fit.
         adjusted: Ordered values of the settings that do not.
         start: Where the search starts; other settings start from the defaults of the model.
-        relative: Settings in units of the mean diagonal of the weighted Gram matrix, by which they are multiplied.
+        relative: Settings in units of the mean diagonal of the weighted Gram matrix, by which they
+            are multiplied.
         modalities: Whether the weights of the modalities are searched too, where there are several.
-        low_rank: Whether the model is searched as low rank plus sparse on graphs of more than :data:`DENSE_ITEMS` items, and
-            the dense matrix is tried at the end if the time allows.
-        others: Further starts, of which the best on validation is taken: with several maxima one start is not enough.
-        scan: Whether all values of a fitted setting are tried, for recalls with several maxima along it.
+        low_rank: Whether the model is searched as low rank plus sparse on graphs of more than
+            :data:`DENSE_ITEMS` items, and the dense matrix is tried at the end if the time allows.
+        others: Further starts, of which the best on validation is taken: with several maxima one
+            start is not enough.
+        scan: Whether all values of a fitted setting are tried, for recalls with several maxima
+            along it.
     """
+
     fitted: Grid
     adjusted: Grid = field(default_factory=dict)
     start: Setting = field(default_factory=dict)
@@ -66,27 +75,62 @@ class Path:
     others: tuple[Setting, ...] = ()
 
 
-_EASE = Path({'l2': _RIDGES, 'ridge_power': (0.0, 0.15, 0.3, 0.5), 'row_weight': (0.0, 0.25, 0.5)},
-             {'popularity_discount': _DISCOUNTS},
-             {'l2': 8.0, 'ridge_power': 0.15, 'row_weight': 0.0, 'popularity_discount': 0.2}, relative=('l2',),
-             low_rank=True, others=({'l2': 0.5, 'ridge_power': 0.5, 'popularity_discount': -0.1},
-                                    {'l2': 60.0, 'row_weight': 0.5, 'popularity_discount': 0.0}))
+_EASE = Path(
+    {'l2': _RIDGES, 'ridge_power': (0.0, 0.15, 0.3, 0.5), 'row_weight': (0.0, 0.25, 0.5)},
+    {'popularity_discount': _DISCOUNTS},
+    {'l2': 8.0, 'ridge_power': 0.15, 'row_weight': 0.0, 'popularity_discount': 0.2},
+    relative=('l2',),
+    low_rank=True,
+    others=(
+        {'l2': 0.5, 'ridge_power': 0.5, 'popularity_discount': -0.1},
+        {'l2': 60.0, 'row_weight': 0.5, 'popularity_discount': 0.0},
+    ),
+)
 
 #: What is searched, by model.
 PATHS: dict[str, Path] = {
-    'ItemKNN': Path({'k': (10, 20, 50, 100, 200, 500), 'shrink': (0.0, 10.0, 50.0, 100.0, 500.0, 2000.0, 5000.0)},
-                    start={'k': 100, 'shrink': 10.0}, scan=True),
+    'ItemKNN': Path(
+        {
+            'k': (10, 20, 50, 100, 200, 500),
+            'shrink': (0.0, 10.0, 50.0, 100.0, 500.0, 2000.0, 5000.0),
+        },
+        start={'k': 100, 'shrink': 10.0},
+        scan=True,
+    ),
     'EASE': _EASE,
-    'GraphFilter': Path({'user_power': (0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 'power': (0.4, 0.5, 0.6, 0.7, 0.85, 1.0)},
-                        {'hops': (1, 2)}, {'user_power': 0.8, 'power': 0.7, 'hops': 2}),
-    'ItemKNNCBF': Path({'k': (5, 10, 20, 50, 100, 200), 'center_features': (False, True)},
-                       start={'k': 10, 'shrink': 0.0, 'normalize_features': True, 'center_features': True}, modalities=True),
-    'AddEASE': Path(_EASE.fitted, {'content_weight': (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
-                                   'content_l2': (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0), **_EASE.adjusted},
-                    {**_EASE.start, 'content_weight': 0.2, 'content_l2': 10.0}, ('l2',), modalities=True, low_rank=True),
-    'FeaturePriorEASE': Path({'prior_strength': _RIDGES, **_EASE.fitted, 'content_l2': (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)},
-                             _EASE.adjusted, {**_EASE.start, 'prior_strength': 8.0, 'content_l2': 10.0},
-                             ('l2', 'prior_strength'), modalities=True),
+    'GraphFilter': Path(
+        {'user_power': (0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 'power': (0.4, 0.5, 0.6, 0.7, 0.85, 1.0)},
+        {'hops': (1, 2)},
+        {'user_power': 0.8, 'power': 0.7, 'hops': 2},
+    ),
+    'ItemKNNCBF': Path(
+        {'k': (5, 10, 20, 50, 100, 200), 'center_features': (False, True)},
+        start={'k': 10, 'shrink': 0.0, 'normalize_features': True, 'center_features': True},
+        modalities=True,
+    ),
+    'AddEASE': Path(
+        _EASE.fitted,
+        {
+            'content_weight': (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
+            'content_l2': (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0),
+            **_EASE.adjusted,
+        },
+        {**_EASE.start, 'content_weight': 0.2, 'content_l2': 10.0},
+        ('l2',),
+        modalities=True,
+        low_rank=True,
+    ),
+    'FeaturePriorEASE': Path(
+        {
+            'prior_strength': _RIDGES,
+            **_EASE.fitted,
+            'content_l2': (0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
+        },
+        _EASE.adjusted,
+        {**_EASE.start, 'prior_strength': 8.0, 'content_l2': 10.0},
+        ('l2', 'prior_strength'),
+        modalities=True,
+    ),
 }
 
 
@@ -97,15 +141,17 @@ class Tuned:
     Args:
         model: The model, fitted with the settings.
         settings: Arguments of its constructor.
-        recall: Its validation recall, on the users that were measured; :obj:`None` where nothing was chosen.
+        recall: Its validation recall, on the users that were measured; :obj:`None` where nothing
+            was chosen.
         chosen: Whether the settings were chosen on validation; otherwise they are the defaults.
         reason: One sentence for the log.
         curve: Settings tried and their validation recall, in order.
         seconds: Seconds taken.
     """
+
     model: Recommender
     settings: Setting
-    recall: Optional[float]
+    recall: float | None
     chosen: bool
     reason: str
     curve: list[tuple[Setting, float]]
@@ -113,7 +159,8 @@ class Tuned:
 
 
 class ValidationRecall:
-    r"""Recall@k on the validation split, training items masked; reads training and validation edges and nothing else.
+    r"""Recall@k on the validation split, training items masked; reads training and validation edges
+    and nothing else.
 
     Args:
         data: Canonical graph with splits.
@@ -124,8 +171,14 @@ class ValidationRecall:
     def __init__(self, data: HeteroData, k: int = 20, max_users: int = MAX_USERS):
         self.k = k
         num_users, num_items = int(data[USER].num_nodes), int(data[ITEM].num_nodes)
-        held_out = split_edges(data, 'val') if has_split(data, 'val') else torch.empty(2, 0, dtype=torch.long)
-        self.known = Adjacency.from_edge_index(split_edges(data, 'train'), size=(num_users, num_items))
+        held_out = (
+            split_edges(data, 'val')
+            if has_split(data, 'val')
+            else torch.empty(2, 0, dtype=torch.long)
+        )
+        self.known = Adjacency.from_edge_index(
+            split_edges(data, 'train'), size=(num_users, num_items)
+        )
         self.held_out = Adjacency.from_edge_index(held_out, size=(num_users, num_items))
         user = held_out[0].unique()
         self.num_users = user.numel()
@@ -138,22 +191,33 @@ class ValidationRecall:
         r"""Mean recall of ``model`` over the users."""
         total, num_items = 0.0, self.known.size[1]
         for user in self.user.split(rows_per_block(num_items)):
-            _, item = topk_excluding(model.score(user), min(self.k, num_items), *self.known.select_rows(user))
+            _, item = topk_excluding(
+                model.score(user), min(self.k, num_items), *self.known.select_rows(user)
+            )
             rowptr, target = self.held_out.select_rows(user)
             row = torch.repeat_interleave(rowptr.diff())
             found = (item[row] == target.unsqueeze(1)).any(dim=1)
-            total += float((torch.bincount(row[found], minlength=user.numel()).double() / rowptr.diff()).sum())
+            total += float(
+                (torch.bincount(row[found], minlength=user.numel()).double() / rowptr.diff()).sum()
+            )
         return total / self.user.numel()
 
 
-def tune_on_validation(name: str, data: HeteroData, start: Optional[Mapping[str, Any]] = None,
-                       fallback: Optional[Mapping[str, Any]] = None, pinned: Sequence[str] = (),
-                       max_seconds: float = 60.0, k: int = 20, min_users: int = MIN_USERS) -> Tuned:
+def tune_on_validation(
+    name: str,
+    data: HeteroData,
+    start: Mapping[str, Any] | None = None,
+    fallback: Mapping[str, Any] | None = None,
+    pinned: Sequence[str] = (),
+    max_seconds: float = 60.0,
+    k: int = 20,
+    min_users: int = MIN_USERS,
+) -> Tuned:
     r"""Finds the settings of a model in closed form on the validation split.
 
-    From the start one coordinate after the other is moved while the validation Recall@k grows, in rounds until none does or
-    the time is over; the first fit is always made. Where fewer than ``min_users`` users have validation items, nothing is
-    chosen and ``fallback`` is taken.
+    From the start one coordinate after the other is moved while the validation Recall@k grows, in
+    rounds until none does or the time is over; the first fit is always made. Where fewer than
+    ``min_users`` users have validation items, nothing is chosen and ``fallback`` is taken.
 
     Args:
         name: Model of :data:`PATHS`.
@@ -169,23 +233,37 @@ def tune_on_validation(name: str, data: HeteroData, start: Optional[Mapping[str,
         ConfigError: If there is no path for the model, or the model refuses the graph.
     """
     if name not in PATHS:
-        raise ConfigError(f"model: got {name!r}, accepted for a search in closed form are {', '.join(PATHS)}")
+        raise ConfigError(
+            f'model: got {name!r}, accepted for a search in closed form are {", ".join(PATHS)}'
+        )
     begin, path = time.monotonic(), PATHS[name]
     graph = training_graph(data)
     recall = ValidationRecall(data, k)
     if recall.num_users < min_users:
         settings = dict(fallback or {})
-        reason = (f'{name}: {recall.num_users} users have validation items, fewer than the {min_users} on which settings are '
-                  f'chosen; it takes its defaults')
+        reason = (
+            f'{name}: {recall.num_users} users have validation items, fewer than the {min_users} '
+            f'on which settings are chosen; it takes its defaults'
+        )
         logger.info(reason)
-        return Tuned(get_model(name)(graph, **settings), settings, None, False, reason, [], time.monotonic() - begin)
+        return Tuned(
+            get_model(name)(graph, **settings),
+            settings,
+            None,
+            False,
+            reason,
+            [],
+            time.monotonic() - begin,
+        )
     search = _Search(name, graph, recall, path, begin + max_seconds)
     given = search.from_arguments(start or {})
     search.run([{**path.start, **other, **given} for other in ({}, *path.others)], set(pinned))
     settings, seconds = search.to_arguments(search.best), time.monotonic() - begin
     tail = '' if search.complete else ', stopped when the time for it was over'
-    reason = (f'{name}: {settings} chosen among {len(search.curve)} settings on {recall.user.numel()} users of the validation '
-              f'split, recall@{k} {search.value:.4f}, {seconds:.1f} s{tail}')
+    reason = (
+        f'{name}: {settings} chosen among {len(search.curve)} settings on {recall.user.numel()} '
+        f'users of the validation split, recall@{k} {search.value:.4f}, {seconds:.1f} s{tail}'
+    )
     logger.info(reason)
     return Tuned(search.best_model(), settings, search.value, True, reason, search.curve, seconds)
 
@@ -193,10 +271,29 @@ def tune_on_validation(name: str, data: HeteroData, start: Optional[Mapping[str,
 class _Search:
     r"""State of a search: settings are in the units of the path, ``fitted`` ones name a fit."""
 
-    def __init__(self, name: str, graph: TrainingGraph, recall: Callable[[Recommender], float], path: Path, deadline: float):
-        self.name, self.graph, self.recall, self.path, self.deadline = name, graph, recall, path, deadline
-        self.interactions = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
-        weights = [MODALITY + m for m in graph.modalities] if path.modalities and len(graph.modalities) > 1 else []
+    def __init__(
+        self,
+        name: str,
+        graph: TrainingGraph,
+        recall: Callable[[Recommender], float],
+        path: Path,
+        deadline: float,
+    ):
+        self.name, self.graph, self.recall, self.path, self.deadline = (
+            name,
+            graph,
+            recall,
+            path,
+            deadline,
+        )
+        self.interactions = Adjacency.from_edge_index(
+            graph.edge_index, size=(graph.num_users, graph.num_items)
+        )
+        weights = (
+            [MODALITY + m for m in graph.modalities]
+            if path.modalities and len(graph.modalities) > 1
+            else []
+        )
         modalities = dict.fromkeys(weights, _MODALITY_WEIGHTS)
         # Features alone are refitted in AddEASE, else they are a part of the fit.
         in_place = 'content_l2' in path.adjusted
@@ -208,8 +305,8 @@ class _Search:
         self.best: Setting = {}
         self.value = float('-inf')
         self.complete = True
-        self._model: Optional[tuple[tuple, Recommender]] = None
-        self._best_model: Optional[tuple[tuple, Recommender]] = None
+        self._model: tuple[tuple, Recommender] | None = None
+        self._best_model: tuple[tuple, Recommender] | None = None
         self._units: dict[float, float] = {}
 
     def run(self, starts: list[Setting], pinned: set[str]) -> None:
@@ -234,7 +331,9 @@ class _Search:
             self.complete = self.climb('max_items', (0, self.graph.num_items), pinned)
 
     def climb(self, name: str, values: Sequence[Any], pinned: set[str]) -> bool:
-        r"""Moves one fitted setting while that is better, or over all of its values; whether there was time for it."""
+        r"""Moves one fitted setting while that is better, or over all of its values; whether there
+        was time for it.
+        """
         for step in (1, -1):
             value, start = self.best[name], self.value
             while (value := _neighbor(values, value, step)) is not None:
@@ -250,8 +349,10 @@ class _Search:
                 break
         return True
 
-    def move_adjusted(self, pinned: set[str], origin: Optional[Setting] = None) -> None:
-        r"""Moves the settings that need no fit, from ``origin``, while that is better than at ``origin``."""
+    def move_adjusted(self, pinned: set[str], origin: Setting | None = None) -> None:
+        r"""Moves the settings that need no fit, from ``origin``, while that is better than at
+        ``origin``.
+        """
         here = dict(self.best if origin is None else origin)
         value = self.measure(here)
         for name, values in self.adjusted.items():
@@ -291,7 +392,11 @@ class _Search:
         key = self._fit_key(setting)
         if self._model is None or self._model[0] != key:
             same_as_best = self._best_model is not None and self._best_model[0] == key
-            model = self._best_model[1] if same_as_best else get_model(self.name)(self.graph, **self.to_arguments(setting))
+            model = (
+                self._best_model[1]
+                if same_as_best
+                else get_model(self.name)(self.graph, **self.to_arguments(setting))
+            )
             self._model = key, model
         _adjust(self._model[1], {name: setting[name] for name in self.adjusted})
         return self._model[1]
@@ -301,7 +406,9 @@ class _Search:
         return self.fit(self.best)
 
     def _fit_key(self, setting: Setting) -> tuple:
-        return tuple((name, value) for name, value in sorted(setting.items()) if name not in self.adjusted)
+        return tuple(
+            (name, value) for name, value in sorted(setting.items()) if name not in self.adjusted
+        )
 
     def unit(self, setting: Setting) -> float:
         r"""Mean diagonal of the Gram matrix under the row weight of a setting."""
@@ -313,11 +420,15 @@ class _Search:
 
     def to_arguments(self, setting: Setting) -> Setting:
         r"""Arguments of the constructor."""
-        arguments = {name: value for name, value in setting.items() if not name.startswith(MODALITY)}
+        arguments = {
+            name: value for name, value in setting.items() if not name.startswith(MODALITY)
+        }
         for name in self.path.relative:
             arguments[name] = float(f'{arguments[name] * self.unit(setting):.6g}')
         if self.modalities:
-            arguments['modality_weights'] = {name: setting[MODALITY + name] for name in self.graph.modalities}
+            arguments['modality_weights'] = {
+                name: setting[MODALITY + name] for name in self.graph.modalities
+            }
         return arguments
 
     def from_arguments(self, arguments: Mapping[str, Any]) -> Setting:
@@ -327,13 +438,23 @@ class _Search:
             if name in setting:
                 setting[name] = setting[name] / self.unit({**self.path.start, **setting})
         weights = arguments.get('modality_weights') or {}
-        setting.update({MODALITY + name: value for name, value in weights.items() if MODALITY + name in self.modalities})
+        setting.update(
+            {
+                MODALITY + name: value
+                for name, value in weights.items()
+                if MODALITY + name in self.modalities
+            }
+        )
         return setting
 
 
 def _adjust(model: Recommender, setting: Setting) -> None:
     r"""Gives a fitted model the settings that need no fit of the interactions."""
-    weights = {name.removeprefix(MODALITY): value for name, value in setting.items() if name.startswith(MODALITY)}
+    weights = {
+        name.removeprefix(MODALITY): value
+        for name, value in setting.items()
+        if name.startswith(MODALITY)
+    }
     content = (setting.get('content_l2'), tuple(weights.items()))
     if 'content_l2' in setting and getattr(model, 'fitted_content', None) != content:
         model.fit_content(setting['content_l2'], weights or None)
@@ -343,7 +464,9 @@ def _adjust(model: Recommender, setting: Setting) -> None:
             setattr(model, name, value)
 
 
-def _neighbor(values: Sequence[Any], value: Any, step: int) -> Optional[Any]:
-    r"""The next larger (``step`` 1) or smaller (-1) entry of ascending ``values`` next to ``value``, which need not be one."""
+def _neighbor(values: Sequence[Any], value: Any, step: int) -> Any | None:
+    r"""The next larger (``step`` 1) or smaller (-1) entry of ascending ``values`` next to
+    ``value``, which need not be one.
+    """
     further = [v for v in values if (v > value if step > 0 else v < value)]
     return None if not further else further[0] if step > 0 else further[-1]

@@ -1,4 +1,5 @@
 r"""The canonical graph: schema, checks and the training graph."""
+
 from genrec_pyg.graph.content import Content, content_names, read_content
 from genrec_pyg.graph.modality import Modality, item_modality, linked_nodes
 from genrec_pyg.graph.raw_ids import raw_ids
@@ -22,7 +23,12 @@ from genrec_pyg.graph.schema import (
     split_edges,
 )
 from genrec_pyg.graph.time_order import known_masks, read_time, timed_edges
-from genrec_pyg.graph.training_graph import TrainingGraph, check_held_out, held_out_digests, training_graph
+from genrec_pyg.graph.training_graph import (
+    TrainingGraph,
+    check_held_out,
+    held_out_digests,
+    training_graph,
+)
 
 __all__ = [
     'Content',

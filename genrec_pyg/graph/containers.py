@@ -1,8 +1,9 @@
 r"""Edges, masks, features and attributes in whatever container a graph of PyG keeps them."""
+
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,20 +18,22 @@ from genrec_pyg.exceptions import DataError
 EDGE_KEYS = {'edge_index': False, 'adj_t': True, 'adj': False}
 
 
-def read_edge_index(store: Any) -> Optional[Tensor]:
-    r"""Edges of an edge store as sources and targets ``[2, E]``, in the order of its edge attributes.
+def read_edge_index(store: Any) -> Tensor | None:
+    r"""Edges of an edge store as sources and targets ``[2, E]``, in the order of its edge
+    attributes.
 
-    They may lie in ``edge_index`` (a tensor, an :class:`~torch_geometric.EdgeIndex`, an array, or a pair of rows), or as a
-    sparse matrix (``torch_sparse.SparseTensor``, or :mod:`torch.sparse` in any layout) in ``adj_t``, whose rows are targets,
-    or in ``adj``, whose rows are sources. Entries of a matrix count in the order in which it stores them, which is where
+    They may lie in ``edge_index`` (a tensor, an :class:`~torch_geometric.EdgeIndex`, an array, or a
+    pair of rows), or as a sparse matrix (``torch_sparse.SparseTensor``, or :mod:`torch.sparse` in
+    any layout) in ``adj_t``, whose rows are targets, or in ``adj``, whose rows are sources. Entries
+    of a matrix count in the order in which it stores them, which is where
     :class:`torch_geometric.transforms.ToSparseTensor` leaves the attributes.
 
     Args:
         store: Edge store of a :class:`~torch_geometric.data.HeteroData`.
 
     Returns:
-        :obj:`None` where the store has no edges under any of these names. What is no matrix of two rows comes back as it is,
-        for the caller to refuse by name.
+        :obj:`None` where the store has no edges under any of these names. What is no matrix of two
+        rows comes back as it is, for the caller to refuse by name.
     """
     for key, transposed in EDGE_KEYS.items():
         value = store.get(key)
@@ -43,8 +46,9 @@ def read_edge_index(store: Any) -> Optional[Tensor]:
     return None
 
 
-def sparse_entries(matrix: Any) -> tuple[Tensor, Tensor, Optional[Tensor]]:
-    r"""Rows, columns (int64) and values of a sparse matrix, in stored order; values are :obj:`None` where it has none.
+def sparse_entries(matrix: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    r"""Rows, columns (int64) and values of a sparse matrix, in stored order; values are :obj:`None`
+    where it has none.
 
     Raises:
         DataError: If it is no matrix.
@@ -52,7 +56,9 @@ def sparse_entries(matrix: Any) -> tuple[Tensor, Tensor, Optional[Tensor]]:
     if isinstance(matrix, SparseTensor):
         return matrix.coo()
     if matrix.dim() - matrix.dense_dim() != 2 or getattr(matrix, 'sparse_dim', lambda: 2)() != 2:
-        raise DataError(f'graph: sparse tensor of shape {tuple(matrix.shape)}, accepted is a matrix')
+        raise DataError(
+            f'graph: sparse tensor of shape {tuple(matrix.shape)}, accepted is a matrix'
+        )
     if matrix.layout == torch.sparse_csr:
         row = torch.repeat_interleave(matrix.crow_indices().diff())
         return row, matrix.col_indices().long(), matrix.values()
@@ -61,15 +67,21 @@ def sparse_entries(matrix: Any) -> tuple[Tensor, Tensor, Optional[Tensor]]:
         return matrix.row_indices().long(), col, matrix.values()
     if matrix.layout != torch.sparse_coo:  # blocks
         matrix = matrix.to_sparse_coo()
-    row, col = matrix._indices()  # also where repeated entries were not summed: attributes have one row for each
+    # also where repeated entries were not summed: attributes have one row for each
+    row, col = matrix._indices()
     return row, col, matrix._values()
 
 
-def sparse_like(matrix: Any, row: Tensor, col: Tensor, value: Optional[Tensor], size: tuple[int, int]) -> Any:
-    r"""A sparse matrix of the class and layout of ``matrix`` (CSR in place of blocks) with other entries, which are given in
-    the order in which that layout stores them."""
+def sparse_like(
+    matrix: Any, row: Tensor, col: Tensor, value: Tensor | None, size: tuple[int, int]
+) -> Any:
+    r"""A sparse matrix of the class and layout of ``matrix`` (CSR in place of blocks) with other
+    entries, which are given in the order in which that layout stores them.
+    """
     if isinstance(matrix, SparseTensor):
-        return SparseTensor(row=row, col=col, value=value, sparse_sizes=size, is_sorted=True, trust_data=True)
+        return SparseTensor(
+            row=row, col=col, value=value, sparse_sizes=size, is_sorted=True, trust_data=True
+        )
     assert value is not None  # entries without values exist in torch-sparse alone
     coo = torch.sparse_coo_tensor(torch.stack([row, col]), value, (*size, *value.shape[1:]))
     if matrix.layout == torch.sparse_coo:
@@ -78,8 +90,9 @@ def sparse_like(matrix: Any, row: Tensor, col: Tensor, value: Optional[Tensor], 
 
 
 def as_dense(value: Any) -> Any:
-    r"""Edges, masks or features as a plain dense tensor, where they are a tensor of any kind, an array, or a list of numbers
-    or rows; anything else as it is, for the caller to refuse by name."""
+    r"""Edges, masks or features as a plain dense tensor, where they are a tensor of any kind, an
+    array, or a list of numbers or rows; anything else as it is, for the caller to refuse by name.
+    """
     if isinstance(value, (EdgeIndex, Index)):
         return value.as_tensor().long()
     if is_sparse(value):  # edges, masks or features that the caller holds densely in any case
@@ -96,8 +109,10 @@ def as_dense(value: Any) -> Any:
     return value
 
 
-def num_rows(value: Any) -> Optional[int]:
-    r"""Entries along the first dimension of a container; :obj:`None` for what has none (numbers, text, mappings)."""
+def num_rows(value: Any) -> int | None:
+    r"""Entries along the first dimension of a container; :obj:`None` for what has none (numbers,
+    text, mappings).
+    """
     if isinstance(value, SparseTensor):
         return value.size(0)
     if isinstance(value, (Tensor, np.ndarray)):
@@ -108,7 +123,9 @@ def num_rows(value: Any) -> Optional[int]:
 
 
 def take_rows(value: Any, index: Tensor) -> Any:
-    r"""Rows ``index`` ``[n]`` of a container that :func:`num_rows` knows, as a container of the same kind."""
+    r"""Rows ``index`` ``[n]`` of a container that :func:`num_rows` knows, as a container of the
+    same kind.
+    """
     if isinstance(value, SparseTensor):
         return value.index_select(0, index.to(value.device()))
     if isinstance(value, (EdgeIndex, Index)):
@@ -117,20 +134,31 @@ def take_rows(value: Any, index: Tensor) -> Any:
         index = index.to(value.device)
         if value.layout == torch.strided:
             return value[index]
-        rows = (value if value.layout == torch.sparse_coo else value.to_sparse_coo()).index_select(0, index)
+        rows = (value if value.layout == torch.sparse_coo else value.to_sparse_coo()).index_select(
+            0, index
+        )
         return rows if value.layout == torch.sparse_coo else _compressed(rows, value.layout)
     if isinstance(value, np.ndarray):
         return value[index.cpu().numpy()]
     if isinstance(value, (list, tuple, deque)):
         chosen = [value[i] for i in index.tolist()]
-        return chosen if isinstance(value, list) else tuple(chosen) if isinstance(value, tuple) else deque(chosen)
+        return (
+            chosen
+            if isinstance(value, list)
+            else tuple(chosen)
+            if isinstance(value, tuple)
+            else deque(chosen)
+        )
     return value.iloc[index.cpu().numpy()] if hasattr(value, 'iloc') else value[index]
 
 
 def _has_rows(value: Any) -> bool:
-    # Data frames and series of pandas, and torch_frame.TensorFrame, neither of which need be installed.
+    # Data frames and series of pandas, and torch_frame.TensorFrame, neither of which need be
+    # installed.
     return hasattr(value, 'iloc') or type(value).__name__ == 'TensorFrame'
 
 
 def _compressed(matrix: Tensor, layout: torch.layout) -> Tensor:
-    return matrix.coalesce().to_sparse(layout=torch.sparse_csc if layout == torch.sparse_csc else torch.sparse_csr)
+    return matrix.coalesce().to_sparse(
+        layout=torch.sparse_csc if layout == torch.sparse_csc else torch.sparse_csr
+    )

@@ -1,4 +1,5 @@
 r"""Raw content of items: texts, and the places of images."""
+
 from __future__ import annotations
 
 import hashlib
@@ -19,8 +20,10 @@ class Content:
 
     Args:
         name: Attribute of ``data['item']`` that holds it.
-        values: One text per item; of images the absolute path of a file. An item without content has an empty one.
+        values: One text per item; of images the absolute path of a file. An item without content
+            has an empty one.
     """
+
     name: str
     values: tuple[str, ...]
 
@@ -36,8 +39,14 @@ class Content:
 def content_names(data: HeteroData) -> list[str]:
     r"""Names of the attributes of ``data['item']`` that hold a text per item."""
     count = int(data[ITEM].num_nodes)
-    return [name for name, value in data[ITEM].items()
-            if name != 'raw_id' and isinstance(value, (list, tuple)) and len(value) == count and _are_texts(value)]
+    return [
+        name
+        for name, value in data[ITEM].items()
+        if name != 'raw_id'
+        and isinstance(value, (list, tuple))
+        and len(value) == count
+        and _are_texts(value)
+    ]
 
 
 def read_content(data: HeteroData, name: str) -> Content:
@@ -49,9 +58,16 @@ def read_content(data: HeteroData, name: str) -> Content:
     values = data[ITEM].get(name)
     count = int(data[ITEM].num_nodes)
     if num_rows(values) != count or not isinstance(values, (list, tuple)) or not _are_texts(values):
-        found = 'nothing' if values is None else f'{num_rows(values)} entries of {type(values).__name__}'
-        raise ConfigError(f"content: data['item'].{name} is {found}, accepted is a list of {count} texts (of images, the "
-                          f"paths of files), one per item; this graph has {', '.join(content_names(data)) or 'none'}")
+        found = (
+            'nothing'
+            if values is None
+            else f'{num_rows(values)} entries of {type(values).__name__}'
+        )
+        raise ConfigError(
+            f"content: data['item'].{name} is {found}, accepted is a list of {count} texts (of "
+            f'images, the paths of files), one per item; this graph has '
+            f'{", ".join(content_names(data)) or "none"}'
+        )
     return Content(name, tuple(value or '' for value in values))
 
 

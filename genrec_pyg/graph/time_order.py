@@ -1,8 +1,8 @@
 r"""Interactions in the order in which they happened."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from genrec_pyg.graph.schema import (
 )
 
 
-def read_time(data: HeteroData) -> Optional[Tensor]:
+def read_time(data: HeteroData) -> Tensor | None:
     r"""Times ``[E]`` of the interactions, or :obj:`None` where the graph has none.
 
     Raises:
@@ -32,21 +32,32 @@ def read_time(data: HeteroData) -> Optional[Tensor]:
     if time is None:
         return None
     num_edges = read_interactions(data).size(1)
-    if not isinstance(time, Tensor) or time.numel() != num_edges or time.is_complex() \
-            or not bool(torch.isfinite(time).all()):
+    if (
+        not isinstance(time, Tensor)
+        or time.numel() != num_edges
+        or time.is_complex()
+        or not bool(torch.isfinite(time).all())
+    ):
         found = tuple(time.shape) if isinstance(time, Tensor) else type(time).__name__
-        raise DataError(f"graph: {INTERACTS}.time is {found} or has NaN or infinity, accepted is one finite number per "
-                        f"edge, ({num_edges},)")
+        raise DataError(
+            f'graph: {INTERACTS}.time is {found} or has NaN or infinity, accepted is one finite '
+            f'number per edge, ({num_edges},)'
+        )
     return time.reshape(-1)
 
 
-def timed_edges(data: HeteroData, masks: Sequence[str] = ('train',), repeats: bool = False) -> Tensor:
-    r"""Interactions of some masks as sequences: ``[2, S]``, sorted by user, then time, equal times by the order of edges.
+def timed_edges(
+    data: HeteroData, masks: Sequence[str] = ('train',), repeats: bool = False
+) -> Tensor:
+    r"""Interactions of some masks as sequences: ``[2, S]``, sorted by user, then time, equal times
+    by the order of edges.
 
     Args:
         data: Canonical graph with ``time``.
-        masks: Which interactions: names of splits, or ``'history'``. A mask that the graph lacks has none.
-        repeats: Whether a pair that occurs several times stays several times; otherwise it counts where it occurs first.
+        masks: Which interactions: names of splits, or ``'history'``. A mask that the graph lacks
+            has none.
+        repeats: Whether a pair that occurs several times stays several times; otherwise it counts
+            where it occurs first.
 
     Raises:
         ConfigError: If a mask is unknown.
@@ -54,12 +65,14 @@ def timed_edges(data: HeteroData, masks: Sequence[str] = ('train',), repeats: bo
     """
     unknown = [name for name in masks if name not in MASKS]
     if unknown:
-        raise ConfigError(f"masks: got {unknown[0]!r}, accepted are {', '.join(MASKS)}")
+        raise ConfigError(f'masks: got {unknown[0]!r}, accepted are {", ".join(MASKS)}')
     edge_index, time = read_interactions(data), read_time(data)
     if time is None:
-        raise DataError(f"graph: {INTERACTS} has no 'time', from which sequences are made; accepted is one number per edge. "
-                        "Where the edges stand in the order in which they happened, that is "
-                        "data['user', 'interacts', 'item'].time = torch.arange(number of edges)")
+        raise DataError(
+            f"graph: {INTERACTS} has no 'time', from which sequences are made; accepted is one "
+            f'number per edge. Where the edges stand in the order in which they happened, that is '
+            f"data['user', 'interacts', 'item'].time = torch.arange(number of edges)"
+        )
     chosen = torch.zeros_like(edge_index[0], dtype=torch.bool)
     for name in masks:
         mask = read_mask(data, name)
@@ -73,10 +86,14 @@ def timed_edges(data: HeteroData, masks: Sequence[str] = ('train',), repeats: bo
 
 
 def known_masks(data: HeteroData, split: str, with_validation: bool = True) -> list[str]:
-    r"""Masks of the interactions that are known when ``split`` is asked for: training interactions, histories of users
-    outside the training, and at test also validation interactions unless ``with_validation`` is false."""
+    r"""Masks of the interactions that are known when ``split`` is asked for: training interactions,
+    histories of users outside the training, and at test also validation interactions unless
+    ``with_validation`` is false.
+    """
     found = ['train', *([HISTORY] if has_split(data, HISTORY) else [])]
-    return found + (['val'] if split == 'test' and with_validation and has_split(data, 'val') else [])
+    return found + (
+        ['val'] if split == 'test' and with_validation and has_split(data, 'val') else []
+    )
 
 
 def _first(key: Tensor) -> Tensor:

@@ -1,7 +1,23 @@
 r"""Loaders: training interactions with negatives, user rows, and sequences."""
-from genrec_pyg.loader.sequences import SequenceBatch, SequenceLoader, Sequences, WindowBatch, WindowLoader
+
+from genrec_pyg.loader.sequences import (
+    SequenceBatch,
+    SequenceLoader,
+    Sequences,
+    WindowBatch,
+    WindowLoader,
+)
 from genrec_pyg.loader.triples import InteractionLoader, Triples
 from genrec_pyg.loader.user_rows import UserRowLoader, UserRows
 
-__all__ = ['InteractionLoader', 'SequenceBatch', 'SequenceLoader', 'Sequences', 'Triples', 'UserRowLoader', 'UserRows',
-           'WindowBatch', 'WindowLoader']
+__all__ = [
+    'InteractionLoader',
+    'SequenceBatch',
+    'SequenceLoader',
+    'Sequences',
+    'Triples',
+    'UserRowLoader',
+    'UserRows',
+    'WindowBatch',
+    'WindowLoader',
+]

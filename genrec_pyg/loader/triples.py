@@ -1,8 +1,10 @@
 r"""Batches of training interactions with negatives."""
+
 from __future__ import annotations
 
 import logging
-from typing import Iterator, NamedTuple, Optional, Union
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +19,10 @@ SAMPLERS = ('edge', 'user')
 
 
 class Triples(NamedTuple):
-    r"""A batch of ``B`` triples: ``user`` interacted with ``pos`` in training and not with ``neg``; each ``[B]``, int64."""
+    r"""A batch of ``B`` triples: ``user`` interacted with ``pos`` in training and not with ``neg``;
+    each ``[B]``, int64.
+    """
+
     user: Tensor
     pos: Tensor
     neg: Tensor
@@ -27,17 +32,19 @@ class InteractionLoader:
     r"""Iterates over triples of user, training item and negative item (`BPR, UAI 2009
     <https://arxiv.org/abs/1205.2618>`_).
 
-    Every pass over the loader is an epoch and draws again, from torch's global random state of the device. Negatives are
-    uniform over the items that the user has no training edge with; held-out edges are unknown here. All negatives of an
-    epoch are drawn in one call. A user that interacted with every item has no negative: its edges are left out, with one
-    warning at construction.
+    Every pass over the loader is an epoch and draws again, from torch's global random state of the
+    device. Negatives are uniform over the items that the user has no training edge with; held-out
+    edges are unknown here. All negatives of an epoch are drawn in one call. A user that interacted
+    with every item has no negative: its edges are left out, with one warning at construction.
 
     Args:
         graph: Training graph.
         batch_size: Triples ``B`` per batch; the last batch holds the rest.
-        sampler: ``'edge'`` takes every training edge once per epoch. ``'user'`` draws as many times as there are edges a
-            uniform user with replacement and one of its items, so that all users weigh the same.
-        shuffle: Whether ``'edge'`` goes through the edges in random order; ``'user'`` is random in any case.
+        sampler: ``'edge'`` takes every training edge once per epoch. ``'user'`` draws as many times
+            as there are edges a uniform user with replacement and one of its items, so that all
+            users weigh the same.
+        shuffle: Whether ``'edge'`` goes through the edges in random order; ``'user'`` is random in
+            any case.
         drop_last: Whether a last batch of fewer than ``B`` triples is left out.
         device: Where batches are drawn and live; :obj:`None` takes the device of the graph.
 
@@ -49,11 +56,20 @@ class InteractionLoader:
         DataError: If no user has both a training item and a negative.
     """
 
-    def __init__(self, graph: TrainingGraph, batch_size: int = 1024, sampler: str = 'edge', shuffle: bool = True,
-                 drop_last: bool = False, device: Optional[Union[str, torch.device]] = None):
+    def __init__(
+        self,
+        graph: TrainingGraph,
+        batch_size: int = 1024,
+        sampler: str = 'edge',
+        shuffle: bool = True,
+        drop_last: bool = False,
+        device: str | torch.device | None = None,
+    ):
         check_batch_size(batch_size)
         if sampler not in SAMPLERS:
-            raise ConfigError(f"sampler: got {sampler!r}, accepted are {', '.join(map(repr, SAMPLERS))}")
+            raise ConfigError(
+                f'sampler: got {sampler!r}, accepted are {", ".join(map(repr, SAMPLERS))}'
+            )
         self.batch_size = batch_size
         self.sampler = sampler
         self.shuffle = shuffle
@@ -67,18 +83,27 @@ class InteractionLoader:
         self._rowptr, self._col = adjacency.rowptr, adjacency.col
         self._negatives = NegativeSampler(adjacency)
         self._degree = self._rowptr.diff().long()
-        user = torch.arange(graph.num_users, device=self._col.device).repeat_interleave(self._degree)
+        user = torch.arange(graph.num_users, device=self._col.device).repeat_interleave(
+            self._degree
+        )
         full = (self._degree == graph.num_items) & (self._degree > 0)
         self._edge = (~full[user]).nonzero().view(-1)  # positions in col that may be drawn
         self._edge_user = user[self._edge]
         self._user = ((self._degree > 0) & ~full).nonzero().view(-1)
         self.num_edges = self._edge.numel()
         if bool(full.any()):
-            logger.warning('%d users interacted with all %d items and have no negatives: their %d edges are left out',
-                           int(full.sum()), graph.num_items, user.numel() - self.num_edges)
+            logger.warning(
+                '%d users interacted with all %d items and have no negatives: their %d edges '
+                'are left out',
+                int(full.sum()),
+                graph.num_items,
+                user.numel() - self.num_edges,
+            )
         if self.num_edges == 0:
-            raise DataError(f'graph: none of {graph.num_users} users has both a training item and an item without '
-                            'interaction, accepted is at least one')
+            raise DataError(
+                f'graph: none of {graph.num_users} users has both a training item and an item '
+                f'without interaction, accepted is at least one'
+            )
 
     def __iter__(self) -> Iterator[Triples]:
         user, pos = self._draw_positives()
@@ -106,11 +131,15 @@ class InteractionLoader:
         return batches if self.drop_last or rest == 0 else batches + 1
 
     def __repr__(self) -> str:
-        return (f'{self.__class__.__name__}({self.num_edges}, batch_size={self.batch_size}, sampler={self.sampler!r}, '
-                f'shuffle={self.shuffle})')
+        return (
+            f'{self.__class__.__name__}({self.num_edges}, batch_size={self.batch_size}, '
+            f'sampler={self.sampler!r}, shuffle={self.shuffle})'
+        )
 
 
 def check_batch_size(batch_size: int) -> None:
-    r"""Raises :class:`~genrec_pyg.exceptions.ConfigError` unless ``batch_size`` is a positive integer."""
+    r"""Raises :class:`~genrec_pyg.exceptions.ConfigError` unless ``batch_size`` is a positive
+    integer.
+    """
     if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
         raise ConfigError(f'batch_size: got {batch_size!r}, accepted is a positive integer')

@@ -1,7 +1,9 @@
 r"""Layers, losses and models.
 
-Models and graph convolutions are importable from here, as in :mod:`torch_geometric.nn`; each is imported on first use.
+Models and graph convolutions are importable from here, as in :mod:`torch_geometric.nn`; each is
+imported on first use.
 """
+
 import importlib
 
 

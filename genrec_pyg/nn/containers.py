@@ -1,9 +1,10 @@
 r"""Modules and parameters by the name of a modality, whatever that name is."""
+
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from typing import Any, Optional
+from typing import Any
 from urllib.parse import unquote
 
 import torch
@@ -15,10 +16,11 @@ _MARK = 'name@'
 class _AnyName:
     r"""Makes a container of torch take every text as a key.
 
-    Torch keeps an entry as an attribute of the container, so that it refuses names with a dot, empty names and names of its
-    own attributes, such as ``type``, ``keys`` or ``training``. These are escaped. All other names are keys of the state as
-    they are, as in the containers of torch.
+    Torch keeps an entry as an attribute of the container, so that it refuses names with a dot,
+    empty names and names of its own attributes, such as ``type``, ``keys`` or ``training``. These
+    are escaped. All other names are keys of the state as they are, as in the containers of torch.
     """
+
     _reserved: frozenset[str] = frozenset()
 
     @classmethod
@@ -29,7 +31,7 @@ class _AnyName:
 
     @staticmethod
     def _unescape(key: str) -> str:
-        return unquote(key[len(_MARK):]) if key.startswith(_MARK) else key
+        return unquote(key[len(_MARK) :]) if key.startswith(_MARK) else key
 
     def __getitem__(self, key: str) -> Any:
         return super().__getitem__(self._escape(key))
@@ -60,8 +62,11 @@ class _AnyName:
 
 
 class ModuleDict(_AnyName, torch.nn.ModuleDict):
-    r"""A :class:`torch.nn.ModuleDict` whose keys may be any text. That of :mod:`torch_geometric.nn.module_dict` takes neither
-    ``training`` nor a ``#``, which it reads as a dot."""
+    r"""A :class:`torch.nn.ModuleDict` whose keys may be any text. That of
+    :mod:`torch_geometric.nn.module_dict` takes neither ``training`` nor a ``#``, which it reads as
+    a dot.
+    """
+
     _reserved = frozenset(dir(_AnyName)) | frozenset(dir(torch.nn.ModuleDict()))
 
 
@@ -69,9 +74,11 @@ class ParameterDict(_AnyName, torch.nn.ParameterDict):
     r"""A :class:`torch.nn.ParameterDict` whose keys may be any text.
 
     Args:
-        parameters: Entries; their order is kept, where torch sorts those of a plain dictionary by name.
+        parameters: Entries; their order is kept, where torch sorts those of a plain dictionary by
+            name.
     """
+
     _reserved = frozenset(dir(_AnyName)) | frozenset(dir(torch.nn.ParameterDict()))
 
-    def __init__(self, parameters: Optional[Mapping[str, Any]] = None):
+    def __init__(self, parameters: Mapping[str, Any] | None = None):
         super().__init__(OrderedDict(parameters or {}))

@@ -1,4 +1,5 @@
 r"""Modules that hold graphs."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -13,11 +14,14 @@ from genrec_pyg.ops import Adjacency
 
 
 class GraphModule(torch.nn.Module):
-    r"""A module whose attributes may be adjacencies, training graphs, tensors, or dictionaries and named tuples of them.
+    r"""A module whose attributes may be adjacencies, training graphs, tensors, or dictionaries and
+    named tuples of them.
 
-    They follow the parameters to another device or precision (``.to()``, ``.cuda()``, ``.double()``), but are no part of the
-    state: a checkpoint holds what was learned, the graph comes from the data.
+    They follow the parameters to another device or precision (``.to()``, ``.cuda()``,
+    ``.double()``), but are no part of the state: a checkpoint holds what was learned, the graph
+    comes from the data.
     """
+
     #: Which rows and columns of its tensors this process has.
     layout: WholeLayout = WHOLE
 

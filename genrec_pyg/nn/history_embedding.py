@@ -1,4 +1,5 @@
 r"""Embeddings of users from lists of items, next to a trained model."""
+
 from __future__ import annotations
 
 import copy
@@ -15,9 +16,11 @@ _RIDGE = 1e-3
 class HistoryEmbedding:
     r"""Embeddings of users from lists of items, next to a trained model that stays as it is.
 
-    One propagation step over the fixed item embeddings, :math:`d_u^{-1/2} \sum_{i \in N(u)} d_i^{-1/2} \mathbf{z}_i`, and
-    their mean over the list are mapped to the space of user embeddings. The linear map is the ridge regression from the
-    lists of the training users to their trained embeddings. A list costs one sparse product, whatever the model.
+    One propagation step over the fixed item embeddings,
+    :math:`d_u^{-1/2} \sum_{i \in N(u)} d_i^{-1/2} \mathbf{z}_i`, and their mean over the list are
+    mapped to the space of user embeddings. The linear map is the ridge regression from the lists of
+    the training users to their trained embeddings. A list costs one sparse product, whatever the
+    model.
 
     Args:
         users: Trained user embeddings ``[U, d]``.
@@ -38,7 +41,9 @@ class HistoryEmbedding:
         self.weight = torch.linalg.solve(gram, inputs.t() @ targets).to(items.dtype)
 
     def on(self, items: Tensor, interactions: Adjacency) -> HistoryEmbedding:
-        r"""The same map for other items ``[J, d]`` with other interactions ``[V, J]``, such as those of a grown graph."""
+        r"""The same map for other items ``[J, d]`` with other interactions ``[V, J]``, such as
+        those of a grown graph.
+        """
         other = copy.copy(self)
         other._take(items, interactions)
         return other
@@ -50,12 +55,16 @@ class HistoryEmbedding:
 
     def _inputs(self, histories: Adjacency) -> Tensor:
         count = histories.rowptr.diff().clamp(min=1).to(self.items.dtype).unsqueeze(1)
-        return torch.cat([(histories @ self._scaled) / count.sqrt(), (histories @ self.items) / count], dim=1)
+        return torch.cat(
+            [(histories @ self._scaled) / count.sqrt(), (histories @ self.items) / count], dim=1
+        )
 
     def parts(self, history: Tensor) -> Tensor:
-        r"""What every item of one list ``[n]`` adds to the embedding of its user: ``[n, d]``, whose sum it is."""
+        r"""What every item of one list ``[n]`` adds to the embedding of its user: ``[n, d]``, whose
+        sum it is.
+        """
         count = history.numel()
-        inputs = torch.cat([self._scaled[history] / count ** 0.5, self.items[history] / count], dim=1)
+        inputs = torch.cat([self._scaled[history] / count**0.5, self.items[history] / count], dim=1)
         return inputs @ self.weight
 
     def __call__(self, histories: Adjacency) -> Tensor:

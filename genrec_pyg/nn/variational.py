@@ -1,8 +1,11 @@
-r"""Gaussian embeddings: products of experts, samples and their distance from the standard normal."""
+r"""Gaussian embeddings: products of experts, samples and their distance from the standard
+normal.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,12 +18,13 @@ _SMALLEST_VARIANCE = 1e-8
 
 class Gaussian(NamedTuple):
     r"""Independent normal distributions: ``mean`` and ``log_variance``, both ``[n, d]``."""
+
     mean: Tensor
     log_variance: Tensor
 
     def sample(self, noise_scale: float = 1.0, max_log_variance: float = 10.0) -> Tensor:
-        r"""Draws :math:`\boldsymbol{\mu} + s \, \boldsymbol{\epsilon} \odot \boldsymbol{\sigma}` ``[n, d]`` with gradient
-        (Kingma and Welling, ICLR 2014, https://arxiv.org/abs/1312.6114).
+        r"""Draws :math:`\boldsymbol{\mu} + s \, \boldsymbol{\epsilon} \odot \boldsymbol{\sigma}`
+        ``[n, d]`` with gradient (Kingma and Welling, ICLR 2014, https://arxiv.org/abs/1312.6114).
 
         Args:
             noise_scale: Factor ``s`` on the noise.
@@ -42,18 +46,21 @@ class Gaussian(NamedTuple):
         return 0.5 * (log_variance.exp() + self.mean.square() - 1 - log_variance).sum(dim=1)
 
 
-def product_of_experts(experts: Sequence[Gaussian], masks: Optional[Sequence[Optional[Tensor]]] = None) -> Gaussian:
-    r"""Normalized product of Gaussian densities, which is Gaussian again (Hinton, Neural Computation 2002,
-    https://doi.org/10.1162/089976602760128018).
+def product_of_experts(
+    experts: Sequence[Gaussian], masks: Sequence[Tensor | None] | None = None
+) -> Gaussian:
+    r"""Normalized product of Gaussian densities, which is Gaussian again (Hinton, Neural
+    Computation 2002, https://doi.org/10.1162/089976602760128018).
 
     .. math::
         \boldsymbol{\sigma}^{-2} = \sum_e \boldsymbol{\sigma}_e^{-2}, \qquad
-        \boldsymbol{\mu} = \boldsymbol{\sigma}^2 \sum_e \boldsymbol{\sigma}_e^{-2} \boldsymbol{\mu}_e
+        \boldsymbol{\mu} = \boldsymbol{\sigma}^2 \sum_e \boldsymbol{\sigma}_e^{-2}
+        \boldsymbol{\mu}_e
 
     Args:
         experts: Distributions ``[n, d]``, at least one.
-        masks: Per expert the rows that it takes part in, boolean ``[n, 1]``, or :obj:`None` for all. A row without any
-            expert is the standard normal.
+        masks: Per expert the rows that it takes part in, boolean ``[n, 1]``, or :obj:`None` for
+            all. A row without any expert is the standard normal.
 
     Raises:
         ConfigError: If there is no expert.

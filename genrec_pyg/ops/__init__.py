@@ -1,4 +1,7 @@
-r"""Sparse kernels. They know nothing of models; nothing of size users x items or items x items is ever held."""
+r"""Sparse kernels. They know nothing of models; nothing of size users x items or items x items is
+ever held.
+"""
+
 from genrec_pyg.ops.adjacency import Adjacency, DividedAdjacency
 from genrec_pyg.ops.backends import BACKENDS, DEFAULT_BACKENDS
 from genrec_pyg.ops.column_blocks import use_column_blocks
@@ -22,10 +25,37 @@ from genrec_pyg.ops.svd import singular_value_threshold
 from genrec_pyg.ops.topk import masked_topk, rows_per_block, topk_excluding
 
 __all__ = [
-    'BACKENDS', 'DEFAULT_BACKENDS', 'Adjacency', 'DividedAdjacency', 'NegativeSampler', 'bipartite_adjacency',
-    'bipartite_block', 'block_krylov_svd', 'cooccurrence', 'cooccurrence_graph', 'edge_softmax', 'flip_dense',
-    'info_nce', 'knn_adjacency', 'knn_graph', 'knn_weights', 'layer_mean', 'leading_eigenpairs', 'masked_topk',
-    'normalized_layer_mean', 'random_walk_adjacency', 'released_flip_probability', 'rows_per_block', 'sample_flips',
-    'sampled_product', 'singular_value_threshold', 'softmax_against_bank', 'spmm', 'symmetric_scale', 'topk_excluding',
-    'unit_info_nce', 'unit_rows', 'use_column_blocks'
+    'BACKENDS',
+    'DEFAULT_BACKENDS',
+    'Adjacency',
+    'DividedAdjacency',
+    'NegativeSampler',
+    'bipartite_adjacency',
+    'bipartite_block',
+    'block_krylov_svd',
+    'cooccurrence',
+    'cooccurrence_graph',
+    'edge_softmax',
+    'flip_dense',
+    'info_nce',
+    'knn_adjacency',
+    'knn_graph',
+    'knn_weights',
+    'layer_mean',
+    'leading_eigenpairs',
+    'masked_topk',
+    'normalized_layer_mean',
+    'random_walk_adjacency',
+    'released_flip_probability',
+    'rows_per_block',
+    'sample_flips',
+    'sampled_product',
+    'singular_value_threshold',
+    'softmax_against_bank',
+    'spmm',
+    'symmetric_scale',
+    'topk_excluding',
+    'unit_info_nce',
+    'unit_rows',
+    'use_column_blocks',
 ]

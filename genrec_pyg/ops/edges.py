@@ -1,4 +1,5 @@
 r"""Softmax over the edges of a sparse matrix."""
+
 from __future__ import annotations
 
 from genrec_pyg.exceptions import ConfigError
@@ -18,6 +19,9 @@ def edge_softmax(graph: Adjacency) -> Adjacency:
         ConfigError: If the matrix has no values.
     """
     if graph.value is None:
-        raise ConfigError('edge_softmax: got an adjacency without values, accepted is one with logits')
+        raise ConfigError(
+            'edge_softmax: got an adjacency without values, accepted is one with logits'
+        )
     from torch_geometric.utils import softmax  # here: the kernels are imported without PyG
+
     return graph.with_value(softmax(graph.value, graph.row(), num_nodes=graph.size[0]))

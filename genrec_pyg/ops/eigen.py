@@ -1,4 +1,5 @@
 r"""Eigenpairs and singular triplets of matrices that are known by their products alone."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -11,11 +12,13 @@ from genrec_pyg.ops.adjacency import Adjacency
 from genrec_pyg.ops.spmm import spmm
 
 
-def leading_eigenpairs(product: Callable[[Tensor], Tensor], size: int, rank: int, num_iterations: int,
-                       like: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Leading eigenpairs of a symmetric positive semi-definite operator by randomized subspace iteration with a
-    Rayleigh-Ritz step (`Halko, Martinsson, Tropp, SIAM Review 2011 <https://arxiv.org/abs/0909.4061>`_, Algorithms 4.4 and
-    5.3).
+def leading_eigenpairs(
+    product: Callable[[Tensor], Tensor], size: int, rank: int, num_iterations: int, like: Tensor
+) -> tuple[Tensor, Tensor]:
+    r"""Leading eigenpairs of a symmetric positive semi-definite operator by randomized subspace
+    iteration with a Rayleigh-Ritz step
+    (`Halko, Martinsson, Tropp, SIAM Review 2011 <https://arxiv.org/abs/0909.4061>`_, Algorithms 4.4
+    and 5.3).
 
     Args:
         product: Function that multiplies the operator with ``[size, k]``.
@@ -28,7 +31,8 @@ def leading_eigenpairs(product: Callable[[Tensor], Tensor], size: int, rank: int
         Eigenvalues ``[rank]``, descending, and eigenvectors ``[size, rank]``.
     """
     width = min(rank + 32, size)
-    # A generator of its own: the result must not depend on what was drawn before, nor change what is drawn after.
+    # A generator of its own: the result must not depend on what was drawn before, nor change what
+    # is drawn after.
     generator = torch.Generator(device='cpu').manual_seed(0)
     basis = torch.randn(size, width, generator=generator).to(like)
     for _ in range(num_iterations):
@@ -40,14 +44,17 @@ def leading_eigenpairs(product: Callable[[Tensor], Tensor], size: int, rank: int
 
 
 @torch.no_grad()
-def block_krylov_svd(matrix: Adjacency, rank: int, num_steps: int = 16, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Leading singular triplets of a sparse matrix by block Krylov iteration (`Musco, Musco, NeurIPS 2015
-    <https://arxiv.org/abs/1504.05477>`_, Algorithm 2).
+def block_krylov_svd(
+    matrix: Adjacency, rank: int, num_steps: int = 16, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Leading singular triplets of a sparse matrix by block Krylov iteration
+    (`Musco, Musco, NeurIPS 2015 <https://arxiv.org/abs/1504.05477>`_, Algorithm 2).
 
-    The spectra of user-item graphs decay so slowly that subspace iteration of the same cost is far from them. All powers of a
-    random block are kept, with full orthogonalization, and a Rayleigh-Ritz step takes the best triplets of their span: memory
-    ``min(M, N) x (num_steps + 1) b`` with ``b = max(16, rank / 2)``, or all of the space where that is smaller, and then the
-    result is exact. Computed in float64.
+    The spectra of user-item graphs decay so slowly that subspace iteration of the same cost is far
+    from them. All powers of a random block are kept, with full orthogonalization, and a
+    Rayleigh-Ritz step takes the best triplets of their span: memory
+    ``min(M, N) x (num_steps + 1) b`` with ``b = max(16, rank / 2)``, or all of the space where that
+    is smaller, and then the result is exact. Computed in float64.
 
     Args:
         matrix: Sparse matrix ``[M, N]``.
@@ -56,8 +63,9 @@ def block_krylov_svd(matrix: Adjacency, rank: int, num_steps: int = 16, seed: in
         seed: Seed of the start; torch's global random state is neither read nor changed.
 
     Returns:
-        Left vectors ``[M, r]``, singular values ``[r]``, descending, and right vectors ``[N, r]`` of the type of the matrix,
-        with ``r`` the smallest of ``rank``, ``M`` and ``N``. Signs of pairs of vectors are arbitrary.
+        Left vectors ``[M, r]``, singular values ``[r]``, descending, and right vectors ``[N, r]``
+        of the type of the matrix, with ``r`` the smallest of ``rank``, ``M`` and ``N``. Signs of
+        pairs of vectors are arbitrary.
 
     Raises:
         ConfigError: If ``rank`` is below 1 or ``num_steps`` negative.
@@ -69,7 +77,9 @@ def block_krylov_svd(matrix: Adjacency, rank: int, num_steps: int = 16, seed: in
         right, value, left = block_krylov_svd(matrix.t(), rank, num_steps, seed)
         return left, value, right
     dtype = torch.float32 if matrix.value is None else matrix.value.dtype
-    matrix = matrix.with_value(None if matrix.value is None else matrix.value.detach().double(), matrix.symmetric)
+    matrix = matrix.with_value(
+        None if matrix.value is None else matrix.value.detach().double(), matrix.symmetric
+    )
     size = matrix.size[0]
     width = max(16, -(-rank // 2))
     num_columns = min((num_steps + 1) * width, size)
@@ -78,11 +88,16 @@ def block_krylov_svd(matrix: Adjacency, rank: int, num_steps: int = 16, seed: in
     block = torch.randn(size, width, dtype=torch.float64, generator=generator).to(matrix.device)
     for begin in range(0, num_columns, width):
         known = basis[:, :begin]
-        block = block[:, :num_columns - begin]
-        for _ in range(3):  # what is left of a direction that is known already is rounding, so once is not enough
+        block = block[:, : num_columns - begin]
+        # what is left of a direction that is known already is rounding, so once is not enough
+        for _ in range(3):
             block = torch.linalg.qr(block - known @ (known.t() @ block)).Q
-        basis[:, begin:begin + width] = block
+        basis[:, begin : begin + width] = block
         block = spmm(matrix, spmm(matrix.t(), block))
     right, value, rotation = torch.linalg.svd(spmm(matrix.t(), basis), full_matrices=False)
     kept = min(rank, *matrix.size)
-    return (basis @ rotation[:kept].t()).to(dtype), value[:kept].to(dtype), right[:, :kept].to(dtype)
+    return (
+        (basis @ rotation[:kept].t()).to(dtype),
+        value[:kept].to(dtype),
+        right[:, :kept].to(dtype),
+    )

@@ -1,7 +1,6 @@
 r"""Sampling of flipped binary rows."""
-from __future__ import annotations
 
-from typing import Optional
+from __future__ import annotations
 
 import torch
 from torch import Tensor
@@ -18,15 +17,16 @@ _DENSE_ENTRIES = 1 << 24
 
 
 def released_flip_probability(alpha_bar: Tensor, kappa: float) -> Tensor:
-    r"""Flip probability of the released GenRec-V1 with its inner uniform noise integrated out (`He et al., ACM MM 2025
-    <https://doi.org/10.1145/3746027.3755734>`_).
+    r"""Flip probability of the released GenRec-V1 with its inner uniform noise integrated out
+    (`He et al., ACM MM 2025 <https://doi.org/10.1145/3746027.3755734>`_).
 
     .. math::
-        q(\bar\alpha, \kappa) = \frac{\mathrm{softplus}(\kappa \bar\alpha) - \mathrm{softplus}(\kappa (\bar\alpha - 1))}
+        q(\bar\alpha, \kappa) = \frac{\mathrm{softplus}(\kappa \bar\alpha) -
+        \mathrm{softplus}(\kappa (\bar\alpha - 1))}
         {\kappa}
 
-    One Bernoulli draw with :math:`q` has exactly the law of the released two draws. For :math:`\kappa \to \infty` it tends to
-    :math:`\bar\alpha`.
+    One Bernoulli draw with :math:`q` has exactly the law of the released two draws. For
+    :math:`\kappa \to \infty` it tends to :math:`\bar\alpha`.
 
     Args:
         alpha_bar: Cumulative flip rates, any shape.
@@ -49,21 +49,33 @@ def released_flip_probability(alpha_bar: Tensor, kappa: float) -> Tensor:
     return (difference / kappa).clamp(0, 1)
 
 
-def flip_dense(x: Tensor, p01: Tensor, p10: Tensor, generator: Optional[torch.Generator] = None) -> Tensor:
-    r"""Flips every entry of ``x`` ``[B, I]``: zeros with probability ``p01`` ``[B]``, ones with ``p10`` ``[B]``."""
+def flip_dense(
+    x: Tensor, p01: Tensor, p10: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    r"""Flips every entry of ``x`` ``[B, I]``: zeros with probability ``p01`` ``[B]``, ones with
+    ``p10`` ``[B]``.
+    """
     if prefers_triton(x):
         return triton_kernels().flip_dense(x, p01, p10, generator)
     one = torch.where(x > 0, 1 - p10.unsqueeze(1), p01.unsqueeze(1))
     return torch.bernoulli(one, generator=generator).to(x.dtype)
 
 
-def sample_flips(rowptr: Tensor, col: Tensor, num_cols: int, p01: Tensor, p10: Tensor,
-                 generator: Optional[torch.Generator] = None) -> tuple[Tensor, Tensor]:
-    r"""Flips binary rows in sparse form: exactly the law of :func:`flip_dense`, at the cost of the ones before and after.
+def sample_flips(
+    rowptr: Tensor,
+    col: Tensor,
+    num_cols: int,
+    p01: Tensor,
+    p10: Tensor,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""Flips binary rows in sparse form: exactly the law of :func:`flip_dense`, at the cost of the
+    ones before and after.
 
-    Ones survive independently. The number of zeros that flip is binomial per row, and their positions are uniform ranks among
-    the zeros, drawn again while they repeat, so every subset of that size is equally likely. Rows of which more than a tenth
-    would flip are drawn densely, in blocks of rows. Kernels in Triton draw every entry, which costs them less than sorting.
+    Ones survive independently. The number of zeros that flip is binomial per row, and their
+    positions are uniform ranks among the zeros, drawn again while they repeat, so every subset of
+    that size is equally likely. Rows of which more than a tenth would flip are drawn densely, in
+    blocks of rows. Kernels in Triton draw every entry, which costs them less than sorting.
 
     Args:
         rowptr: Row offsets ``[B + 1]``.
@@ -83,14 +95,20 @@ def sample_flips(rowptr: Tensor, col: Tensor, num_cols: int, p01: Tensor, p10: T
     num_rows = rowptr.numel() - 1
     rates = {'p01': p01, 'p10': p10}
     for name, probability in rates.items():
-        if probability.shape != (num_rows, ):
-            raise ConfigError(f'{name}: got shape {tuple(probability.shape)}, accepted is one probability per row, '
-                              f'({num_rows},)')
-    valid = torch.stack([((probability >= 0) & (probability <= 1)).all() for probability in rates.values()])
+        if probability.shape != (num_rows,):
+            raise ConfigError(
+                f'{name}: got shape {tuple(probability.shape)}, accepted is one probability per '
+                f'row, ({num_rows},)'
+            )
+    valid = torch.stack(
+        [((probability >= 0) & (probability <= 1)).all() for probability in rates.values()]
+    )
     if not bool(valid.all()):  # both at once: on a GPU every look waits for the device
         name = next(name for name, is_valid in zip(rates, valid.tolist()) if not is_valid)
-        raise ConfigError(f'{name}: got {float(rates[name].min())} to {float(rates[name].max())}, accepted are probabilities '
-                          'from 0 to 1')
+        raise ConfigError(
+            f'{name}: got {float(rates[name].min())} to {float(rates[name].max())}, accepted are '
+            f'probabilities from 0 to 1'
+        )
     if prefers_triton(col):
         return triton_kernels().sample_flips(rowptr, col, num_cols, p01, p10, generator)
     row = torch.repeat_interleave(rowptr.diff(), output_size=col.numel())
@@ -100,19 +118,23 @@ def sample_flips(rowptr: Tensor, col: Tensor, num_cols: int, p01: Tensor, p10: T
     parts = [row[survives] * num_cols + col[survives]]
     parts.append(_added(rowptr, col, num_cols, p01.masked_fill(dense, 0), generator))
     for block in dense.nonzero().view(-1).split(max(_DENSE_ENTRIES // max(num_cols, 1), 1)):
-        place = torch.full((num_rows, ), -1, device=col.device)
+        place = torch.full((num_rows,), -1, device=col.device)
         place[block] = torch.arange(block.numel(), device=col.device)
         inside = place[row] >= 0
         x = torch.zeros(block.numel(), num_cols, device=col.device)
         x[place[row[inside]], col[inside]] = 1
-        flipped_row, flipped_col = flip_dense(x, p01[block], p10[block], generator).nonzero().unbind(1)
+        flipped_row, flipped_col = (
+            flip_dense(x, p01[block], p10[block], generator).nonzero().unbind(1)
+        )
         parts.append(block[flipped_row] * num_cols + flipped_col)
     key = torch.cat(parts).sort().values
     count = torch.bincount(key // max(num_cols, 1), minlength=num_rows)
     return torch.cat([count.new_zeros(1), count.cumsum(0)]), key % max(num_cols, 1)
 
 
-def _added(rowptr: Tensor, col: Tensor, num_cols: int, p01: Tensor, generator: Optional[torch.Generator]) -> Tensor:
+def _added(
+    rowptr: Tensor, col: Tensor, num_cols: int, p01: Tensor, generator: torch.Generator | None
+) -> Tensor:
     r"""Keys ``row * num_cols + column`` of the zeros that become ones."""
     free = num_cols - rowptr.diff()
     wanted = torch.binomial(free.double(), p01.double(), generator=generator).long()
@@ -123,4 +145,6 @@ def _added(rowptr: Tensor, col: Tensor, num_cols: int, p01: Tensor, generator: O
         key = torch.unique(torch.cat([key, draw]))
         missing = wanted - torch.bincount(key // num_cols, minlength=free.numel())
     row, rank = key // max(num_cols, 1), key % max(num_cols, 1)
-    return row * num_cols + absent_item(row, rank, rowptr, absent_order(rowptr, col, num_cols), num_cols)
+    return row * num_cols + absent_item(
+        row, rank, rowptr, absent_order(rowptr, col, num_cols), num_cols
+    )

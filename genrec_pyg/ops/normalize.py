@@ -1,7 +1,6 @@
 r"""Normalized adjacencies of user-item and item-item graphs."""
-from __future__ import annotations
 
-from typing import Optional
+from __future__ import annotations
 
 import torch
 from torch import Tensor
@@ -12,40 +11,67 @@ from genrec_pyg.ops.knn import knn_graph
 
 def symmetric_scale(degree: Tensor) -> Tensor:
     r"""Entries :math:`d^{-1/2}`, zero where the degree is zero."""
-    return torch.where(degree > 0, degree.clamp(min=torch.finfo(degree.dtype).tiny).rsqrt(), torch.zeros_like(degree))
+    return torch.where(
+        degree > 0,
+        degree.clamp(min=torch.finfo(degree.dtype).tiny).rsqrt(),
+        torch.zeros_like(degree),
+    )
 
 
-def bipartite_adjacency(edge_index: Tensor, num_users: int, num_items: int, self_loops: bool,
-                        edge_weight: Optional[Tensor] = None) -> Adjacency:
-    r"""Symmetric normalized adjacency of the bipartite graph over the joint index (user ``u`` is ``u``, item ``i`` is
-    ``U + i``).
+def bipartite_adjacency(
+    edge_index: Tensor,
+    num_users: int,
+    num_items: int,
+    self_loops: bool,
+    edge_weight: Tensor | None = None,
+) -> Adjacency:
+    r"""Symmetric normalized adjacency of the bipartite graph over the joint index (user ``u`` is
+    ``u``, item ``i`` is ``U + i``).
 
     .. math::
-        \mathbf{A} = \mathbf{D}^{-1/2} \left( \begin{bmatrix} 0 & \mathbf{R} \\ \mathbf{R}^{\top} & 0 \end{bmatrix}
+        \mathbf{A} = \mathbf{D}^{-1/2} \left( \begin{bmatrix} 0 & \mathbf{R} \\ \mathbf{R}^{\top} &
+        0 \end{bmatrix}
         \, [+ \, \mathbf{I}] \right) \mathbf{D}^{-1/2}
 
     Args:
-        edge_index: Users and items ``[2, E]``; a repeated pair counts once, or its weights are summed.
+        edge_index: Users and items ``[2, E]``; a repeated pair counts once, or its weights are
+            summed.
         num_users: Number of users ``U``.
         num_items: Number of items ``I``.
-        self_loops: Whether the identity is added, after which an isolated node keeps its loop with weight 1; without it
-            rows of degree zero stay zero.
+        self_loops: Whether the identity is added, after which an isolated node keeps its loop with
+            weight 1; without it rows of degree zero stay zero.
         edge_weight: Weights ``[E]``, ones by default.
     """
     num_nodes = num_users + num_items
     pattern = Adjacency.from_edge_index(edge_index, edge_weight, (num_users, num_items))
     (user, item), weight = pattern.to_edge_index()
-    row, col, value = torch.cat([user, item + num_users]), torch.cat([item + num_users, user]), torch.cat([weight, weight])
+    row, col, value = (
+        torch.cat([user, item + num_users]),
+        torch.cat([item + num_users, user]),
+        torch.cat([weight, weight]),
+    )
     if self_loops:
         loop = torch.arange(num_nodes, device=row.device)
-        row, col, value = torch.cat([row, loop]), torch.cat([col, loop]), torch.cat([value, value.new_ones(num_nodes)])
+        row, col, value = (
+            torch.cat([row, loop]),
+            torch.cat([col, loop]),
+            torch.cat([value, value.new_ones(num_nodes)]),
+        )
     scale = symmetric_scale(value.new_zeros(num_nodes).index_add(0, row, value))
-    return Adjacency.from_edge_index(torch.stack([row, col]), scale[row] * value * scale[col], (num_nodes, num_nodes),
-                                     symmetric=True)
+    return Adjacency.from_edge_index(
+        torch.stack([row, col]),
+        scale[row] * value * scale[col],
+        (num_nodes, num_nodes),
+        symmetric=True,
+    )
 
 
-def bipartite_block(edge_index: Tensor, num_users: int, num_items: int, self_loops: bool) -> Adjacency:
-    r"""Upper-right ``U x I`` block :math:`\hat{\mathbf{R}}` of :func:`bipartite_adjacency`, with the degrees of the whole."""
+def bipartite_block(
+    edge_index: Tensor, num_users: int, num_items: int, self_loops: bool
+) -> Adjacency:
+    r"""Upper-right ``U x I`` block :math:`\hat{\mathbf{R}}` of :func:`bipartite_adjacency`, with
+    the degrees of the whole.
+    """
     pattern = Adjacency.from_edge_index(edge_index, None, (num_users, num_items))
     (user, item), weight = pattern.to_edge_index()
     loop = 1.0 if self_loops else 0.0
@@ -54,16 +80,19 @@ def bipartite_block(edge_index: Tensor, num_users: int, num_items: int, self_loo
     return pattern.with_value(user_scale[user] * item_scale[item])
 
 
-def random_walk_adjacency(edge_index: Tensor, num_users: int, num_items: int, self_loops: bool) -> Adjacency:
-    r"""Mean over the neighbors in the bipartite graph over the joint index, :math:`\mathbf{D}^{-1} \mathbf{B}`, or over the
-    neighbors and the node itself, :math:`(\mathbf{D} + \mathbf{I})^{-1} (\mathbf{B} + \mathbf{I})`.
+def random_walk_adjacency(
+    edge_index: Tensor, num_users: int, num_items: int, self_loops: bool
+) -> Adjacency:
+    r"""Mean over the neighbors in the bipartite graph over the joint index,
+    :math:`\mathbf{D}^{-1} \mathbf{B}`, or over the neighbors and the node itself,
+    :math:`(\mathbf{D} + \mathbf{I})^{-1} (\mathbf{B} + \mathbf{I})`.
 
     Args:
         edge_index: Users and items ``[2, E]``; a repeated pair counts once.
         num_users: Number of users ``U``.
         num_items: Number of items ``I``.
-        self_loops: Whether a node is its own neighbor. Without, the row of an isolated node is zero; with them it is 1 at
-            the node itself.
+        self_loops: Whether a node is its own neighbor. Without, the row of an isolated node is
+            zero; with them it is 1 at the node itself.
     """
     pattern = bipartite_adjacency(edge_index, num_users, num_items, self_loops)
     assert pattern.value is not None  # weights, whose precision those of the mean get
@@ -72,10 +101,12 @@ def random_walk_adjacency(edge_index: Tensor, num_users: int, num_items: int, se
 
 
 def knn_weights(edge_index: Tensor, similarity: Tensor, num_nodes: int) -> Tensor:
-    r"""Weights of a nearest-neighbor graph (`GenRec-V1, ACM MM 2025 <https://doi.org/10.1145/3746027.3755734>`_).
+    r"""Weights of a nearest-neighbor graph
+    (`GenRec-V1, ACM MM 2025 <https://doi.org/10.1145/3746027.3755734>`_).
 
     .. math::
-        w_{ij} = \frac{s_{ij}}{\sqrt{\mathrm{deg}_i \, \mathrm{deg}_j}}, \qquad \mathrm{deg}_i = \sum_j s_{ij}
+        w_{ij} = \frac{s_{ij}}{\sqrt{\mathrm{deg}_i \, \mathrm{deg}_j}}, \qquad \mathrm{deg}_i =
+        \sum_j s_{ij}
 
     with row degrees on both ends, the graph being directed.
     """
@@ -85,8 +116,8 @@ def knn_weights(edge_index: Tensor, similarity: Tensor, num_nodes: int) -> Tenso
 
 
 def knn_adjacency(x: Tensor, k: int, binary: bool = False) -> Adjacency:
-    r"""Normalized adjacency ``[n, n]`` of the cosine nearest-neighbor graph of ``x`` ``[n, d]`` (:func:`knn_weights`), each
-    node its own first neighbor.
+    r"""Normalized adjacency ``[n, n]`` of the cosine nearest-neighbor graph of ``x`` ``[n, d]``
+    (:func:`knn_weights`), each node its own first neighbor.
 
     Args:
         x: Features ``[n, d]``.
@@ -95,4 +126,6 @@ def knn_adjacency(x: Tensor, k: int, binary: bool = False) -> Adjacency:
     """
     edge_index, similarity = knn_graph(x, k)
     weight = torch.ones_like(similarity) if binary else similarity
-    return Adjacency.from_edge_index(edge_index, knn_weights(edge_index, weight, x.size(0)), (x.size(0), x.size(0)))
+    return Adjacency.from_edge_index(
+        edge_index, knn_weights(edge_index, weight, x.size(0)), (x.size(0), x.size(0))
+    )

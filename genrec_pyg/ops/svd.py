@@ -1,4 +1,5 @@
 r"""Soft-thresholding of singular values."""
+
 import torch
 from torch import Tensor
 
@@ -10,19 +11,25 @@ def singular_value_threshold(x: Tensor, fraction: float) -> Tensor:
 
     .. math::
         \mathbf{X} = \mathbf{U} \boldsymbol{\Sigma} \mathbf{V}^{\top} \mapsto
-        \mathbf{U} \max(\boldsymbol{\Sigma} - \lambda, 0) \mathbf{V}^{\top}, \quad \lambda = \mathrm{fraction} \cdot \sigma_1
+        \mathbf{U} \max(\boldsymbol{\Sigma} - \lambda, 0) \mathbf{V}^{\top}, \quad \lambda =
+        \mathrm{fraction} \cdot \sigma_1
 
-    It is the proximal operator of the nuclear norm: weak directions, taken as noise, vanish and strong ones shrink.
+    It is the proximal operator of the nuclear norm: weak directions, taken as noise, vanish and
+    strong ones shrink.
 
     Args:
         x: Features ``[n, d]``, cast to float32 unless float64.
-        fraction: Threshold as fraction of the largest singular value, in [0, 1]; 0 returns the features as they are.
+        fraction: Threshold as fraction of the largest singular value, in [0, 1]; 0 returns the
+            features as they are.
 
     Raises:
         ConfigError: If ``fraction`` is outside [0, 1].
     """
     if not 0 <= fraction <= 1:
-        raise ConfigError(f'svt: got {fraction!r}, accepted is a fraction of the largest singular value from 0 to 1')
+        raise ConfigError(
+            f'svt: got {fraction!r}, accepted is a fraction of the largest singular value '
+            f'from 0 to 1'
+        )
     x = x if x.dtype == torch.float64 else x.float()
     if fraction == 0 or x.numel() == 0:
         return x

@@ -221,7 +221,8 @@ def _group_table(
         [
             name,
             *(
-                f'{inside[name, group.name].mean():.4f}{mark(corrected.get((name, group.name), 1.0))}'
+                f'{inside[name, group.name].mean():.4f}'
+                + mark(corrected.get((name, group.name), 1.0))
                 for group in groups
             ),
         ]

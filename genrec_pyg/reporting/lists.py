@@ -1,8 +1,9 @@
 r"""Lists of the best items as columns, with the ids, titles and reasons of their owner."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,13 +22,28 @@ from genrec_pyg.retrieval.rescore import rescored
 
 COLUMNS = ('user', 'item', 'rank', 'score')
 #: Splits whose interactions are left out.
-EXCLUDE = {'known': ('train', 'val', 'test'), 'seen': ('train', 'val'), 'train': ('train',), 'none': ()}
+EXCLUDE = {
+    'known': ('train', 'val', 'test'),
+    'seen': ('train', 'val'),
+    'train': ('train',),
+    'none': (),
+}
 
 
 @torch.no_grad()
-def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, exclude: str = 'known',
-              batch_size: int = 1024, index: str = 'exact', num_cells: Optional[int] = None,
-              num_probes: int = 16, blocked: Optional[Tensor] = None, why: int = 0) -> dict[str, list]:
+def top_items(
+    model: Recommender,
+    data: HeteroData,
+    user: Tensor,
+    k: int = 20,
+    exclude: str = 'known',
+    batch_size: int = 1024,
+    index: str = 'exact',
+    num_cells: int | None = None,
+    num_probes: int = 16,
+    blocked: Tensor | None = None,
+    why: int = 0,
+) -> dict[str, list]:
     r"""Best items of users, known ones left out.
 
     Args:
@@ -35,60 +51,93 @@ def top_items(model: Recommender, data: HeteroData, user: Tensor, k: int = 20, e
         data: Its graph.
         user: Numbers of the users ``[n]``, a tensor, array or list.
         k: Items per user; a user with fewer candidates gets fewer rows.
-        exclude: Which interactions of a user are not offered again: ``'known'`` all of them, ``'seen'`` those of training
-            and validation, ``'train'`` those of training, ``'none'`` none. To measure lists on the test split take ``'seen'``,
-            on the validation split ``'train'``.
-            Histories of users outside the training are left out with the training interactions. What is left out is also
-            what a model that reads histories knows of a user; with ``'none'`` it knows all.
+        exclude: Which interactions of a user are not offered again: ``'known'`` all of them,
+            ``'seen'`` those of training and validation, ``'train'`` those of training, ``'none'``
+            none. To measure lists on the test split take ``'seen'``, on the validation split
+            ``'train'``. Histories of users outside the training are left out with the training
+            interactions. What is left out is also what a model that reads histories knows of a
+            user; with ``'none'`` it knows all.
         batch_size: Users per block.
-        index: ``'exact'``, or ``'approximate'`` with faiss, see :class:`~genrec_pyg.retrieval.ApproximateIndex`.
+        index: ``'exact'``, or ``'approximate'`` with faiss, see
+            :class:`~genrec_pyg.retrieval.ApproximateIndex`.
         num_cells: Cells of the approximate index.
         num_probes: Cells that a query visits.
         blocked: Items ``[n]`` that nobody is offered.
         why: Reasons per item, see :class:`~genrec_pyg.retrieval.reasons.Reasons`; 0 gives none.
 
     Returns:
-        Columns ``user``, ``item`` (raw ids where the graph has ``raw_id``), ``rank`` (from 1), ``score`` and, where the
-        graph has them, ``title``; with ``why`` also ``why``, the items of the history that speak for the item, and ``rest``,
-        what is left of the score without any.
+        Columns ``user``, ``item`` (raw ids where the graph has ``raw_id``), ``rank`` (from 1),
+        ``score`` and, where the graph has them, ``title``; with ``why`` also ``why``, the items of
+        the history that speak for the item, and ``rest``, what is left of the score without any.
 
     Raises:
-        ConfigError: On a user number out of range, a ``k`` below 1, an unknown ``exclude`` or index, or an index that the
-            model or this environment does not have.
-        DataError: If the model was made from another split, so that pairs it was trained on would be listed.
+        ConfigError: On a user number out of range, a ``k`` below 1, an unknown ``exclude`` or
+            index, or an index that the model or this environment does not have.
+        DataError: If the model was made from another split, so that pairs it was trained on would
+            be listed.
         GenRecError: If a listed score is NaN or infinite.
     """
     if exclude not in EXCLUDE:
-        raise ConfigError(f"exclude: got {exclude!r}, accepted are {', '.join(map(repr, EXCLUDE))}")
+        raise ConfigError(f'exclude: got {exclude!r}, accepted are {", ".join(map(repr, EXCLUDE))}')
     if k < 1:
         raise ConfigError(f'k: got {k}, accepted are integers from 1')
     user = torch.as_tensor(user).reshape(-1).long()
     if user.numel() > 0 and not 0 <= int(user.min()) <= int(user.max()) < model.num_users:
-        raise ConfigError(f'user: got numbers from {int(user.min())} to {int(user.max())}, accepted are 0 to '
-                          f'{model.num_users - 1}')
-    left_out, read = ([name for name in (*EXCLUDE[which], HISTORY) if EXCLUDE[which] and has_split(data, name)]
-                      for which in (exclude, 'known' if exclude == 'none' else exclude))
-    check_held_out(model.graph, data, [split for split in ('val', 'test') if left_out and split not in left_out])
-    known = torch.cat([torch.empty(2, 0, dtype=torch.long), *(split_edges(data, split) for split in left_out)], dim=1)
+        raise ConfigError(
+            f'user: got numbers from {int(user.min())} to {int(user.max())}, accepted are 0 to '
+            f'{model.num_users - 1}'
+        )
+    left_out, read = (
+        [name for name in (*EXCLUDE[which], HISTORY) if EXCLUDE[which] and has_split(data, name)]
+        for which in (exclude, 'known' if exclude == 'none' else exclude)
+    )
+    check_held_out(
+        model.graph,
+        data,
+        [split for split in ('val', 'test') if left_out and split not in left_out],
+    )
+    known = torch.cat(
+        [torch.empty(2, 0, dtype=torch.long), *(split_edges(data, split) for split in left_out)],
+        dim=1,
+    )
     device = model.graph.edge_index.device
     matrix = Adjacency.from_edge_index(known, size=(model.num_users, model.num_items)).to(device)
     with model.known_edges(data, read), model.cached_embeddings():
         search = make_search(model, index, num_cells, num_probes)
         search = rescored(search, model) if model.has_embeddings else search
         reasons = explain(model, data, _training_rows(model), why) if why else None
-        return _lists(search, user.to(device), raw_ids(data, USER), data, matrix, k, batch_size, blocked, reasons)
+        return _lists(
+            search,
+            user.to(device),
+            raw_ids(data, USER),
+            data,
+            matrix,
+            k,
+            batch_size,
+            blocked,
+            reasons,
+        )
 
 
 @torch.no_grad()
-def top_items_of_histories(model: Recommender, data: HeteroData, names: Sequence[Any], histories: Adjacency, k: int = 20,
-                           batch_size: int = 1024, blocked: Optional[Tensor] = None, why: int = 0) -> dict[str, list]:
+def top_items_of_histories(
+    model: Recommender,
+    data: HeteroData,
+    names: Sequence[Any],
+    histories: Adjacency,
+    k: int = 20,
+    batch_size: int = 1024,
+    blocked: Tensor | None = None,
+    why: int = 0,
+) -> dict[str, list]:
     r"""Best items of users outside the graph, from the items that they have, which are left out.
 
     Args:
         model: Trained model.
         data: Its graph.
         names: Ids of the users ``[B]``.
-        histories: Their items ``[B, I]``, without values, see :func:`~genrec_pyg.retrieval.fold_in.history_search`.
+        histories: Their items ``[B, I]``, without values, see
+            :func:`~genrec_pyg.retrieval.fold_in.history_search`.
         k: Items per user.
         batch_size: Users per block.
         blocked: Items ``[n]`` that nobody is offered.
@@ -105,13 +154,31 @@ def top_items_of_histories(model: Recommender, data: HeteroData, names: Sequence
     with model.cached_embeddings():
         search = history_search(model, histories)
         reasons = explain(model, data, histories, why) if why else None
-        return _lists(search, torch.arange(len(names), device=device), names, data, histories, k, batch_size, blocked, reasons)
+        return _lists(
+            search,
+            torch.arange(len(names), device=device),
+            names,
+            data,
+            histories,
+            k,
+            batch_size,
+            blocked,
+            reasons,
+        )
 
 
 @torch.no_grad()
-def top_new_items(model: Recommender, data: HeteroData, features: Mapping[str, Tensor], ids: Sequence[Any],
-                  user: Optional[Tensor] = None, names: Sequence[Any] = (), histories: Optional[Adjacency] = None,
-                  k: int = 20, batch_size: int = 1024) -> dict[str, list]:
+def top_new_items(
+    model: Recommender,
+    data: HeteroData,
+    features: Mapping[str, Tensor],
+    ids: Sequence[Any],
+    user: Tensor | None = None,
+    names: Sequence[Any] = (),
+    histories: Adjacency | None = None,
+    k: int = 20,
+    batch_size: int = 1024,
+) -> dict[str, list]:
     r"""New items in order for users, by their features alone.
 
     Args:
@@ -135,23 +202,48 @@ def top_new_items(model: Recommender, data: HeteroData, features: Mapping[str, T
     device = model.graph.edge_index.device
     histories = None if histories is None else histories.to(device)
     user_ids = raw_ids(data, USER) if histories is None else names
-    user = torch.arange(len(names), device=device) if histories is not None else torch.as_tensor(user).to(device)
-    nothing = Adjacency.from_edge_index(torch.empty(2, 0, dtype=torch.long), size=(len(user_ids), len(ids))).to(device)
+    user = (
+        torch.arange(len(names), device=device)
+        if histories is not None
+        else torch.as_tensor(user).to(device)
+    )
+    nothing = Adjacency.from_edge_index(
+        torch.empty(2, 0, dtype=torch.long), size=(len(user_ids), len(ids))
+    ).to(device)
     with model.cached_embeddings():
         search = new_item_search(model, features, histories)
         return _lists(search, user, user_ids, data, nothing, k, batch_size, None, None, ids)
 
 
 def _training_rows(model: Recommender) -> Adjacency:
-    return Adjacency.from_edge_index(model.graph.edge_index, size=(model.num_users, model.num_items))
+    return Adjacency.from_edge_index(
+        model.graph.edge_index, size=(model.num_users, model.num_items)
+    )
 
 
-def _lists(search: Search, user: Tensor, user_ids: Sequence[Any], data: HeteroData, known: Adjacency, k: int, batch_size: int,
-           blocked: Optional[Tensor], reasons: Optional[Explain] = None,
-           new_ids: Optional[Sequence[Any]] = None) -> dict[str, list]:
-    item_ids, titles = (raw_ids(data, ITEM), data[ITEM].get('title')) if new_ids is None else (new_ids, None)
-    columns: dict[str, list] = {name: [] for name in (*COLUMNS, *([] if titles is None else ['title']),
-                                             *(['why', 'rest'] if reasons else []))}
+def _lists(
+    search: Search,
+    user: Tensor,
+    user_ids: Sequence[Any],
+    data: HeteroData,
+    known: Adjacency,
+    k: int,
+    batch_size: int,
+    blocked: Tensor | None,
+    reasons: Explain | None = None,
+    new_ids: Sequence[Any] | None = None,
+) -> dict[str, list]:
+    item_ids, titles = (
+        (raw_ids(data, ITEM), data[ITEM].get('title')) if new_ids is None else (new_ids, None)
+    )
+    columns: dict[str, list] = {
+        name: []
+        for name in (
+            *COLUMNS,
+            *([] if titles is None else ['title']),
+            *(['why', 'rest'] if reasons else []),
+        )
+    }
     search = search if blocked is None else without_items(search, blocked)
     for block, score, item in retrieve(search, user, k, known, batch_size):
         check_scores(score, block)

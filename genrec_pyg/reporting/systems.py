@@ -1,5 +1,6 @@
 r"""Finished runs with the values of their users, grouped into systems: the same model and settings
-under several seeds."""
+under several seeds.
+"""
 
 from __future__ import annotations
 
@@ -148,8 +149,7 @@ def _check_same(run: FinishedRun, first: FinishedRun) -> None:
         if mine != other:
             raise ConfigError(
                 f'RUN: {run.folder} has other {name} ({str(mine)[:12]}) than {first.folder} '
-                f'({str(other)[:12]}); '
-                'accepted are runs of the same data, split and protocol'
+                f'({str(other)[:12]}); accepted are runs of the same data, split and protocol'
             )
     for name in ('user', 'interactions', 'held_out'):
         if not np.array_equal(run.values.users[name], first.values.users[name]):

@@ -146,8 +146,9 @@ def html_table(table: Table) -> str:
     note = f'<p>{html.escape(table.note)}</p>' if table.note else ''
     body = '\n'.join(line(row, 'td') for row in table.rows)
     return (
-        f'<div class="scroll"><table><caption>{html.escape(table.title)}</caption>\n<thead>{line(table.header, "th")}'
-        f'</thead>\n<tbody>\n{body}\n</tbody></table></div>\n{note}'
+        f'<div class="scroll"><table><caption>{html.escape(table.title)}</caption>\n'
+        f'<thead>{line(table.header, "th")}</thead>\n'
+        f'<tbody>\n{body}\n</tbody></table></div>\n{note}'
     )
 
 

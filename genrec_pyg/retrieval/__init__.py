@@ -1,4 +1,5 @@
 r"""Exact and approximate search of the best items."""
+
 from genrec_pyg.retrieval.index import (
     INDEXES,
     ApproximateIndex,

@@ -1,4 +1,5 @@
 r"""Lists for users whom training has not seen, from the items that they have."""
+
 from __future__ import annotations
 
 import logging
@@ -20,15 +21,15 @@ from genrec_pyg.retrieval.index import ExactIndex, Search
 logger = logging.getLogger(__name__)
 
 #: Pairs of a user and a blocked item that are held at a time.
-_MOST_PAIRS = 2 ** 23
+_MOST_PAIRS = 2**23
 
 
 @torch.no_grad()
 def history_search(model: Recommender, histories: Adjacency) -> Search:
     r"""Search for new users by their number among ``histories``.
 
-    Models of item histories (``score_history``) score them as they score their own users. Models with one embedding per user
-    get one for each list by :class:`HistoryEmbedding`. Call it within
+    Models of item histories (``score_history``) score them as they score their own users. Models
+    with one embedding per user get one for each list by :class:`HistoryEmbedding`. Call it within
     :meth:`~genrec_pyg.nn.models.Recommender.cached_embeddings`.
 
     Args:
@@ -39,14 +40,20 @@ def history_search(model: Recommender, histories: Adjacency) -> Search:
         ConfigError: If the model can do neither.
     """
     if hasattr(model, 'score_history'):
-        return lambda user, k, known: topk_excluding(model.score_history(*histories.select_rows(user)), k, known.rowptr,
-                                                     known.col)
+        return lambda user, k, known: topk_excluding(
+            model.score_history(*histories.select_rows(user)), k, known.rowptr, known.col
+        )
     users, items = model.embeddings() if model.has_embeddings else (None, None)
     if users is None or users.dim() != 2 or model.reads_history:
-        raise ConfigError(f'history: {type(model).__name__} has neither one embedding per user nor scores of lists of items, '
-                          'so it knows only the users that it was trained with; accepted are models that do')
+        raise ConfigError(
+            f'history: {type(model).__name__} has neither one embedding per user nor scores '
+            f'of lists of items, '
+            'so it knows only the users that it was trained with; accepted are models that do'
+        )
     size = (model.num_users, model.num_items)
-    embed = HistoryEmbedding(users, items, Adjacency.from_edge_index(model.graph.edge_index, size=size))
+    embed = HistoryEmbedding(
+        users, items, Adjacency.from_edge_index(model.graph.edge_index, size=size)
+    )
     index = ExactIndex(items)
 
     def search(user: Tensor, k: int, known: Adjacency) -> tuple[Tensor, Tensor]:
@@ -54,7 +61,9 @@ def history_search(model: Recommender, histories: Adjacency) -> Search:
         query = model.history_embeddings(embed(rows), rows)
         if not model.has_sparse_scores:
             return index.search(query, k, known)
-        return topk_excluding(model.add_sparse_history_scores(query @ items.t(), rows), k, known.rowptr, known.col)
+        return topk_excluding(
+            model.add_sparse_history_scores(query @ items.t(), rows), k, known.rowptr, known.col
+        )
 
     return search
 
@@ -66,12 +75,21 @@ def without_items(search: Search, blocked: Tensor) -> Search:
 
     def restricted(user: Tensor, k: int, known: Adjacency) -> tuple[Tensor, Tensor]:
         parts = []
-        for rows in torch.arange(user.numel(), device=user.device).split(max(1, _MOST_PAIRS // blocked.numel())):
+        for rows in torch.arange(user.numel(), device=user.device).split(
+            max(1, _MOST_PAIRS // blocked.numel())
+        ):
             rowptr, col = known.select_rows(rows)
             own = torch.stack([torch.repeat_interleave(rowptr.diff().long()), col.long()])
             place = torch.arange(rows.numel(), device=user.device)
-            everybody = torch.stack([place.repeat_interleave(blocked.numel()), blocked.to(user.device).repeat(rows.numel())])
-            both = Adjacency.from_edge_index(torch.cat([own, everybody], dim=1), size=(rows.numel(), known.size[1]))
+            everybody = torch.stack(
+                [
+                    place.repeat_interleave(blocked.numel()),
+                    blocked.to(user.device).repeat(rows.numel()),
+                ]
+            )
+            both = Adjacency.from_edge_index(
+                torch.cat([own, everybody], dim=1), size=(rows.numel(), known.size[1])
+            )
             parts.append(search(user[rows], k, both))
         score, item = (torch.cat(column) for column in zip(*parts))
         return score, item
@@ -79,8 +97,11 @@ def without_items(search: Search, blocked: Tensor) -> Search:
     return restricted
 
 
-def read_histories(path: Path, number: Mapping[str, int], num_items: int) -> tuple[Sequence[Any], Adjacency]:
-    r"""New users and their items from a table of interactions; items that are not in the graph are left out and counted.
+def read_histories(
+    path: Path, number: Mapping[str, int], num_items: int
+) -> tuple[Sequence[Any], Adjacency]:
+    r"""New users and their items from a table of interactions; items that are not in the graph are
+    left out and counted.
 
     Args:
         path: Table with columns of users and items, see :func:`genrec_pyg.datasets.from_table`.
@@ -101,13 +122,26 @@ def read_histories(path: Path, number: Mapping[str, int], num_items: int) -> tup
     items = place[torch.from_numpy(item)]
     kept = items >= 0
     if not bool(kept.any()):
-        raise DataError(f'{source}: names no item that the model knows, accepted are ids such as {next(iter(number), None)!r}')
+        raise DataError(
+            f'{source}: names no item that the model knows, accepted are ids such as '
+            f'{next(iter(number), None)!r}'
+        )
     if not bool(kept.all()):
-        logger.warning('%s: %d of %d rows name items that the model does not know and are left out', source,
-                       int((~kept).sum()), kept.numel())
+        logger.warning(
+            '%s: %d of %d rows name items that the model does not know and are left out',
+            source,
+            int((~kept).sum()),
+            kept.numel(),
+        )
     users, row = torch.from_numpy(user)[kept].unique(return_inverse=True)
     if users.numel() < len(user_id):
-        logger.warning('%s: %d users have no item that the model knows and get no list', source, len(user_id) - users.numel())
+        logger.warning(
+            '%s: %d users have no item that the model knows and get no list',
+            source,
+            len(user_id) - users.numel(),
+        )
     names = user_id.tolist() if hasattr(user_id, 'tolist') else user_id
     size = (users.numel(), num_items)
-    return [names[index] for index in users.tolist()], Adjacency.from_edge_index(torch.stack([row, items[kept]]), size=size)
+    return [names[index] for index in users.tolist()], Adjacency.from_edge_index(
+        torch.stack([row, items[kept]]), size=size
+    )

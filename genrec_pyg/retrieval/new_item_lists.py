@@ -1,8 +1,9 @@
 r"""Lists of items that came after the training, by their features."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 import pyarrow as pa
 import scipy.sparse as sp
@@ -20,7 +21,8 @@ from genrec_pyg.retrieval.new_items import new_item_embedding
 
 
 def read_new_items(files: Mapping[str, str]) -> tuple[Sequence[Any], dict[str, Tensor]]:
-    r"""Ids of new items, in their order, and their features ``[n, d_m]`` by modality; a row of NaN is an item without.
+    r"""Ids of new items, in their order, and their features ``[n, d_m]`` by modality; a row of NaN
+    is an item without.
 
     Args:
         files: Modality to a file, see :func:`~genrec_pyg.datasets.io.item_features.read_features`.
@@ -43,7 +45,9 @@ def read_new_items(files: Mapping[str, str]) -> tuple[Sequence[Any], dict[str, T
 
 
 @torch.no_grad()
-def new_item_search(model: Recommender, features: Mapping[str, Tensor], histories: Optional[Adjacency] = None) -> Search:
+def new_item_search(
+    model: Recommender, features: Mapping[str, Tensor], histories: Adjacency | None = None
+) -> Search:
     r"""Search among new items, whose embeddings follow from their features
     (:func:`~genrec_pyg.retrieval.new_items.new_item_embedding`). Call it within
     :meth:`~genrec_pyg.nn.models.Recommender.cached_embeddings`.
@@ -51,10 +55,12 @@ def new_item_search(model: Recommender, features: Mapping[str, Tensor], historie
     Args:
         model: Trained model, in evaluation mode.
         features: Raw features ``[n, d_m]`` by modality.
-        histories: Items of new users ``[B, I]``, who are asked for by their row; :obj:`None` asks for users of the graph.
+        histories: Items of new users ``[B, I]``, who are asked for by their row; :obj:`None` asks
+            for users of the graph.
 
     Raises:
-        ConfigError: If the model has no item embeddings or no modality, or no embeddings for histories.
+        ConfigError: If the model has no item embeddings or no modality, or no embeddings for
+            histories.
     """
     device = model.graph.edge_index.device
     embed = new_item_embedding(model)
@@ -63,10 +69,14 @@ def new_item_search(model: Recommender, features: Mapping[str, Tensor], historie
     by_list = None
     if histories is not None:
         if users.dim() != 2 or model.reads_history:
-            raise ConfigError(f'history: {type(model).__name__} has no single embedding per user, which lists of new items '
-                              'for new users need; accepted are models that have')
+            raise ConfigError(
+                f'history: {type(model).__name__} has no single embedding per user, which lists '
+                f'of new items for new users need; accepted are models that have'
+            )
         size = (model.num_users, model.num_items)
-        by_list = HistoryEmbedding(users, items, Adjacency.from_edge_index(model.graph.edge_index, size=size))
+        by_list = HistoryEmbedding(
+            users, items, Adjacency.from_edge_index(model.graph.edge_index, size=size)
+        )
 
     def search(user: Tensor, k: int, known: Adjacency) -> tuple[Tensor, Tensor]:
         query = users[user]

@@ -42,8 +42,7 @@ class FeatureEmbedding:
         if not graph.modalities:
             raise ConfigError(
                 'features: the model was trained without modalities, so it knows new items by '
-                'nothing; accepted '
-                'is a model with at least one'
+                'nothing; accepted is a model with at least one'
             )
         self.widths = {name: modality.x.size(1) for name, modality in graph.modalities.items()}
         features = item_features(graph)
@@ -102,8 +101,10 @@ class FeatureEmbedding:
         r"""What each modality adds to the embeddings of the items of a graph: ``[I, d]`` each."""
         features, start, found = item_features(graph), 0, {}
         for name, width in self.widths.items():
-            weight = self.weight[start:start + width + 1]
-            block = torch.cat([features[name].x, features[name].present.to(features[name].x.dtype)], dim=1)
+            weight = self.weight[start : start + width + 1]
+            block = torch.cat(
+                [features[name].x, features[name].present.to(features[name].x.dtype)], dim=1
+            )
             found[name] = block @ weight
             start += width + 1
         return found
@@ -127,8 +128,7 @@ def new_item_embedding(model: Recommender) -> FeatureEmbedding:
     if not model.has_embeddings:
         raise ConfigError(
             f'features: {type(model).__name__} has no item embeddings, so it knows only the items '
-            'that it was '
-            'trained with; accepted are models that have'
+            f'that it was trained with; accepted are models that have'
         )
     return FeatureEmbedding(model.graph, model.embeddings()[1])
 

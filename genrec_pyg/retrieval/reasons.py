@@ -1,4 +1,5 @@
 r"""Why an item is in a list: the items of the history that speak for it, and through what."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ GRAPH = 'graph'
 #: Path of the interest that GenRec makes in closed form.
 INTEREST = 'interest'
 #: Scores of single items of a history that are held at a time.
-_MOST_SCORES = 2 ** 24
+_MOST_SCORES = 2**24
 
 
 class Reason(NamedTuple):
@@ -35,6 +36,7 @@ class Reason(NamedTuple):
         part: The term, in units of the score.
         share: The term divided by the sum of the absolute values of all terms.
     """
+
     item: int
     path: str
     part: float
@@ -47,13 +49,15 @@ class Reasons:
     .. math::
         s_{ui} = \sum_{j \in N(u)} \sum_p c_p(j, i) + r_{ui}
 
-    * Models whose scores are a weighted sum of kernels over the history: :math:`c` are the entries of the kernels, exactly,
-      and the rest is rounding.
+    * Models whose scores are a weighted sum of kernels over the history: :math:`c` are the entries
+      of the kernels, exactly, and the rest is rounding.
     * The interest of GenRec: the entries of its kernel, exactly.
     * Models with embeddings: the user is replaced by the linear map of its list
-      (:class:`~genrec_pyg.nn.history_embedding.HistoryEmbedding`), which is a sum over the list, and the item is split by the
-      linear map from its features (:class:`~genrec_pyg.retrieval.new_items.FeatureEmbedding`) into one vector per modality
-      and what they do not explain, the graph. What the model has learned of the user beyond that map is the rest.
+      (:class:`~genrec_pyg.nn.history_embedding.HistoryEmbedding`), which is a sum over the list,
+      and the item is split by the linear map from its features
+      (:class:`~genrec_pyg.retrieval.new_items.FeatureEmbedding`) into one vector per modality and
+      what they do not explain, the graph. What the model has learned of the user beyond that map is
+      the rest.
 
     Call within :meth:`~genrec_pyg.nn.models.Recommender.cached_embeddings`.
 
@@ -73,18 +77,25 @@ class Reasons:
             return
         users, items = model.embeddings() if model.has_embeddings else (None, None)
         if users is None or users.dim() != 2 or model.reads_history:
-            raise ConfigError(f'why: the scores of {type(model).__name__} are no sum over the items of a history; accepted '
-                              'are models with one embedding per user and models of item histories')
+            raise ConfigError(
+                f'why: the scores of {type(model).__name__} are no sum over the items of a '
+                f'history; accepted '
+                'are models with one embedding per user and models of item histories'
+            )
         width = items.size(1) - (0 if self.interest is None else self.interest.key.size(1))
         users, items = users[:, :width], items[:, :width]
         size = (model.num_users, model.num_items)
-        self.embed = HistoryEmbedding(users, items, Adjacency.from_edge_index(model.graph.edge_index, size=size))
+        self.embed = HistoryEmbedding(
+            users, items, Adjacency.from_edge_index(model.graph.edge_index, size=size)
+        )
         if model.graph.modalities:
             self.views = FeatureEmbedding(model.graph, items).by_modality(model.graph)
         self.views[GRAPH] = items - sum(self.views.values(), torch.zeros_like(items))
 
     @torch.no_grad()
-    def __call__(self, history: Tensor, item: Tensor, score: Tensor, count: int) -> list[tuple[list[Reason], float]]:
+    def __call__(
+        self, history: Tensor, item: Tensor, score: Tensor, count: int
+    ) -> list[tuple[list[Reason], float]]:
         r"""Finds the largest terms of the scores of one user.
 
         Args:
@@ -105,8 +116,16 @@ class Reasons:
         value, place = flat.topk(min(count, flat.size(0)), dim=0)
         found = []
         for column in range(item.numel()):
-            reasons = [Reason(int(history[p % history.numel()]), names[p // history.numel()], v, v / float(total[column]))
-                       for v, p in zip(value[:, column].tolist(), place[:, column].tolist()) if v > 0]
+            reasons = [
+                Reason(
+                    int(history[p % history.numel()]),
+                    names[p // history.numel()],
+                    v,
+                    v / float(total[column]),
+                )
+                for v, p in zip(value[:, column].tolist(), place[:, column].tolist())
+                if v > 0
+            ]
             found.append((reasons, float(rest[column])))
         return found
 
@@ -140,16 +159,20 @@ class Reasons:
             column = place[self.interest.neighbors.col[entry].long()]
             source, listed_too = torch.repeat_interleave(offsets.diff()), column >= 0
             value = self.interest.neighbors.value[entry].to(found.dtype)
-            found.index_put_((source[listed_too], column[listed_too]), value[listed_too], accumulate=True)
+            found.index_put_(
+                (source[listed_too], column[listed_too]), value[listed_too], accumulate=True
+            )
         return (self.interest_weight * scale * found).double()
 
 
 def explain(model: Recommender, data: HeteroData, histories: Adjacency, count: int) -> Explain:
-    r"""The function that explains the list of a user by its row among ``histories`` ``[B, I]``, with ids and titles.
+    r"""The function that explains the list of a user by its row among ``histories`` ``[B, I]``,
+    with ids and titles.
 
     Returns:
-        Function of the row, the items ``[k]`` and their scores ``[k]``, which gives one record per item: its ``reasons``
-        (``item``, ``title`` where there are titles, ``path``, ``part``, ``share``) and the ``rest``.
+        Function of the row, the items ``[k]`` and their scores ``[k]``, which gives one record per
+        item: its ``reasons`` (``item``, ``title`` where there are titles, ``path``, ``part``,
+        ``share``) and the ``rest``.
 
     Raises:
         ConfigError: If the scores of the model are no sum over the items of a history.
@@ -158,10 +181,16 @@ def explain(model: Recommender, data: HeteroData, histories: Adjacency, count: i
 
     def record(reason: Reason) -> dict[str, Any]:
         title = {} if titles is None else {'title': titles[reason.item]}
-        return {'item': ids[reason.item], **title, 'path': reason.path, 'part': reason.part, 'share': reason.share}
+        return {
+            'item': ids[reason.item],
+            **title,
+            'path': reason.path,
+            'part': reason.part,
+            'share': reason.share,
+        }
 
     def of(row: int, item: Tensor, score: Tensor) -> list[tuple[list[dict[str, Any]], float]]:
-        begin, end = histories.rowptr[row:row + 2].tolist()
+        begin, end = histories.rowptr[row : row + 2].tolist()
         if begin == end:
             return [([], float(value)) for value in score]
         found = reasons(histories.col[begin:end].long(), item, score, count)

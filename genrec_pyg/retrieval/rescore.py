@@ -1,4 +1,6 @@
-r"""Scores of listed items in double precision, so that lists depend on nothing but the embeddings."""
+r"""Scores of listed items in double precision, so that lists depend on nothing but the
+embeddings.
+"""
 
 from __future__ import annotations
 

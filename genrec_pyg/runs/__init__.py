@@ -1,1 +1,3 @@
-r"""Runs on disk: their folder, their checkpoints, the history of their epochs, and training that goes on from one."""
+r"""Runs on disk: their folder, their checkpoints, the history of their epochs, and training that
+goes on from one.
+"""

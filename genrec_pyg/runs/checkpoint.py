@@ -1,9 +1,10 @@
 r"""Checkpoints, written atomically and read without executing code."""
+
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import torch
 
@@ -14,7 +15,7 @@ from genrec_pyg.utils.files import write_atomically
 logger = logging.getLogger(__name__)
 
 
-def save_checkpoint(path: Union[str, Path], state: dict[str, Any]) -> None:
+def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     r"""Saves tensors and plain Python values, atomically.
 
     Raises:
@@ -23,18 +24,20 @@ def save_checkpoint(path: Union[str, Path], state: dict[str, Any]) -> None:
     write_atomically(path, lambda file: torch.save(state, file))
 
 
-def load_checkpoint(path: Union[str, Path], map_location: Union[str, torch.device] = 'cpu',
-                    pieces: bool = False) -> dict[str, Any]:
+def load_checkpoint(
+    path: str | Path, map_location: str | torch.device = 'cpu', pieces: bool = False
+) -> dict[str, Any]:
     r"""Loads a checkpoint with ``weights_only=True``.
 
     Args:
         path: File.
         map_location: Device of its tensors.
-        pieces: Whether tables in pieces stay as they are described, for :func:`~genrec_pyg.runs.shards.stored_tables`, or
-            are read and put together.
+        pieces: Whether tables in pieces stay as they are described, for
+            :func:`~genrec_pyg.runs.shards.stored_tables`, or are read and put together.
 
     Raises:
-        CheckpointError: If the file is missing, truncated, or holds anything but tensors and plain values.
+        CheckpointError: If the file is missing, truncated, or holds anything but tensors and plain
+            values.
     """
     path = Path(path)
     if not path.is_file():
@@ -49,8 +52,13 @@ def load_checkpoint(path: Union[str, Path], map_location: Union[str, torch.devic
     return state if pieces else whole_tables(state, path.parent)
 
 
-def check_identity(state: dict[str, Any], path: Union[str, Path], model_name: str, fingerprint: str,
-                   run: Optional[str] = None) -> None:
+def check_identity(
+    state: dict[str, Any],
+    path: str | Path,
+    model_name: str,
+    fingerprint: str,
+    run: str | None = None,
+) -> None:
     r"""Refuses a checkpoint of another model, another training graph or another run.
 
     Args:
@@ -64,18 +72,26 @@ def check_identity(state: dict[str, Any], path: Union[str, Path], model_name: st
         CheckpointError: Naming what differs.
     """
     if state.get('model_name') != model_name:
-        raise CheckpointError(f"{path}: checkpoint of model {state.get('model_name')!r}, expected {model_name!r}")
+        raise CheckpointError(
+            f'{path}: checkpoint of model {state.get("model_name")!r}, expected {model_name!r}'
+        )
     if state.get('graph') != fingerprint:
-        raise CheckpointError(f'{path}: checkpoint of another training graph (its fingerprint is '
-                              f"{str(state.get('graph'))[:12]}, this graph's is {fingerprint[:12]}): other interactions, "
-                              'features or links of items, or a checkpoint from before features were compared')
+        raise CheckpointError(
+            f'{path}: checkpoint of another training graph (its fingerprint is '
+            f"{str(state.get('graph'))[:12]}, this graph's is {fingerprint[:12]}): other "
+            f'interactions, '
+            'features or links of items, or a checkpoint from before features were compared'
+        )
     if run is not None and state.get('run') != run:
-        raise CheckpointError(f"{path}: checkpoint of another run ({str(state.get('run'))[:12]}, this one is {run[:12]}); did "
-                              'two trainings write to this folder?')
+        raise CheckpointError(
+            f'{path}: checkpoint of another run ({str(state.get("run"))[:12]}, this one is '
+            f'{run[:12]}); did two trainings write to this folder?'
+        )
 
 
-def warn_of_held_out(state: dict[str, Any], path: Union[str, Path], held_out: dict[str, str]) -> None:
-    r"""Warns of held-out pairs that are not those of the training: the model is the same, its figures are other ones.
+def warn_of_held_out(state: dict[str, Any], path: str | Path, held_out: dict[str, str]) -> None:
+    r"""Warns of held-out pairs that are not those of the training: the model is the same, its
+    figures are other ones.
 
     Args:
         state: Checkpoint.
@@ -85,5 +101,8 @@ def warn_of_held_out(state: dict[str, Any], path: Union[str, Path], held_out: di
     before = state.get('held_out', held_out)
     changed = [split for split in ('val', 'test') if before.get(split) != held_out.get(split)]
     if changed:
-        logger.warning('%s: the pairs of the %s split are not those of the training, so figures differ', path,
-                       ' and the '.join(changed))
+        logger.warning(
+            '%s: the pairs of the %s split are not those of the training, so figures differ',
+            path,
+            ' and the '.join(changed),
+        )

@@ -1,4 +1,5 @@
 r"""The folder of a run, held by one training at a time."""
+
 from __future__ import annotations
 
 import os
@@ -6,7 +7,6 @@ import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Optional
 
 from genrec_pyg.exceptions import ConfigError, OutputError
 from genrec_pyg.utils.locks import release, take
@@ -14,16 +14,26 @@ from genrec_pyg.utils.locks import release, take
 #: Folder of the runs that a blend is made of.
 MEMBERS = 'members'
 #: What a training or a blend writes; a folder with any of it is taken.
-CONTENT = ('config.yaml', 'metrics.json', 'metrics.jsonl', 'environment.json', 'train.log', 'checkpoints', 'tensorboard',
-           'trackers.json',
-           *(f'{table}-{split}.parquet' for table in ('users', 'pairs') for split in ('val', 'test')), MEMBERS)
+CONTENT = (
+    'config.yaml',
+    'metrics.json',
+    'metrics.jsonl',
+    'environment.json',
+    'train.log',
+    'checkpoints',
+    'tensorboard',
+    'trackers.json',
+    *(f'{table}-{split}.parquet' for table in ('users', 'pairs') for split in ('val', 'test')),
+    MEMBERS,
+)
 
 
 class RunFolder:
-    r"""The folder of a run, from :meth:`create` or :meth:`open`; no other process gets it while this one holds it.
+    r"""The folder of a run, from :meth:`create` or :meth:`open`; no other process gets it while
+    this one holds it.
 
-    As a context manager it is released at the end of the block. Until :meth:`keep` is called, an error or an interruption
-    removes a folder that was made for the run.
+    As a context manager it is released at the end of the block. Until :meth:`keep` is called, an
+    error or an interruption removes a folder that was made for the run.
 
     Args:
         path: The folder.
@@ -31,7 +41,7 @@ class RunFolder:
         made: Folders made for it, outermost first.
     """
 
-    def __init__(self, path: Path, lock: Optional[int], made: Iterable[Path] = ()):
+    def __init__(self, path: Path, lock: int | None, made: Iterable[Path] = ()):
         self.path = path
         self._lock = lock
         self._made = tuple(made)
@@ -79,7 +89,9 @@ class RunFolder:
                 vanished += isinstance(error, FileNotFoundError)
                 if isinstance(error, FileNotFoundError) and vanished < 10:
                     continue
-                raise OutputError(f'{candidate}: cannot be made ({error.strerror}); --output names another folder') from error
+                raise OutputError(
+                    f'{candidate}: cannot be made ({error.strerror}); --output names another folder'
+                ) from error
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -91,7 +103,8 @@ class RunFolder:
         """
         folder = cls(path, take(path, path, 'training'))
         folder._keep = True
-        for left in (path / 'checkpoints').glob('.writing-*'):  # by a process that was killed, as large as a checkpoint
+        # by a process that was killed, as large as a checkpoint
+        for left in (path / 'checkpoints').glob('.writing-*'):
             shutil.rmtree(left, ignore_errors=True)
         return folder
 
@@ -114,20 +127,28 @@ class RunFolder:
 
 def _check_free(path: Path) -> None:
     if (path / 'config.yaml').exists():
-        raise ConfigError(f'--output: {path} already holds a run; accepted is another folder, or --resume {path}')
+        raise ConfigError(
+            f'--output: {path} already holds a run; accepted is another folder, or --resume {path}'
+        )
     for name in CONTENT:
         if os.path.lexists(path / name):
-            raise ConfigError(f'--output: {path} already holds {name!r}; accepted is another folder')
+            raise ConfigError(
+                f'--output: {path} already holds {name!r}; accepted is another folder'
+            )
 
 
 def _make_folders(path: Path) -> list[Path]:
-    r"""Makes ``path`` with the folders above it; returns those that were not there, outermost first."""
+    r"""Makes ``path`` with the folders above it; returns those that were not there, outermost
+    first.
+    """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         found = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
-        raise ConfigError(f'{path}: cannot be made, {found} is no folder; accepted is a folder that can be made') from error
+        raise ConfigError(
+            f'{path}: cannot be made, {found} is no folder; accepted is a folder that can be made'
+        ) from error
     except OSError as error:
         raise OutputError(f'{path}: cannot be made ({error.strerror})') from error
     return missing[::-1]

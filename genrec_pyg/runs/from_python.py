@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import yaml
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 def write_run(
     folder: Path, model: Recommender, data: HeteroData, settings: Mapping[str, Any]
-) -> Optional[dict[str, Any]]:
+) -> dict[str, Any] | None:
     r"""Writes ``graph.pt`` and ``config.yaml``, from which the model can be built again.
 
     A model with an argument that is no plain value, or of a class that cannot be imported by name,
@@ -69,7 +69,8 @@ def write_run(
 
 def is_plain(value: Any) -> bool:
     r"""Whether a value can stand in a YAML file: numbers, texts, and lists, mappings and data
-    classes of them."""
+    classes of them.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return is_plain(dataclasses.asdict(value))
     if isinstance(value, (list, tuple)):

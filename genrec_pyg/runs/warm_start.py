@@ -1,9 +1,12 @@
-r"""Starting from a trained model on data that have grown since: rows are matched by the ids of users and items."""
+r"""Starting from a trained model on data that have grown since: rows are matched by the ids of
+users and items.
+"""
+
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,9 +28,10 @@ Ids = tuple[Sequence[Any], Sequence[Any]]
 def take_over(model: Recommender, ids: Ids, trained: Recommender, trained_ids: Ids) -> None:
     r"""Gives ``model`` the parameters of ``trained``, in place.
 
-    A parameter with a row per user, per item or per both gets the rows of the users and items that both models have. The rows
-    of new ones are folded in (:func:`fold_in_rows`): rows drawn at random would be trained for a few epochs next to rows that
-    are trained already. Other parameters and buffers of equal shape are copied, and the log names those that are not.
+    A parameter with a row per user, per item or per both gets the rows of the users and items that
+    both models have. The rows of new ones are folded in (:func:`fold_in_rows`): rows drawn at
+    random would be trained for a few epochs next to rows that are trained already. Other parameters
+    and buffers of equal shape are copied, and the log names those that are not.
 
     Args:
         model: Model on the new data.
@@ -39,16 +43,27 @@ def take_over(model: Recommender, ids: Ids, trained: Recommender, trained_ids: I
         ConfigError: If the models are of different classes, or have no user and no item in common.
     """
     if type(model) is not type(trained):
-        raise ConfigError(f'from: the run is one of {type(trained).__name__}, accepted is one of '
-                          f'{type(model).__name__}')
+        raise ConfigError(
+            f'from: the run is one of {type(trained).__name__}, accepted is one of '
+            f'{type(model).__name__}'
+        )
     rows = [_common(new, old) for new, old in zip(ids, trained_ids)]
     if not any(new.numel() for new, _ in rows):
-        raise ConfigError('from: the data have no user and no item of the run, accepted are data that have grown since')
+        raise ConfigError(
+            'from: the data have no user and no item of the run, accepted are data that have '
+            'grown since'
+        )
     (new_user, old_user), (new_item, old_item) = rows
-    sizes = {'user': (len(ids[0]), len(trained_ids[0]), new_user, old_user),
-             'item': (len(ids[1]), len(trained_ids[1]), new_item, old_item),
-             'node': (len(ids[0]) + len(ids[1]), len(trained_ids[0]) + len(trained_ids[1]),
-                      torch.cat([new_user, new_item + len(ids[0])]), torch.cat([old_user, old_item + len(trained_ids[0])]))}
+    sizes = {
+        'user': (len(ids[0]), len(trained_ids[0]), new_user, old_user),
+        'item': (len(ids[1]), len(trained_ids[1]), new_item, old_item),
+        'node': (
+            len(ids[0]) + len(ids[1]),
+            len(trained_ids[0]) + len(trained_ids[1]),
+            torch.cat([new_user, new_item + len(ids[0])]),
+            torch.cat([old_user, old_item + len(trained_ids[0])]),
+        ),
+    }
     before = dict(trained.named_parameters())
     left, tables = [], {}
     for name, parameter in model.named_parameters():
@@ -68,21 +83,37 @@ def take_over(model: Recommender, ids: Ids, trained: Recommender, trained_ids: I
     for name, buffer in model.named_buffers():  # statistics of batch norms
         if name in kept and name in buffers and buffers[name].shape == buffer.shape:
             buffer.copy_(buffers[name])
-    fold_in_rows(model, trained, tables, ~_listed(new_user, len(ids[0])), ~_listed(new_item, len(ids[1])))
-    logger.info('%d of %d users and %d of %d items start from the run', new_user.numel(), len(ids[0]), new_item.numel(),
-                len(ids[1]))
+    fold_in_rows(
+        model, trained, tables, ~_listed(new_user, len(ids[0])), ~_listed(new_item, len(ids[1]))
+    )
+    logger.info(
+        '%d of %d users and %d of %d items start from the run',
+        new_user.numel(),
+        len(ids[0]),
+        new_item.numel(),
+        len(ids[1]),
+    )
     if left:
-        logger.warning('parameters drawn again, since their shape depends on the data in another way: %s', ', '.join(left))
+        logger.warning(
+            'parameters drawn again, since their shape depends on the data in another way: %s',
+            ', '.join(left),
+        )
 
 
 @torch.no_grad()
-def fold_in_rows(model: Recommender, trained: Recommender, tables: Mapping[str, str], new_user: Tensor,
-                 new_item: Tensor) -> None:
+def fold_in_rows(
+    model: Recommender,
+    trained: Recommender,
+    tables: Mapping[str, str],
+    new_user: Tensor,
+    new_item: Tensor,
+) -> None:
     r"""Gives new users and items rows that follow from their interactions, in place.
 
     In every table of users the row of a new one is a linear map of the rows of its items
-    (:class:`~genrec_pyg.nn.history_embedding.HistoryEmbedding`), fitted to the trained tables; items likewise from their
-    users, before. Those without interactions, or without a table of the other side, get the mean row.
+    (:class:`~genrec_pyg.nn.history_embedding.HistoryEmbedding`), fitted to the trained tables;
+    items likewise from their users, before. Those without interactions, or without a table of the
+    other side, get the mean row.
 
     Args:
         model: Model on the new data, whose known rows are taken over.
@@ -101,28 +132,38 @@ def fold_in_rows(model: Recommender, trained: Recommender, tables: Mapping[str, 
         return {'user': rows[:count], 'item': rows[count:]} if kind == 'node' else {kind: rows}
 
     # Items first: users are folded in by the rows of all their items.
-    for side, opposite, new, matrices in (('item', 'user', new_item, (grown.t(), old.t())),
-                                          ('user', 'item', new_user, (grown, old))):
+    for side, opposite, new, matrices in (
+        ('item', 'user', new_item, (grown.t(), old.t())),
+        ('user', 'item', new_user, (grown, old)),
+    ):
         for name, kind in tables.items():
             if kind not in (side, 'node') or not bool(new.any()):
                 continue
-            rows, trained_rows = (sides(name, table[name], users)[side]
-                                  for table, users in ((after, size[0]), (before, old_size[0])))
+            rows, trained_rows = (
+                sides(name, table[name], users)[side]
+                for table, users in ((after, size[0]), (before, old_size[0]))
+            )
             trained_rows, new = trained_rows.to(rows), new.to(rows.device)
             active = matrices[1].row_degree() > 0
             rows[new] = trained_rows[active if bool(active.any()) else slice(None)].mean(dim=0)
             other = _other_side(name, side, tables)
             if other is None:
                 continue
-            by, trained_by = (sides(other, table[other], users)[opposite]
-                              for table, users in ((after, size[0]), (before, old_size[0])))
+            by, trained_by = (
+                sides(other, table[other], users)[opposite]
+                for table, users in ((after, size[0]), (before, old_size[0]))
+            )
             known = _known_entries(matrices[0], new_user if side == 'item' else None)
             found = new & (known.row_degree() > 0)
-            rows[found] = HistoryEmbedding(trained_rows, trained_by.to(rows), matrices[1]).on(by, known)(known)[found]
+            rows[found] = HistoryEmbedding(trained_rows, trained_by.to(rows), matrices[1]).on(
+                by, known
+            )(known)[found]
 
 
-def _other_side(name: str, side: str, tables: Mapping[str, str]) -> Optional[str]:
-    r"""The table of the other side next to one: that of the same name but for the side, else the first."""
+def _other_side(name: str, side: str, tables: Mapping[str, str]) -> str | None:
+    r"""The table of the other side next to one: that of the same name but for the side, else the
+    first.
+    """
     if tables[name] == 'node':
         return name
     wanted = 'item' if side == 'user' else 'user'
@@ -132,12 +173,16 @@ def _other_side(name: str, side: str, tables: Mapping[str, str]) -> Optional[str
     return next((other for other, side in tables.items() if side in (wanted, 'node')), None)
 
 
-def _known_entries(rows: Adjacency, new_column: Optional[Tensor]) -> Adjacency:
-    r"""The entries in columns that are not new: items are folded in by users whose rows are trained."""
+def _known_entries(rows: Adjacency, new_column: Tensor | None) -> Adjacency:
+    r"""The entries in columns that are not new: items are folded in by users whose rows are
+    trained.
+    """
     if new_column is None:
         return rows
     kept = ~new_column.to(rows.device)[rows.col.long()]
-    return Adjacency.from_edge_index(torch.stack([rows.row()[kept], rows.col[kept].long()]), size=rows.size)
+    return Adjacency.from_edge_index(
+        torch.stack([rows.row()[kept], rows.col[kept].long()]), size=rows.size
+    )
 
 
 def _listed(numbers: Tensor, size: int) -> Tensor:
@@ -156,8 +201,10 @@ def check_unseen(data: HeteroData, ids: Ids, trained: Recommender, trained_ids: 
     Raises:
         DataError: Naming how many pairs there are.
     """
-    place = [torch.full((len(new),), -1).index_put((common[0],), common[1])
-             for new, common in ((new, _common(new, old)) for new, old in zip(ids, trained_ids))]
+    place = [
+        torch.full((len(new),), -1).index_put((common[0],), common[1])
+        for new, common in ((new, _common(new, old)) for new, old in zip(ids, trained_ids))
+    ]
     known = pair_keys(trained.graph.edge_index.cpu(), trained.num_items)
     for split in ('val', 'test'):
         if not has_split(data, split):
@@ -166,13 +213,19 @@ def check_unseen(data: HeteroData, ids: Ids, trained: Recommender, trained_ids: 
         pairs = torch.stack([place[0][user], place[1][item]])
         seen = torch.isin(pair_keys(pairs[:, (pairs >= 0).all(dim=0)], trained.num_items), known)
         if bool(seen.any()):
-            raise DataError(f'from: {int(seen.sum())} of {user.numel()} pairs of the {split} split are training pairs of the '
-                            'run, so figures would say nothing; accepted is a split that only moves on (time, column:NAME) '
-                            'or none')
+            raise DataError(
+                f'from: {int(seen.sum())} of {user.numel()} pairs of the {split} split are '
+                f'training pairs of the run, so figures would say nothing; accepted is a split '
+                f'that only moves on (time, column:NAME) or none'
+            )
 
 
-def _kind(name: str, new: Tensor, old: Tensor, sizes: dict[str, tuple[int, int, Tensor, Tensor]]) -> Optional[str]:
-    r"""Whose rows a parameter has, by its number of rows and, where that is no answer, by its name."""
+def _kind(
+    name: str, new: Tensor, old: Tensor, sizes: dict[str, tuple[int, int, Tensor, Tensor]]
+) -> str | None:
+    r"""Whose rows a parameter has, by its number of rows and, where that is no answer, by its
+    name.
+    """
     if new.dim() == 0 or new.dim() != old.dim() or new.shape[1:] != old.shape[1:]:
         return None
     kinds = [kind for kind, size in sizes.items() if (new.size(0), old.size(0)) == size[:2]]

@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import FastAPI, Query, Request, Response
@@ -43,9 +43,9 @@ def make_app(
     current: Current,
     metrics: Metrics,
     limits: Limits,
-    token: Optional[str] = None,
+    token: str | None = None,
     poll: float = 1.0,
-    asked: Optional[asyncio.Event] = None,
+    asked: asyncio.Event | None = None,
 ) -> Gate:
     r"""The application.
 
@@ -256,7 +256,7 @@ def _describe_token(app: FastAPI) -> None:
 
 def _restriction(
     served: Served, candidates: Any, block: Sequence[Any]
-) -> tuple[np.ndarray, Optional[np.ndarray]]:
+) -> tuple[np.ndarray, np.ndarray | None]:
     blocked = served.numbers(block, 'block') if block else _NOTHING
     return blocked, None if candidates is None else served.numbers(candidates, 'candidates')
 
@@ -294,7 +294,5 @@ def _json(content: Any) -> Response:
     return Response(json.dumps(content, separators=(',', ':')), media_type='application/json')
 
 
-def _error(
-    status: int, code: str, message: str, headers: Optional[dict[str, str]] = None
-) -> Response:
+def _error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
     return Response(error_body(code, message), status, headers, 'application/json')

@@ -65,7 +65,8 @@ class Batcher:
 
     def _make(self) -> None:
         r"""Makes the next batch: whatever waits first, as long as it fits and is for the same
-        bundle."""
+        bundle.
+        """
         batch, size = [], 0
         while self._queue and (
             not batch

@@ -9,7 +9,7 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,12 +59,12 @@ class Bundle(NamedTuple):
     name: str
     manifest: dict[str, Any]
     tables: dict[str, np.ndarray]
-    users: list[Union[int, str]]
-    items: list[Union[int, str]]
-    titles: Optional[list[Optional[str]]]
+    users: list[int | str]
+    items: list[int | str]
+    titles: list[str | None] | None
 
 
-def read_bundle(folder: Union[str, Path]) -> Bundle:
+def read_bundle(folder: str | Path) -> Bundle:
     r"""Reads and checks a bundle.
 
     Args:
@@ -89,9 +89,10 @@ def read_bundle(folder: Union[str, Path]) -> Bundle:
     return Bundle(name, manifest, tables, users, items, titles)
 
 
-def manifest_state(folder: Union[str, Path]) -> Optional[tuple[int, int, int]]:
+def manifest_state(folder: str | Path) -> tuple[int, int, int] | None:
     r"""What changes when another bundle takes the place of this one; :obj:`None` where there is
-    none."""
+    none.
+    """
     try:
         status = os.stat(Path(folder) / MANIFEST)
     except OSError:
@@ -120,8 +121,7 @@ def parse_tables(content: bytes, path: Path) -> dict[str, np.ndarray]:
     if len(content) < 10 or not 2 <= length <= min(MAX_HEADER, len(content) - 8):
         raise DataError(
             f'{path}: its header would be {length} bytes long in a file of {len(content)}, '
-            'accepted are up to '
-            f'{MAX_HEADER} within the file'
+            f'accepted are up to {MAX_HEADER} within the file'
         )
     header = _parse_json(content[8 : 8 + length], f'{path}: its header')
     for name, entry in header.items() if isinstance(header, dict) else ():
@@ -160,8 +160,7 @@ def _read_manifest(folder: Path) -> tuple[str, dict[str, Any]]:
     if version != VERSION or isinstance(version, bool):
         raise DataError(
             f'{path}: version is {str(version)[:80]!r}, this genrec_pyg reads version {VERSION}; '
-            'export the run '
-            'again, or serve it with the genrec_pyg that wrote it'
+            f'export the run again, or serve it with the genrec_pyg that wrote it'
         )
     for key, kind in (
         ('num_users', int),
@@ -200,8 +199,7 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[st
         ):
             raise DataError(
                 f'{path}: sha256 and bytes of {name} are {str(digest)[:80]!r} and '
-                f'{str(size)[:40]!r}, accepted '
-                'are the digest that its name begins and a size'
+                f'{str(size)[:40]!r}, accepted are the digest that its name begins and a size'
             )
     for role in ('tables', 'users', 'items'):
         if role not in manifest['files']:
@@ -211,7 +209,8 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[st
 
 def _read_file(folder: Path, role: str, entry: Mapping[str, Any], keep: bool) -> bytes:
     r"""Content of a file after its size and digest were checked; nothing where it need not be
-    kept."""
+    kept.
+    """
     path = folder / entry['name']
     content = _read(path, entry['bytes'])
     if len(content) != entry['bytes']:
@@ -255,7 +254,7 @@ def _parse_json(content: bytes, what: str) -> Any:
 
 def _parse_ids(
     content: bytes, path: Path, count: int
-) -> tuple[list[Union[int, str]], Optional[list[Optional[str]]]]:
+) -> tuple[list[int | str], list[str | None] | None]:
     document = _parse_json(content, str(path))
     ids = document.get('ids') if isinstance(document, dict) else None
     if (
@@ -276,7 +275,8 @@ def _parse_ids(
 
 def _check_nothing_else(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
     r"""Refuses what an export never writes; names that begin with a dot are the file system's or an
-    export's that goes on."""
+    export's that goes on.
+    """
     for entry in os.scandir(folder):
         known = (
             entry.name == MANIFEST or entry.name.startswith('.') or FILE_NAME.fullmatch(entry.name)
@@ -284,6 +284,5 @@ def _check_nothing_else(folder: Path, files: Mapping[str, Mapping[str, Any]]) ->
         if not known and not entry.is_dir(follow_symlinks=False):
             raise DataError(
                 f'{folder}: holds {entry.name!r}, which its manifest does not name; accepted are '
-                'the files of an '
-                'export and no other, such as pickles'
+                f'the files of an export and no other, such as pickles'
             )

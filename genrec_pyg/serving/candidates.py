@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable
-from typing import Optional
 
 import numpy as np
 
@@ -22,12 +21,10 @@ _MOST = 0.5
 
 #: Takes an embedding, ``k`` and the number of items that are left out; returns item numbers, or
 #: :obj:`None`.
-Candidates = Callable[[np.ndarray, int, int], Optional[np.ndarray]]
+Candidates = Callable[[np.ndarray, int, int], np.ndarray | None]
 
 
-def make_candidates(
-    inner: Optional[Inner], index: str, num_probes: int = 16
-) -> Optional[Candidates]:
+def make_candidates(inner: Inner | None, index: str, num_probes: int = 16) -> Candidates | None:
     r"""The index ``index`` over the items of ``inner``: :obj:`None` for the exact one.
 
     Inverted lists over the item embeddings (faiss ``IVF,Flat``), :math:`4 \sqrt{I}` cells or as
@@ -50,8 +47,7 @@ def make_candidates(
     except ImportError as error:
         raise ConfigError(
             "--index: got 'approximate', which needs the package faiss (pip install "
-            'genrec_pyg[faiss]); '
-            "accepted without it is 'exact'"
+            "genrec_pyg[faiss]); accepted without it is 'exact'"
         ) from error
     items = np.ascontiguousarray(inner.items)
     num_items, width = items.shape
@@ -61,7 +57,7 @@ def make_candidates(
     found.add(items)
     found.nprobe = min(num_probes, cells)
 
-    def search(query: np.ndarray, k: int, num_left_out: int) -> Optional[np.ndarray]:
+    def search(query: np.ndarray, k: int, num_left_out: int) -> np.ndarray | None:
         wanted = _OVERSAMPLE * k + num_left_out
         if wanted > _MOST * num_items:
             return None

@@ -1,10 +1,11 @@
 r"""Lists from a bundle, in numpy; an answer never depends on what else is asked for at the same
-time."""
+time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class Member(NamedTuple):
     r"""A model: its weight, inner products if it has them, and other parts."""
 
     weight: float
-    inner: Optional[Inner]
+    inner: Inner | None
     others: list[Any]
 
 
@@ -68,7 +69,7 @@ class Engine:
             if 'rank' in self.unable
             else NewItems(manifest.get('rank'), reader, self.members[0].inner)
         )
-        self._unit: Optional[np.ndarray] = None
+        self._unit: np.ndarray | None = None
         self._candidates = make_candidates(self._only_inner(index), index, num_probes)
 
     @property
@@ -85,7 +86,8 @@ class Engine:
 
     def similar(self, item: int, k: int) -> Ranked:
         r"""Items most like an item: by the cosine of embeddings, or what a history of this item
-        alone is offered."""
+        alone is offered.
+        """
         inner, own = self.members[0].inner, np.array([item])
         if inner is None:
             return self.lists([Query(k, own, history=own)])[0]
@@ -105,7 +107,8 @@ class Engine:
 
     def rank(self, users: Sequence[int], features: Mapping[str, np.ndarray]) -> list[Ranked]:
         r"""Orders and scores of new items with ``features`` ``[n, d_m]`` for users; a row of NaN is
-        a missing modality."""
+        a missing modality.
+        """
         rows, out = self._rank(features), []
         for user in users:
             query = self.members[0].inner.users[user].astype(np.float64)
@@ -137,7 +140,7 @@ class Engine:
             )
         return Member(float(weight), inner, others)
 
-    def _only_inner(self, index: str) -> Optional[Inner]:
+    def _only_inner(self, index: str) -> Inner | None:
         if index == 'exact':
             return None
         if self.standardized or self.members[0].inner is None:
@@ -155,7 +158,7 @@ class Engine:
         extra = [
             self._others(self.members[0], query, scale) for query, scale in zip(queries, scales)
         ]
-        out: list[Optional[Ranked]] = [None] * len(queries)
+        out: list[Ranked | None] = [None] * len(queries)
         if self._candidates is not None:
             for place, query in enumerate(queries):
                 out[place] = self._among_candidates(query, vectors[place], extra[place])
@@ -184,7 +187,7 @@ class Engine:
 
     def _resolved(
         self, member: Member, queries: Sequence[Query]
-    ) -> tuple[Optional[Inner], list[Any], Optional[np.ndarray], list[Optional[float]]]:
+    ) -> tuple[Inner | None, list[Any], np.ndarray | None, list[float | None]]:
         r"""Embeddings of the queries, where there are any, and factors of their sparse rows."""
         scale = next(
             (
@@ -207,7 +210,7 @@ class Engine:
                 scales.append(factor)
         return member.inner, member.others, np.stack(vectors), scales
 
-    def _others(self, member: Member, query: Query, scale: Optional[float]) -> Optional[np.ndarray]:
+    def _others(self, member: Member, query: Query, scale: float | None) -> np.ndarray | None:
         if not member.others:
             return None
         out = np.zeros(self.num_items, dtype=np.float32)
@@ -217,8 +220,8 @@ class Engine:
         return out
 
     def _among_candidates(
-        self, query: Query, vector: np.ndarray, extra: Optional[np.ndarray]
-    ) -> Optional[Ranked]:
+        self, query: Query, vector: np.ndarray, extra: np.ndarray | None
+    ) -> Ranked | None:
         r"""The list from the approximate index; :obj:`None` where it would be too short."""
         if query.allowed is not None:
             return None
@@ -250,7 +253,7 @@ class Engine:
         ]
 
 
-def _exactly(inner: Inner, query: np.ndarray, extra: Optional[np.ndarray]) -> Any:
+def _exactly(inner: Inner, query: np.ndarray, extra: np.ndarray | None) -> Any:
     def score(item: np.ndarray) -> np.ndarray:
         found = inner.exact(query, item)
         return (found if extra is None else found + extra[item]).astype(np.float32)

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Collection
-from typing import Any, Optional
+from typing import Any
 
 from genrec_pyg.serving.metrics import Metrics
 
@@ -43,7 +43,7 @@ class Gate:
         metrics: Metrics,
         paths: Collection[str],
         body: int,
-        token: Optional[str] = None,
+        token: str | None = None,
     ):
         self._app, self._metrics, self._paths, self._body = app, metrics, frozenset(paths), body
         self._expected = None if token is None else b'Bearer ' + token.encode()
@@ -91,7 +91,7 @@ class Gate:
         if not complete:
             await _answer(counted, *(self._too_large() if taken > self._body else INTERNAL))
 
-    def _refused(self, scope: dict[str, Any]) -> Optional[tuple[int, str, str]]:
+    def _refused(self, scope: dict[str, Any]) -> tuple[int, str, str] | None:
         headers = dict(scope['headers'])
         if (
             self._expected is not None

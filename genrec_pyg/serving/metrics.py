@@ -1,5 +1,6 @@
 r"""What a service tells Prometheus
-(https://prometheus.io/docs/instrumenting/exposition_formats)."""
+(https://prometheus.io/docs/instrumenting/exposition_formats).
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@ r"""Parts of scores from the tables of a bundle, in numpy."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class TableReader:
         self.tables = tables
         self.place = place
 
-    def get(self, name: str, *shape: Optional[int], dtype: str = 'f4') -> np.ndarray:
+    def get(self, name: str, *shape: int | None, dtype: str = 'f4') -> np.ndarray:
         r"""The table ``name`` of ``shape``, in which :obj:`None` is any length.
 
         Raises:
@@ -38,8 +38,7 @@ class TableReader:
             found = 'missing' if x is None else f'{x.dtype} of shape {x.shape}'
             raise DataError(
                 f'{self.place}: the table {str(name)[:80]!r} is {found}, accepted is '
-                f'{np.dtype(dtype)} of shape '
-                f'{shape}'
+                f'{np.dtype(dtype)} of shape {shape}'
             )
         if x.dtype.kind == 'f' and not np.isfinite(x).all():
             raise DataError(
@@ -48,7 +47,7 @@ class TableReader:
             )
         return x
 
-    def optional(self, name: str, *shape: Optional[int]) -> Optional[np.ndarray]:
+    def optional(self, name: str, *shape: int | None) -> np.ndarray | None:
         r"""As :meth:`get`, or :obj:`None` where there is no such table."""
         return self.get(name, *shape) if name in self.tables else None
 
@@ -69,9 +68,8 @@ class TableReader:
             or (col.size > 0 and not 0 <= col.min() <= col.max() < num_columns)
         ):
             raise DataError(
-                f'{self.place}: the rows {name!r} do not fit, accepted are ascending offsets up to '
-                'the number of '
-                f'entries and columns from 0 to {num_columns - 1}'
+                f'{self.place}: the rows {name!r} do not fit, accepted are ascending offsets up '
+                f'to the number of entries and columns from 0 to {num_columns - 1}'
             )
         return SparseRows(rowptr, col, self.get(f'{name}.value', col.size) if values else None)
 
@@ -85,7 +83,7 @@ class SparseRows:
         value: Entries ``[nnz]``.
     """
 
-    def __init__(self, rowptr: np.ndarray, col: np.ndarray, value: Optional[np.ndarray]):
+    def __init__(self, rowptr: np.ndarray, col: np.ndarray, value: np.ndarray | None):
         self.rowptr, self.col, self.value = rowptr, col, value
 
     def row(self, index: int) -> np.ndarray:
@@ -118,7 +116,7 @@ class Constant:
     ):
         self.scores = reader.get(str(spec.get('name')), num_items)
 
-    def add(self, out: np.ndarray, history: np.ndarray, scale: Optional[float]) -> None:
+    def add(self, out: np.ndarray, history: np.ndarray, scale: float | None) -> None:
         r"""Adds scores of a history to ``out`` ``[I]``."""
         out += self.scores
 
@@ -126,7 +124,8 @@ class Constant:
 class Kernel:
     r"""Sums of item rows over a history, see :class:`genrec_pyg.nn.closed_form.ItemKernel`;
     ``scale`` ``[U]``, where there is
-    one, multiplies the rows of a user."""
+    one, multiplies the rows of a user.
+    """
 
     def __init__(
         self, reader: TableReader, spec: Mapping[str, Any], num_users: int, num_items: int
@@ -152,7 +151,7 @@ class Kernel:
             )
         self._transposed = self.rows.matrix(num_items).T.tocsr() if self.hops > 1 else None
 
-    def add(self, out: np.ndarray, history: np.ndarray, scale: Optional[float]) -> None:
+    def add(self, out: np.ndarray, history: np.ndarray, scale: float | None) -> None:
         r"""Adds scores of a history to ``out`` ``[I]``; ``scale`` multiplies the sparse rows."""
         if (
             self.hops == 1
@@ -175,7 +174,7 @@ class Kernel:
             scores *= self.item_weight
         out += scores if self.weight == 1 else np.float32(self.weight) * scores
 
-    def _add_rows(self, out: np.ndarray, history: np.ndarray, scale: Optional[float]) -> None:
+    def _add_rows(self, out: np.ndarray, history: np.ndarray, scale: float | None) -> None:
         if self.rows is not None and history.size > 0:
             column, value = self.rows.entries(history)
             np.add.at(out, column, value if scale is None else value * np.float32(scale))
@@ -195,7 +194,7 @@ class Filter:
         self._back = self._forward.T.tocsr()
         self.scale = None
 
-    def add(self, out: np.ndarray, history: np.ndarray, scale: Optional[float]) -> None:
+    def add(self, out: np.ndarray, history: np.ndarray, scale: float | None) -> None:
         r"""Adds scores of a history to ``out`` ``[I]``."""
         x = np.zeros_like(out)
         x[history] = 1
@@ -236,13 +235,15 @@ class Inner:
     def rounding(self, query: np.ndarray) -> float:
         r"""Bound of the error of a score of :meth:`scores` in practice: a few units in the last
         place for each of the
-        :math:`\sqrt{d}` that errors of ``d`` products add up to."""
+        :math:`\sqrt{d}` that errors of ``d`` products add up to.
+        """
         norm = float(np.sqrt(np.square(query, dtype=np.float64).sum(axis=-1).max()))
         return 4 * float(np.finfo(np.float32).eps) * query.shape[-1] ** 0.5 * norm * self.largest
 
     def exact(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
         r"""Scores of some items in float64, the same whatever else is asked for at the same
-        time."""
+        time.
+        """
         found = self.items[item].astype(np.float64) @ query.astype(np.float64).T
         return found if query.ndim == 1 else found.max(axis=1)
 
@@ -260,7 +261,6 @@ def _hops_and_weight(reader: TableReader, spec: Mapping[str, Any]) -> tuple[int,
     ):
         raise DataError(
             f'{reader.place}: hops and weight of a part are {str(hops)[:40]!r} and '
-            f'{str(weight)[:40]!r}, accepted '
-            'are an integer from 1 to 8 and a number'
+            f'{str(weight)[:40]!r}, accepted are an integer from 1 to 8 and a number'
         )
     return hops, float(weight)

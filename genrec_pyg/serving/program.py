@@ -1,11 +1,12 @@
 r"""Programs of a bundle: from users or histories to lists, as ``torch.export`` and ONNX have
-them."""
+them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -151,9 +152,7 @@ class _Scores(torch.nn.Module):
             return query @ self.items.t()
         return (query @ self.items.t()).amax(dim=1)
 
-    def _kernels(
-        self, scores: Tensor, history: Optional[Tensor], scale: Optional[Tensor]
-    ) -> Tensor:
+    def _kernels(self, scores: Tensor, history: Tensor | None, scale: Tensor | None) -> Tensor:
         for kernel in self.kernels:
             own = torch.zeros(history.size(0), self.num_items + 1)
             if kernel.rows is not None:
@@ -174,7 +173,8 @@ class _Scores(torch.nn.Module):
 
 class UserLists(torch.nn.Module):
     r"""Lists of users ``user`` ``[B]`` without the items ``left_out`` ``[B, n]``, which are padded
-    with ``I``."""
+    with ``I``.
+    """
 
     def __init__(self, scores: _Scores, k: int):
         super().__init__()
@@ -187,7 +187,8 @@ class UserLists(torch.nn.Module):
 
 class HistoryLists(torch.nn.Module):
     r"""Lists of histories ``history`` ``[B, n]``, distinct items padded with ``I``, without
-    these."""
+    these.
+    """
 
     def __init__(self, scores: _Scores, k: int):
         super().__init__()

@@ -2,7 +2,7 @@ r"""Lists from scores: what is asked for, what is left out, what is best."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,14 +20,15 @@ class Query(NamedTuple):
 
     k: int
     left_out: np.ndarray
-    user: Optional[int] = None
-    history: Optional[np.ndarray] = None
-    allowed: Optional[np.ndarray] = None
+    user: int | None = None
+    history: np.ndarray | None = None
+    allowed: np.ndarray | None = None
 
 
 class Ranked(NamedTuple):
     r"""A list: numbers of the items ``[n]`` and scores ``[n]``, the best first; equal scores rank
-    by lower number."""
+    by lower number.
+    """
 
     item: np.ndarray
     score: np.ndarray
@@ -47,7 +48,8 @@ def masked(scores: np.ndarray, query: Query) -> np.ndarray:
 
 def best(scores: np.ndarray, k: int, rounding: float, exact: Any) -> Ranked:
     r"""The ``k`` best of ``scores`` ``[I]`` by their ``exact`` scores, among all that rounding may
-    have kept out."""
+    have kept out.
+    """
     if k < scores.size:
         border = np.partition(scores, scores.size - k)[scores.size - k]
         found = (

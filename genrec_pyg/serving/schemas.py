@@ -2,14 +2,14 @@ r"""Requests and answers of the service, from which its OpenAPI description is m
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple, Optional, Union
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictInt, StrictStr, create_model
 
 from genrec_pyg.serving.limits import Limits
 
 #: Ids as the dataset has them; a number and its digits are one id.
-RawId = Union[StrictInt, Annotated[StrictStr, Field(max_length=1000)]]
+RawId = StrictInt | Annotated[StrictStr, Field(max_length=1000)]
 
 
 class _Strict(BaseModel):
@@ -28,17 +28,17 @@ class Requests(NamedTuple):
 class Entry(BaseModel):
     r"""An item of a list."""
 
-    item: Union[int, str]
+    item: int | str
     score: float
-    title: Optional[str] = None
+    title: str | None = None
 
 
 class List(BaseModel):
     r"""A list, the best item first."""
 
-    user: Union[int, str, None] = Field(None, description='the user it is for')
-    item: Union[int, str, None] = Field(None, description='the item it is similar to')
-    unknown: Optional[list[Union[int, str]]] = Field(
+    user: int | str | None = Field(None, description='the user it is for')
+    item: int | str | None = Field(None, description='the item it is similar to')
+    unknown: list[int | str] | None = Field(
         None, description='items of the history that the model does not know'
     )
     items: list[Entry]
@@ -75,7 +75,7 @@ class Health(BaseModel):
     items: int
     unable: dict[str, str] = Field(description='what the model cannot do, and why')
     features: dict[str, int] = Field(description='widths of the features of new items by modality')
-    reload_error: Optional[str] = Field(description='why the newest bundle was refused')
+    reload_error: str | None = Field(description='why the newest bundle was refused')
 
 
 def make_requests(limits: Limits) -> Requests:
@@ -85,7 +85,7 @@ def make_requests(limits: Limits) -> Requests:
     items = Annotated[list[RawId], Field(max_length=limits.history)]
     restricted = {
         'candidates': (
-            Annotated[Optional[items], Field(description='only these items are offered')],
+            Annotated[items | None, Field(description='only these items are offered')],
             None,
         ),
         'block': (Annotated[items, Field(description='these items are not offered')], []),

@@ -1,14 +1,16 @@
 r"""A bundle in use: ids to numbers, lists to what a client reads; and its replacement while
-requests go on."""
+requests go on.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from genrec_pyg.serving.ranking import Query, Ranked
 
 logger = logging.getLogger(__name__)
 
-Id = Union[int, str]
+Id = int | str
 
 
 class RequestError(Exception):
@@ -149,18 +151,17 @@ class Current:
         self._state = manifest_state(folder)
         self.served = load(folder)
         _settle()
-        self.error: Optional[str] = None
+        self.error: str | None = None
 
     async def watch(self, seconds: float, asked: asyncio.Event) -> None:
         r"""Takes a new bundle whenever the manifest changes, looked at every ``seconds``, or when
         ``asked``. Requests that
         are answered meanwhile keep the one that they began with. A bundle that cannot be used is
-        named in the log, and the one before stays."""
+        named in the log, and the one before stays.
+        """
         while True:
-            try:
+            with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(asked.wait(), seconds)
-            except asyncio.TimeoutError:
-                pass
             state = manifest_state(self._folder)
             if asked.is_set() or (state is not None and state != self._state):
                 asked.clear()

@@ -2,7 +2,7 @@ r"""Trained models as tables: what a bundle holds of them."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ def model_tables(model: Recommender, data: HeteroData) -> ModelTables:
 
 
 class _Tables(dict):
-    def put(self, name: str, x: Optional[Tensor]) -> None:
+    def put(self, name: str, x: Tensor | None) -> None:
         if x is not None:
             self[name] = x.detach().float().cpu().contiguous().numpy()
 
@@ -116,9 +116,8 @@ def _parts(model: Recommender, out: _Tables, prefix: str) -> list[dict[str, Any]
     if not model.has_embeddings or (model.has_sparse_scores and interest is None):
         raise ConfigError(
             f'{type(model).__name__} cannot be exported: its scores are neither inner products of '
-            'embeddings '
-            'nor a sum of terms over the items of a user; accepted are models with embeddings '
-            '(Recommender.embed) or with HistoryRecommender.history_terms'
+            f'embeddings nor a sum of terms over the items of a user; accepted are models with '
+            f'embeddings (Recommender.embed) or with HistoryRecommender.history_terms'
         )
     users, items = model.embeddings()
     out.put(f'{prefix}.users', users)
@@ -148,7 +147,7 @@ def _term(term: HistoryTerm, out: _Tables, name: str) -> dict[str, Any]:
     return {'kind': 'kernel', 'name': name, 'hops': term.hops, 'weight': term.weight}
 
 
-def _fold_in(model: Recommender, out: _Tables, unable: dict[str, str]) -> Optional[dict[str, Any]]:
+def _fold_in(model: Recommender, out: _Tables, unable: dict[str, str]) -> dict[str, Any] | None:
     r"""What makes scores from a history; :obj:`None`, with a reason, where nothing does."""
     if isinstance(model, (HistoryRecommender, Popularity)):
         return {'kind': 'parts'}
@@ -179,7 +178,7 @@ def _fold_in(model: Recommender, out: _Tables, unable: dict[str, str]) -> Option
     return {'kind': 'embedding', 'interest_weight': weight}
 
 
-def _rank(model: Recommender, out: _Tables, unable: dict[str, str]) -> Optional[dict[str, Any]]:
+def _rank(model: Recommender, out: _Tables, unable: dict[str, str]) -> dict[str, Any] | None:
     try:
         embed = new_item_embedding(model)
     except ConfigError as error:

@@ -3,7 +3,7 @@ r"""Embeddings for users and items that the training has not seen, in numpy."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +13,10 @@ from genrec_pyg.serving.parts import Inner, TableReader
 
 class FoldIn:
     r"""Embeddings of histories, see :class:`genrec_pyg.nn.history_embedding.HistoryEmbedding`, the
-    last channels replaced by the queries of the generated interest where the model has one."""
+    last channels replaced by the queries of the generated interest where the model has one.
+    """
 
-    def __init__(self, spec: Any, reader: TableReader, inner: Optional[Inner], num_items: int):
+    def __init__(self, spec: Any, reader: TableReader, inner: Inner | None, num_items: int):
         kind = spec.get('kind') if isinstance(spec, dict) else None
         if kind not in ('parts', 'embedding') or (kind == 'embedding') != (inner is not None):
             raise DataError(
@@ -36,7 +37,7 @@ class FoldIn:
             if rank > width or type(self.weight) not in (int, float):
                 raise DataError('manifest: fold_in: interest_weight and the tables do not fit')
 
-    def __call__(self, history: np.ndarray) -> tuple[np.ndarray, Optional[float]]:
+    def __call__(self, history: np.ndarray) -> tuple[np.ndarray, float | None]:
         r"""Embedding ``[d]`` of a history and the factor of its sparse rows."""
         count = np.float32(max(history.size, 1))
         inputs = np.concatenate(
@@ -61,7 +62,7 @@ class FoldIn:
 class NewItems:
     r"""Embeddings of new items, see :class:`genrec_pyg.retrieval.new_items.FeatureEmbedding`."""
 
-    def __init__(self, spec: Any, reader: TableReader, inner: Optional[Inner]):
+    def __init__(self, spec: Any, reader: TableReader, inner: Inner | None):
         widths = spec.get('widths') if isinstance(spec, dict) else None
         if (
             not isinstance(widths, dict)
@@ -77,7 +78,8 @@ class NewItems:
 
     def __call__(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
         r"""Embeddings ``[n, d]`` of items with ``features`` ``[n, d_m]``; a row of NaN is a missing
-        modality."""
+        modality.
+        """
         count = next(iter(features.values())).shape[0]
         blocks = []
         for name, width in self.widths.items():

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -46,9 +46,8 @@ def check_destination(folder: Path) -> None:
                 or FILE_NAME.fullmatch(entry.name)
             ):
                 raise ConfigError(
-                    f'--output: {folder} holds {entry.name!r}, accepted is a folder, new, empty or '
-                    'with a '
-                    'bundle, which is replaced'
+                    f'--output: {folder} holds {entry.name!r}, accepted is a folder, new, empty '
+                    f'or with a bundle, which is replaced'
                 )
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
@@ -62,7 +61,7 @@ def write_bundle(
     manifest: Mapping[str, Any],
     tables: Mapping[str, np.ndarray],
     documents: Mapping[str, Any],
-    programs: Optional[Mapping[str, Write]] = None,
+    programs: Mapping[str, Write] | None = None,
 ) -> dict[str, Any]:
     r"""Writes a bundle, or puts it in the place of the one that is there.
 

@@ -1,9 +1,10 @@
 r"""Checks that every model must pass, for models of this package and of others."""
+
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,9 @@ from genrec_pyg.nn.models import Recommender
 _NUM_USERS, _NUM_ITEMS, _NUM_TRAIN = 8, 7, 10
 
 
-def toy_graph(num_modalities: int = 2, held_out: Optional[Tensor] = None, partial: bool = False) -> HeteroData:
+def toy_graph(
+    num_modalities: int = 2, held_out: Tensor | None = None, partial: bool = False
+) -> HeteroData:
     r"""Eight users and seven items, of which user 7 and item 6 have no training edge.
 
     Args:
@@ -31,7 +34,11 @@ def toy_graph(num_modalities: int = 2, held_out: Optional[Tensor] = None, partia
     store = data['user', 'interacts', 'item']
     store.edge_index = torch.cat([train, held_out], dim=1)
     number = torch.arange(store.edge_index.size(1))
-    store.train_mask, store.val_mask, store.test_mask = (number < _NUM_TRAIN, number == _NUM_TRAIN, number > _NUM_TRAIN)
+    store.train_mask, store.val_mask, store.test_mask = (
+        number < _NUM_TRAIN,
+        number == _NUM_TRAIN,
+        number > _NUM_TRAIN,
+    )
     for name in ('image', 'text', 'audio')[:num_modalities]:
         count = _NUM_ITEMS - 1 if partial else _NUM_ITEMS
         data[name].x = torch.randn(count, 5, generator=generator)
@@ -39,12 +46,15 @@ def toy_graph(num_modalities: int = 2, held_out: Optional[Tensor] = None, partia
     return data
 
 
-def check_model(model_class: Callable[..., Recommender], needs_modality: bool = False, **arguments: Any) -> None:
-    r"""Checks a model over features and interactions on :func:`toy_graph`; histories need a graph with times.
+def check_model(
+    model_class: Callable[..., Recommender], needs_modality: bool = False, **arguments: Any
+) -> None:
+    r"""Checks a model over features and interactions on :func:`toy_graph`; histories need a graph
+    with times.
 
-    It must train with any number of modalities to finite scores ``[B, I]`` that repeat, also while embeddings are kept; see
-    no held-out interaction; endure items without a modality; give the same scores from its saved state; and repeat its
-    training from the same seed.
+    It must train with any number of modalities to finite scores ``[B, I]`` that repeat, also while
+    embeddings are kept; see no held-out interaction; endure items without a modality; give the same
+    scores from its saved state; and repeat its training from the same seed.
 
     Args:
         model_class: Class of the model.
@@ -66,29 +76,47 @@ def check_model(model_class: Callable[..., Recommender], needs_modality: bool = 
 
     with torch.random.fork_rng():
         if needs_modality:
-            expect(_refuses(model_class, arguments), 'takes a graph without modalities, and is to raise ConfigError')
+            expect(
+                _refuses(model_class, arguments),
+                'takes a graph without modalities, and is to raise ConfigError',
+            )
         for number in range(int(needs_modality), 4):
             model = trained(toy_graph(number))
             scores = _scores(model)
-            expect(scores.shape == (_NUM_USERS, _NUM_ITEMS), f'scores have the shape {tuple(scores.shape)}')
-            expect(bool(torch.isfinite(scores).all()), f'scores with {number} modalities are not finite')
+            expect(
+                scores.shape == (_NUM_USERS, _NUM_ITEMS),
+                f'scores have the shape {tuple(scores.shape)}',
+            )
+            expect(
+                bool(torch.isfinite(scores).all()),
+                f'scores with {number} modalities are not finite',
+            )
             expect(torch.equal(scores, _scores(model)), 'scores of a second call differ')
             with model.cached_embeddings():
-                expect(torch.equal(scores, _scores(model)), 'scores differ while embeddings are kept')
+                expect(
+                    torch.equal(scores, _scores(model)), 'scores differ while embeddings are kept'
+                )
         data = toy_graph()
         model = trained(data)
         scores = _scores(model)
         expect(torch.equal(scores, _scores(trained(data))), 'a training from the same seed differs')
         other = toy_graph(held_out=torch.tensor([[7, 3, 5], [6, 0, 1]]))
-        expect(torch.equal(scores, _scores(trained(other))), 'held-out interactions change the scores')
+        expect(
+            torch.equal(scores, _scores(trained(other))), 'held-out interactions change the scores'
+        )
         torch.manual_seed(1)
         loaded = model_class(data, **arguments)
         loaded.load_state_dict(copy.deepcopy(model.state_dict()))
         expect(torch.equal(scores, _scores(loaded.eval())), 'scores from the saved state differ')
         model = trained(toy_graph(partial=True))
-        expect(bool(torch.isfinite(_scores(model)).all()), 'scores are not finite where an item has no modality')
-        expect(all(bool(torch.isfinite(p).all()) for p in model.parameters()),
-               'parameters are not finite where an item has no modality')
+        expect(
+            bool(torch.isfinite(_scores(model)).all()),
+            'scores are not finite where an item has no modality',
+        )
+        expect(
+            all(bool(torch.isfinite(p).all()) for p in model.parameters()),
+            'parameters are not finite where an item has no modality',
+        )
 
 
 def _refuses(model_class: Callable[..., Recommender], arguments: dict[str, Any]) -> bool:

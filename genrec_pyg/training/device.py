@@ -1,4 +1,5 @@
 r"""Devices by name."""
+
 from __future__ import annotations
 
 import torch
@@ -19,6 +20,8 @@ def resolve_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"device: got {name!r}, which is not available ({reason}); accepted are 'auto', 'cpu', "
-                          "'cuda'") from error
+        raise ConfigError(
+            f"device: got {name!r}, which is not available ({reason}); accepted are 'auto', 'cpu', "
+            "'cuda'"
+        ) from error
     return device

@@ -1,16 +1,18 @@
 r"""Training in several processes that gives the result of one process.
 
-Every process runs the propagation over the whole graph, so batch normalization and dropout are those of one process as long as
-all draw the same random numbers, which :meth:`Distributed.synchronize` ensures. A batch, the evaluated users and, if sharded,
-the embedding tables with their gradients and optimizer state are split.
+Every process runs the propagation over the whole graph, so batch normalization and dropout are
+those of one process as long as all draw the same random numbers, which
+:meth:`Distributed.synchronize` ensures. A batch, the evaluated users and, if sharded, the embedding
+tables with their gradients and optimizer state are split.
 """
+
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -29,13 +31,15 @@ from genrec_pyg.runs.shards import in_memory
 from genrec_pyg.training.seed import rng_state, set_rng_state
 from genrec_pyg.utils.collectives import ALONE, Processes, equal_work, shared_batch
 
-#: ``ddp``: every process holds the whole model. ``sharded``: user and item tables are split by rows.
+#: ``ddp``: every process holds the whole model. ``sharded``: user and item tables are split by
+#: rows.
 MODES = ('ddp', 'sharded', 'grid')
 
+
 class _Table:
-    r"""An embedding table of which this process holds some rows. While it is sharded, the attribute of the module is a
-    property that gathers it: a parametrization of torch that also works for names that torch's container refuses, such as
-    ``items``.
+    r"""An embedding table of which this process holds some rows. While it is sharded, the attribute
+    of the module is a property that gathers it: a parametrization of torch that also works for
+    names that torch's container refuses, such as ``items``.
 
     Args:
         module: Module whose parameter it is.
@@ -46,9 +50,11 @@ class _Table:
 
     def __init__(self, module: torch.nn.Module, attribute: str, name: str, mesh: DeviceMesh):
         self.module, self.attribute, self.name = module, attribute, name
-        self.shard = Parameter(distribute_tensor(getattr(module, attribute).detach(), mesh, [Shard(0)]))
+        self.shard = Parameter(
+            distribute_tensor(getattr(module, attribute).detach(), mesh, [Shard(0)])
+        )
         self.keep_whole = False
-        self._whole: Optional[Tensor] = None
+        self._whole: Tensor | None = None
         self._module_class = type(module)
         delattr(module, attribute)
         module.register_parameter(f'{attribute}_shard', self.shard)
@@ -60,7 +66,9 @@ class _Table:
         return f'{self.name}_shard'
 
     def whole(self) -> Tensor:
-        r"""The table; its gradient goes back as the mean over the processes, as that of other parameters does."""
+        r"""The table; its gradient goes back as the mean over the processes, as that of other
+        parameters does.
+        """
         if self._whole is not None:
             return self._whole
         table = self.shard.full_tensor(grad_placements=[Partial()])
@@ -84,8 +92,9 @@ class _Table:
 
 
 class _Loss(torch.nn.Module):
-    r"""The loss as a forward pass. Only the given parameters are registered: what has its own optimizer is not averaged, and
-    sharded tables are averaged where they are gathered."""
+    r"""The loss as a forward pass. Only the given parameters are registered: what has its own
+    optimizer is not averaged, and sharded tables are averaged where they are gathered.
+    """
 
     def __init__(self, model: Recommender, parameters: list[Parameter]):
         super().__init__()
@@ -100,8 +109,9 @@ class Distributed:
     r"""How the trainer's model is shared among processes; with one process it changes nothing.
 
     Args:
-        mode: ``'ddp'``, the model in every process and gradients averaged, or ``'sharded'``, in which tables of one row per
-            user or item, their gradients and their optimizer state are split by rows and gathered while they are used.
+        mode: ``'ddp'``, the model in every process and gradients averaged, or ``'sharded'``, in
+            which tables of one row per user or item, their gradients and their optimizer state are
+            split by rows and gathered while they are used.
         processes: The processes, in each of which the trainer does the same.
 
     Raises:
@@ -110,11 +120,13 @@ class Distributed:
 
     def __init__(self, mode: str = 'ddp', processes: Processes = ALONE):
         if mode not in MODES:
-            raise ConfigError(f"distributed: got {mode!r}, accepted are {', '.join(map(repr, MODES))}")
+            raise ConfigError(
+                f'distributed: got {mode!r}, accepted are {", ".join(map(repr, MODES))}'
+            )
         self.mode = mode
         self.processes = processes
-        self._model: Optional[Recommender] = None
-        self._loss: Optional[torch.nn.Module] = None
+        self._model: Recommender | None = None
+        self._loss: torch.nn.Module | None = None
         self._parameters: list[Parameter] = []  # in the order of the optimizer of one process
         self._tables: list[_Table] = []
 
@@ -127,15 +139,19 @@ class Distributed:
         if self.processes.size == 1 or device.type != 'cuda':
             return device
         if device.index is not None or self.processes.local_rank >= torch.cuda.device_count():
-            raise ConfigError(f"device: got '{device}' for process {self.processes.local_rank} of this machine, accepted are "
-                              f"'auto', 'cpu', and 'cuda' with at most {torch.cuda.device_count()} processes per machine")
+            raise ConfigError(
+                f"device: got '{device}' for process {self.processes.local_rank} of this machine, "
+                f"accepted are 'auto', 'cpu', and 'cuda' with at most {torch.cuda.device_count()} "
+                f'processes per machine'
+            )
         device = torch.device('cuda', self.processes.local_rank)
         torch.cuda.set_device(device)
         return device
 
     def attach(self, model: Recommender) -> None:
-        r"""Takes ``model``, on its device: shards its tables, prepares averaging, and makes all processes equal to the main
-        one."""
+        r"""Takes ``model``, on its device: shards its tables, prepares averaging, and makes all
+        processes equal to the main one.
+        """
         self._model = model
         self._parameters = list(model.trained_parameters())
         self._tables = []
@@ -144,7 +160,9 @@ class Distributed:
         check_equal(self.processes, model_fields(model))
         if self.mode == 'sharded':
             self._shard_tables()
-        averaged = [parameter for parameter in self._parameters if not isinstance(parameter, DTensor)]
+        averaged = [
+            parameter for parameter in self._parameters if not isinstance(parameter, DTensor)
+        ]
         self._loss = _Loss(model, averaged)
         if averaged:
             # Which parameters take part depends on the options of the model.
@@ -153,7 +171,8 @@ class Distributed:
 
     def detach(self) -> None:
         r"""Leaves the model as it was taken, with its tables whole."""
-        for table in reversed(self._tables):  # several tables of one module are layers around its class
+        # several tables of one module are layers around its class
+        for table in reversed(self._tables):
             table.restore()
         self._tables, self._parameters, self._loss, self._model = [], [], None, None
 
@@ -182,7 +201,9 @@ class Distributed:
                 table.keep(False)
 
     def loss(self, batch: Any) -> dict[str, Tensor]:
-        r"""Terms whose mean over the processes is that of the whole ``batch``, each from the rows of its process."""
+        r"""Terms whose mean over the processes is that of the whole ``batch``, each from the rows
+        of its process.
+        """
         size = self.processes.size
         if size == 1:
             return self._model.loss(batch)
@@ -203,18 +224,25 @@ class Distributed:
         stacked = torch.stack([value.double() for value in values.values()])
         return dict(zip(values, (self.processes.sum(stacked) / self.processes.size).tolist()))
 
-    def optimized_parameters(self) -> Union[list[Parameter], list[dict[str, Any]]]:
-        r"""Returns the parameters for the optimizer, in two groups if some are sharded, since no fused step mixes them."""
+    def optimized_parameters(self) -> list[Parameter] | list[dict[str, Any]]:
+        r"""Returns the parameters for the optimizer, in two groups if some are sharded, since no
+        fused step mixes them.
+        """
         if not self._tables:
             return self._parameters
         return [{'params': group} for group in self._groups() if group]
 
     def clip_gradients(self, max_norm: float) -> None:
-        r"""Scales gradients so that their norm over all parameters and shards is at most ``max_norm``."""
+        r"""Scales gradients so that their norm over all parameters and shards is at most
+        ``max_norm``.
+        """
         if not self._tables:
             torch.nn.utils.clip_grad_norm_(self._parameters, max_norm)
             return
-        shards, rest = ([parameter.grad for parameter in group if parameter.grad is not None] for group in self._groups())
+        shards, rest = (
+            [parameter.grad for parameter in group if parameter.grad is not None]
+            for group in self._groups()
+        )
         shards = [grad.to_local() for grad in shards]
         square = self.processes.sum(torch.nn.utils.get_total_norm(shards).square())
         norm = (square + torch.nn.utils.get_total_norm(rest).to(square).square()).sqrt()
@@ -223,8 +251,10 @@ class Distributed:
             grad.mul_(factor)
 
     def _groups(self) -> tuple[list[Parameter], list[Parameter]]:
-        return ([parameter for parameter in self._parameters if isinstance(parameter, DTensor)],
-                [parameter for parameter in self._parameters if not isinstance(parameter, DTensor)])
+        return (
+            [parameter for parameter in self._parameters if isinstance(parameter, DTensor)],
+            [parameter for parameter in self._parameters if not isinstance(parameter, DTensor)],
+        )
 
     def model_state(self, model: Recommender) -> dict[str, Any]:
         r"""State of ``model`` as one process has it, tables whole."""
@@ -234,41 +264,66 @@ class Distributed:
     def load_model_state(self, model: Recommender, state: dict[str, Any]) -> None:
         r"""Loads a state of one process, whatever number of processes wrote it."""
         tables, state = {table.name: table for table in self._tables}, in_memory(state)
-        model.load_state_dict({
-            tables[name].sharded_name if name in tables else name:
-            _like(tables[name].shard, value) if name in tables else value for name, value in state.items()})
+        model.load_state_dict(
+            {
+                tables[name].sharded_name if name in tables else name: _like(
+                    tables[name].shard, value
+                )
+                if name in tables
+                else value
+                for name, value in state.items()
+            }
+        )
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         r"""State of the optimizer as one process has it: one group, states whole."""
         if isinstance(optimizer, MirrorGradient):
-            return {**optimizer.state_dict(), 'optimizer': self.optimizer_state(optimizer.optimizer)}
+            return {
+                **optimizer.state_dict(),
+                'optimizer': self.optimizer_state(optimizer.optimizer),
+            }
         state = optimizer.state_dict()
         if not self._tables:
             return state
-        position = {number: self._position(parameter) for number, parameter in enumerate(sum(self._groups(), []))}
+        position = {
+            number: self._position(parameter)
+            for number, parameter in enumerate(sum(self._groups(), []))
+        }
         group = {**state['param_groups'][0], 'params': list(range(len(self._parameters)))}
-        states = {position[number]: {key: _whole(value) for key, value in entry.items()}
-                  for number, entry in state['state'].items()}
+        states = {
+            position[number]: {key: _whole(value) for key, value in entry.items()}
+            for number, entry in state['state'].items()
+        }
         return {'state': dict(sorted(states.items())), 'param_groups': [group]}
 
     def load_optimizer_state(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         r"""Loads a state of one process, whatever number of processes wrote it."""
         if isinstance(optimizer, MirrorGradient) != ('optimizer' in state):
             asked = isinstance(optimizer, MirrorGradient)
-            raise ConfigError(f'mirror_gradient: got {asked} for a checkpoint written with {not asked}, accepted is the same')
+            raise ConfigError(
+                f'mirror_gradient: got {asked} for a checkpoint written with {not asked}, '
+                f'accepted is the same'
+            )
         if isinstance(optimizer, MirrorGradient):
-            state = {**state, 'optimizer': self._split_state(optimizer.optimizer, state['optimizer'])}
+            state = {
+                **state,
+                'optimizer': self._split_state(optimizer.optimizer, state['optimizer']),
+            }
         else:
             state = self._split_state(optimizer, state)
         optimizer.load_state_dict(in_memory(state))
 
-    def _split_state(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    def _split_state(
+        self, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+    ) -> dict[str, Any]:
         r"""Returns this process's part of a state of one process."""
         if self._tables:
             state = in_memory(state)
             groups, numbers = [], iter(range(len(self._parameters)))
             for group in optimizer.param_groups:
-                groups.append({**state['param_groups'][0], 'params': [next(numbers) for _ in group['params']]})
+                groups.append(
+                    {**state['param_groups'][0], 'params': [next(numbers) for _ in group['params']]}
+                )
             states = {}
             for number, parameter in enumerate(sum(self._groups(), [])):
                 entry = state['state'].get(self._position(parameter))
@@ -282,9 +337,11 @@ class Distributed:
 
     @torch.no_grad()
     def synchronize(self) -> None:
-        r"""Gives all processes what the main one has: buffers, parameters with their own optimizer, further state such as
-        generated edges, and random state. What is computed alike in all of them may still differ in rounding, and a choice
-        that hangs on it would let the processes drift apart."""
+        r"""Gives all processes what the main one has: buffers, parameters with their own optimizer,
+        further state such as generated edges, and random state. What is computed alike in all of
+        them may still differ in rounding, and a choice that hangs on it would let the processes
+        drift apart.
+        """
         if self.processes.size == 1:
             return
         averaged = {id(parameter) for parameter in self._own_parameters()}
@@ -292,23 +349,41 @@ class Distributed:
             if id(tensor) not in averaged:
                 dist.broadcast(tensor.detach(), 0)
         device = next(self._model.parameters()).device
-        further = self.processes.on_main(lambda: _to_bytes([
-            [module.get_extra_state() if _has_extra_state(module) else None for module in self._model.modules()],
-            {**rng_state(), 'device': torch.cuda.get_rng_state(device) if device.type == 'cuda' else None}]))
+        further = self.processes.on_main(
+            lambda: _to_bytes(
+                [
+                    [
+                        module.get_extra_state() if _has_extra_state(module) else None
+                        for module in self._model.modules()
+                    ],
+                    {
+                        **rng_state(),
+                        'device': torch.cuda.get_rng_state(device)
+                        if device.type == 'cuda'
+                        else None,
+                    },
+                ]
+            )
+        )
         if self.processes.is_main:
             return
-        states, random_state = torch.load(io.BytesIO(further), map_location='cpu', weights_only=True)
+        states, random_state = torch.load(
+            io.BytesIO(further), map_location='cpu', weights_only=True
+        )
         for module, state in zip(self._model.modules(), states):
             if _has_extra_state(module):
                 module.set_extra_state(state)
-        random_state.pop('cuda', None)  # of the main process's machine: here only the own device counts
+        # of the main process's machine: here only the own device counts
+        random_state.pop('cuda', None)
         set_rng_state(random_state)
         if random_state['device'] is not None:
             torch.cuda.set_rng_state(random_state['device'], device)
 
     @contextmanager
     def pieces(self, folder: Path, tag: str) -> Iterator[None]:
-        r"""Within this context states of this object may name pieces of tables, which are on disk at its end."""
+        r"""Within this context states of this object may name pieces of tables, which are on disk
+        at its end.
+        """
         yield
 
     def _own_parameters(self) -> list[Parameter]:
@@ -330,7 +405,8 @@ def check_equal(processes: Processes, fields: dict[str, Any]) -> None:
         fields: Plain values by name, short ones.
 
     Raises:
-        DataError: In all processes, naming the first process that differs from the main one, and the field.
+        DataError: In all processes, naming the first process that differs from the main one, and
+            the field.
     """
     if processes.size == 1:
         return
@@ -339,9 +415,14 @@ def check_equal(processes: Processes, fields: dict[str, Any]) -> None:
     for rank, other in enumerate(found):
         for name in fields:
             if other.get(name) != found[0].get(name):
-                values = f'{_short(other.get(name))} in process {rank}, {_short(found[0].get(name))} in process 0'
-                raise DataError(f'{name}: got {values}; accepted is the same in all processes: the same files, flags and '
-                                'version')
+                values = (
+                    f'{_short(other.get(name))} in process {rank}, {_short(found[0].get(name))} '
+                    f'in process 0'
+                )
+                raise DataError(
+                    f'{name}: got {values}; accepted is the same in all processes: the same '
+                    f'files, flags and version'
+                )
 
 
 def _short(value: Any) -> str:
@@ -351,8 +432,12 @@ def _short(value: Any) -> str:
 
 def model_fields(model: Recommender) -> dict[str, Any]:
     r"""What must be the same in all processes that share ``model``."""
-    return {'version': genrec_pyg.__version__, 'model': type(model).__name__, 'training graph': model.graph.fingerprint(),
-            'parameters': sorted(parameter_digests(model).items(), key=lambda entry: entry[0])}
+    return {
+        'version': genrec_pyg.__version__,
+        'model': type(model).__name__,
+        'training graph': model.graph.fingerprint(),
+        'parameters': sorted(parameter_digests(model).items(), key=lambda entry: entry[0]),
+    }
 
 
 def _has_extra_state(module: torch.nn.Module) -> bool:
@@ -370,7 +455,15 @@ def _whole(value: Any) -> Any:
 
 
 def _like(parameter: Parameter, value: Any) -> Any:
-    r"""``value`` split as ``parameter`` is, where it has its shape; a count of steps stays whole."""
-    if not isinstance(parameter, DTensor) or not isinstance(value, Tensor) or value.shape != parameter.shape:
+    r"""``value`` split as ``parameter`` is, where it has its shape; a count of steps stays
+    whole.
+    """
+    if (
+        not isinstance(parameter, DTensor)
+        or not isinstance(value, Tensor)
+        or value.shape != parameter.shape
+    ):
         return value
-    return distribute_tensor(value.to(parameter.device, parameter.dtype), parameter.device_mesh, parameter.placements)
+    return distribute_tensor(
+        value.to(parameter.device, parameter.dtype), parameter.device_mesh, parameter.placements
+    )

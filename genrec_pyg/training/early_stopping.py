@@ -1,4 +1,5 @@
 r"""Early stopping on an unrounded metric."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -36,4 +37,8 @@ class EarlyStopping:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         r"""Restores what :meth:`state_dict` returned; patience stays as configured now."""
-        self.best, self.best_epoch, self.waited = state['best'], state['best_epoch'], state['waited']
+        self.best, self.best_epoch, self.waited = (
+            state['best'],
+            state['best_epoch'],
+            state['waited'],
+        )

@@ -1,4 +1,5 @@
 r"""Batches, learning rates and groups of parameters of an optimizer."""
+
 from __future__ import annotations
 
 import math
@@ -16,8 +17,9 @@ AUTO_STEPS = 14
 REFERENCE_BATCH = 2048
 
 
-def batch_and_rate(num_edges: int, batch_size: int | str, lr: float,
-                   steps_per_epoch: int | None = None) -> tuple[int, float]:
+def batch_and_rate(
+    num_edges: int, batch_size: int | str, lr: float, steps_per_epoch: int | None = None
+) -> tuple[int, float]:
     r"""Batch size and learning rate on a graph.
 
     A step costs a propagation over the whole graph whatever its batch. With ``'auto'`` the batch
@@ -44,8 +46,12 @@ def batch_and_rate(num_edges: int, batch_size: int | str, lr: float,
     return batch, lr * math.sqrt(batch / REFERENCE_BATCH)
 
 
-def with_encoder_group(model: Recommender, parameters: Sequence[Parameter], sharded: bool,
-                       settings: Mapping[str, float]) -> list[dict[str, Any]]:
+def with_encoder_group(
+    model: Recommender,
+    parameters: Sequence[Parameter],
+    sharded: bool,
+    settings: Mapping[str, float],
+) -> list[dict[str, Any]]:
     r"""Divides parameters into those of the pretrained encoder, with ``settings``, and the others.
 
     Args:
@@ -60,10 +66,17 @@ def with_encoder_group(model: Recommender, parameters: Sequence[Parameter], shar
     """
     encoder = set() if sharded else set(model.encoder_parameters())
     if not encoder:
-        accepted = ('--distributed ddp, since tables and encoder share an optimizer' if sharded else
-                    'a model with an encoder that is trained (--hparams.item_side.kind encoder)')
+        accepted = (
+            '--distributed ddp, since tables and encoder share an optimizer'
+            if sharded
+            else 'a model with an encoder that is trained (--hparams.item_side.kind encoder)'
+        )
         given = ', '.join(f'encoder_{name}' for name in settings)
-        raise ConfigError(f"{given}: got {', '.join(map(str, settings.values()))} for {type(model).__name__}, accepted is "
-                          f'{accepted}')
-    return [{'params': [parameter for parameter in parameters if parameter not in encoder]},
-            {'params': [parameter for parameter in parameters if parameter in encoder], **settings}]
+        raise ConfigError(
+            f'{given}: got {", ".join(map(str, settings.values()))} for {type(model).__name__}, '
+            f'accepted is {accepted}'
+        )
+    return [
+        {'params': [parameter for parameter in parameters if parameter not in encoder]},
+        {'params': [parameter for parameter in parameters if parameter in encoder], **settings},
+    ]

@@ -1,4 +1,5 @@
 r"""Random state of a run."""
+
 from __future__ import annotations
 
 import random
@@ -11,7 +12,7 @@ import torch
 def seed_everything(seed: int) -> None:
     r"""Seeds Python's, NumPy's and torch's global generators, on all devices."""
     random.seed(seed)
-    np.random.seed(seed % 2 ** 32)
+    np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
@@ -19,9 +20,17 @@ def rng_state() -> dict[str, Any]:
     r"""State of the generators in types that ``torch.load(weights_only=True)`` reads."""
     name, keys, position, has_gauss, cached = np.random.get_state()
     version, internal, gauss = random.getstate()
-    state = {'torch': torch.get_rng_state(),
-             'numpy': [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
-             'python': [version, torch.tensor(internal, dtype=torch.int64), gauss]}
+    state = {
+        'torch': torch.get_rng_state(),
+        'numpy': [
+            name,
+            torch.from_numpy(keys.astype(np.int64)),
+            int(position),
+            int(has_gauss),
+            float(cached),
+        ],
+        'python': [version, torch.tensor(internal, dtype=torch.int64), gauss],
+    }
     if torch.cuda.is_available():
         state['cuda'] = torch.cuda.get_rng_state_all()
     return state

@@ -1,4 +1,7 @@
-r"""Where a training keeps its states: checkpoints in the folder of a run, or the best state in memory."""
+r"""Where a training keeps its states: checkpoints in the folder of a run, or the best state in
+memory.
+"""
+
 from __future__ import annotations
 
 import copy
@@ -8,12 +11,17 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import genrec_pyg
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import Recommender
-from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, save_checkpoint, warn_of_held_out
+from genrec_pyg.runs.checkpoint import (
+    check_identity,
+    load_checkpoint,
+    save_checkpoint,
+    warn_of_held_out,
+)
 from genrec_pyg.runs.shards import in_memory, remove_unused_pieces, stored_tables
 from genrec_pyg.training.distributed import Distributed
 from genrec_pyg.utils.files import write_atomically
@@ -40,25 +48,28 @@ class StateStore(ABC):
 
     @abstractmethod
     def save_as_best(self, state: State, had_best: bool) -> None:
-        r"""Makes an epoch the best one that was evaluated only because the session ends; the best of
-        the epochs that were due, if it ``had_best``, is set aside for a session that goes on."""
+        r"""Makes an epoch the best one that was evaluated only because the session ends; the best
+        of the epochs that were due, if it ``had_best``, is set aside for a session that goes on.
+        """
 
     @abstractmethod
     def last(self, held_out: dict[str, str]) -> dict[str, Any]:
         r"""State after the last finished epoch of the interrupted training; warns where that was
-        trained with other held-out pairs than those with the digests ``held_out``."""
+        trained with other held-out pairs than those with the digests ``held_out``.
+        """
 
     @abstractmethod
     def restore_due_best(self) -> None:
-        r"""Makes the best of the epochs that were due the best one again, as :meth:`save_as_best` found
-        it; called when a training goes on."""
+        r"""Makes the best of the epochs that were due the best one again, as :meth:`save_as_best`
+        found it; called when a training goes on.
+        """
 
     @abstractmethod
     def discard_earlier(self) -> None:
         r"""Forgets what another training has set aside; called when one starts."""
 
     @abstractmethod
-    def best_model(self, run: Optional[str]) -> dict[str, Any]:
+    def best_model(self, run: str | None) -> dict[str, Any]:
         r"""State of the model at its best epoch, in the training with the identifier ``run``."""
 
 
@@ -68,13 +79,14 @@ class MemoryStore(StateStore):
     Args:
         model: Trained model.
         distributed: The processes that train it.
-        chooses: Whether an epoch is chosen; otherwise the last one is kept, which is no state of its own.
+        chooses: Whether an epoch is chosen; otherwise the last one is kept, which is no state of
+            its own.
     """
 
     def __init__(self, model: Recommender, distributed: Distributed, chooses: bool):
         super().__init__(model, distributed)
         self.chooses = chooses
-        self._best: Optional[dict[str, Any]] = None
+        self._best: dict[str, Any] | None = None
 
     def save(self, state: State, improved: bool) -> None:
         if improved and self.chooses:
@@ -84,8 +96,10 @@ class MemoryStore(StateStore):
         r"""Does nothing: the model is in that state."""
 
     def last(self, held_out: dict[str, str]) -> dict[str, Any]:
-        raise ConfigError('resume: got True without an output folder, accepted is the folder of the '
-                          'interrupted run')
+        raise ConfigError(
+            'resume: got True without an output folder, accepted is the folder of the '
+            'interrupted run'
+        )
 
     def restore_due_best(self) -> None:
         r"""Does nothing: nothing was set aside."""
@@ -93,7 +107,7 @@ class MemoryStore(StateStore):
     def discard_earlier(self) -> None:
         r"""Does nothing: nothing was set aside."""
 
-    def best_model(self, run: Optional[str]) -> dict[str, Any]:
+    def best_model(self, run: str | None) -> dict[str, Any]:
         return self._best
 
 
@@ -133,7 +147,9 @@ class CheckpointStore(StateStore):
             return
         if had_best:
             with self.path('best').open('rb') as source:
-                write_atomically(self.path('best-due'), lambda file: shutil.copyfileobj(source, file))
+                write_atomically(
+                    self.path('best-due'), lambda file: shutil.copyfileobj(source, file)
+                )
         save_checkpoint(self.path('best'), content)
 
     def last(self, held_out: dict[str, str]) -> dict[str, Any]:
@@ -145,35 +161,45 @@ class CheckpointStore(StateStore):
         if self.distributed.processes.is_main and self.path('best-due').exists():
             os.replace(self.path('best-due'), self.path('best'))
 
-    def best_model(self, run: Optional[str]) -> dict[str, Any]:
+    def best_model(self, run: str | None) -> dict[str, Any]:
         return in_memory(self._load('best', run)['model'])
 
     def _collect(self, state: State) -> dict[str, Any]:
-        # A name of its own for every state: the pieces of the one before stay until its checkpoint is replaced.
+        # A name of its own for every state: the pieces of the one before stay until its checkpoint
+        # is replaced.
         tag = self.distributed.processes.on_main(lambda: secrets.token_hex(4))
         with self.distributed.pieces(self.folder, tag):
             return state()
 
-    def _load(self, name: str, run: Optional[str] = None) -> dict[str, Any]:
+    def _load(self, name: str, run: str | None = None) -> dict[str, Any]:
         path = self.path(name)
         state = self.distributed.processes.on_main(lambda: load_checkpoint(path, pieces=True))
         check_identity(state, path, type(self.model).__name__, self.model.graph.fingerprint(), run)
         return stored_tables(state, self.folder)
 
 
-def make_store(folder: Optional[Path], model: Recommender, distributed: Distributed,
-               chooses: bool) -> StateStore:
+def make_store(
+    folder: Path | None, model: Recommender, distributed: Distributed, chooses: bool
+) -> StateStore:
     r"""The store of a training that writes to ``folder``, or nowhere, and ``chooses`` an epoch or
-    keeps the last one."""
+    keeps the last one.
+    """
     if folder is None:
         return MemoryStore(model, distributed, chooses)
     return CheckpointStore(folder, model, distributed)
 
 
-def training_state(model: Recommender, distributed: Distributed, optimizer: Any, **further: Any) -> dict[str, Any]:
-    r"""Content of a checkpoint: model and optimizer as one process has them, identity and ``further``
-    plain values; collective."""
-    return {'model': distributed.model_state(model), 'model_name': type(model).__name__,
-            'graph': model.graph.fingerprint(),
-            'optimizer': None if optimizer is None else distributed.optimizer_state(optimizer),
-            **further, 'version': genrec_pyg.__version__}
+def training_state(
+    model: Recommender, distributed: Distributed, optimizer: Any, **further: Any
+) -> dict[str, Any]:
+    r"""Content of a checkpoint: model and optimizer as one process has them, identity and
+    ``further`` plain values; collective.
+    """
+    return {
+        'model': distributed.model_state(model),
+        'model_name': type(model).__name__,
+        'graph': model.graph.fingerprint(),
+        'optimizer': None if optimizer is None else distributed.optimizer_state(optimizer),
+        **further,
+        'version': genrec_pyg.__version__,
+    }

@@ -1,7 +1,8 @@
 r"""Cleaning of modality features."""
+
 from __future__ import annotations
 
-from typing import Iterable, Optional, Union
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -19,17 +20,20 @@ NAN_POLICIES = ('error', 'zero', 'mean')
 
 @functional_transform('clean_features')
 class CleanFeatures(GraphTransform):
-    r"""Makes modality features finite float32 and, on request, standardized and denoised, in this order.
+    r"""Makes modality features finite float32 and, on request, standardized and denoised, in this
+    order.
 
-    Means, deviations and singular values are those of the nodes that some item links to; other nodes are treated alike and
-    have no part in them. Means and deviations are taken in float64.
+    Means, deviations and singular values are those of the nodes that some item links to; other
+    nodes are treated alike and have no part in them. Means and deviations are taken in float64.
 
     Args:
-        nan: Treatment of NaN and infinite entries: ``'error'`` refuses them, ``'zero'`` sets them to zero, ``'mean'`` to the
-            mean of the finite entries of their column (zero where there is none).
-        standardize: Whether each column gets zero mean and unit variance; constant columns become zero.
-        svt: Fraction of the largest singular value for :func:`~genrec_pyg.ops.singular_value_threshold`;
-            :obj:`None` leaves it out.
+        nan: Treatment of NaN and infinite entries: ``'error'`` refuses them, ``'zero'`` sets them
+            to zero, ``'mean'`` to the mean of the finite entries of their column (zero where there
+            is none).
+        standardize: Whether each column gets zero mean and unit variance; constant columns become
+            zero.
+        svt: Fraction of the largest singular value for
+            :func:`~genrec_pyg.ops.singular_value_threshold`; :obj:`None` leaves it out.
         modalities: Modalities to clean; :obj:`None` takes all.
 
     Raises:
@@ -37,12 +41,22 @@ class CleanFeatures(GraphTransform):
         DataError: If an entry is not finite under ``nan='error'``, or the graph is not canonical.
     """
 
-    def __init__(self, nan: str = 'error', standardize: bool = False, svt: Optional[float] = None,
-                 modalities: Union[str, Iterable[str], None] = None):
+    def __init__(
+        self,
+        nan: str = 'error',
+        standardize: bool = False,
+        svt: float | None = None,
+        modalities: str | Iterable[str] | None = None,
+    ):
         if nan not in NAN_POLICIES:
-            raise ConfigError(f"nan: got {nan!r}, accepted are {', '.join(map(repr, NAN_POLICIES))}")
+            raise ConfigError(
+                f'nan: got {nan!r}, accepted are {", ".join(map(repr, NAN_POLICIES))}'
+            )
         if svt is not None and not 0 <= svt <= 1:
-            raise ConfigError(f'svt: got {svt!r}, accepted is a fraction of the largest singular value from 0 to 1')
+            raise ConfigError(
+                f'svt: got {svt!r}, accepted is a fraction of the largest singular value '
+                f'from 0 to 1'
+            )
         self.nan = nan
         self.standardize = standardize
         self.svt = svt
@@ -66,13 +80,22 @@ class CleanFeatures(GraphTransform):
             return x
         if self.nan == 'error':
             rows = (~finite).any(dim=1).nonzero().view(-1)
-            raise DataError(f"graph: data[{name!r}].x has {rows.numel()} rows with NaN or infinity, the first is row "
-                            f"{int(rows[0])}; accepted are finite features, or CleanFeatures(nan='zero') or (nan='mean')")
+            raise DataError(
+                f'graph: data[{name!r}].x has {rows.numel()} rows with NaN or infinity, the '
+                f'first is row '
+                f"{int(rows[0])}; accepted are finite features, or CleanFeatures(nan='zero') "
+                f"or (nan='mean')"
+            )
         zeroed = x.masked_fill(~finite, 0)
         if self.nan == 'zero':
             return zeroed
         count = finite[linked].sum(dim=0).clamp(min=1)
-        mean = torch.cat([column.double().sum(dim=0) for column in zeroed[linked].split(_columns(x), dim=1)]) / count
+        mean = (
+            torch.cat(
+                [column.double().sum(dim=0) for column in zeroed[linked].split(_columns(x), dim=1)]
+            )
+            / count
+        )
         return torch.where(finite, x, mean.to(x.dtype))
 
 
@@ -89,10 +112,13 @@ def _standardize(x: Tensor, linked: Tensor) -> Tensor:
         column = column.double()
         known = column[linked]
         largest = known.abs().amax(dim=0)
-        scale = largest.masked_fill(largest == 0, 1)  # a square of what is left neither overflows nor vanishes
+        # a square of what is left neither overflows nor vanishes
+        scale = largest.masked_fill(largest == 0, 1)
         mean = (known / scale).mean(dim=0)
         deviation = (known / scale - mean).square().mean(dim=0).sqrt()
         # The mean of a constant column is rounded, so its deviation is tiny instead of zero.
         constant = deviation <= 8 * torch.finfo(torch.float64).eps
-        place.copy_(((column / scale - mean) / deviation.masked_fill(constant, 1)).masked_fill(constant, 0))
+        place.copy_(
+            ((column / scale - mean) / deviation.masked_fill(constant, 1)).masked_fill(constant, 0)
+        )
     return out

@@ -1,7 +1,8 @@
 r"""Modalities from what describes items: texts, pictures, words and tags."""
+
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,14 +50,21 @@ class EncodeText(GraphTransform):
         DataError: If items have no text under ``'error'``.
     """
 
-    def __init__(self, attribute: str = 'title', encoder: str = 'minilm',
-                 name: Optional[str] = None, pooling: Optional[str] = None,
-                 max_length: Optional[int] = None,
-                 lowercase: bool = False, on_bad_item: str = 'error', batch_size: int = 64,
-                 device: str = 'cpu'):
+    def __init__(
+        self,
+        attribute: str = 'title',
+        encoder: str = 'minilm',
+        name: str | None = None,
+        pooling: str | None = None,
+        max_length: int | None = None,
+        lowercase: bool = False,
+        on_bad_item: str = 'error',
+        batch_size: int = 64,
+        device: str = 'cpu',
+    ):
         check_bad_items(on_bad_item)
         if pooling is not None and pooling not in POOLING:
-            raise ConfigError(f"pooling: got {pooling!r}, accepted are {', '.join(POOLING)}")
+            raise ConfigError(f'pooling: got {pooling!r}, accepted are {", ".join(POOLING)}')
         self.attribute, self.encoder, self.name = attribute, str(encoder), name
         self.pooling, self.max_length, self.lowercase = pooling, max_length, lowercase
         self.on_bad_item, self.batch_size, self.device = on_bad_item, batch_size, device
@@ -64,8 +72,9 @@ class EncodeText(GraphTransform):
     def forward(self, data: HeteroData) -> HeteroData:
         name = _free_name(data, self.name or self.attribute)
         texts = read_content(data, self.attribute).values
-        encoder = TextEncoder.from_pretrained(self.encoder, self.pooling, self.max_length,
-                                              self.lowercase)
+        encoder = TextEncoder.from_pretrained(
+            self.encoder, self.pooling, self.max_length, self.lowercase
+        )
         work = Work(self.device, batch_size=self.batch_size)
         x, reasons = encode_texts(encoder, texts, work, name)
         return _add_modality(data, name, x, reasons, self.on_bad_item)
@@ -91,12 +100,20 @@ class EncodeImages(GraphTransform):
         DataError: If pictures are missing or damaged under ``'error'``.
     """
 
-    def __init__(self, attribute: str = 'image', encoder: str = 'efficientnet-lite0',
-                 name: Optional[str] = None, norm: str = 'model', on_bad_item: str = 'error',
-                 batch_size: int = 64, workers: int = 4, device: str = 'cpu'):
+    def __init__(
+        self,
+        attribute: str = 'image',
+        encoder: str = 'efficientnet-lite0',
+        name: str | None = None,
+        norm: str = 'model',
+        on_bad_item: str = 'error',
+        batch_size: int = 64,
+        workers: int = 4,
+        device: str = 'cpu',
+    ):
         check_bad_items(on_bad_item)
         if norm not in ('model', *NORMS):
-            raise ConfigError(f"norm: got {norm!r}, accepted are model, {', '.join(NORMS)}")
+            raise ConfigError(f'norm: got {norm!r}, accepted are model, {", ".join(NORMS)}')
         self.attribute, self.encoder, self.name, self.norm = attribute, str(encoder), name, norm
         self.on_bad_item, self.batch_size = on_bad_item, batch_size
         self.workers, self.device = workers, device
@@ -107,10 +124,18 @@ class EncodeImages(GraphTransform):
         encoder = ImageEncoder.from_pretrained(self.encoder, self.norm)
         work = Work(self.device, batch_size=self.batch_size, workers=self.workers)
 
-        def content(place: int) -> Optional[bytes]:
+        def content(place: int) -> bytes | None:
             return read_bytes(files[place]) if files[place] else None
-        x, reasons = encode_images(encoder, content, files.__getitem__, len(files), work, name,
-                                   strict=self.on_bad_item == 'error')
+
+        x, reasons = encode_images(
+            encoder,
+            content,
+            files.__getitem__,
+            len(files),
+            work,
+            name,
+            strict=self.on_bad_item == 'error',
+        )
         return _add_modality(data, name, x, reasons, self.on_bad_item)
 
 
@@ -134,12 +159,20 @@ class EncodeBag(GraphTransform):
         DataError: If items have no word or tag under ``'error'``, or none is left.
     """
 
-    def __init__(self, attribute: str = 'tags', kind: str = 'tags', name: Optional[str] = None,
-                 channels: Optional[int] = 128, separator: Optional[str] = None,
-                 min_df: Optional[int] = None, on_bad_item: str = 'error', seed: int = 0):
+    def __init__(
+        self,
+        attribute: str = 'tags',
+        kind: str = 'tags',
+        name: str | None = None,
+        channels: int | None = 128,
+        separator: str | None = None,
+        min_df: int | None = None,
+        on_bad_item: str = 'error',
+        seed: int = 0,
+    ):
         check_bad_items(on_bad_item)
         if kind not in KINDS:
-            raise ConfigError(f"kind: got {kind!r}, accepted are {', '.join(KINDS)}")
+            raise ConfigError(f'kind: got {kind!r}, accepted are {", ".join(KINDS)}')
         self.attribute, self.kind, self.name, self.channels = attribute, kind, name, channels
         self.separator, self.min_df = separator, min_df
         self.on_bad_item, self.seed = on_bad_item, seed
@@ -147,13 +180,18 @@ class EncodeBag(GraphTransform):
     def forward(self, data: HeteroData) -> HeteroData:
         name = _free_name(data, self.name or self.attribute)
         values = data[ITEM].get(self.attribute)
-        if isinstance(values, (list, tuple)) and len(values) == data[ITEM].num_nodes \
-                and all(isinstance(value, (list, tuple)) for value in values):
+        if (
+            isinstance(values, (list, tuple))
+            and len(values) == data[ITEM].num_nodes
+            and all(isinstance(value, (list, tuple)) for value in values)
+        ):
             tags = [list(map(str, value)) for value in values]
         else:
             texts = read_content(data, self.attribute).values
-            tags = [[text] if self.kind == 'words' else split_tags(text, self.separator)
-                    for text in texts]
+            tags = [
+                [text] if self.kind == 'words' else split_tags(text, self.separator)
+                for text in texts
+            ]
         if self.kind == 'words':
             x = weigh_words([' '.join(some) for some in tags], self.min_df or 2)
         else:
@@ -161,24 +199,28 @@ class EncodeBag(GraphTransform):
         empty = np.flatnonzero(x.getnnz(axis=1) == 0).tolist()
         if self.channels is not None:
             x = reduce_bag(x, self.channels, self.seed)
-        return _add_modality(data, name, x, dict.fromkeys(empty, f'no known {self.kind[:-1]}'),
-                             self.on_bad_item)
+        return _add_modality(
+            data, name, x, dict.fromkeys(empty, f'no known {self.kind[:-1]}'), self.on_bad_item
+        )
 
 
 def _free_name(data: HeteroData, name: str) -> str:
     if name in (USER, ITEM) or name in data.node_types:
         raise ConfigError(
-            f'name: got {name!r}, which the graph has already; accepted are other names')
+            f'name: got {name!r}, which the graph has already; accepted are other names'
+        )
     return name
 
 
-def _add_modality(data: HeteroData, name: str, x: Any, reasons: dict[int, str],
-                  policy: str) -> HeteroData:
+def _add_modality(
+    data: HeteroData, name: str, x: Any, reasons: dict[int, str], policy: str
+) -> HeteroData:
     refuse_bad_items(raw_ids(data, ITEM), reasons, policy)
     item = np.arange(x.shape[0])
     if policy == 'skip':
         item = np.setdiff1d(item, list(reasons))
     data[name].x = as_features(x[item])
-    data[ITEM, HAS, name].edge_index = torch.stack([torch.from_numpy(item),
-                                                    torch.arange(len(item))])
+    data[ITEM, HAS, name].edge_index = torch.stack(
+        [torch.from_numpy(item), torch.arange(len(item))]
+    )
     return data

@@ -1,7 +1,8 @@
 r"""Item-item similarity graphs."""
+
 from __future__ import annotations
 
-from typing import Iterable, Union
+from collections.abc import Iterable
 
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
@@ -18,9 +19,10 @@ class ItemKNNGraph(GraphTransform):
     <https://doi.org/10.1145/3746027.3755734>`_) as edge type
     ``('item', f'{m}_knn', 'item')`` with ``edge_index`` and ``edge_weight``.
 
-    Each item points to the ``k`` items of highest cosine similarity :math:`s_{ij}`, itself included, with weight
-    :math:`w_{ij} = s_{ij} / \sqrt{d_i d_j}`, :math:`d_i = \sum_j s_{ij}` over kept items. The similarity is computed in row
-    blocks. An item with several nodes is compared by their mean; an item without a node has only its self edge.
+    Each item points to the ``k`` items of highest cosine similarity :math:`s_{ij}`, itself
+    included, with weight :math:`w_{ij} = s_{ij} / \sqrt{d_i d_j}`, :math:`d_i = \sum_j s_{ij}` over
+    kept items. The similarity is computed in row blocks. An item with several nodes is compared by
+    their mean; an item without a node has only its self edge.
 
     Args:
         k: Neighbors per item, the item itself included.
@@ -32,7 +34,9 @@ class ItemKNNGraph(GraphTransform):
         DataError: If the graph is not canonical or features are not finite.
     """
 
-    def __init__(self, k: int = 5, modalities: Union[str, Iterable[str], None] = None, block_size: int = 1024):
+    def __init__(
+        self, k: int = 5, modalities: str | Iterable[str] | None = None, block_size: int = 1024
+    ):
         for name, value in (('k', k), ('block_size', block_size)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f'{name}: got {value!r}, accepted is a positive integer')
@@ -45,9 +49,10 @@ class ItemKNNGraph(GraphTransform):
         num_items = int(data[ITEM].num_nodes)
         for name in select_modalities(data, self.modalities):
             features = item_modality(data, name).item_features()
-            edge_index, similarity = knn_graph(features, self.k, include_self=True, block_size=self.block_size)
+            edge_index, similarity = knn_graph(
+                features, self.k, include_self=True, block_size=self.block_size
+            )
             store = data[ITEM, f'{name}_knn', ITEM]
             store.edge_index = edge_index
             store.edge_weight = knn_weights(edge_index, similarity, num_items)
         return data
-

@@ -1,13 +1,14 @@
-r"""Perturbations that show how much a model depends on its input: of modality features and of training interactions.
+r"""Perturbations that show how much a model depends on its input: of modality features and of
+training interactions.
 
-All are deterministic under their seed and neither read nor change the global random state; strength 0 changes nothing. With
-one seed, what a smaller share chooses is among what a larger one chooses.
+All are deterministic under their seed and neither read nor change the global random state; strength
+0 changes nothing. With one seed, what a smaller share chooses is among what a larger one chooses.
 """
+
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Union
 
 import torch
 from torch import Tensor
@@ -39,10 +40,11 @@ class AddFeatureNoise(GraphTransform):
     r"""Adds Gaussian noise to modality features.
 
     .. math::
-        x_{nj} \mapsto x_{nj} + \sigma \, s_j \, \epsilon_{nj}, \quad \epsilon_{nj} \sim \mathcal{N}(0, 1)
+        x_{nj} \mapsto x_{nj} + \sigma \, s_j \, \epsilon_{nj}, \quad \epsilon_{nj} \sim
+        \mathcal{N}(0, 1)
 
-    with :math:`s_j` the standard deviation of column :math:`j` over the nodes that some item links to: :math:`\sigma` is a
-    noise-to-signal ratio, whatever the units of the features.
+    with :math:`s_j` the standard deviation of column :math:`j` over the nodes that some item links
+    to: :math:`\sigma` is a noise-to-signal ratio, whatever the units of the features.
 
     Args:
         sigma: Ratio :math:`\sigma` of standard deviations, from 0.
@@ -54,7 +56,7 @@ class AddFeatureNoise(GraphTransform):
         DataError: If the graph is not canonical or features are not finite.
     """
 
-    def __init__(self, sigma: float, modalities: Union[str, Iterable[str], None] = None, seed: int = 0):
+    def __init__(self, sigma: float, modalities: str | Iterable[str] | None = None, seed: int = 0):
         if not 0 <= sigma < float('inf'):
             raise ConfigError(f'sigma: got {sigma!r}, accepted are finite numbers from 0')
         self.sigma = sigma
@@ -76,7 +78,7 @@ class AddFeatureNoise(GraphTransform):
 class _PerturbShare(GraphTransform):
     r"""Perturbs a share of every modality, one after another with one generator."""
 
-    def __init__(self, share: float, modalities: Union[str, Iterable[str], None] = None, seed: int = 0):
+    def __init__(self, share: float, modalities: str | Iterable[str] | None = None, seed: int = 0):
         self.share = _check_share(share)
         self.modalities = name_list(modalities)
         self.seed = seed
@@ -95,12 +97,15 @@ class _PerturbShare(GraphTransform):
 
 @functional_transform('shuffle_features')
 class ShuffleFeatures(_PerturbShare):
-    r"""Gives a share of the nodes of a modality the features of others among them: right distribution, wrong item.
+    r"""Gives a share of the nodes of a modality the features of others among them: right
+    distribution, wrong item.
 
-    The chosen nodes hand their features on in one cycle of random order, so that none keeps its own.
+    The chosen nodes hand their features on in one cycle of random order, so that none keeps its
+    own.
 
     Args:
-        share: Share of the nodes in [0, 1], rounded to whole nodes; fewer than two are left as they are.
+        share: Share of the nodes in [0, 1], rounded to whole nodes; fewer than two are left as they
+            are.
         modalities: Modalities to perturb, each by itself; :obj:`None` takes all.
         seed: Seed.
 
@@ -119,11 +124,14 @@ class ShuffleFeatures(_PerturbShare):
 
 @functional_transform('drop_modality')
 class DropModality(_PerturbShare):
-    r"""Takes a modality away from a share of the items that have it: their links to its nodes go, the nodes stay.
+    r"""Takes a modality away from a share of the items that have it: their links to its nodes go,
+    the nodes stay.
 
     Args:
-        share: Share in [0, 1] of the items with the modality, rounded to whole items; 1 removes the modality from every item.
-        modalities: Modalities to take, each from a choice of items of its own; :obj:`None` takes all.
+        share: Share in [0, 1] of the items with the modality, rounded to whole items; 1 removes the
+            modality from every item.
+        modalities: Modalities to take, each from a choice of items of its own; :obj:`None` takes
+            all.
         seed: Seed.
 
     Raises:
@@ -140,11 +148,12 @@ class DropModality(_PerturbShare):
 
 @functional_transform('add_noise_interactions')
 class AddNoiseInteractions(GraphTransform):
-    r"""Adds random training interactions: distinct pairs, uniform over all pairs of user and item that occur in no
-    split, appended to the interactions.
+    r"""Adds random training interactions: distinct pairs, uniform over all pairs of user and item
+    that occur in no split, appended to the interactions.
 
-    Further attributes of an added edge (``time``, ``rating``) are those of a random training edge. The boolean ``noise`` of
-    every edge says which ones are noise (true for the added ones, and as before, else false, for the others).
+    Further attributes of an added edge (``time``, ``rating``) are those of a random training edge.
+    The boolean ``noise`` of every edge says which ones are noise (true for the added ones, and as
+    before, else false, for the others).
 
     Args:
         share: Added edges as share of the training edges, from 0, rounded to whole edges.
@@ -152,7 +161,8 @@ class AddNoiseInteractions(GraphTransform):
 
     Raises:
         ConfigError: If ``share`` is negative or not finite.
-        DataError: If the graph is not canonical, has no ``train_mask``, or fewer than twice as many pairs are free.
+        DataError: If the graph is not canonical, has no ``train_mask``, or fewer than twice as many
+            pairs are free.
     """
 
     def __init__(self, share: float, seed: int = 0):
@@ -165,8 +175,10 @@ class AddNoiseInteractions(GraphTransform):
         check_graph(data, finite=False, disjoint=False)
         train_mask = read_mask(data, 'train')
         if train_mask is None:
-            raise DataError(f"graph: {INTERACTS} has no 'train_mask'; split it first, for example with "
-                            "genrec_pyg.transforms.RandomSplit()")
+            raise DataError(
+                f"graph: {INTERACTS} has no 'train_mask'; split it first, for example with "
+                'genrec_pyg.transforms.RandomSplit()'
+            )
         num_users, num_items = int(data[USER].num_nodes), int(data[ITEM].num_nodes)
         edge_index = read_interactions(data)
         user, item = edge_index.cpu()
@@ -175,25 +187,40 @@ class AddNoiseInteractions(GraphTransform):
         wanted = round(self.share * train.numel())
         free = num_users * num_items - known.numel()
         if 2 * wanted > free:
-            raise DataError(f'graph: {wanted} noise interactions are asked for and {free} pairs are free, accepted is at most '
-                            'half of them')
+            raise DataError(
+                f'graph: {wanted} noise interactions are asked for and {free} pairs are free, '
+                f'accepted is at most half of them'
+            )
         generator = torch.Generator().manual_seed(self.seed)
         pair = known.new_empty(0)
         while pair.numel() < wanted:  # at least half of what is drawn is new
             drawn = torch.randint(num_users * num_items, (2 * wanted,), generator=generator)
             pair = _first_occurrences(torch.cat([pair, drawn[~torch.isin(drawn, known)]]))
         pair = pair[:wanted]
-        like = train[torch.randint(train.numel(), (wanted,), generator=generator)] if wanted else train[:0]
-        added = torch.stack([pair.div(num_items, rounding_mode='floor'), pair % num_items]).to(edge_index.device)
+        like = (
+            train[torch.randint(train.numel(), (wanted,), generator=generator)]
+            if wanted
+            else train[:0]
+        )
+        added = torch.stack([pair.div(num_items, rounding_mode='floor'), pair % num_items]).to(
+            edge_index.device
+        )
         index = torch.cat([torch.arange(edge_index.size(1)), like]).to(edge_index.device)
         masks = {split: read_mask(data, split) for split in SPLITS}
         select_edges(data, INTERACTS, index, torch.cat([edge_index, added], dim=1))
         store = data[INTERACTS]
         for split, mask in masks.items():
             if mask is not None:
-                store[f'{split}_mask'] = torch.cat([mask, mask.new_full((wanted,), split == 'train')])
-        noise = as_dense(store.get('noise', torch.zeros(edge_index.size(1) + wanted, dtype=torch.bool, device=added.device)))
-        store.noise = torch.cat([noise[:edge_index.size(1)], noise.new_ones(wanted)])
+                store[f'{split}_mask'] = torch.cat(
+                    [mask, mask.new_full((wanted,), split == 'train')]
+                )
+        noise = as_dense(
+            store.get(
+                'noise',
+                torch.zeros(edge_index.size(1) + wanted, dtype=torch.bool, device=added.device),
+            )
+        )
+        store.noise = torch.cat([noise[: edge_index.size(1)], noise.new_ones(wanted)])
         return data
 
 
@@ -205,7 +232,7 @@ def _check_share(share: float) -> float:
 
 def _choose(size: int, share: float, generator: torch.Generator) -> Tensor:
     r"""A random choice of ``share`` of ``size`` entries, in random order."""
-    return torch.randperm(size, generator=generator)[:round(share * size)]
+    return torch.randperm(size, generator=generator)[: round(share * size)]
 
 
 def _first_occurrences(values: Tensor) -> Tensor:

@@ -1,5 +1,12 @@
 r"""Search spaces and resumable studies."""
-from genrec_pyg.evaluation.validation_search import PATHS, Path, Tuned, ValidationRecall, tune_on_validation
+
+from genrec_pyg.evaluation.validation_search import (
+    PATHS,
+    Path,
+    Tuned,
+    ValidationRecall,
+    tune_on_validation,
+)
 from genrec_pyg.tuning.study import (
     SHARED,
     STARTUP_TRIALS,

@@ -1,1 +1,3 @@
-r"""Helpers without knowledge of recommendation: files, memory, precision, collectives, argument checks."""
+r"""Helpers without knowledge of recommendation: files, memory, precision, collectives, argument
+checks.
+"""

@@ -1,4 +1,5 @@
 r"""Flags and errors of the command lines; without torch, so that a command may start fast."""
+
 from __future__ import annotations
 
 import argparse
@@ -9,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Optional
+from typing import Any
 
 from genrec_pyg.exceptions import ConfigError, GenRecError
 from genrec_pyg.utils.interruption import INTERRUPTED, interruptible
@@ -24,7 +25,8 @@ def path_argument(value: str) -> str:
 
 
 def underscored(argv: Sequence[str]) -> list[str]:
-    r"""Spells flags as the commands do, ``--min_rating`` for ``--min-rating``; the other spelling is accepted everywhere.
+    r"""Spells flags as the commands do, ``--min_rating`` for ``--min-rating``; the other spelling
+    is accepted everywhere.
 
     Dotted flags are keys of a configuration and stay as they are, as does everything after ``--``.
     """
@@ -36,7 +38,7 @@ def _underscored(argument: str) -> str:
     flag, equals, value = argument.partition('=')
     if not flag.startswith('--') or '.' in flag:
         return argument
-    return f"--{flag[2:].replace('-', '_')}{equals}{value}"
+    return f'--{flag[2:].replace("-", "_")}{equals}{value}'
 
 
 def require(packages: Sequence[str], extra: str) -> None:
@@ -51,8 +53,10 @@ def require(packages: Sequence[str], extra: str) -> None:
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise ConfigError(f"{', '.join(missing)}: not installed; pip install \"genrec_pyg[{extra}]\" (in a checkout: "
-                          f'pip install ".[{extra}]")')
+        raise ConfigError(
+            f'{", ".join(missing)}: not installed; pip install "genrec_pyg[{extra}]" (in a '
+            f'checkout: pip install ".[{extra}]")'
+        )
 
 
 def parse_named_files(flag: str, entries: Sequence[str]) -> dict[str, str]:
@@ -70,17 +74,19 @@ def parse_named_files(flag: str, entries: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def run_command(command: Callable[[Sequence[str]], Any], argv: Optional[Sequence[str]] = None) -> int:
+def run_command(command: Callable[[Sequence[str]], Any], argv: Sequence[str] | None = None) -> int:
     r"""Runs a command line and maps its outcome to an exit code.
 
     Returns:
-        0 on success, 2 on bad usage, 1 on failure, 130 on interruption. Errors are one line on standard error, with a
-        traceback only under ``--debug``.
+        0 on success, 2 on bad usage, 1 on failure, 130 on interruption. Errors are one line on
+        standard error, with a traceback only under ``--debug``.
     """
     argv = underscored(sys.argv[1:] if argv is None else list(argv))
     _open_standard_streams()
     keep_freed_memory()
-    logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s', datefmt='%H:%M:%S')
+    logging.basicConfig(
+        level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s', datefmt='%H:%M:%S'
+    )
     logging.getLogger('genrec_pyg').setLevel(logging.INFO)
     logging.getLogger('faiss').setLevel(logging.WARNING)  # it tells which of its builds it tries
     try:
@@ -97,14 +103,20 @@ def run_command(command: Callable[[Sequence[str]], Any], argv: Optional[Sequence
             _say(traceback.format_exc().rstrip('\n'))
         else:
             expected = isinstance(error, GenRecError)
-            message = str(error) if expected else f'{type(error).__name__}: {error} (unexpected; --debug shows where)'
+            message = (
+                str(error)
+                if expected
+                else f'{type(error).__name__}: {error} (unexpected; --debug shows where)'
+            )
             _say('error: ' + message.replace('\n', '\\n'))  # one line, whatever names it quotes
         return 2 if isinstance(error, ConfigError) else 1
 
 
 def _open_standard_streams() -> None:
-    r"""Gives a process that was started with closed streams something in their place, so that no file gets their numbers
-    and what libraries print into it. A closed standard output is still seen as one."""
+    r"""Gives a process that was started with closed streams something in their place, so that no
+    file gets their numbers and what libraries print into it. A closed standard output is still seen
+    as one.
+    """
     for number in range(3):
         with suppress(OSError):
             os.fstat(number)

@@ -1,4 +1,5 @@
 r"""Complete writing of files and standard output, or an error."""
+
 from __future__ import annotations
 
 import errno
@@ -13,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Optional, Union
+from typing import Any, BinaryIO
 
 from genrec_pyg.exceptions import OutputError
 
@@ -25,13 +26,14 @@ _BLOCK = 1 << 24
 
 
 @contextmanager
-def replacing(path: Union[str, Path]) -> Iterator[Path]:
-    r"""Yields a temporary path of the same name; the file written there becomes ``path`` at the end of the block.
+def replacing(path: str | Path) -> Iterator[Path]:
+    r"""Yields a temporary path of the same name; the file written there becomes ``path`` at the end
+    of the block.
 
-    An error in the block, a full disk or an interruption leaves ``path`` as it was. The temporary file lies in a folder of
-    its own, so that the one of a killed process is never taken for data. A link is followed. A device or a pipe is written
-    to, not replaced, and so is a file that can be written where its folder cannot. An existing file keeps
-    its owner and permissions.
+    An error in the block, a full disk or an interruption leaves ``path`` as it was. The temporary
+    file lies in a folder of its own, so that the one of a killed process is never taken for data. A
+    link is followed. A device or a pipe is written to, not replaced, and so is a file that can be
+    written where its folder cannot. An existing file keeps its owner and permissions.
 
     Args:
         path: Destination; its folder is made.
@@ -49,7 +51,9 @@ def replacing(path: Union[str, Path]) -> Iterator[Path]:
         in_place = path.exists() and not _can_make_files(path.parent)
     else:
         in_place = True
-    with tempfile.TemporaryDirectory(dir=None if in_place else path.parent, prefix='.writing-') as folder:
+    with tempfile.TemporaryDirectory(
+        dir=None if in_place else path.parent, prefix='.writing-'
+    ) as folder:
         temporary = Path(folder) / path.name
         yield temporary
         with temporary.open('rb') as file:
@@ -62,14 +66,19 @@ def replacing(path: Union[str, Path]) -> Iterator[Path]:
                 _sync_folder(path.parent)
                 return
             except OSError as error:
-                if error.errno not in (errno.EBUSY, errno.EXDEV):  # a file mounted on its own, as containers do
+                # a file mounted on its own, as containers do
+                if error.errno not in (errno.EBUSY, errno.EXDEV):
                     raise
-        with temporary.open('rb') as source, open(path if descriptor is None else os.dup(descriptor), 'wb') as target:
+        with (
+            temporary.open('rb') as source,
+            open(path if descriptor is None else os.dup(descriptor), 'wb') as target,
+        ):
             shutil.copyfileobj(source, target, _BLOCK)
 
 
-def write_atomically(path: Union[str, Path], write: Callable[[BinaryIO], Any]) -> None:
-    r"""Replaces ``path`` by what ``write`` puts into a file, or leaves it as it was; see :func:`replacing`.
+def write_atomically(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
+    r"""Replaces ``path`` by what ``write`` puts into a file, or leaves it as it was; see
+    :func:`replacing`.
 
     Args:
         path: Destination; its folder is made.
@@ -83,16 +92,21 @@ def write_atomically(path: Union[str, Path], write: Callable[[BinaryIO], Any]) -
             write(file)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         reason = _refusal(error)
-        raise OutputError(f'{path}: cannot be written ({reason}); the previous file, if any, is untouched') from error
+        raise OutputError(
+            f'{path}: cannot be written ({reason}); the previous file, if any, is untouched'
+        ) from error
 
 
-def write_json(path: Union[str, Path], document: Any) -> None:
+def write_json(path: str | Path, document: Any) -> None:
     r"""Writes ``document`` as JSON, atomically."""
-    write_atomically(path, lambda file: file.write((json.dumps(document, indent=2) + '\n').encode()))
+    write_atomically(
+        path, lambda file: file.write((json.dumps(document, indent=2) + '\n').encode())
+    )
 
 
-def check_writable(path: Union[str, Path]) -> None:
-    r"""Refuses a destination of :func:`replacing` that cannot be written, before the work that leads to its content.
+def check_writable(path: str | Path) -> None:
+    r"""Refuses a destination of :func:`replacing` that cannot be written, before the work that
+    leads to its content.
 
     Raises:
         OutputError: Naming the reason.
@@ -105,10 +119,9 @@ def check_writable(path: Union[str, Path]) -> None:
     existing = next(folder for folder in real.parents if folder.exists())
     if not existing.is_dir():
         raise OutputError(f'{path}: cannot be made, {existing} is no folder')
-    if Path(path).exists():  # as given: the target of a link to an open pipe has no name
-        writable = os.access(path, os.W_OK)
-    else:
-        writable = _can_make_files(existing)
+    # The path as given: the target of a link to an open pipe has no name.
+    there = Path(path).exists()
+    writable = os.access(path, os.W_OK) if there else _can_make_files(existing)
     if not writable:
         raise OutputError(f'{path}: cannot be written, no permission in {existing}')
 
@@ -120,10 +133,12 @@ def check_stdout() -> None:
         OutputError: If the process was started without one.
     """
     if sys.stdout is None:
-        raise OutputError('standard output is closed, accepted is an open one (such as > /dev/null)')
+        raise OutputError(
+            'standard output is closed, accepted is an open one (such as > /dev/null)'
+        )
 
 
-def write_stdout(content: Union[str, bytes]) -> None:
+def write_stdout(content: str | bytes) -> None:
     r"""Writes all of ``content`` to standard output, whatever its buffering.
 
     Characters that the encoding of the terminal lacks are written as escapes.
@@ -139,15 +154,18 @@ def write_stdout(content: Union[str, bytes]) -> None:
         stream.flush()
         binary = getattr(stream, 'buffer', None)
         if binary is None:  # replaced by the caller, as notebooks do
-            stream.write(content.decode(getattr(stream, 'encoding', None) or 'utf-8', 'backslashreplace'))
+            stream.write(
+                content.decode(getattr(stream, 'encoding', None) or 'utf-8', 'backslashreplace')
+            )
         else:
-            # A buffered writer may lose what a non-blocking pipe does not take, so its raw file is written to.
+            # A buffered writer may lose what a non-blocking pipe does not take, so its raw file is
+            # written to.
             raw, rest = getattr(binary, 'raw', binary), memoryview(content)
             while rest:
                 written = raw.write(rest[:_BLOCK])
                 if written is None:
                     select.select([], [raw], [])
-                rest = rest[written or 0:]
+                rest = rest[written or 0 :]
         stream.flush()
     except (OSError, ValueError) as error:  # ValueError: closed since the start
         raise OutputError(f'standard output: cannot be written ({error})') from error
@@ -155,14 +173,16 @@ def write_stdout(content: Union[str, bytes]) -> None:
 
 def _refusal(error: BaseException) -> BaseException:
     r"""Returns the error of the system behind one that torch raised."""
-    found: Optional[BaseException] = error
+    found: BaseException | None = error
     while found is not None and not isinstance(found, OSError):
         found = found.__cause__ or found.__context__
     return found or error
 
 
-def _descriptor(path: Path) -> Optional[int]:
-    r"""Number of the open file of this process that ``path`` names, which opening it once more would truncate."""
+def _descriptor(path: Path) -> int | None:
+    r"""Number of the open file of this process that ``path`` names, which opening it once more
+    would truncate.
+    """
     name = os.path.abspath(path)
     found = _DESCRIPTOR.fullmatch(name)
     return int(found[1]) if found else _STANDARD.get(name)

@@ -1,6 +1,8 @@
 r"""Folders that appear whole or not at all."""
+
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -16,8 +18,8 @@ from genrec_pyg.utils.locks import LOCK, release, take
 def creating(path: Path, doing: str) -> Iterator[Path]:
     r"""Yields a hidden folder beside ``path`` that becomes ``path`` at the end of the block.
 
-    Whatever ends the block early, a kill included, leaves no ``path``. What a killed process left is removed by the next one,
-    and a second process is told so while the first one works.
+    Whatever ends the block early, a kill included, leaves no ``path``. What a killed process left
+    is removed by the next one, and a second process is told so while the first one works.
 
     Args:
         path: Folder that does not exist yet, or is empty.
@@ -54,23 +56,25 @@ def creating(path: Path, doing: str) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        raise OutputError(f'{path}: cannot be written ({error.strerror or error}); nothing is left of it') from error
+        raise OutputError(
+            f'{path}: cannot be written ({error.strerror or error}); nothing is left of it'
+        ) from error
     finally:
         for left in hidden.iterdir():
             if left.name != LOCK:
                 shutil.rmtree(left, ignore_errors=True)
         release(hidden, lock)
-        try:
+        with contextlib.suppress(OSError):  # another process has taken it meanwhile
             hidden.rmdir()
-        except OSError:  # another process has taken it meanwhile
-            pass
 
 
 def _check_free(path: Path) -> None:
     if not os.path.lexists(path):
         return
     if not path.is_dir() or path.is_symlink() or any(path.iterdir()):
-        raise ConfigError(f'--output: {path} is there already; accepted is a folder that is not, or an empty one')
+        raise ConfigError(
+            f'--output: {path} is there already; accepted is a folder that is not, or an empty one'
+        )
 
 
 def _sync(folder: Path) -> None:

@@ -1,4 +1,5 @@
 r"""Folders that one process holds at a time."""
+
 from __future__ import annotations
 
 import errno
@@ -23,7 +24,8 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 def take(path: Path, shown: Path, doing: str) -> int:
-    r"""Locks the lock file of a folder; the system releases it when this process ends, however it ends.
+    r"""Locks the lock file of a folder; the system releases it when this process ends, however it
+    ends.
 
     Args:
         path: Folder.
@@ -44,7 +46,8 @@ def take(path: Path, shown: Path, doing: str) -> int:
         except OSError as error:
             raise OutputError(f'{shown}: cannot be written ({error.strerror})') from error
         _lock(descriptor, shown, doing)
-        with suppress(FileNotFoundError):  # else the holder before has removed it, and a new one may lie there
+        # else the holder before has removed it, and a new one may lie there
+        with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(name)):
                 os.truncate(descriptor, 0)
                 os.write(descriptor, f'process {os.getpid()} on {socket.gethostname()}\n'.encode())
@@ -55,7 +58,8 @@ def take(path: Path, shown: Path, doing: str) -> int:
 def release(path: Path, descriptor: int) -> None:
     r"""Releases what :func:`take` took."""
     with suppress(OSError):
-        (path / LOCK).unlink()  # before it is released: whoever opened it meanwhile sees that it is gone
+        # before it is released: whoever opened it meanwhile sees that it is gone
+        (path / LOCK).unlink()
     os.close(descriptor)
 
 
@@ -66,8 +70,13 @@ def _lock(descriptor: int, shown: Path, doing: str) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _NO_LOCKS:
-            logger.warning('%s: its file system does not lock files, so nothing keeps a second process out', shown)
+            logger.warning(
+                '%s: its file system does not lock files, so nothing keeps a second process out',
+                shown,
+            )
             return
         holder = os.read(descriptor, 1000).decode(errors='replace').strip() or 'another process'
         os.close(descriptor)
-        raise ConfigError(f'{shown}: {holder} is {doing} there; accepted is another folder, or waiting for it') from error
+        raise ConfigError(
+            f'{shown}: {holder} is {doing} there; accepted is another folder, or waiting for it'
+        ) from error

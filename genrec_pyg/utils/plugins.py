@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import re
-from typing import Any, Optional
+from typing import Any
 
 from genrec_pyg.exceptions import ConfigError
 
@@ -32,7 +32,7 @@ def is_place(text: str) -> bool:
     return _PLACE.fullmatch(text) is not None
 
 
-def load_place(kind: str, place: str, name: Optional[str] = None) -> Any:
+def load_place(kind: str, place: str, name: str | None = None) -> Any:
     r"""Imports the object at ``place``.
 
     Args:

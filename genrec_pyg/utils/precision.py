@@ -1,4 +1,5 @@
 r"""Helpers that leave autocast (``torch.autocast``) where half precision is not accurate enough."""
+
 from __future__ import annotations
 
 import torch

@@ -1,4 +1,5 @@
 r"""Signal handling while this process waits inside a library."""
+
 from __future__ import annotations
 
 import signal
@@ -11,9 +12,10 @@ from contextlib import contextmanager
 def system_signals() -> Iterator[None]:
     r"""Within this context SIGINT and SIGTERM end the process at once, unless they are ignored.
 
-    Python runs its handlers only when a call into C++ has returned, which a wait for other processes may never do. Nothing is
-    cleaned up, so only a process that has nothing to clean up may wait like this. Handlers can be set in the main thread
-    alone; in others this context changes nothing.
+    Python runs its handlers only when a call into C++ has returned, which a wait for other
+    processes may never do. Nothing is cleaned up, so only a process that has nothing to clean up
+    may wait like this. Handlers can be set in the main thread alone; in others this context changes
+    nothing.
     """
     previous = {}
     if threading.current_thread() is threading.main_thread():

@@ -1,4 +1,5 @@
 r"""Checks of arguments, with one sentence that names argument, value and what is accepted."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -7,15 +8,21 @@ from typing import Any
 from genrec_pyg.exceptions import ConfigError
 
 
-def check_range(name: str, value: float, low: float, high: float = float('inf'), open_low: bool = False) -> None:
+def check_range(
+    name: str, value: float, low: float, high: float = float('inf'), open_low: bool = False
+) -> None:
     r"""Checks a number of the constructor.
 
     Raises:
-        ConfigError: If ``value`` is not between ``low`` and ``high``; the message names argument, value and range.
+        ConfigError: If ``value`` is not between ``low`` and ``high``; the message names argument,
+            value and range.
     """
     if not (low < value if open_low else low <= value) or not value <= high:
         accepted = f'from {low}' if high == float('inf') else f'from {low} to {high}'
-        raise ConfigError(f"{name}: got {value}, accepted are numbers {accepted}{', excluded' if open_low else ''}")
+        raise ConfigError(
+            f'{name}: got {value}, accepted are numbers '
+            f'{accepted}{", excluded" if open_low else ""}'
+        )
 
 
 def check_dropout(name: str, value: float) -> None:
@@ -25,7 +32,9 @@ def check_dropout(name: str, value: float) -> None:
         ConfigError: If ``value`` is not in [0, 1).
     """
     if not 0 <= value < 1:
-        raise ConfigError(f'{name}: got {value}, accepted are numbers from 0 up to but not including 1')
+        raise ConfigError(
+            f'{name}: got {value}, accepted are numbers from 0 up to but not including 1'
+        )
 
 
 def check_choice(name: str, value: Any, accepted: Iterable[str]) -> None:
@@ -35,4 +44,4 @@ def check_choice(name: str, value: Any, accepted: Iterable[str]) -> None:
         ConfigError: If ``value`` is none of ``accepted``.
     """
     if value not in accepted:
-        raise ConfigError(f"{name}: got {value!r}, accepted are {', '.join(map(repr, accepted))}")
+        raise ConfigError(f'{name}: got {value!r}, accepted are {", ".join(map(repr, accepted))}')

@@ -6,7 +6,9 @@ import torch
 
 @pytest.fixture(autouse=True)
 def one_thread(repeatable):
-    """Two threads wait for each other at every operation, which takes a hundred times as long on a busy machine."""
+    """Two threads wait for each other at every operation, which takes a hundred times as long on a
+    busy machine.
+    """
     torch.set_num_threads(1)
 
 

@@ -20,8 +20,22 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp('blend')
     flags = {'EASE': [], 'ItemKNNCBF': [], 'LightGCN': ['--epochs', '2', '--trainer.lr', '0.01']}
     for model, more in flags.items():
-        assert train(['--model', model, '--output', str(folder / model), '--references', 'false', '--device', 'cpu',
-                      *more]) == 0
+        assert (
+            train(
+                [
+                    '--model',
+                    model,
+                    '--output',
+                    str(folder / model),
+                    '--references',
+                    'false',
+                    '--device',
+                    'cpu',
+                    *more,
+                ]
+            )
+            == 0
+        )
     return [str(folder / model) for model in flags]
 
 
@@ -32,7 +46,9 @@ def test_blend_is_a_run_that_stands_alone(runs, tmp_path, capsys):
     printed = capsys.readouterr().out
     metrics = json.loads((tmp_path / 'blend' / 'metrics.json').read_text())
     recall = metrics['recall_of_search']
-    assert recall['blend'] >= max(recall.values()) and metrics['selection'] == 'chosen on validation'
+    assert (
+        recall['blend'] >= max(recall.values()) and metrics['selection'] == 'chosen on validation'
+    )
     for name in ('1-copy-0', '2-copy-1', '3-copy-2', 'Blend', 'found on'):
         assert name in printed
     for copy in copies:
@@ -42,9 +58,23 @@ def test_blend_is_a_run_that_stands_alone(runs, tmp_path, capsys):
     assert evaluate([str(tmp_path / 'moved')]) == 0
     found = json.loads((tmp_path / 'moved' / 'evaluation-test.json').read_text())
     assert found['recall@20'] == metrics['test']['recall@20']
-    assert recommend([str(tmp_path / 'moved'), '--users', 'all', '--k', '3', '--output', str(tmp_path / 'lists.csv')]) == 0
+    assert (
+        recommend(
+            [
+                str(tmp_path / 'moved'),
+                '--users',
+                'all',
+                '--k',
+                '3',
+                '--output',
+                str(tmp_path / 'lists.csv'),
+            ]
+        )
+        == 0
+    )
     assert (tmp_path / 'lists.csv').read_text().startswith('user,item,rank,score\n')
-    assert main([str(tmp_path / 'moved'), runs[0], '--output', str(tmp_path / 'again')]) == 0  # a blend of a blend
+    # a blend of a blend
+    assert main([str(tmp_path / 'moved'), runs[0], '--output', str(tmp_path / 'again')]) == 0
     assert load_run(str(tmp_path / 'again')).model.num_items == load_run(runs[0]).model.num_items
 
 
@@ -61,7 +91,7 @@ def test_no_test_interaction_takes_part(runs):
 
 
 def test_too_few_validation_users_get_equal_weights(runs, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr('genrec_pyg.nn.interest.held_out.MIN_USERS', 10 ** 6)
+    monkeypatch.setattr('genrec_pyg.nn.interest.held_out.MIN_USERS', 10**6)
     assert main([*runs, '--output', str(tmp_path / 'blend')]) == 0
     assert 'equal: ' in capsys.readouterr().out
     config = yaml.safe_load((tmp_path / 'blend' / 'config.yaml').read_text())
@@ -70,18 +100,40 @@ def test_too_few_validation_users_get_equal_weights(runs, tmp_path, capsys, monk
 
 
 def test_runs_that_do_not_fit_are_refused_by_name(runs, tmp_path, capsys):
-    for split, protocol, message in (('random', 'validation', '2-other: its training interactions are not those of 1-EASE'),
-                                     (None, 'published', '2-other: its epoch was chosen on test')):
+    for split, protocol, message in (
+        ('random', 'validation', '2-other: its training interactions are not those of 1-EASE'),
+        (None, 'published', '2-other: its epoch was chosen on test'),
+    ):
         other = tmp_path / protocol / 'other'
         flags = [] if split is None else ['--split', split]
-        assert train(['--model', 'Popularity', '--output', str(other), '--references', 'false', '--protocol', protocol,
-                      *flags]) == 0
+        assert (
+            train(
+                [
+                    '--model',
+                    'Popularity',
+                    '--output',
+                    str(other),
+                    '--references',
+                    'false',
+                    '--protocol',
+                    protocol,
+                    *flags,
+                ]
+            )
+            == 0
+        )
         assert main([runs[0], str(other), '--output', str(tmp_path / 'blend')]) == 2
         assert message in capsys.readouterr().err and not (tmp_path / 'blend').exists()
-    assert main([runs[0]]) == 2 and main([runs[0], runs[0]]) == 2 and main([runs[0], str(tmp_path)]) == 2
+    assert (
+        main([runs[0]]) == 2
+        and main([runs[0], runs[0]]) == 2
+        and main([runs[0], str(tmp_path)]) == 2
+    )
 
 
-@pytest.mark.parametrize('members', [{'../1-EASE': 1.0}, {'..': 1.0}, {}, ['1-EASE'], {1: 1.0}, {'1-EASE': -1}])
+@pytest.mark.parametrize(
+    'members', [{'../1-EASE': 1.0}, {'..': 1.0}, {}, ['1-EASE'], {1: 1.0}, {'1-EASE': -1}]
+)
 def test_damaged_configurations(tmp_path, members):
     (tmp_path / 'config.yaml').write_text(yaml.safe_dump({'model': 'Blend', 'members': members}))
     with pytest.raises(ConfigError, match='config.yaml: (members|weights): got'):

@@ -45,8 +45,10 @@ def test_titles_become_a_modality(text_folder, titles, capsys):
     assert data['title'].x.shape == (3, 16) and data['item'].raw_id == ['a', 'b', 'c']
 
 
-@pytest.mark.parametrize('policy, rows, said', [
-    ('skip', 3, ', 1 without content left out'), ('zero', 4, ', 1 without content zero')])
+@pytest.mark.parametrize(
+    'policy, rows, said',
+    [('skip', 3, ', 1 without content left out'), ('zero', 4, ', 1 without content zero')],
+)
 def test_empty_titles(text_folder, titles, capsys, caplog, policy, rows, said):
     titles.write_text(TITLES + 'd\t \n')
     output = titles.with_name('title.parquet')
@@ -65,6 +67,7 @@ def test_empty_titles(text_folder, titles, capsys, caplog, policy, rows, said):
 
 def test_pictures_with_all_that_can_be_wrong(image_folder, tmp_path, capsys):
     from PIL import Image
+
     folder = tmp_path / 'posters'
     folder.mkdir()
     noise = Image.effect_noise((40, 30), 80)
@@ -72,7 +75,7 @@ def test_pictures_with_all_that_can_be_wrong(image_folder, tmp_path, capsys):
     noise.convert('CMYK').save(folder / '2.jpg')
     noise.save(folder / '3.jpg', 'GIF')
     content = (folder / '1.jpg').read_bytes()
-    (folder / '4.jpg').write_bytes(content[:len(content) // 2])
+    (folder / '4.jpg').write_bytes(content[: len(content) // 2])
     (tmp_path / 'wanted.txt').write_text('1\n2\n3\n4\n5\n')
     flags = (folder, '--encoder', image_folder('vit'), '--output', tmp_path / 'poster.npy')
     assert encode(*flags) == 1
@@ -92,12 +95,15 @@ def test_pictures_of_an_lmdb_file(image_folder, tmp_path, capsys):
     import io
 
     from PIL import Image
+
     file = io.BytesIO()
     Image.effect_noise((9, 9), 80).save(file, 'PNG')
-    with lmdb.open(str(tmp_path / 'a.lmdb'), subdir=False) as environment:
-        with environment.begin(write=True) as transaction:
-            transaction.put(b'7', file.getvalue())
-            transaction.put(b'12', b'\x80\x04N.')
+    with (
+        lmdb.open(str(tmp_path / 'a.lmdb'), subdir=False) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        transaction.put(b'7', file.getvalue())
+        transaction.put(b'12', b'\x80\x04N.')
     flags = (tmp_path / 'a.lmdb', '--encoder', image_folder('vit'), '--output', tmp_path / 'p.npy')
     assert encode(*flags, '--on_bad_item', 'zero') == 0
     assert read_features(tmp_path / 'p.npy', 'p').ids.tolist() == [7, 12]
@@ -108,18 +114,40 @@ def test_pictures_of_an_lmdb_file(image_folder, tmp_path, capsys):
 def test_tags_reduced_and_sparse(tmp_path, capsys):
     (tmp_path / 'tags.csv').write_text('item,tag\n1,rock|live\n2,rock\n1,folk\n3,live|rock\n')
     flags = ('--kind', 'tags', '--columns', 'tag', '--separator', '|')
-    assert main([str(tmp_path / 'tags.csv'), *flags, '--output', str(tmp_path / 'tag.npy'),
-                 '--channels', '2']) == 0
+    assert (
+        main(
+            [
+                str(tmp_path / 'tags.csv'),
+                *flags,
+                '--output',
+                str(tmp_path / 'tag.npy'),
+                '--channels',
+                '2',
+            ]
+        )
+        == 0
+    )
     assert read_features(tmp_path / 'tag.npy', 'tag').x.shape == (3, 2)
-    assert main([str(tmp_path / 'tags.csv'), *flags, '--output', str(tmp_path / 'tag.npz'),
-                 '--sparse']) == 0
+    assert (
+        main(
+            [str(tmp_path / 'tags.csv'), *flags, '--output', str(tmp_path / 'tag.npz'), '--sparse']
+        )
+        == 0
+    )
     assert 'tag.npz: 3 rows of 3\n' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('flags, message', [
-    (['--kind', 'words', '--pooling', 'cls'], '--pooling: means nothing for --kind words'),
-    (['--sparse'], '--sparse: means nothing for --kind text, accepted with words, tags'),
-    (['--kind', 'words', '--sparse'], 'accepted for sparse rows are names with the ending .npz')])
+@pytest.mark.parametrize(
+    'flags, message',
+    [
+        (['--kind', 'words', '--pooling', 'cls'], '--pooling: means nothing for --kind words'),
+        (['--sparse'], '--sparse: means nothing for --kind text, accepted with words, tags'),
+        (
+            ['--kind', 'words', '--sparse'],
+            'accepted for sparse rows are names with the ending .npz',
+        ),
+    ],
+)
 def test_flags_that_mean_nothing_are_refused(titles, capsys, flags, message):
     assert main([str(titles), '--output', str(titles.with_name('a.npy')), *flags]) == 2
     assert message in capsys.readouterr().err
@@ -136,12 +164,24 @@ def test_a_second_row_of_an_item_is_refused(text_folder, titles, capsys):
 @pytest.mark.slow
 def test_a_killed_command_goes_on_and_ends_alike(text_folder, tmp_path, caplog):
     words = ['the', 'best', 'selling', 'games', 'news', 'rain']
-    lines = [f'{number}\t' + ' '.join(words[number // 6 ** place % 6] for place in range(5))
-             for number in range(2000)]
+    lines = [
+        f'{number}\t' + ' '.join(words[number // 6**place % 6] for place in range(5))
+        for number in range(2000)
+    ]
     (tmp_path / 'items.tsv').write_text('item\ttitle\n' + '\n'.join(lines))
     shutil.copy(tmp_path / 'items.tsv', tmp_path / 'same.tsv')
-    command = [sys.executable, '-m', 'genrec_pyg.encode', '--encoder', str(text_folder('bert')),
-               '--device', 'cpu', '--batch_size', '2', '--output']
+    command = [
+        sys.executable,
+        '-m',
+        'genrec_pyg.encode',
+        '--encoder',
+        str(text_folder('bert')),
+        '--device',
+        'cpu',
+        '--batch_size',
+        '2',
+        '--output',
+    ]
     output, parts = tmp_path / 'title.npy', tmp_path / '.title.npy.parts'
     process = subprocess.Popen([*command, str(output), str(tmp_path / 'items.tsv')])
     deadline = time.monotonic() + 120

@@ -1,4 +1,5 @@
 """What the commands say about themselves."""
+
 import argparse
 import importlib
 import re
@@ -21,24 +22,35 @@ def test_the_package_lists_its_commands(capsys):
 
 def test_every_module_that_can_be_run_is_listed():
     folder = Path(commands.__file__).parent
-    runnable = {path.stem for path in folder.glob('*.py') if "__name__ == '__main__'" in path.read_text('utf-8')}
+    runnable = {
+        path.stem
+        for path in folder.glob('*.py')
+        if "__name__ == '__main__'" in path.read_text('utf-8')
+    }
     assert runnable - {'__main__'} == set(commands.COMMANDS)
 
 
 def test_an_unknown_command_is_refused(capsys):
     assert commands.main(['explain']) == 2
-    assert "command: got 'explain', accepted are python -m genrec_pyg.{prepare,encode,train," in capsys.readouterr().err
+    assert (
+        "command: got 'explain', accepted are python -m genrec_pyg.{prepare,encode,train,"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize('model', MODELS)
 def test_every_flag_of_a_training_has_a_sentence(model):
     actions = build_parser(model)._actions
     assert [action.dest for action in actions if not (action.help or '').strip()] == []
-    assert [flag for action in actions for flag in action.option_strings if '-' in flag[2:]] == []  # one style
+    # one style
+    assert [flag for action in actions for flag in action.option_strings if '-' in flag[2:]] == []
 
 
 def test_both_spellings_of_a_flag_are_accepted():
-    for flags in (['--min-rating', '4', '--check-features=warn'], ['--min_rating', '4', '--check_features=warn']):
+    for flags in (
+        ['--min-rating', '4', '--check-features=warn'],
+        ['--min_rating', '4', '--check_features=warn'],
+    ):
         config = parse_train_arguments(flags).config
         assert (config.min_rating, config.check_features) == (4.0, 'warn')
 
@@ -54,5 +66,8 @@ def test_every_flag_of_the_other_commands_has_a_sentence(name, monkeypatch):
 
     monkeypatch.setattr(argparse.ArgumentParser, 'parse_known_args', look)
     assert importlib.import_module(f'genrec_pyg.{name}').main(['--help']) == 0
-    assert len(seen) > 5 and [action.dest for action in seen if not (action.help or '').strip()] == []
-    assert [flag for action in seen for flag in action.option_strings if '-' in flag[2:]] == []  # one style
+    assert (
+        len(seen) > 5 and [action.dest for action in seen if not (action.help or '').strip()] == []
+    )
+    # one style
+    assert [flag for action in seen for flag in action.option_strings if '-' in flag[2:]] == []

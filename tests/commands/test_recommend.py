@@ -31,10 +31,14 @@ def run(tmp_path, monkeypatch):
 
 def test_formats_agree(run, capfdbinary):
     from pyarrow import parquet
+
     for suffix in ('csv', 'json', 'parquet'):
         assert main([str(run), '--users', '3', '17', '--k', '4', '--output', f'list.{suffix}']) == 0
     rows = list(csv.DictReader(open('list.csv')))
-    assert list(rows[0]) == ['user', 'item', 'rank', 'score'] and [r['user'] for r in rows] == ['3'] * 4 + ['17'] * 4
+    assert (
+        list(rows[0]) == ['user', 'item', 'rank', 'score']
+        and [r['user'] for r in rows] == ['3'] * 4 + ['17'] * 4
+    )
     records = json.load(open('list.json'))
     table = parquet.read_table('list.parquet').to_pylist()
     assert records == table and [r['item'] for r in records] == [int(r['item']) for r in rows]
@@ -43,8 +47,15 @@ def test_formats_agree(run, capfdbinary):
     assert len(list(csv.reader(io.StringIO(capfdbinary.readouterr().out.decode())))) == 3
 
 
-@pytest.mark.parametrize('exclude,splits', [
-    ('train', ['train']), ('seen', ['train', 'val']), ('known', ['train', 'val', 'test']), ('none', [])])
+@pytest.mark.parametrize(
+    'exclude,splits',
+    [
+        ('train', ['train']),
+        ('seen', ['train', 'val']),
+        ('known', ['train', 'val', 'test']),
+        ('none', []),
+    ],
+)
 def test_known_items_are_left_out_and_the_order_is_that_of_the_scores(exclude, splits):
     data = demo_graph()
     model = EASE(data)
@@ -67,7 +78,9 @@ def test_raw_ids(tmp_path):
     assert find_users(['all'], data).numel() == 600
     columns = top_items(EASE(data), data, torch.tensor([4]), k=3)
     assert columns['user'] == ['u4'] * 3 and min(columns['item']) >= 1000
-    with pytest.raises(ConfigError, match="--users: no user '7', accepted are 600 ids such as u0 and u599"):
+    with pytest.raises(
+        ConfigError, match="--users: no user '7', accepted are 600 ids such as u0 and u599"
+    ):
         find_users(['7'], data)
 
 
@@ -85,8 +98,11 @@ def test_the_suffix_names_the_format_in_capitals_too(run):
 
 def test_a_destination_that_cannot_be_written_is_told_before_the_run_is_loaded(tmp_path, capsys):
     (tmp_path / 'file').touch()
-    for output, message in ((tmp_path, 'is a folder'), (f'{tmp_path}/new/', 'is a folder'),
-                            (f'{tmp_path}/file/lists.csv', 'is no folder')):
+    for output, message in (
+        (tmp_path, 'is a folder'),
+        (f'{tmp_path}/new/', 'is a folder'),
+        (f'{tmp_path}/file/lists.csv', 'is no folder'),
+    ):
         assert main(['nowhere', '--users', 'all', '--output', str(output)]) == 1
         assert message in capsys.readouterr().err
 
@@ -110,25 +126,47 @@ def test_lists_go_into_a_pipe_and_through_a_link(run, capfdbinary):
 @pytest.mark.slow
 @pytest.mark.parametrize('form', ['csv', 'json', 'parquet'])
 def test_a_list_that_does_not_fit_is_an_error(run, form):
-    command = f'ulimit -f 64; exec {sys.executable} -m genrec_pyg.recommend {run} --users all --format {form}'
+    command = (
+        f'ulimit -f 64; exec {sys.executable} -m genrec_pyg.recommend {run} --users all --format '
+        f'{form}'
+    )
     with open('lists', 'wb') as file:
-        done = subprocess.run(['bash', '-c', command], env={**os.environ, 'PYTHONUNBUFFERED': '1'}, stdout=file,
-                              stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            ['bash', '-c', command],
+            env={**os.environ, 'PYTHONUNBUFFERED': '1'},
+            stdout=file,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     assert done.returncode == 1 and 'standard output: cannot be written' in done.stderr
 
 
 @pytest.mark.slow
 def test_a_reader_that_leaves_is_an_error(run):
-    command = f'set -o pipefail; {sys.executable} -m genrec_pyg.recommend {run} --users all | head -n 1'
-    done = subprocess.run(['bash', '-c', command], env={**os.environ, 'PYTHONUNBUFFERED': '1'}, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stdout == 'user,item,rank,score\n' and 'Broken pipe' in done.stderr
+    command = (
+        f'set -o pipefail; {sys.executable} -m genrec_pyg.recommend {run} --users all | head -n 1'
+    )
+    done = subprocess.run(
+        ['bash', '-c', command],
+        env={**os.environ, 'PYTHONUNBUFFERED': '1'},
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        done.returncode == 1
+        and done.stdout == 'user,item,rank,score\n'
+        and 'Broken pipe' in done.stderr
+    )
 
 
 def test_a_model_of_another_split_is_refused():
     data, other = (RandomSplit(seed=seed)(demo_graph(100, 80, 6)) for seed in (0, 1))
     with pytest.raises(DataError, match='pairs of its val split are training pairs of the model'):
         top_items(EASE(data), other, torch.arange(5), exclude='train')
-    with pytest.raises(DataError, match='it has 90 users and 80 items, the model was made from a graph with 100 and 80'):
+    with pytest.raises(
+        DataError,
+        match='it has 90 users and 80 items, the model was made from a graph with 100 and 80',
+    ):
         top_items(EASE(data), demo_graph(90, 80, 6), torch.arange(5))
 
 
@@ -136,7 +174,10 @@ def test_validation_pairs_in_the_training_are_no_harm_where_they_are_left_out():
     data = demo_graph(100, 80, 6)
     both = copy.deepcopy(data)
     store = both['user', 'interacts', 'item']
-    store.train_mask, store.val_mask = store.train_mask | store.val_mask, torch.zeros_like(store.val_mask)
+    store.train_mask, store.val_mask = (
+        store.train_mask | store.val_mask,
+        torch.zeros_like(store.val_mask),
+    )
     top_items(EASE(both), data, torch.arange(5), exclude='seen')
     with pytest.raises(DataError, match='its val split'):
         top_items(EASE(both), data, torch.arange(5), exclude='train')
@@ -148,9 +189,12 @@ def test_more_items_than_there_are_give_the_rows_of_all(monkeypatch):
     expected = top_items(model, data, torch.arange(100), k=80)
     widths = []
     search = retrieval.index.topk_excluding
-    monkeypatch.setattr(retrieval.index, 'topk_excluding',
-                        lambda scores, k, *args: widths.append(k) or search(scores, k, *args))
-    assert top_items(model, data, torch.arange(100), k=10 ** 9) == expected
+    monkeypatch.setattr(
+        retrieval.index,
+        'topk_excluding',
+        lambda scores, k, *args: widths.append(k) or search(scores, k, *args),
+    )
+    assert top_items(model, data, torch.arange(100), k=10**9) == expected
     assert set(widths) == {80}
 
 
@@ -192,35 +236,72 @@ def test_embeddings_are_computed_once_per_call(monkeypatch, index):
 def test_what_the_call_reads_is_not_written_over(run, capsys):
     Path('users').write_text('3\n')
     Path('link').symlink_to('users')
-    for output in ('users', 'link', 'run/config.yaml', 'run/checkpoints/best.pt', 'run/../run/metrics.json'):
+    for output in (
+        'users',
+        'link',
+        'run/config.yaml',
+        'run/checkpoints/best.pt',
+        'run/../run/metrics.json',
+    ):
         before = Path(output).read_bytes()
         assert main(['run', '--users', '@users', '--output', output]) == 2
-        assert 'accepted is another file' in capsys.readouterr().err and Path(output).read_bytes() == before
+        assert (
+            'accepted is another file' in capsys.readouterr().err
+            and Path(output).read_bytes() == before
+        )
     assert main(['run', '--users', '@users', '--output', 'run/lists.csv']) == 0
     for name in ('new.parquet', 'text.npy', 'text.ids.txt', 'blocked'):
         Path(name).write_bytes(b'kept')
-        flags = ['--item-features', 'a=text.npy', 'b=new.parquet:title'] if name != 'blocked' else ['--block', name]
+        flags = (
+            ['--item-features', 'a=text.npy', 'b=new.parquet:title']
+            if name != 'blocked'
+            else ['--block', name]
+        )
         assert main(['run', '--users', '3', *flags, '--output', name]) == 2
-        assert f'{name} is read or kept' in capsys.readouterr().err and Path(name).read_bytes() == b'kept'
+        assert (
+            f'{name} is read or kept' in capsys.readouterr().err
+            and Path(name).read_bytes() == b'kept'
+        )
 
 
-@pytest.mark.parametrize('flags,message', [
-    ([], '--users, --history: accepted is one of the two'),
-    (['--users', '1', '--history', 'x.csv'], '--users, --history: accepted is one of the two'),
-    (['--history', 'x.csv', '--exclude', 'none'], "--exclude: got 'none' with --history"),
-    (['--history', 'x.csv', '--index', 'approximate'], "--index: got 'approximate' with --history"),
-    (['--users', '1', '--item-features', 'a=b.npy', '--index', 'approximate'],
-     "--index: got 'approximate' with --item_features"),
-    (['--users', '1', '--item-features', 'a=b.npy', '--exclude', 'none'], "--exclude: got 'none' with --item_features"),
-    (['--users', '1', '--item-features', 'a=b.npy', '--why'], '--why: got 3 with --item_features'),
-    (['--users', '1', '--item-features', 'b.npy'], "--item_features: got 'b.npy', accepted are NAME=FILE"),
-    (['--users', '1', '--why', '-1'], '--why: got -1')])
+@pytest.mark.parametrize(
+    'flags,message',
+    [
+        ([], '--users, --history: accepted is one of the two'),
+        (['--users', '1', '--history', 'x.csv'], '--users, --history: accepted is one of the two'),
+        (['--history', 'x.csv', '--exclude', 'none'], "--exclude: got 'none' with --history"),
+        (
+            ['--history', 'x.csv', '--index', 'approximate'],
+            "--index: got 'approximate' with --history",
+        ),
+        (
+            ['--users', '1', '--item-features', 'a=b.npy', '--index', 'approximate'],
+            "--index: got 'approximate' with --item_features",
+        ),
+        (
+            ['--users', '1', '--item-features', 'a=b.npy', '--exclude', 'none'],
+            "--exclude: got 'none' with --item_features",
+        ),
+        (
+            ['--users', '1', '--item-features', 'a=b.npy', '--why'],
+            '--why: got 3 with --item_features',
+        ),
+        (
+            ['--users', '1', '--item-features', 'b.npy'],
+            "--item_features: got 'b.npy', accepted are NAME=FILE",
+        ),
+        (['--users', '1', '--why', '-1'], '--why: got -1'),
+    ],
+)
 def test_flags_that_do_not_go_together_are_refused(flags, message, capsys):
     assert main(['nowhere', *flags]) == 2 and message in capsys.readouterr().err
 
 
 def test_users_of_repeated_flags_add_up(run):
-    assert main(['run', '--users', '3', '--users', '17', '3', '--k', '1', '--output', 'lists.csv']) == 0
+    assert (
+        main(['run', '--users', '3', '--users', '17', '3', '--k', '1', '--output', 'lists.csv'])
+        == 0
+    )
     assert [row['user'] for row in csv.DictReader(open('lists.csv'))] == ['3', '17']
 
 
@@ -233,17 +314,34 @@ def test_names_of_users_in_files_are_utf_8_and_may_begin_with_an_at(tmp_path, mo
     assert find_users(['@home'], data).tolist() == [0]
     (tmp_path / 'users').write_text('')
     assert top_items(EASE(data), data, find_users([f'@{tmp_path}/users'], data)) == {
-        'user': [], 'item': [], 'rank': [], 'score': []}
+        'user': [],
+        'item': [],
+        'rank': [],
+        'score': [],
+    }
 
 
-@pytest.mark.parametrize('argv', [['', '--users', '1'], ['run', '--users', '1', '--output', ''],
-                                  ['run', '--users', '1', '--root', '']])
+@pytest.mark.parametrize(
+    'argv',
+    [
+        ['', '--users', '1'],
+        ['run', '--users', '1', '--output', ''],
+        ['run', '--users', '1', '--root', ''],
+    ],
+)
 def test_empty_names_are_refused(run, argv, capsys):
     assert main(argv) == 2 and 'empty name' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('make', [np.arange, lambda n: [np.int64(i) for i in range(n)], lambda n: list(torch.arange(n)),
-                                  lambda n: tuple(f'u{i}' for i in range(n))])
+@pytest.mark.parametrize(
+    'make',
+    [
+        np.arange,
+        lambda n: [np.int64(i) for i in range(n)],
+        lambda n: list(torch.arange(n)),
+        lambda n: tuple(f'u{i}' for i in range(n)),
+    ],
+)
 def test_raw_ids_of_any_container_can_be_written(make, tmp_path):
     data = demo_graph(100, 80, 6)
     data['user'].raw_id, data['item'].raw_id = make(100), make(80)
@@ -251,14 +349,20 @@ def test_raw_ids_of_any_container_can_be_written(make, tmp_path):
     for form in ('csv', 'json'):
         write_table(columns, form, tmp_path / form)
     records = json.loads((tmp_path / 'json').read_text())
-    assert [str(record['user']).removeprefix('u') for record in records] == [str(u) for u in range(5) for _ in range(3)]
+    assert [str(record['user']).removeprefix('u') for record in records] == [
+        str(u) for u in range(5) for _ in range(3)
+    ]
 
 
 def test_users_are_numbers_in_range():
     data = demo_graph(100, 80, 6)
     model = EASE(data)
     expected = top_items(model, data, torch.tensor([3, 1]), k=2)
-    assert expected == top_items(model, data, [3, 1], k=2) == top_items(model, data, np.array([3, 1]), k=2)
+    assert (
+        expected
+        == top_items(model, data, [3, 1], k=2)
+        == top_items(model, data, np.array([3, 1]), k=2)
+    )
     for user in ([100], [-1], [0, 1000]):
         with pytest.raises(ConfigError, match='user: got numbers from .* accepted are 0 to 99'):
             top_items(model, data, user)

@@ -11,7 +11,9 @@ from genrec_pyg.exceptions import CheckpointError
 from genrec_pyg.training import Trainer
 
 
-def test_a_run_notices_changed_features_and_names_changed_held_out_pairs(tmp_path, monkeypatch, caplog):
+def test_a_run_notices_changed_features_and_names_changed_held_out_pairs(
+    tmp_path, monkeypatch, caplog
+):
     monkeypatch.chdir(tmp_path)
     data = demo_graph(60, 48, 4)
     monkeypatch.setattr(build, 'load_dataset', lambda *arguments, **options: data)
@@ -34,9 +36,16 @@ def test_a_run_notices_changed_features_and_names_changed_held_out_pairs(tmp_pat
 def test_commands_work_with_closed_streams(tmp_path, closed):
     arguments = '--model MFBPR --epochs 1 --references false --output'
     for name, more, code in (('run', '', 0), ('wrong', '--trainer.lr 0', 2)):
-        done = subprocess.run(['bash', '-c', f'exec {sys.executable} -m genrec_pyg.train {arguments} {name} {more} {closed}'],
-                              cwd=tmp_path, env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
-                              stdout=subprocess.PIPE)
+        done = subprocess.run(
+            [
+                'bash',
+                '-c',
+                f'exec {sys.executable} -m genrec_pyg.train {arguments} {name} {more} {closed}',
+            ],
+            cwd=tmp_path,
+            env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+            stdout=subprocess.PIPE,
+        )
         assert done.returncode == code and (b'MFBPR' in done.stdout) == (code == 0)
     assert {path.name for path in (tmp_path / 'run').iterdir()} >= {'metrics.json', 'train.log'}
 
@@ -44,6 +53,15 @@ def test_commands_work_with_closed_streams(tmp_path, closed):
 @pytest.mark.slow
 def test_a_closed_standard_output_is_told_before_the_training(tmp_path):
     command = f'exec {sys.executable} -m genrec_pyg.train --model MFBPR --output run >&-'
-    done = subprocess.run(['bash', '-c', command], cwd=tmp_path, env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
-                          stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 1 and 'standard output is closed' in done.stderr and not list(tmp_path.iterdir())
+    done = subprocess.run(
+        ['bash', '-c', command],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert (
+        done.returncode == 1
+        and 'standard output is closed' in done.stderr
+        and not list(tmp_path.iterdir())
+    )

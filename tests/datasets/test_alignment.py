@@ -45,8 +45,10 @@ def test_missing_sparse_and_few_rows():
     assert measure_alignment(data, 'text') is None
 
 
-@pytest.mark.parametrize('name, modalities', [
-    ('tiktok', ['image', 'audio']), ('lfm2k', ['text=all-MiniLM-L6-v2', 'audio=vggish'])])
+@pytest.mark.parametrize(
+    'name, modalities',
+    [('tiktok', ['image', 'audio']), ('lfm2k', ['text=all-MiniLM-L6-v2', 'audio=vggish'])],
+)
 def test_public_features_are_those_of_their_items(shared_data, name, modalities):
     data = load_dataset(name, shared_data, modalities, check='off')
     for modality in (entry.partition('=')[0] for entry in modalities):

@@ -22,7 +22,9 @@ def test_noise_is_what_lies_outside_the_planted_clusters_and_only_in_training():
     user, item = store.edge_index
     planted = (data['user'].clusters[user] == data['item'].cluster[item].unsqueeze(1)).any(dim=1)
     assert torch.equal(store.noise, ~planted)
-    assert 0.05 < float(store.noise.float().mean()) < 0.2 and bool(store.train_mask[store.noise].all())
+    assert 0.05 < float(store.noise.float().mean()) < 0.2 and bool(
+        store.train_mask[store.noise].all()
+    )
 
 
 def test_modalities_are_missing_or_several():
@@ -34,7 +36,9 @@ def test_modalities_are_missing_or_several():
 
 def test_a_model_that_learns_beats_popularity_twice():
     data = demo_graph()
-    assert evaluate(EASE(data), data)['recall@20'] > 2 * evaluate(Popularity(data), data)['recall@20']
+    assert (
+        evaluate(EASE(data), data)['recall@20'] > 2 * evaluate(Popularity(data), data)['recall@20']
+    )
 
 
 def test_modalities_can_be_chosen():

@@ -14,6 +14,7 @@ from genrec_pyg.train import main as train
 @pytest.fixture
 def files(tmp_path):
     """A log and features beside it, displaced by ``rolled`` rows."""
+
     def make(rolled, name='text.npy'):
         data = shop(rolled)
         user, item = data['user', 'interacts', 'item'].edge_index.tolist()
@@ -23,6 +24,7 @@ def files(tmp_path):
         (tmp_path / 'shop' / 'shop.inter').write_text('userID\titemID\tx_label\n' + lines)
         write_features(tmp_path / 'shop' / name, np.arange(240), data['text'].x.numpy(), {})
         return tmp_path
+
     return make
 
 
@@ -80,10 +82,22 @@ def test_a_run_is_used_after_its_titles_have_changed(files):
     root = files(0)
     (root / 'items.tsv').write_text('a')
     features = root / 'shop' / 'text.npy'
-    write_features(features, np.arange(240), np.load(features), {
-        'source': {'path': '../items.tsv', 'sha256': source_digest(root / 'items.tsv')}})
-    flags = ['--root', str(root), '--dataset', 'shop/log.csv', '--model', 'ItemKNNCBF',
-             '--references', 'false']
+    write_features(
+        features,
+        np.arange(240),
+        np.load(features),
+        {'source': {'path': '../items.tsv', 'sha256': source_digest(root / 'items.tsv')}},
+    )
+    flags = [
+        '--root',
+        str(root),
+        '--dataset',
+        'shop/log.csv',
+        '--model',
+        'ItemKNNCBF',
+        '--references',
+        'false',
+    ]
     assert train([*flags, '--output', str(root / 'run')]) == 0
     (root / 'items.tsv').write_text('b')
     assert recommend([str(root / 'run'), '--users', '0', '--output', str(root / 'lists.csv')]) == 0

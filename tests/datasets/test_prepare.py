@@ -10,8 +10,17 @@ from genrec_pyg.transforms import LeaveOneOut, RandomSplit, TemporalSplit, UserS
 EDGES = ('user', 'interacts', 'item')
 
 
-@pytest.mark.parametrize('text,kind', [('random', RandomSplit), ('time:0.2,0.1', TemporalSplit), ('temporal', TemporalSplit),
-                                       ('users', UserSplit), ('leave-one-out', LeaveOneOut), ('leave_one_out', LeaveOneOut)])
+@pytest.mark.parametrize(
+    'text,kind',
+    [
+        ('random', RandomSplit),
+        ('time:0.2,0.1', TemporalSplit),
+        ('temporal', TemporalSplit),
+        ('users', UserSplit),
+        ('leave-one-out', LeaveOneOut),
+        ('leave_one_out', LeaveOneOut),
+    ],
+)
 def test_splits_by_name(text, kind):
     found = make_split(text)
     assert type(found) is kind
@@ -19,14 +28,20 @@ def test_splits_by_name(text, kind):
         assert (found.val, found.test) == (0.2, 0.1)
 
 
-@pytest.mark.parametrize('text', ['half', 'random:', 'random:0.1', 'random:a,b', 'time:0.1,0.2,0.3', ''])
+@pytest.mark.parametrize(
+    'text', ['half', 'random:', 'random:0.1', 'random:a,b', 'time:0.1,0.2,0.3', '']
+)
 def test_other_splits_are_refused(text):
     with pytest.raises(ConfigError, match='split: got'):
         make_split(text)
 
 
 def test_a_column_of_labels():
-    assert split_column('column:part') == 'part' and split_column('random') is None and split_column(None) is None
+    assert (
+        split_column('column:part') == 'part'
+        and split_column('random') is None
+        and split_column(None) is None
+    )
 
 
 def test_none_leaves_everything_to_the_training(demo_data):

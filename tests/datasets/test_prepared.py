@@ -1,4 +1,5 @@
 """Folders that are damaged, of another version or not whole are refused."""
+
 import json
 import shutil
 
@@ -9,7 +10,9 @@ from genrec_pyg.datasets.preparation import Options, prepare_log
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import INTERACTS
 
-pytest.importorskip('duckdb', reason='DUCKDB IS NOT INSTALLED: nothing is prepared (pip install .[prepare])')
+pytest.importorskip(
+    'duckdb', reason='DUCKDB IS NOT INSTALLED: nothing is prepared (pip install .[prepare])'
+)
 
 
 @pytest.fixture(scope='module')
@@ -38,10 +41,15 @@ def test_every_file_counts(copied):
         (copied / f'{name}.parquet').write_bytes(content)
 
 
-@pytest.mark.parametrize('change,message', [
-    ({'version': 2}, 'has version 2 of the layout, accepted is 1'), ({'files': []}, 'names no file'),
-    ({'files': 5}, 'is no manifest'),
-    ({'features': {'../../x': {}}}, 'names no file')])
+@pytest.mark.parametrize(
+    'change,message',
+    [
+        ({'version': 2}, 'has version 2 of the layout, accepted is 1'),
+        ({'files': []}, 'names no file'),
+        ({'files': 5}, 'is no manifest'),
+        ({'features': {'../../x': {}}}, 'names no file'),
+    ],
+)
 def test_another_manifest_is_refused(copied, change, message):
     found = json.loads((copied / 'manifest.json').read_text())
     (copied / 'manifest.json').write_text(json.dumps({**found, **change}))

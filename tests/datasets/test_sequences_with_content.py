@@ -22,15 +22,21 @@ def folder(tmp_path, users=USERS, items=ITEMS):
 
 def sequences(data, masks, repeats=True):
     edges = timed_edges(data, masks, repeats)
-    return [(edges[1, edges[0] == user] + 1).tolist() for user in range(int(data['user'].num_nodes))]
+    return [
+        (edges[1, edges[0] == user] + 1).tolist() for user in range(int(data['user'].num_nodes))
+    ]
 
 
 def test_filters_numbers_and_split(tmp_path):
-    """Histories of at most three inputs: the last six items of a user, numbers by the file of items, two items held out."""
+    """Histories of at most three inputs: the last six items of a user, numbers by the file of
+    items, two items held out.
+    """
     data = SequenceContentDataset(str(folder(tmp_path)), 'news', min_items=5, keep_last=6)[0]
     assert data['user'].raw_id == ['ua', 'ub']
     assert data['item'].raw_id == ['n2', 'n3', 'n4', 'n5', 'n6', 'n7', 'n9']
-    assert data['item'].title[:2] == ['Title 2', 'Title 3'] and data['item'].abstract[0] == 'abstract'
+    assert (
+        data['item'].title[:2] == ['Title 2', 'Title 3'] and data['item'].abstract[0] == 'abstract'
+    )
     data = LeaveOneOut()(data)
     assert sequences(data, ['train']) == [[1, 2, 3, 4], [2, 7, 2]]
     assert sequences(data, ['val']) == [[5], [4]] and sequences(data, ['test']) == [[6], [1]]
@@ -41,20 +47,42 @@ def test_filters_numbers_and_split(tmp_path):
 def test_a_folder_is_recognized_and_items_that_nobody_has_stay_on_request(tmp_path):
     folder(tmp_path)
     data = load_dataset('news', tmp_path)
-    assert int(data['item'].num_nodes) == 8 and 'title' in data['item']  # n8 is in no sequence that is kept
+    # n8 is in no sequence that is kept
+    assert int(data['item'].num_nodes) == 8 and 'title' in data['item']
     every = SequenceContentDataset(str(tmp_path), 'news', unused_items=True)[0]
     assert int(every['item'].num_nodes) == 9
-    assert SequenceContentDataset(str(tmp_path), 'news')[0]['item'].title == data['item'].title  # as it was stored
+    # as it was stored
+    assert SequenceContentDataset(str(tmp_path), 'news')[0]['item'].title == data['item'].title
 
 
-@pytest.mark.parametrize('users, items, message', [
-    ('ua\tn1 n2 n3 n4 n5 \n', ITEMS, r"users.tsv: line 1 is .* accepted is 'user TAB item item ...' with single blanks"),
-    ('ua\tn1 n2 n3 n4 x\n', ITEMS, "users.tsv: line 1 has the item 'x', which mind_items.tsv does not have"),
-    (USERS + 'ua\tn1\n', ITEMS, "users.tsv: line 4 has the user 'ua' again, accepted is one line per user"),
-    (USERS, ITEMS + 'n1\ta\tb\n', "items.tsv: line 10 has the item 'n1' of line 1 again"),
-    (USERS, ITEMS + 'x\ta\n', 'items.tsv: line 10 has 2 fields, accepted are item, title and abstract, 3 of them'),
-    (USERS, 'n1\ta\tb\tc\n', 'items.tsv: line 1 has 4 fields'),
-    ('ua\tn1 n2\n', ITEMS, 'no user has 5 items, accepted is at least one')])
+@pytest.mark.parametrize(
+    'users, items, message',
+    [
+        (
+            'ua\tn1 n2 n3 n4 n5 \n',
+            ITEMS,
+            r"users.tsv: line 1 is .* accepted is 'user TAB item item ...' with single blanks",
+        ),
+        (
+            'ua\tn1 n2 n3 n4 x\n',
+            ITEMS,
+            "users.tsv: line 1 has the item 'x', which mind_items.tsv does not have",
+        ),
+        (
+            USERS + 'ua\tn1\n',
+            ITEMS,
+            "users.tsv: line 4 has the user 'ua' again, accepted is one line per user",
+        ),
+        (USERS, ITEMS + 'n1\ta\tb\n', "items.tsv: line 10 has the item 'n1' of line 1 again"),
+        (
+            USERS,
+            ITEMS + 'x\ta\n',
+            'items.tsv: line 10 has 2 fields, accepted are item, title and abstract, 3 of them',
+        ),
+        (USERS, 'n1\ta\tb\tc\n', 'items.tsv: line 1 has 4 fields'),
+        ('ua\tn1 n2\n', ITEMS, 'no user has 5 items, accepted is at least one'),
+    ],
+)
 def test_damaged_files_are_told_by_line(tmp_path, users, items, message):
     with pytest.raises(DataError, match=message):
         SequenceContentDataset(str(folder(tmp_path, users, items)), 'news')
@@ -66,45 +94,86 @@ def test_pictures_of_a_folder(tmp_path):
     (place / 'hm_images' / 'n3.jpg').write_bytes(b'')
     data = load_dataset('news', tmp_path)
     image = dict(zip(data['item'].raw_id, data['item'].image))
-    assert image['n3'] == str((place / 'hm_images' / 'n3.jpg').resolve()) and image['n2'] == '' and 'title' not in data['item']
+    assert (
+        image['n3'] == str((place / 'hm_images' / 'n3.jpg').resolve())
+        and image['n2'] == ''
+        and 'title' not in data['item']
+    )
 
 
 def test_pictures_of_an_lmdb_file(tmp_path):
-    lmdb = pytest.importorskip('lmdb', reason='LMDB IS NOT INSTALLED: no picture of an LMDB file is tested (pip install lmdb)')
+    lmdb = pytest.importorskip(
+        'lmdb',
+        reason='LMDB IS NOT INSTALLED: no picture of an LMDB file is tested (pip install lmdb)',
+    )
     users = 'ua\tv07 v012 v3 v4 v5\n'
-    place = folder(tmp_path, users, ''.join(f'{item}\n' for item in ('v07', 'v012', 'v3', 'v4', 'v5'))) / 'news'
-    with lmdb.open(str(place / 'hm.lmdb'), subdir=False, map_size=1 << 20) as file, file.begin(write=True) as transaction:
+    place = (
+        folder(tmp_path, users, ''.join(f'{item}\n' for item in ('v07', 'v012', 'v3', 'v4', 'v5')))
+        / 'news'
+    )
+    with (
+        lmdb.open(str(place / 'hm.lmdb'), subdir=False, map_size=1 << 20) as file,
+        file.begin(write=True) as transaction,
+    ):
         for key in ('7', '12'):
             transaction.put(key.encode(), b'\x89PNG')
         transaction.put(b'__keys__', pickle.dumps([b'7', b'12']))
     data = load_dataset('news', tmp_path)
-    assert [file.rpartition('/')[2] for file in data['item'].image] == ['hm.lmdb#7', 'hm.lmdb#12', '', '', '']
+    assert [file.rpartition('/')[2] for file in data['item'].image] == [
+        'hm.lmdb#7',
+        'hm.lmdb#12',
+        '',
+        '',
+        '',
+    ]
 
 
 def test_mind_as_it_is_downloaded(tmp_path):
-    news = ''.join(f'N{number}\tnews\tworld\tTitle "{number}\tAbstract\thttps://x\t[]\t[]\n' for number in range(1, 8))
+    news = ''.join(
+        f'N{number}\tnews\tworld\tTitle "{number}\tAbstract\thttps://x\t[]\t[]\n'
+        for number in range(1, 8)
+    )
     train, dev = (tmp_path / 'mind' / name for name in ('MINDsmall_train', 'MINDsmall_dev'))
     for part in (train, dev):
         part.mkdir(parents=True)
         (part / 'news.tsv').write_text(news)
-    (train / 'behaviors.tsv').write_text('1\tU1\t11/11/2019 9:05:58 PM\tN1 N2\tN3-0 N4-1\n'
-                                         '2\tU1\t11/11/2019 9:05:58 AM\tN1 N2\tN5-1 N1-1\n')
+    (train / 'behaviors.tsv').write_text(
+        '1\tU1\t11/11/2019 9:05:58 PM\tN1 N2\tN3-0 N4-1\n'
+        '2\tU1\t11/11/2019 9:05:58 AM\tN1 N2\tN5-1 N1-1\n'
+    )
     (dev / 'behaviors.tsv').write_text('1\tU1\t11/15/2019 9:00:00 AM\tN1 N2\tN6-1 N7-0\n')
     data = load_dataset('mind', tmp_path)
     assert isinstance(MindDataset(str(tmp_path), 'mind')[0], type(data))
     order = data['user', 'interacts', 'item'].time.argsort()
-    clicks = [data['item'].raw_id[item] for item in data['user', 'interacts', 'item'].edge_index[1, order].tolist()]
+    clicks = [
+        data['item'].raw_id[item]
+        for item in data['user', 'interacts', 'item'].edge_index[1, order].tolist()
+    ]
     assert clicks == ['N1', 'N2', 'N5', 'N4', 'N6'] and data['item'].title[0] == 'Title "1'
     (dev / 'behaviors.tsv').write_text('1\tU1\t2019-11-15\tN1 N2\tN6-1 N7-0\n')
-    with pytest.raises(DataError, match='behaviors.tsv: line 1 is .* accepted are impression id, user, time as'):
+    with pytest.raises(
+        DataError, match='behaviors.tsv: line 1 is .* accepted are impression id, user, time as'
+    ):
         MindDataset(str(tmp_path), 'mind')
 
 
 def test_a_read_dataset_trains_an_encoder_on_its_titles(tmp_path, text_folder):
     from genrec_pyg.nn.models import SASRec
+
     data = LeaveOneOut()(SequenceContentDataset(str(folder(tmp_path)), 'news', min_items=4)[0])
-    data['item'].title = ['the best games', 'news', 'rain', 'the news', 'best', 'games', 'selling', 'rain rain']
-    model = SASRec(data, hidden_channels=8, item_side={'kind': 'encoder', 'encoder': str(text_folder('bert'))})
+    data['item'].title = [
+        'the best games',
+        'news',
+        'rain',
+        'the news',
+        'best',
+        'games',
+        'selling',
+        'rain rain',
+    ]
+    model = SASRec(
+        data, hidden_channels=8, item_side={'kind': 'encoder', 'encoder': str(text_folder('bert'))}
+    )
     batch = next(iter(model.make_loader(4, 'user')))
     model.loss(batch)['bce'].backward()
     assert any(bool(p.grad.any()) for p in model.items.encoder_parameters() if p.grad is not None)

@@ -1,4 +1,5 @@
 """Logs of one's own: any ids, any of the usual files."""
+
 import gzip
 import random
 
@@ -14,12 +15,19 @@ from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import INTERACTS, ITEM, USER, modality_names, split_edges, training_graph
 from genrec_pyg.nn.models import get_model
 
-LOG = {'user': ['u-10', 'u-9', 'u-9', 'u-10', 'ü'], 'item': ['b', 'a', 'b', 'c', 'a'], 'time': [5, 1, 3, 2, 4],
-       'rating': [1.0, 5.0, 4.0, 2.0, 3.0]}
+LOG = {
+    'user': ['u-10', 'u-9', 'u-9', 'u-10', 'ü'],
+    'item': ['b', 'a', 'b', 'c', 'a'],
+    'time': [5, 1, 3, 2, 4],
+    'rating': [1.0, 5.0, 4.0, 2.0, 3.0],
+}
 
 
 def named_pairs(data, split='train'):
-    users, items = (ids.tolist() if isinstance(ids, torch.Tensor) else ids for ids in (data[USER].raw_id, data[ITEM].raw_id))
+    users, items = (
+        ids.tolist() if isinstance(ids, torch.Tensor) else ids
+        for ids in (data[USER].raw_id, data[ITEM].raw_id)
+    )
     return {(users[u], items[i]) for u, i in split_edges(data, split).t().tolist()}
 
 
@@ -32,22 +40,30 @@ def test_ids_are_sorted_and_kept_and_edges_stand_in_the_order_of_time():
     assert bool(store.train_mask.all()) and not store.val_mask.any() and not store.test_mask.any()
     whole = from_table({'user_id': [30, 4], 'Item-ID': ['7', '11']}, split='none')
     assert whole[USER].raw_id.tolist() == [4, 30] and whole[ITEM].raw_id.tolist() == [7, 11]
-    assert whole[INTERACTS].edge_index.tolist() == [[1, 0], [0, 1]]  # without a time as the rows stand
+    # without a time as the rows stand
+    assert whole[INTERACTS].edge_index.tolist() == [[1, 0], [0, 1]]
 
 
 def test_threshold_core_and_splits():
     data = from_table(LOG, min_rating=3, split='none')
-    assert named_pairs(data) == {('u-9', 'a'), ('u-9', 'b'), ('ü', 'a')} and data[USER].num_nodes == 2
+    assert (
+        named_pairs(data) == {('u-9', 'a'), ('u-9', 'b'), ('ü', 'a')} and data[USER].num_nodes == 2
+    )
     dense = {'user': [1, 1, 2, 2, 3], 'item': [5, 6, 5, 6, 5]}
     assert named_pairs(from_table(dense, core=2, split='none')) == {(1, 5), (1, 6), (2, 5), (2, 6)}
     log = {**LOG, 'part': ['train', 'valid', 'test', 'train', 'train']}
     split = from_table(log, split='column:part')
-    assert named_pairs(split, 'val') == {('u-9', 'a')} and named_pairs(split, 'test') == {('u-9', 'b')}
+    assert named_pairs(split, 'val') == {('u-9', 'a')} and named_pairs(split, 'test') == {
+        ('u-9', 'b')
+    }
     late = from_table(LOG, split='time:0.2,0.2')
     assert named_pairs(late, 'test') == {('u-10', 'b')} and named_pairs(late, 'val') == {('ü', 'a')}
-    for wrong, message in (({'split': 'by-moon'}, "split: got 'by-moon', accepted are leave_one_out, random"),
-                           ({'split': 'time:1'}, 'two shares'), ({'core': -1}, 'core: got -1'),
-                           ({'columns': {'user': 'nobody'}}, 'there is no such column')):
+    for wrong, message in (
+        ({'split': 'by-moon'}, "split: got 'by-moon', accepted are leave_one_out, random"),
+        ({'split': 'time:1'}, 'two shares'),
+        ({'core': -1}, 'core: got -1'),
+        ({'columns': {'user': 'nobody'}}, 'there is no such column'),
+    ):
         with pytest.raises(ConfigError, match=message):
             from_table(LOG, **wrong)
     with pytest.raises(DataError, match='no rating is at least 9'):
@@ -63,15 +79,30 @@ def write_text(path, log, mark=',', header=None, pack=False):
 
 def test_files_of_all_kinds_give_the_same_graph(tmp_path):
     expected = from_table(LOG)
-    files = [write_text(tmp_path / 'log.csv', LOG), write_text(tmp_path / 'log.tsv', LOG, '\t'),
-             write_text(tmp_path / 'log.csv.gz', LOG, pack=True), write_text(tmp_path / 'log.txt', LOG, ' '),
-             write_text(tmp_path / 'log.inter', LOG, '\t',
-                        ['user_id:token', 'item_id:token', 'timestamp:float', 'rating:float'])]
+    files = [
+        write_text(tmp_path / 'log.csv', LOG),
+        write_text(tmp_path / 'log.tsv', LOG, '\t'),
+        write_text(tmp_path / 'log.csv.gz', LOG, pack=True),
+        write_text(tmp_path / 'log.txt', LOG, ' '),
+        write_text(
+            tmp_path / 'log.inter',
+            LOG,
+            '\t',
+            ['user_id:token', 'item_id:token', 'timestamp:float', 'rating:float'],
+        ),
+    ]
     parquet.write_table(pa.table(LOG), tmp_path / 'log.parquet')
     dated = {**LOG, 'time': [f'2024-03-0{day}T00:00:00' for day in LOG['time']]}
     sources = [*files, tmp_path / 'log.parquet', pa.table(LOG)]
-    for data in [*map(from_table, sources), load_dataset('log.csv.gz', tmp_path), from_table(dated)]:
-        assert data[USER].raw_id == expected[USER].raw_id and data[ITEM].raw_id == expected[ITEM].raw_id
+    for data in [
+        *map(from_table, sources),
+        load_dataset('log.csv.gz', tmp_path),
+        from_table(dated),
+    ]:
+        assert (
+            data[USER].raw_id == expected[USER].raw_id
+            and data[ITEM].raw_id == expected[ITEM].raw_id
+        )
         for key in ('edge_index', 'rating', 'train_mask', 'val_mask', 'test_mask'):
             assert torch.equal(data[INTERACTS][key], expected[INTERACTS][key])
     bare = tmp_path / 'bare.txt'
@@ -82,18 +113,36 @@ def test_files_of_all_kinds_give_the_same_graph(tmp_path):
 
 def test_quoted_ids_may_hold_anything(tmp_path):
     (tmp_path / 'log.csv').write_text('user,item\n"a,b","x\ny"\n"say ""hi""",\u65e5\u672c\n')
-    assert named_pairs(from_table(tmp_path / 'log.csv', split='none')) == {('a,b', 'x\ny'), ('say "hi"', '\u65e5\u672c')}
+    assert named_pairs(from_table(tmp_path / 'log.csv', split='none')) == {
+        ('a,b', 'x\ny'),
+        ('say "hi"', '\u65e5\u672c'),
+    }
 
 
-@pytest.mark.parametrize('content,message', [
-    ('', 'has no header'), ('user,item\n', 'has no interaction'), ('user,item\n1,2\n1\n', r'Row #3.*rows of 2 fields'),
-    ('user,item\n1,\n', 'row 1 has an empty item id'), ('user,item,time\n1,2,3\n1,4,soon\n', "row 2 has time 'soon'"),
-    ('user,item,rating\n1,2,nan\n', 'row 1 has rating nan'), ('user,item,split\n1,2,later\n', "its split is 'later'"),
-    ('a,b\n1,2\n', "none of its columns .'a', 'b'. is known as user; say which with --columns user=NAME item=NAME"),
-    ('user,item,item_id\n1,2,3\n', "'item', 'item_id' may all be the item; say which with --columns item=NAME"),
-    (b'user,item\n\xff\xfe,2\n', 'cannot be read'), (b'\x1f\x8b\x08broken', 'cannot be read'),
-    (b'PAR1nothing', 'not a readable'),
-])
+@pytest.mark.parametrize(
+    'content,message',
+    [
+        ('', 'has no header'),
+        ('user,item\n', 'has no interaction'),
+        ('user,item\n1,2\n1\n', r'Row #3.*rows of 2 fields'),
+        ('user,item\n1,\n', 'row 1 has an empty item id'),
+        ('user,item,time\n1,2,3\n1,4,soon\n', "row 2 has time 'soon'"),
+        ('user,item,rating\n1,2,nan\n', 'row 1 has rating nan'),
+        ('user,item,split\n1,2,later\n', "its split is 'later'"),
+        (
+            'a,b\n1,2\n',
+            "none of its columns .'a', 'b'. is known as user; say which with --columns "
+            'user=NAME item=NAME',
+        ),
+        (
+            'user,item,item_id\n1,2,3\n',
+            "'item', 'item_id' may all be the item; say which with --columns item=NAME",
+        ),
+        (b'user,item\n\xff\xfe,2\n', 'cannot be read'),
+        (b'\x1f\x8b\x08broken', 'cannot be read'),
+        (b'PAR1nothing', 'not a readable'),
+    ],
+)
 def test_what_cannot_be_read_is_named(tmp_path, content, message):
     path = tmp_path / 'log.csv'
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -109,7 +158,9 @@ def test_damaged_files_end_in_an_error_of_this_package_or_a_graph(tmp_path):
     for name in 'abc':
         content = (tmp_path / name).read_bytes()
         for _ in range(60):
-            damaged = bytearray(content[:rng.randrange(len(content))] if rng.random() < 0.3 else content)
+            damaged = bytearray(
+                content[: rng.randrange(len(content))] if rng.random() < 0.3 else content
+            )
             for _ in range(min(len(damaged), rng.randrange(1, 6))):
                 damaged[rng.randrange(len(damaged))] = rng.randrange(256)
             (tmp_path / 'mutant').write_bytes(damaged)
@@ -123,16 +174,22 @@ def test_features_are_matched_by_id(tmp_path):
     write_text(tmp_path / 'log.csv', LOG)
     np.save(tmp_path / 'text_feat.npy', np.array([[3.0, 3], [1, 1], [9, 9]]))
     (tmp_path / 'text_feat.ids.txt').write_text('c\na\nnew\n')
-    table = pa.table({'item_id': ['b', 'a', 'c'], 'image': [[2.0], None, [4.0]], 'title': ['B', 'A', 'C']})
+    table = pa.table(
+        {'item_id': ['b', 'a', 'c'], 'image': [[2.0], None, [4.0]], 'title': ['B', 'A', 'C']}
+    )
     parquet.write_table(table, tmp_path / 'items.parquet')
     data = load_dataset('log.csv', tmp_path, ['text', 'image=items.parquet'], split='none')
     assert data[ITEM].raw_id == ['a', 'b', 'c', 'new'] and modality_names(data) == ['text', 'image']
     assert data['text'].x.tolist() == [[1, 1], [3, 3], [9, 9]]
     assert data[ITEM, 'has', 'text'].edge_index.tolist() == [[0, 2, 3], [0, 1, 2]]
-    assert data['image'].x.tolist() == [[2], [4]] and data[ITEM, 'has', 'image'].edge_index.tolist() == [[1, 2], [0, 1]]
+    assert data['image'].x.tolist() == [[2], [4]] and data[
+        ITEM, 'has', 'image'
+    ].edge_index.tolist() == [[1, 2], [0, 1]]
     assert modality_names(load_dataset('log.csv', tmp_path)) == ['text']
     assert set(training_graph(data).modalities) == {'text', 'image'}
-    with pytest.raises(ConfigError, match="has no column 'title2', accepted are item_id, image, title"):
+    with pytest.raises(
+        ConfigError, match="has no column 'title2', accepted are item_id, image, title"
+    ):
         load_dataset('log.csv', tmp_path, ['text=items.parquet:title2'])
     with pytest.raises(DataError, match='cannot be read as lists of numbers'):
         load_dataset('log.csv', tmp_path, ['text=items.parquet:title'])
@@ -156,11 +213,27 @@ def test_order_of_rows_kind_of_file_and_names_of_ids_change_no_figure(tmp_path, 
     random.Random(1).shuffle(rows := [line.split('\t') for line in lines[1:]])
     columns = dict(zip(('user', 'item', 'rating', 'time'), zip(*rows)))
     write_text(tmp_path / 'log.csv.gz', columns, pack=True)
-    parquet.write_table(pa.table({**columns, 'user': [f'u-{u}' for u in columns['user']],
-                                  'item': [f'sku-{i}' for i in columns['item']]}), tmp_path / 'log.parquet')
-    same, renamed = (load_dataset(name, tmp_path, **options) for name in ('log.csv.gz', 'log.parquet'))
+    parquet.write_table(
+        pa.table(
+            {
+                **columns,
+                'user': [f'u-{u}' for u in columns['user']],
+                'item': [f'sku-{i}' for i in columns['item']],
+            }
+        ),
+        tmp_path / 'log.parquet',
+    )
+    same, renamed = (
+        load_dataset(name, tmp_path, **options) for name in ('log.csv.gz', 'log.parquet')
+    )
     assert torch.equal(same[INTERACTS].edge_index, first[INTERACTS].edge_index)
-    assert renamed[USER].raw_id[0] == f'u-{int(first[USER].raw_id[0])}' and renamed[ITEM].raw_id[-1].startswith('sku-')
+    assert renamed[USER].raw_id[0] == f'u-{int(first[USER].raw_id[0])}' and renamed[ITEM].raw_id[
+        -1
+    ].startswith('sku-')
     for name in ('Popularity', 'ItemKNN', 'EASE'):
         expected = figures(first, name)
-        assert expected['recall@20'] > 0 and figures(same, name) == expected and figures(renamed, name) == expected
+        assert (
+            expected['recall@20'] > 0
+            and figures(same, name) == expected
+            and figures(renamed, name) == expected
+        )

@@ -1,4 +1,7 @@
-"""Checkpoints in pieces: written by some processes, read by other numbers of them; processes that are killed."""
+"""Checkpoints in pieces: written by some processes, read by other numbers of them; processes that
+are killed.
+"""
+
 import shutil
 import subprocess
 import sys
@@ -11,15 +14,21 @@ from helpers.processes import SCENARIOS, assert_same_training, in_processes, sta
 
 from genrec_pyg.training import load_checkpoint
 
-pytestmark = [pytest.mark.slow,
-              pytest.mark.skipif(not dist.is_available(), reason='this torch has no distributed package')]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not dist.is_available(), reason='this torch has no distributed package'),
+]
 
 
 @pytest.fixture(scope='module')
 def uninterrupted():
     data = scenarios.graph()
-    return {name: scenarios.fit(scenarios.make(name, data, **scenarios.MODELS[name]), data, scenarios.ALONE, epochs=3)
-            for name in ('GenRec', 'LightGCN')}
+    return {
+        name: scenarios.fit(
+            scenarios.make(name, data, **scenarios.MODELS[name]), data, scenarios.ALONE, epochs=3
+        )
+        for name in ('GenRec', 'LightGCN')
+    }
 
 
 def test_pieces_of_four_processes_are_read_by_two_and_by_one(tmp_path, uninterrupted):
@@ -28,7 +37,10 @@ def test_pieces_of_four_processes_are_read_by_two_and_by_one(tmp_path, uninterru
         folder = tmp_path / 'first_epoch' / name / 'checkpoints'
         (pieces,) = folder.glob('shards-*')  # the best and the last state are the same
         assert sorted(path.name for path in pieces.iterdir()) == [f'{rank}.pt' for rank in range(4)]
-        raw, whole = load_checkpoint(folder / 'last.pt', pieces=True), load_checkpoint(folder / 'last.pt')
+        raw, whole = (
+            load_checkpoint(folder / 'last.pt', pieces=True),
+            load_checkpoint(folder / 'last.pt'),
+        )
         table = 'embedding.user' if name == 'LightGCN' else 'encoder.user_embedding'
         assert isinstance(raw['model'][table], dict) and whole['model'][table].shape == (61, 6)
     shutil.copytree(tmp_path / 'first_epoch', tmp_path / 'later_epochs')
@@ -77,14 +89,40 @@ def test_torchrun_starts_again_where_the_run_was(tmp_path, monkeypatch):
     monkeypatch.setenv('PYTHONPATH', str(SCENARIOS.parents[2]))
     (tmp_path / 'program.py').write_text(PROGRAM)
     flags = ['--model', 'LightGCN', '--epochs', '3', '--device', 'cpu', '--references', 'false']
-    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
-                           '--max_restarts', '1', 'program.py', '--distributed', 'grid', '--checkpoint', 'sharded', '--output',
-                           'run', *flags], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [
+            sys.executable,
+            '-m',
+            'torch.distributed.run',
+            '--standalone',
+            '--nproc_per_node',
+            '2',
+            '--max_restarts',
+            '1',
+            'program.py',
+            '--distributed',
+            'grid',
+            '--checkpoint',
+            'sharded',
+            '--output',
+            'run',
+            *flags,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    alone = subprocess.run([sys.executable, '-m', 'genrec_pyg.train', '--output', 'alone', *flags], capture_output=True,
-                           text=True, timeout=300)
+    alone = subprocess.run(
+        [sys.executable, '-m', 'genrec_pyg.train', '--output', 'alone', *flags],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert alone.returncode == 0, alone.stderr[-3000:]
-    one, other = (load_checkpoint(tmp_path / name / 'checkpoints' / 'last.pt') for name in ('alone', 'run'))
+    one, other = (
+        load_checkpoint(tmp_path / name / 'checkpoints' / 'last.pt') for name in ('alone', 'run')
+    )
     assert one['epoch'] == other['epoch'] == 2
     for name, value in one['model'].items():
         torch.testing.assert_close(other['model'][name], value, rtol=1e-4, atol=1e-5)

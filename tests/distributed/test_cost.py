@@ -17,7 +17,10 @@ def test_columns_come_before_nodes():
 
 def test_the_reason_names_all_that_was_compared():
     reason = choose_grid(LARGE, 4)[1]
-    assert all(shape in reason for shape in ('4x1', '2x2', '1x4')) and 'MB sent by each process' in reason
+    assert (
+        all(shape in reason for shape in ('4x1', '2x2', '1x4'))
+        and 'MB sent by each process' in reason
+    )
 
 
 def test_a_slow_network_asks_for_fewer_blocks_of_nodes():
@@ -35,7 +38,11 @@ def test_work_and_bytes_grow_as_they_should():
     assert one.exchange == one.num_bytes == 0 and two.num_bytes == 156_250 * 4
     twice = step_cost(replace(LARGE, edges=10_000_000), (1, 1))
     assert twice.sparse == pytest.approx(2 * one.sparse) and twice.elementwise == one.elementwise
-    assert step_cost(LARGE, (4, 1)).num_bytes > step_cost(LARGE, (2, 2)).num_bytes > step_cost(LARGE, (1, 4)).num_bytes
+    assert (
+        step_cost(LARGE, (4, 1)).num_bytes
+        > step_cost(LARGE, (2, 2)).num_bytes
+        > step_cost(LARGE, (1, 4)).num_bytes
+    )
     assert two.memory == pytest.approx(one.memory / 2, rel=0.5)
 
 
@@ -43,4 +50,4 @@ def test_columns_that_fit_the_cache_cost_less():
     machine = Machine()
     assert entry_seconds(64, 100, machine) == pytest.approx(0.8e-9 + 64 * 0.15e-9)
     blocked, whole = entry_seconds(64, 200_000, machine), 4 * machine.line
-    assert blocked < whole and entry_seconds(64, 10 ** 8, machine) == whole
+    assert blocked < whole and entry_seconds(64, 10**8, machine) == whole

@@ -26,13 +26,23 @@ def test_a_grid_has_a_place_for_every_process():
 def test_even_parts(length, number):
     parts = even_parts(length, number)
     sizes = [part.stop - part.start for part in parts]
-    assert len(parts) == number and [i for part in parts for i in range(length)[part]] == list(range(length))
+    assert len(parts) == number and [i for part in parts for i in range(length)[part]] == list(
+        range(length)
+    )
     assert max(sizes) - min(sizes) <= 1
 
 
-@pytest.mark.parametrize('weight, sizes', [
-    ([1, 1, 1, 1], [2, 2]), ([9, 1, 1, 1], [1, 3]), ([1, 1, 1, 9], [3, 1]), ([0, 0, 0, 5, 5], [4, 1]), ([5], [0, 1]),
-    ([1, 1, 1], [1, 1, 1, 0])])
+@pytest.mark.parametrize(
+    'weight, sizes',
+    [
+        ([1, 1, 1, 1], [2, 2]),
+        ([9, 1, 1, 1], [1, 3]),
+        ([1, 1, 1, 9], [3, 1]),
+        ([0, 0, 0, 5, 5], [4, 1]),
+        ([5], [0, 1]),
+        ([1, 1, 1], [1, 1, 1, 0]),
+    ],
+)
 def test_parts_of_equal_weight(weight, sizes):
     parts = weighted_parts(torch.tensor(weight), len(sizes))
     assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]

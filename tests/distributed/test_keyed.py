@@ -23,11 +23,16 @@ def test_draws_are_uniform_new_every_time_and_unbiased():
     torch.manual_seed(0)
     first, second = keyed_dropout(x, 0.25, True), keyed_dropout(x, 0.25, True)
     for mask in (first, second):
-        assert float((mask == 0).float().mean()) == pytest.approx(0.25, abs=5 * (0.25 * 0.75 / x.numel()) ** 0.5)
+        assert float((mask == 0).float().mean()) == pytest.approx(
+            0.25, abs=5 * (0.25 * 0.75 / x.numel()) ** 0.5
+        )
         assert float(mask.max()) == pytest.approx(4 / 3)
     agree = float(((first == 0) & (second == 0)).float().mean())
     assert agree == pytest.approx(0.0625, abs=0.003)
-    blocks = (first == 0).float()[:ROWS_PER_KEY], (first == 0).float()[ROWS_PER_KEY:2 * ROWS_PER_KEY]
+    blocks = (
+        (first == 0).float()[:ROWS_PER_KEY],
+        (first == 0).float()[ROWS_PER_KEY : 2 * ROWS_PER_KEY],
+    )
     assert float((blocks[0] * blocks[1]).mean()) == pytest.approx(0.0625, abs=0.02)
 
 
@@ -42,4 +47,4 @@ def test_nothing_is_drawn_where_nothing_is_dropped():
 
 def test_seeds_of_blocks_differ():
     seeds = {mix(key, block) for key in range(30) for block in range(30)}
-    assert len(seeds) == 900 and all(0 <= seed < 2 ** 63 for seed in seeds)
+    assert len(seeds) == 900 and all(0 <= seed < 2**63 for seed in seeds)

@@ -1,4 +1,5 @@
 """On two and four processes: the results of one."""
+
 import pytest
 import torch.distributed as dist
 from helpers import grid_scenarios as scenarios
@@ -6,12 +7,17 @@ from helpers.processes import assert_same_training
 
 from genrec_pyg.distributed.cost import Workload, exchanged
 
-pytestmark = [pytest.mark.slow,
-              pytest.mark.skipif(not dist.is_available(), reason='this torch has no distributed package')]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not dist.is_available(), reason='this torch has no distributed package'),
+]
+
 
 def test_exchanges_and_their_adjoints(four):
     for results in four['layouts']:
-        assert len(results) > 50 and all(results.values()), [name for name, fine in results.items() if not fine]
+        assert len(results) > 50 and all(results.values()), [
+            name for name, fine in results.items() if not fine
+        ]
 
 
 def test_products_with_a_divided_graph(four):
@@ -49,11 +55,20 @@ def test_processes_that_differ_are_refused(two):
         for mode in ('grid', 'ddp'):
             assert results[f'data {mode}'].startswith('training graph: got ')
             assert results[f'parameters {mode}'].startswith('parameters: got ')
-            assert 'in process 1, ' in results[f'data {mode}'] and 'the same in all processes' in results[f'data {mode}']
-        assert results['no grid'].startswith('--grid: got 1x2 for NGCF, whose work cannot be divided')
+            assert (
+                'in process 1, ' in results[f'data {mode}']
+                and 'the same in all processes' in results[f'data {mode}']
+            )
+        assert results['no grid'].startswith(
+            '--grid: got 1x2 for NGCF, whose work cannot be divided'
+        )
     data = scenarios.graph()
-    assert_same_training(scenarios.fit(scenarios.make('NGCF', data, hidden_channels=4), data, scenarios.ALONE, epochs=1),
-                 two['different'][0]['as ddp'])
+    assert_same_training(
+        scenarios.fit(
+            scenarios.make('NGCF', data, hidden_channels=4), data, scenarios.ALONE, epochs=1
+        ),
+        two['different'][0]['as ddp'],
+    )
 
 
 def test_dropout_is_that_of_one_process(four):
@@ -61,7 +76,9 @@ def test_dropout_is_that_of_one_process(four):
 
 
 def test_bytes_are_those_of_the_formulas(two, four):
-    """Without the rows of other processes' items, which only blocks of nodes fetch and the formula bounds."""
+    """Without the rows of other processes' items, which only blocks of nodes fetch and the formula
+    bounds.
+    """
     work = Workload(64, 32, 0, 128, channels=8, layers=2)
     for number, results in ((2, two['volume']), (4, four['volume'])):
         for sent in results:
@@ -70,5 +87,6 @@ def test_bytes_are_those_of_the_formulas(two, four):
     assert exchanged(work, (1, 2))[0] == 128 * 4
     per_layer = 2 * 32 * 8 * 4 * 3 / 4  # all items are gathered, and their sums scattered
     fetched = [sent['4x1'][0] - 2 * 2 * per_layer for sent in four['volume']]
-    # Counts and places of wanted rows are int64: at most 16 bytes and, forward and backward, 64 per item of a triple.
+    # Counts and places of wanted rows are int64: at most 16 bytes and, forward and backward, 64 per
+    # item of a triple.
     assert all(0 < bytes_ <= 256 * (8 + 2 * 32) + 3 * 8 for bytes_ in fetched)

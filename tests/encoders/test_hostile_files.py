@@ -1,4 +1,5 @@
 """Mutated files: every reader returns or refuses by name, and never crashes or hangs."""
+
 import io
 import random
 
@@ -13,9 +14,11 @@ from genrec_pyg.exceptions import GenRecError
 
 TABLE = 'item\ttitle\n' + ''.join(f'{n}\tTitle "{n}, é\n' for n in range(20))
 CSV = 'item,title\n' + ''.join(f'{n},Title {n}\n' for n in range(20))
-PICKLE = (b'\x80\x04\x95P\x00\x00\x00\x00\x00\x00\x00\x8c\x08__main__\x94\x8c\nLMDB_Image\x94\x93'
-          b'\x94)\x81\x94}\x94(\x8c\x08channels\x94K\x03\x8c\x04size\x94K\x01K\x02\x86\x94'
-          b'\x8c\x05image\x94C\x06abcdef\x94\x8c\x02id\x94K\x07ub.')
+PICKLE = (
+    b'\x80\x04\x95P\x00\x00\x00\x00\x00\x00\x00\x8c\x08__main__\x94\x8c\nLMDB_Image\x94\x93'
+    b'\x94)\x81\x94}\x94(\x8c\x08channels\x94K\x03\x8c\x04size\x94K\x01K\x02\x86\x94'
+    b'\x8c\x05image\x94C\x06abcdef\x94\x8c\x02id\x94K\x07ub.'
+)
 #: Mutations of each file.
 ROUNDS = 100
 
@@ -28,11 +31,11 @@ def mutated(content, generator):
         if kind == 0:
             content[place] = generator.randrange(256)
         elif kind == 1:
-            del content[place:place + generator.randint(1, 40)]
+            del content[place : place + generator.randint(1, 40)]
         elif kind == 2:
             content[place:place] = generator.randbytes(generator.randint(1, 9))
         else:
-            content[place:place] = content[place:place + generator.randint(1, 60)]
+            content[place:place] = content[place : place + generator.randint(1, 60)]
         content = content or bytearray(b'\0')
     return bytes(content)
 
@@ -51,9 +54,15 @@ def sparse():
 
 
 CASES = {
-    'jpeg': lambda: picture('JPEG'), 'png': lambda: picture('PNG'), 'gif': lambda: picture('GIF'),
-    'webp': lambda: picture('WEBP'), 'pickle': lambda: PICKLE, 'npz': sparse,
-    'tsv': lambda: TABLE.encode(), 'csv': lambda: CSV.encode()}
+    'jpeg': lambda: picture('JPEG'),
+    'png': lambda: picture('PNG'),
+    'gif': lambda: picture('GIF'),
+    'webp': lambda: picture('WEBP'),
+    'pickle': lambda: PICKLE,
+    'npz': sparse,
+    'tsv': lambda: TABLE.encode(),
+    'csv': lambda: CSV.encode(),
+}
 
 
 @pytest.mark.parametrize('case', CASES)
@@ -67,6 +76,7 @@ def test_mutated_files_are_read_or_refused(case, tmp_path):
         if case == 'npz':
             return load_sparse_features(tmp_path / 'x')
         return read_item_texts(tmp_path / 'x', ['title'], on_duplicate='first')
+
     read(original)
     for _ in range(ROUNDS):
         try:
@@ -74,4 +84,4 @@ def test_mutated_files_are_read_or_refused(case, tmp_path):
         except GenRecError as error:
             refused += 1
             assert 'x' in str(error)
-    assert 0 < refused
+    assert refused > 0

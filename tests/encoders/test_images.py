@@ -9,8 +9,10 @@ from genrec_pyg.encoders import images, read_image
 from genrec_pyg.encoders.images import to_pixels
 from genrec_pyg.exceptions import DataError
 
-Image = pytest.importorskip('PIL.Image', reason='PILLOW IS NOT INSTALLED: no picture is tested '
-                            '(pip install genrec_pyg[image])')
+Image = pytest.importorskip(
+    'PIL.Image',
+    reason='PILLOW IS NOT INSTALLED: no picture is tested (pip install genrec_pyg[image])',
+)
 
 
 def encoded(image, kind, **options):
@@ -19,9 +21,17 @@ def encoded(image, kind, **options):
     return file.getvalue()
 
 
-@pytest.mark.parametrize('mode, color, kind', [
-    ('RGB', (200, 100, 50), 'PNG'), ('L', 100, 'JPEG'), ('RGB', (200, 100, 50), 'BMP'),
-    ('P', 3, 'GIF'), ('1', 1, 'PNG'), ('RGB', (10, 20, 30), 'WEBP')])
+@pytest.mark.parametrize(
+    'mode, color, kind',
+    [
+        ('RGB', (200, 100, 50), 'PNG'),
+        ('L', 100, 'JPEG'),
+        ('RGB', (200, 100, 50), 'BMP'),
+        ('P', 3, 'GIF'),
+        ('1', 1, 'PNG'),
+        ('RGB', (10, 20, 30), 'WEBP'),
+    ],
+)
 def test_modes_and_formats_become_rgb(mode, color, kind):
     image = Image.new(mode, (5, 4), color)
     read = read_image(encoded(image, kind))
@@ -59,14 +69,19 @@ def test_rotation_in_exif_is_applied():
 
 def test_a_truncated_file_is_refused_by_name(tmp_path):
     content = encoded(Image.effect_noise((64, 64), 50), 'JPEG')
-    (tmp_path / '7.jpg').write_bytes(content[:len(content) // 2])
+    (tmp_path / '7.jpg').write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r'7\.jpg: cannot be decoded .*truncated'):
         read_image(tmp_path / '7.jpg')
 
 
-@pytest.mark.parametrize('content, message', [
-    (b'', 'is empty'), (b'<html>', 'accepted are whole pictures of JPEG, PNG'),
-    (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', 'cannot be decoded')])
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        (b'', 'is empty'),
+        (b'<html>', 'accepted are whole pictures of JPEG, PNG'),
+        (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', 'cannot be decoded'),
+    ],
+)
 def test_what_is_no_picture_is_refused(content, message):
     with pytest.raises(DataError, match=message):
         read_image(content)
@@ -74,11 +89,17 @@ def test_what_is_no_picture_is_refused(content, message):
 
 def test_a_bomb_is_refused_before_it_is_decoded():
     def chunk(kind, body):
-        return (struct.pack('>I', len(body)) + kind + body
-                + struct.pack('>I', zlib.crc32(kind + body)))
+        return (
+            struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
+        )
+
     header = struct.pack('>IIBBBBB', 60_000, 60_000, 8, 2, 0, 0, 0)
-    bomb = (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(b'\0'))
-            + chunk(b'IEND', b''))
+    bomb = (
+        b'\x89PNG\r\n\x1a\n'
+        + chunk(b'IHDR', header)
+        + chunk(b'IDAT', zlib.compress(b'\0'))
+        + chunk(b'IEND', b'')
+    )
     with pytest.raises(DataError, match='announces 60000 x 60000 pixels|cannot be decoded .*bomb'):
         read_image(bomb)
 

@@ -14,16 +14,18 @@ def write(path, text):
 
 
 def test_rows_come_in_the_order_of_ids(tmp_path):
-    file = write(tmp_path / 'a.csv',
-                 'asin,title,brand\nb-10,"Two\nlines, one",\nb-9,Soap & Co,Acme\n')
+    file = write(
+        tmp_path / 'a.csv', 'asin,title,brand\nb-10,"Two\nlines, one",\nb-9,Soap & Co,Acme\n'
+    )
     found = read_item_texts(file, ['title', 'brand'])
     assert found.ids == ['b-9', 'b-10']
     assert found.texts == [['Soap & Co Acme'], ['Two\nlines, one']]
 
 
 def test_quotes_are_letters_between_tabs(tmp_path):
-    file = write(tmp_path / 'a.tsv',
-                 'item_id:token\ttitle:token_seq\n2\t"12"" vinyl\n1\tA &amp; B\n')
+    file = write(
+        tmp_path / 'a.tsv', 'item_id:token\ttitle:token_seq\n2\t"12"" vinyl\n1\tA &amp; B\n'
+    )
     found = read_item_texts(file, ['title'], unescape=True)
     assert found.ids.tolist() == [1, 2] and found.texts == [['A & B'], ['"12"" vinyl']]
     assert read_item_texts(file, ['title']).texts[0] == ['A &amp; B']
@@ -59,12 +61,17 @@ def test_a_second_row_of_an_item(tmp_path):
         read_item_texts(file, ['tag'], on_duplicate='x')
 
 
-@pytest.mark.parametrize('text, message', [
-    ('', 'has no row'), ('item,title\n', 'has no row'),
-    ('item,title\n1,a,b\n', 'row 1 has 3 fields, accepted are 2'),
-    ('item,title\n1,"a\n', 'cannot be read after row 1'),
-    ('item,title\n,a\n', 'row 1 has an empty item id'),
-    ('item,ti\0tle\n1,a\n', 'is no text')])
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('', 'has no row'),
+        ('item,title\n', 'has no row'),
+        ('item,title\n1,a,b\n', 'row 1 has 3 fields, accepted are 2'),
+        ('item,title\n1,"a\n', 'cannot be read after row 1'),
+        ('item,title\n,a\n', 'row 1 has an empty item id'),
+        ('item,ti\0tle\n1,a\n', 'is no text'),
+    ],
+)
 def test_damaged_tables_are_refused(tmp_path, text, message):
     with pytest.raises(DataError, match=message):
         read_item_texts(write(tmp_path / 'a.csv', text), ['title'])
@@ -78,7 +85,7 @@ def test_other_encodings_are_refused(tmp_path):
 
 def test_columns_that_are_not_there_are_named(tmp_path):
     file = write(tmp_path / 'a.csv', 'product,title\n1,a\n')
-    with pytest.raises(ConfigError, match="--columns name: there is no such column"):
+    with pytest.raises(ConfigError, match='--columns name: there is no such column'):
         read_item_texts(file, ['name'], item='product')
     with pytest.raises(ConfigError, match='say which with --item NAME'):
         read_item_texts(file, ['title'])

@@ -56,6 +56,7 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
         with pytest.raises(ConfigError, match='process .* is encoding there'):
             run(tmp_path / 'parts', Recorder())
         return np.zeros((len(places), 1)), {}
+
     run(tmp_path / 'parts', inner)
 
 

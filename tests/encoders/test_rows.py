@@ -15,8 +15,9 @@ def test_rows_do_not_depend_on_their_batch(text_folder, monkeypatch):
     encoder = TextEncoder.from_pretrained(text_folder('bert'))
     sizes = []
     forward = encoder.forward
-    monkeypatch.setattr(encoder, 'forward', lambda ids, mask: sizes.append(ids.shape)
-                        or forward(ids, mask))
+    monkeypatch.setattr(
+        encoder, 'forward', lambda ids, mask: sizes.append(ids.shape) or forward(ids, mask)
+    )
     x, reasons = encode_texts(encoder, TEXTS, Work(batch_size=2))
     assert sizes == [(2, 7), (2, 3)]  # equal texts once, by length
     assert reasons == {3: 'empty text'} and not x[3].any() and (x[0] == x[2]).all()
@@ -29,8 +30,9 @@ def test_rows_do_not_depend_on_their_batch(text_folder, monkeypatch):
 
 def test_bfloat16_is_close_and_comes_as_float32(text_folder):
     encoder = TextEncoder.from_pretrained(text_folder('bert'))
-    exact, coarse = (encode_texts(encoder, TEXTS, Work(precision=name))[0]
-                     for name in ('float32', 'bfloat16'))
+    exact, coarse = (
+        encode_texts(encoder, TEXTS, Work(precision=name))[0] for name in ('float32', 'bfloat16')
+    )
     assert coarse.dtype == np.float32 and 0 < np.abs(exact - coarse).max() < 0.1
 
 
@@ -49,14 +51,17 @@ def test_wrong_ways_of_working_are_refused():
 
 def test_pictures_and_what_is_none(image_folder):
     from PIL import Image
+
     file = io.BytesIO()
     Image.effect_noise((40, 40), 80).save(file, 'PNG')
     contents = [file.getvalue(), None, b'damaged', file.getvalue()]
     encoder = ImageEncoder.from_pretrained(image_folder('vit'))
 
     def run(strict):
-        return encode_images(encoder, contents.__getitem__, 'picture {}'.format, 4,
-                             Work(batch_size=3), strict=strict)
+        return encode_images(
+            encoder, contents.__getitem__, 'picture {}'.format, 4, Work(batch_size=3), strict=strict
+        )
+
     x, reasons = run(False)
     assert sorted(reasons) == [1, 2] and reasons[1] == MISSING and 'picture 2' in reasons[2]
     with torch.no_grad():

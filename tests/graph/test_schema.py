@@ -25,9 +25,9 @@ def make_graph():
     data[INTERACTS].train_mask = torch.tensor([True, True, True, False, True, False])
     data[INTERACTS].val_mask = torch.tensor([False, False, False, True, False, False])
     data[INTERACTS].test_mask = torch.tensor([False, False, False, False, False, True])
-    data['image'].x = torch.arange(8.).view(4, 2)
+    data['image'].x = torch.arange(8.0).view(4, 2)
     data['item', 'has', 'image'].edge_index = torch.arange(4).repeat(2, 1)
-    data['text'].x = torch.tensor([[1., 0.], [2., 4.], [4., 2.], [5., 5.]])
+    data['text'].x = torch.tensor([[1.0, 0.0], [2.0, 4.0], [4.0, 2.0], [5.0, 5.0]])
     data['item', 'has', 'text'].edge_index = torch.tensor([[2, 0, 2, 3], [1, 0, 2, 3]])
     return data
 
@@ -108,7 +108,7 @@ def test_modality_selection_keeps_order():
 
 def test_features_become_float32():
     data = make_graph()
-    data['image'].x = torch.full((4, 2), 60000., dtype=torch.float16)
+    data['image'].x = torch.full((4, 2), 60000.0, dtype=torch.float16)
     image = training_graph(data).modalities['image']
     assert image.x.dtype == torch.float32
     assert image.x.sum().item() == 480000  # overflows in float16
@@ -168,6 +168,7 @@ def broken(change):
 def set_store(store_type, key, value):
     def change(data):
         data[store_type][key] = value
+
     return change
 
 
@@ -177,35 +178,72 @@ def delete(store_type, key=None):
             del data[store_type]
         else:
             del data[store_type][key]
+
     return change
 
 
 @pytest.mark.filterwarnings("ignore:Unable to accurately infer 'num_nodes'")
-@pytest.mark.parametrize('change, message', [
-    (delete('user'), "node type 'user' with num_nodes is missing.*MapTypes"),
-    (delete('item', 'num_nodes'), "node type 'item' with num_nodes is missing"),
-    (delete(INTERACTS), 'is missing, found.*MapTypes'),
-    (delete(INTERACTS, 'edge_index'), 'is missing'),
-    (set_store('user', 'num_nodes', 2), 'user ids from 0 to 2, accepted are 0 to 1'),
-    (set_store('item', 'num_nodes', 2), 'item ids from 0 to 3, accepted are 0 to 1'),
-    (set_store(INTERACTS, 'edge_index', torch.tensor([[0, 0, 0, 0, 0, -1]] * 2)), 'user ids from -1 to 0'),
-    (set_store(INTERACTS, 'edge_index', torch.zeros(2, 6, dtype=torch.int32)), 'torch.int32.*accepted is torch.int64'),
-    (set_store(INTERACTS, 'edge_index', torch.zeros(6, 2, dtype=torch.long)), r'shape \(6, 2\)'),
-    (set_store(INTERACTS, 'train_mask', torch.ones(6)), 'train_mask is torch.float32'),
-    (set_store(INTERACTS, 'val_mask', torch.zeros(5, dtype=torch.bool)), r'val_mask.*shape \(5,\).*\(6,\)'),
-    (set_store(INTERACTS, 'test_mask', torch.ones(6, dtype=torch.bool)), "are in 'test_mask' and in another split"),
-    (set_store(INTERACTS, 'train_mask', torch.zeros(6, dtype=torch.bool)), 'training split of .* is empty'),
-    (delete(INTERACTS, 'train_mask'), "no 'train_mask'"),
-    (delete('image', 'x'), r"data\['image'\].x is None, accepted is a floating-point matrix"),
-    (delete('image'), r"data\['image'\].x is None"),
-    (delete(('item', 'has', 'image'), 'edge_index'), r"\('item', 'has', 'image'\) has no edge_index"),
-    (set_store('image', 'x', torch.ones(4)), r'\(4,\)'),
-    (set_store('image', 'x', torch.ones(4, 2, dtype=torch.long)), 'torch.int64'),
-    (set_store('image', 'x', torch.ones(3, 2)), r"'image'\).edge_index has image ids from 0 to 3, accepted are 0 to 2"),
-    (set_store('text', 'x', torch.tensor([[1., 1.], [1., 1.], [1., float('nan')], [float('inf'), 0.]])),
-     'has 2 rows with NaN or infinity, the first is row 2.*CleanFeatures'),
-    (set_store(('item', 'has', 'text'), 'edge_index', torch.tensor([[4], [0]])), 'item ids from 4 to 4'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (delete('user'), "node type 'user' with num_nodes is missing.*MapTypes"),
+        (delete('item', 'num_nodes'), "node type 'item' with num_nodes is missing"),
+        (delete(INTERACTS), 'is missing, found.*MapTypes'),
+        (delete(INTERACTS, 'edge_index'), 'is missing'),
+        (set_store('user', 'num_nodes', 2), 'user ids from 0 to 2, accepted are 0 to 1'),
+        (set_store('item', 'num_nodes', 2), 'item ids from 0 to 3, accepted are 0 to 1'),
+        (
+            set_store(INTERACTS, 'edge_index', torch.tensor([[0, 0, 0, 0, 0, -1]] * 2)),
+            'user ids from -1 to 0',
+        ),
+        (
+            set_store(INTERACTS, 'edge_index', torch.zeros(2, 6, dtype=torch.int32)),
+            'torch.int32.*accepted is torch.int64',
+        ),
+        (
+            set_store(INTERACTS, 'edge_index', torch.zeros(6, 2, dtype=torch.long)),
+            r'shape \(6, 2\)',
+        ),
+        (set_store(INTERACTS, 'train_mask', torch.ones(6)), 'train_mask is torch.float32'),
+        (
+            set_store(INTERACTS, 'val_mask', torch.zeros(5, dtype=torch.bool)),
+            r'val_mask.*shape \(5,\).*\(6,\)',
+        ),
+        (
+            set_store(INTERACTS, 'test_mask', torch.ones(6, dtype=torch.bool)),
+            "are in 'test_mask' and in another split",
+        ),
+        (
+            set_store(INTERACTS, 'train_mask', torch.zeros(6, dtype=torch.bool)),
+            'training split of .* is empty',
+        ),
+        (delete(INTERACTS, 'train_mask'), "no 'train_mask'"),
+        (delete('image', 'x'), r"data\['image'\].x is None, accepted is a floating-point matrix"),
+        (delete('image'), r"data\['image'\].x is None"),
+        (
+            delete(('item', 'has', 'image'), 'edge_index'),
+            r"\('item', 'has', 'image'\) has no edge_index",
+        ),
+        (set_store('image', 'x', torch.ones(4)), r'\(4,\)'),
+        (set_store('image', 'x', torch.ones(4, 2, dtype=torch.long)), 'torch.int64'),
+        (
+            set_store('image', 'x', torch.ones(3, 2)),
+            r"'image'\).edge_index has image ids from 0 to 3, accepted are 0 to 2",
+        ),
+        (
+            set_store(
+                'text',
+                'x',
+                torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0, float('nan')], [float('inf'), 0.0]]),
+            ),
+            'has 2 rows with NaN or infinity, the first is row 2.*CleanFeatures',
+        ),
+        (
+            set_store(('item', 'has', 'text'), 'edge_index', torch.tensor([[4], [0]])),
+            'item ids from 4 to 4',
+        ),
+    ],
+)
 def test_errors_name_the_store_the_value_and_what_is_accepted(change, message):
     with pytest.raises(DataError, match=message):
         training_graph(broken(change))
@@ -221,7 +259,9 @@ def test_check_graph_without_finite_features():
 def test_the_same_pair_in_two_splits_is_refused_though_the_edges_differ():
     data = make_graph()
     data[INTERACTS].edge_index[:, 5] = torch.tensor([0, 1])  # the test edge repeats a training pair
-    with pytest.raises(DataError, match=r"1 pairs .* user 0 with item 1, in 'train_mask' and 'test_mask'"):
+    with pytest.raises(
+        DataError, match=r"1 pairs .* user 0 with item 1, in 'train_mask' and 'test_mask'"
+    ):
         training_graph(data)
     check_graph(data, disjoint=False)
     split = RandomSplit(val=0.2, test=0.2)(data)  # and can be split again
@@ -240,14 +280,18 @@ def test_a_pair_may_be_repeated_within_a_split_and_outside_all():
 
 def test_a_data_set_or_a_homogeneous_graph_is_refused_by_name():
     for other in (Data(), [make_graph()], None):
-        with pytest.raises(DataError, match=f'got {type(other).__name__}, accepted is a .*HeteroData'):
+        with pytest.raises(
+            DataError, match=f'got {type(other).__name__}, accepted is a .*HeteroData'
+        ):
             training_graph(other)
 
 
 @pytest.mark.parametrize('store', ['user', 'item'])
 def test_raw_ids_of_another_number_than_the_nodes_are_refused(store):
     data = broken(set_store(store, 'raw_id', list(range(9))))
-    with pytest.raises(DataError, match=rf"data\['{store}'\].raw_id has 9 entries, accepted is one per node"):
+    with pytest.raises(
+        DataError, match=rf"data\['{store}'\].raw_id has 9 entries, accepted is one per node"
+    ):
         training_graph(data)
 
 
@@ -268,7 +312,9 @@ def test_one_name_is_a_list_of_one_and_a_repeated_name_counts_once():
 
 @pytest.mark.parametrize('name', ['user', 'item'])
 def test_users_and_items_are_no_modalities(name):
-    data = broken(set_store(('item', 'has', name), 'edge_index', torch.zeros(2, 1, dtype=torch.long)))
+    data = broken(
+        set_store(('item', 'has', name), 'edge_index', torch.zeros(2, 1, dtype=torch.long))
+    )
     with pytest.raises(DataError, match=f"makes '{name}' a modality"):
         training_graph(data)
 

@@ -33,13 +33,21 @@ def test_a_repeated_pair_counts_where_it_occurs_first_unless_repeats_are_kept():
 
 def test_masks_choose_the_interactions():
     last = [False, False, True]
-    data = graph([[0, 3], [0, 1], [0, 4]], [0, 1, 2], val=last, test=[False] * 3, history=[True, False, False])
+    data = graph(
+        [[0, 3], [0, 1], [0, 4]],
+        [0, 1, 2],
+        val=last,
+        test=[False] * 3,
+        history=[True, False, False],
+    )
     assert timed_edges(data)[1].tolist() == [1]
     assert timed_edges(data, ['train', 'history'])[1].tolist() == [3, 1]
     assert known_masks(data, 'val') == ['train', 'history']
     assert known_masks(data, 'test') == ['train', 'history', 'val']
     assert known_masks(data, 'test', with_validation=False) == ['train', 'history']
-    with pytest.raises(ConfigError, match="masks: got 'future', accepted are train, val, test, history"):
+    with pytest.raises(
+        ConfigError, match="masks: got 'future', accepted are train, val, test, history"
+    ):
         timed_edges(data, ['future'])
 
 

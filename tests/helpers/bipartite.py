@@ -1,4 +1,5 @@
 """The graph that the tests of convolutions share."""
+
 import torch
 
 NUM_USERS, NUM_ITEMS = 4, 5

@@ -1,11 +1,23 @@
 """Graphs whose items have titles."""
+
 from genrec_pyg.graph import training_graph
 from genrec_pyg.nn.items import ItemSide, make_items
 from helpers.sequence_graphs import sequence_data
 
 #: Eleven titles of two to six tokens; the last item has no interaction in training.
-TITLES = ['the best', 'rain', 'the best selling games', 'news', 'games', 'the news', 'best rain', 'selling news', 'the rain',
-          'best games', 'the selling rain']
+TITLES = [
+    'the best',
+    'rain',
+    'the best selling games',
+    'news',
+    'games',
+    'the news',
+    'best rain',
+    'selling news',
+    'the rain',
+    'best games',
+    'the selling rain',
+]
 
 
 def titled_data(**arguments):

@@ -1,8 +1,10 @@
-"""What test_distributed.py runs in one process and, as a script under torchrun, in several: the same calls in all of them.
+"""What test_distributed.py runs in one process and, as a script under torchrun, in several: the
+same calls in all of them.
 
-``torchrun --nproc_per_node 2 tests/helpers/distributed_scenarios.py FOLDER SCENARIO ...`` runs scenarios, their files in
-FOLDER/SCENARIO.
+``torchrun --nproc_per_node 2 tests/helpers/distributed_scenarios.py FOLDER SCENARIO ...`` runs
+scenarios, their files in FOLDER/SCENARIO.
 """
+
 import sys
 from pathlib import Path
 
@@ -22,12 +24,17 @@ from genrec_pyg.utils.collectives import shared_batch
 QUIET = dict(device='cpu', progress=False, ks=(5, 20))
 GROUPS = dict(hidden_channels=8, debias={'clusters': 2}, contrast={'group_size': 100})
 SMALL = dict(GROUPS, denoiser={'rank': 6}, generation={'topk': 3, 'rebuild_k': 2})
-TIED = dict(GROUPS, denoiser={'name': 'tied', 'num_layers': 1},
-            generation={'topk': 3, 'rebuild_k': 2, 'edge_dropout': 0.5})
+TIED = dict(
+    GROUPS,
+    denoiser={'name': 'tied', 'num_layers': 1},
+    generation={'topk': 3, 'rebuild_k': 2, 'edge_dropout': 0.5},
+)
 
 
 class Factors(Recommender):
-    """Factorization without any dense parameter, whose loss may not be split: its dropout is per row of the batch."""
+    """Factorization without any dense parameter, whose loss may not be split: its dropout is per
+    row of the batch.
+    """
 
     def __init__(self, data):
         super().__init__(data)
@@ -39,11 +46,16 @@ class Factors(Recommender):
 
     def loss(self, batch):
         users = torch.nn.functional.dropout(self.users(batch.user), 0.1, self.training)
-        return {'bpr': torch.nn.functional.softplus((users * (self.items[batch.neg] - self.items[batch.pos])).sum(1)).mean()}
+        return {
+            'bpr': torch.nn.functional.softplus(
+                (users * (self.items[batch.neg] - self.items[batch.pos])).sum(1)
+            ).mean()
+        }
 
 
 class Words(torch.nn.Module):
     """Inputs and encoder of items with one to four words, some with dropout."""
+
     width, revision = 6, 'words'
 
     def __init__(self, num_items):
@@ -63,7 +75,9 @@ class Words(torch.nn.Module):
         return self.ids[item, :width], torch.arange(width) < self.length[item].unsqueeze(1)
 
     def forward(self, ids, mask):
-        return (self.layer(self.word(ids)) * mask.unsqueeze(2)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        return (self.layer(self.word(ids)) * mask.unsqueeze(2)).sum(dim=1) / mask.sum(
+            dim=1, keepdim=True
+        )
 
 
 class Encoded(SASRec):
@@ -87,8 +101,9 @@ def modes(distributed):
 
 
 def make(model_class, data, **hparams):
-    """A model in float64 whose biases before a batch normalization stand still: their gradient is zero but for rounding, by
-    the size of which Adam divides it."""
+    """A model in float64 whose biases before a batch normalization stand still: their gradient is
+    zero but for rounding, by the size of which Adam divides it.
+    """
     seed_everything(1)
     model = model_class(data, **hparams).double()
     for module in model.modules():
@@ -98,10 +113,18 @@ def make(model_class, data, **hparams):
 
 
 def fit(model, data, distributed, folder, resume=False, **options):
-    trainer = Trainer(**{'lr': 0.02, 'patience': 0, 'output': folder, **QUIET, **options}, distributed=distributed)
+    trainer = Trainer(
+        **{'lr': 0.02, 'patience': 0, 'output': folder, **QUIET, **options}, distributed=distributed
+    )
     result = trainer.fit(model, data, resume=resume)
-    return {'history': [{'loss': record['loss'], 'val': record.get('val')} for record in result.history],
-            'test': result.test, 'validation': result.validation, 'state': model.state_dict()}
+    return {
+        'history': [
+            {'loss': record['loss'], 'val': record.get('val')} for record in result.history
+        ],
+        'test': result.test,
+        'validation': result.validation,
+        'state': model.state_dict(),
+    }
 
 
 def genrec(distributed, folder):
@@ -112,29 +135,67 @@ def genrec(distributed, folder):
 
 
 def others(distributed, folder):
-    """Odd batches over several groups of contrasts, clipped gradients, a trained denoiser, a model without dense parameters,
-    a last batch of one triple; 61 users do not split evenly."""
+    """Odd batches over several groups of contrasts, clipped gradients, a trained denoiser, a model
+    without dense parameters, a last batch of one triple; 61 users do not split evenly.
+    """
     data = small_graph()
     edges = int(data['user', 'interacts', 'item'].train_mask.sum())
     for mode, shared in modes(distributed):
-        yield f'{mode} clipped', fit(make(GenRec, data, **SMALL), data, shared, folder / mode / 'clipped', epochs=2,
-                                     batch_size=301, grad_clip=0.05, weight_decay=0.01)
-        yield f'{mode} tied', fit(make(GenRec, data, **TIED), data, shared, None, epochs=2,
-                                  batch_size=257)
-        yield f'{mode} factors', fit(make(Factors, data), data, shared, folder / mode / 'factors', epochs=2, batch_size=100,
-                                     grad_clip=0.05)
-        yield f'{mode} rest of one', fit(make(GenRec, data, **SMALL), data, shared, None, epochs=1, batch_size=edges - 1)
+        yield (
+            f'{mode} clipped',
+            fit(
+                make(GenRec, data, **SMALL),
+                data,
+                shared,
+                folder / mode / 'clipped',
+                epochs=2,
+                batch_size=301,
+                grad_clip=0.05,
+                weight_decay=0.01,
+            ),
+        )
+        yield (
+            f'{mode} tied',
+            fit(make(GenRec, data, **TIED), data, shared, None, epochs=2, batch_size=257),
+        )
+        yield (
+            f'{mode} factors',
+            fit(
+                make(Factors, data),
+                data,
+                shared,
+                folder / mode / 'factors',
+                epochs=2,
+                batch_size=100,
+                grad_clip=0.05,
+            ),
+        )
+        yield (
+            f'{mode} rest of one',
+            fit(make(GenRec, data, **SMALL), data, shared, None, epochs=1, batch_size=edges - 1),
+        )
 
 
 def encoded(distributed, folder):
-    """Chunks of items dealt to the processes, with dropout in the encoder; a last batch with fewer chunks than processes."""
+    """Chunks of items dealt to the processes, with dropout in the encoder; a last batch with fewer
+    chunks than processes.
+    """
     data = small_graph()
     store = data['user', 'interacts', 'item']
     store.time = torch.arange(store.edge_index.size(1))
     for mode, shared in modes(distributed):
         for recompute in (False, True):
-            yield f'{mode} recompute {recompute}', fit(make(Encoded, data, recompute=recompute), data, shared, None, epochs=2,
-                                                       batch_size=20)
+            yield (
+                f'{mode} recompute {recompute}',
+                fit(
+                    make(Encoded, data, recompute=recompute),
+                    data,
+                    shared,
+                    None,
+                    epochs=2,
+                    batch_size=20,
+                ),
+            )
 
 
 def first_epoch(distributed, folder):
@@ -149,11 +210,24 @@ def later_epochs(distributed, folder):
     """The other two, after a checkpoint in the folder."""
     data = small_graph()
     for mode, shared in modes(distributed):
-        yield mode, fit(make(GenRec, data, **SMALL), data, shared, folder / mode, resume=True, epochs=3, batch_size=301)
+        yield (
+            mode,
+            fit(
+                make(GenRec, data, **SMALL),
+                data,
+                shared,
+                folder / mode,
+                resume=True,
+                epochs=3,
+                batch_size=301,
+            ),
+        )
 
 
 def parts(distributed, folder):
-    """Pieces: evaluation, also of fewer users than processes, InfoNCE with its gradients, errors of the main process."""
+    """Pieces: evaluation, also of fewer users than processes, InfoNCE with its gradients, errors of
+    the main process.
+    """
     processes = distributed.processes
     data = small_graph()
     model = make(Factors, data)
@@ -162,7 +236,10 @@ def parts(distributed, folder):
     store.test_mask &= store.edge_index[0] == store.edge_index[0, store.test_mask][0]
     yield 'one user', Evaluator(data, 'test', (5, 20), processes=processes)(model)
     generator = torch.Generator().manual_seed(0)
-    x, y = (torch.randn(301, 6, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    x, y = (
+        torch.randn(301, 6, generator=generator, dtype=torch.float64, requires_grad=True)
+        for _ in range(2)
+    )
     part = processes.slice(301)
     with shared_batch(processes, 301):
         loss = grouped_info_nce(x[part], y[part], 0.3, 100) * ((part.stop - part.start) / 301)
@@ -187,13 +264,31 @@ def memory(distributed, folder):
         trainer = Trainer(distributed=shared, batch_size=301, **QUIET)
         optimizer = trainer.make_optimizer(model)
         trainer.train_epoch(model, InteractionLoader(model.graph, 301), optimizer, 0)
-        tables = [parameter for parameter in shared._parameters if parameter.dim() == 2 and parameter.size(0) in (61, 40)]
-        held = [tensor for table in tables
-                for tensor in (table, table.grad, optimizer.state[table]['exp_avg'], optimizer.state[table]['exp_avg_sq'])]
-        yield f'{mode} held', [(x.to_local() if isinstance(x, DTensor) else x).numel() for x in held]
+        tables = [
+            parameter
+            for parameter in shared._parameters
+            if parameter.dim() == 2 and parameter.size(0) in (61, 40)
+        ]
+        held = [
+            tensor
+            for table in tables
+            for tensor in (
+                table,
+                table.grad,
+                optimizer.state[table]['exp_avg'],
+                optimizer.state[table]['exp_avg_sq'],
+            )
+        ]
+        yield (
+            f'{mode} held',
+            [(x.to_local() if isinstance(x, DTensor) else x).numel() for x in held],
+        )
         shared.detach()
-        yield f'{mode} restored', set(model.state_dict()) == names and not any(
-            isinstance(parameter, DTensor) for parameter in model.parameters())
+        yield (
+            f'{mode} restored',
+            set(model.state_dict()) == names
+            and not any(isinstance(parameter, DTensor) for parameter in model.parameters()),
+        )
 
 
 def failure(distributed, folder):

@@ -1,7 +1,9 @@
-"""What the tests beside it run in several processes: ``python scenarios.py FOLDER SCENARIO ...`` under a launcher's variables.
+"""What the tests beside it run in several processes: ``python scenarios.py FOLDER SCENARIO ...``
+under a launcher's variables.
 
 Every scenario is a generator of names and results, saved to FOLDER/SCENARIO-RANK.pt.
 """
+
 import os
 import signal
 import sys
@@ -27,7 +29,8 @@ from genrec_pyg.training.grid import GridDistributed
 QUIET = dict(device='cpu', progress=False, ks=(5, 20))
 #: Grids by number of processes.
 GRIDS = {2: ('1x2', '2x1'), 4: ('1x4', '2x2', '4x1')}
-#: Models with a grid, each with options that pass through all its parts. Six columns are not divisible by four.
+#: Models with a grid, each with options that pass through all its parts. Six columns are not
+#: divisible by four.
 MODELS = {
     'MFBPR': dict(hidden_channels=6, item_bias=True),
     'LightGCN': dict(hidden_channels=6, num_layers=3, edge_dropout=0.2, learn_layer_weights=True),
@@ -35,14 +38,21 @@ MODELS = {
     'SELFCFED': dict(hidden_channels=6, num_layers=2),
     'FREEDOM': dict(hidden_channels=6, num_neighbors=3, content_weight=0.5, l2=0.01),
     'MGCN': dict(hidden_channels=6, num_neighbors=3, contrast_rows=30),
-    'GenRec': dict(hidden_channels=6, encoder={'num_layers': 2}, denoiser={'rank': 6}, debias={'clusters': 2},
-                   generation={'topk': 3, 'rebuild_k': 2}, contrast={'group_size': 30}),
+    'GenRec': dict(
+        hidden_channels=6,
+        encoder={'num_layers': 2},
+        denoiser={'rank': 6},
+        debias={'clusters': 2},
+        generation={'topk': 3, 'rebuild_k': 2},
+        contrast={'group_size': 30},
+    ),
 }
 
 
 def graph():
-    """A graph whose sizes do not split evenly, with users and items without any interaction; items lack images
-    and sounds, others have several."""
+    """A graph whose sizes do not split evenly, with users and items without any interaction; items
+    lack images and sounds, others have several.
+    """
     data = demo_graph(num_users=61, num_items=40, num_clusters=4)
     store = data['user', 'interacts', 'item']
     user, item = store.edge_index
@@ -53,8 +63,9 @@ def graph():
 
 
 def make(name, data, **hparams):
-    """A model in float64 whose biases before a batch normalization, and those that a difference cancels, stand still: their
-    gradient is rounding alone."""
+    """A model in float64 whose biases before a batch normalization, and those that a difference
+    cancels, stand still: their gradient is rounding alone.
+    """
     seed_everything(1)
     model = get_model(name)(data, **hparams).double()
     for module in model.modules():
@@ -67,50 +78,91 @@ def make(name, data, **hparams):
 
 
 def fit(model, data, distributed, folder=None, resume=False, **options):
-    trainer = Trainer(**{'lr': 0.02, 'patience': 0, 'epochs': 2, 'batch_size': 101, 'output': folder, **QUIET, **options},
-                      distributed=distributed)
+    trainer = Trainer(
+        **{
+            'lr': 0.02,
+            'patience': 0,
+            'epochs': 2,
+            'batch_size': 101,
+            'output': folder,
+            **QUIET,
+            **options,
+        },
+        distributed=distributed,
+    )
     result = trainer.fit(model, data, resume=resume)
     state = {name: value for name, value in model.state_dict().items() if torch.is_tensor(value)}
-    return {'loss': [record['loss'] for record in result.history], 'test': result.test, 'state': state}
+    return {
+        'loss': [record['loss'] for record in result.history],
+        'test': result.test,
+        'state': state,
+    }
 
 
 def grids(distributed):
     """The ways to share a model; one process has one."""
     if distributed.processes.size == 1:
         return [('', distributed)]
-    return [(name, GridDistributed(distributed.processes, name)) for name in GRIDS[distributed.processes.size]]
+    return [
+        (name, GridDistributed(distributed.processes, name))
+        for name in GRIDS[distributed.processes.size]
+    ]
 
 
 def layouts(distributed, folder):
     """Exchanges: what goes there and back, and the two sides of the definition of an adjoint."""
     processes = distributed.processes
-    generator, own_draws = torch.Generator().manual_seed(0), torch.Generator().manual_seed(processes.rank)
+    generator, own_draws = (
+        torch.Generator().manual_seed(0),
+        torch.Generator().manual_seed(processes.rank),
+    )
     for (rows, columns), width, views in product([(1, 4), (2, 2), (4, 1)], (6, 8), (1, 3)):
         grid = Grid(rows, columns, processes)
         layout = GridLayout(grid, torch.tensor([5, 0, 0, 9, 1, 1, 30]), 3)
         nodes = layout.joint
-        whole = torch.randn(views, sum(nodes.sizes), width, generator=generator, dtype=torch.float64)
+        whole = torch.randn(
+            views, sum(nodes.sizes), width, generator=generator, dtype=torch.float64
+        )
         begin = nodes.begin
-        block = whole[:, begin:begin + nodes.sizes[grid.node_block]]
+        block = whole[:, begin : begin + nodes.sizes[grid.node_block]]
         own = block[:, nodes.rows]
         channels = nodes.to_channels(own)
-        yield f'{rows}x{columns} {width} {views} channels', torch.equal(channels, block[..., grid.columns(width)[
-            grid.channel_block]])
-        yield f'{rows}x{columns} {width} {views} rows', torch.equal(nodes.to_rows(channels, width), own)
-        x, y = own.clone().requires_grad_(), torch.randn(channels.shape, generator=own_draws, dtype=torch.float64)
+        yield (
+            f'{rows}x{columns} {width} {views} channels',
+            torch.equal(channels, block[..., grid.columns(width)[grid.channel_block]]),
+        )
+        yield (
+            f'{rows}x{columns} {width} {views} rows',
+            torch.equal(nodes.to_rows(channels, width), own),
+        )
+        x, y = (
+            own.clone().requires_grad_(),
+            torch.randn(channels.shape, generator=own_draws, dtype=torch.float64),
+        )
         nodes.to_channels(x).backward(y)
-        yield f'{rows}x{columns} {width} {views} adjoint', torch.equal(x.grad, nodes.to_rows(y, width))
+        yield (
+            f'{rows}x{columns} {width} {views} adjoint',
+            torch.equal(x.grad, nodes.to_rows(y, width)),
+        )
         index = torch.tensor([0, 9, 3, 3, 6, 8])
         block_of, place = layout.user.node_block(index.clamp(max=6))
         owner, position = nodes.owner(block_of, place)
         found = fetch(own[0], owner, position, grid.everyone)
-        user_rows = torch.cat([whole[0, b:b + n] for b, n in zip(nodes.begins, layout.user.sizes)])
-        yield f'{rows}x{columns} {width} {views} fetch', torch.equal(found, user_rows[index.clamp(max=6)])
-        yield f'{rows}x{columns} {width} {views} fetch nothing', fetch(own[0], owner[:0], position[:0],
-                                                                      grid.everyone).shape == (0, width)
+        user_rows = torch.cat(
+            [whole[0, b : b + n] for b, n in zip(nodes.begins, layout.user.sizes)]
+        )
+        yield (
+            f'{rows}x{columns} {width} {views} fetch',
+            torch.equal(found, user_rows[index.clamp(max=6)]),
+        )
+        yield (
+            f'{rows}x{columns} {width} {views} fetch nothing',
+            fetch(own[0], owner[:0], position[:0], grid.everyone).shape == (0, width),
+        )
     group, sizes = Group(processes.rank, processes.size), [3, 0, 2, 1]
     parts = [torch.randn(n, 2, generator=generator, dtype=torch.float64) for n in sizes]
-    y = [torch.randn(6, 2, generator=generator, dtype=torch.float64) for _ in sizes]  # of every process
+    # of every process
+    y = [torch.randn(6, 2, generator=generator, dtype=torch.float64) for _ in sizes]
     gathered = Gather.apply(parts[group.rank], sizes, group)
     yield 'gather', torch.equal(gathered, torch.cat(parts))
     summed = ScatterSum.apply(y[group.rank], sizes, group)
@@ -123,12 +175,21 @@ def products(distributed, folder):
     """Products with a divided graph against those with the whole one, and their gradients."""
     processes = distributed.processes
     generator = torch.Generator().manual_seed(0)
-    edges = torch.stack([torch.randint(11, (40,), generator=generator), torch.randint(6, (40,), generator=generator)])
+    edges = torch.stack(
+        [
+            torch.randint(11, (40,), generator=generator),
+            torch.randint(6, (40,), generator=generator),
+        ]
+    )
     user_sizes, item_sizes = [4, 0, 6, 1], [2, 2, 1, 1]
     group = Group(processes.rank, processes.size)
-    first_user, first_item = sum(user_sizes[:group.rank]), sum(item_sizes[:group.rank])
-    own = torch.cat([torch.arange(first_user, first_user + user_sizes[group.rank]),
-                     11 + torch.arange(first_item, first_item + item_sizes[group.rank])])
+    first_user, first_item = sum(user_sizes[: group.rank]), sum(item_sizes[: group.rank])
+    own = torch.cat(
+        [
+            torch.arange(first_user, first_user + user_sizes[group.rank]),
+            11 + torch.arange(first_item, first_item + item_sizes[group.rank]),
+        ]
+    )
     for loops, layers in product((False, True), (0, 1, 3)):
         whole = bipartite_adjacency(edges, 11, 6, loops).to(torch.float64)
         part = PartitionedAdjacency(whole, user_sizes, item_sizes, group)
@@ -138,12 +199,22 @@ def products(distributed, folder):
         weight = torch.randn(17, 5, generator=generator, dtype=torch.float64)
         expected.backward(weight)
         found.backward(weight[own])
-        yield f'layer mean {loops} {layers}', max(float((found - expected[own]).detach().abs().max()),
-                                                  float((mine.grad - x.grad[own]).abs().max()))
+        yield (
+            f'layer mean {loops} {layers}',
+            max(
+                float((found - expected[own]).detach().abs().max()),
+                float((mine.grad - x.grad[own]).abs().max()),
+            ),
+        )
         views = torch.randn(3, 17, 5, generator=generator, dtype=torch.float64)
-        yield f'views {loops} {layers}', float((spmm(part, views[:, own]) - spmm(whole, views)[:, own]).abs().max())
+        yield (
+            f'views {loops} {layers}',
+            float((spmm(part, views[:, own]) - spmm(whole, views)[:, own]).abs().max()),
+        )
     try:
-        PartitionedAdjacency(Adjacency.from_edge_index(edges, size=(17, 17)), user_sizes, item_sizes, group)
+        PartitionedAdjacency(
+            Adjacency.from_edge_index(edges, size=(17, 17)), user_sizes, item_sizes, group
+        )
     except Exception as error:
         yield 'not symmetric', str(error)
 
@@ -152,7 +223,10 @@ def models(distributed, folder):
     """Every model with a grid: two epochs with weight decay and clipped gradients."""
     data = graph()
     for (name, hparams), (grid, shared) in product(MODELS.items(), grids(distributed)):
-        yield f'{name} {grid}'.strip(), fit(make(name, data, **hparams), data, shared, weight_decay=0.01, grad_clip=0.05)
+        yield (
+            f'{name} {grid}'.strip(),
+            fit(make(name, data, **hparams), data, shared, weight_decay=0.01, grad_clip=0.05),
+        )
 
 
 def few(distributed, folder):
@@ -175,7 +249,10 @@ def masks(distributed, folder):
         torch.manual_seed(3)
         whole = keyed_dropout(torch.ones(5000, 7), p, True)
         torch.manual_seed(3)
-        yield f'{p}', torch.equal(keyed_dropout(torch.ones(5000, 7)[rows], p, True, rows.start), whole[rows])
+        yield (
+            f'{p}',
+            torch.equal(keyed_dropout(torch.ones(5000, 7)[rows], p, True, rows.start), whole[rows]),
+        )
 
 
 def volume(distributed, folder):
@@ -195,7 +272,9 @@ def volume(distributed, folder):
 def first_epoch(distributed, folder):
     """The first of three epochs with checkpoints in pieces, left to others to finish."""
     for name in ('GenRec', 'LightGCN'):
-        shared = GridDistributed(distributed.processes, GRIDS[distributed.processes.size][-2], 'sharded')
+        shared = GridDistributed(
+            distributed.processes, GRIDS[distributed.processes.size][-2], 'sharded'
+        )
         fit(make(name, graph(), **MODELS[name]), graph(), shared, folder / name, epochs=1)
     return ()
 
@@ -205,8 +284,20 @@ def later_epochs(distributed, folder):
     for name, checkpoint in (('GenRec', 'whole'), ('LightGCN', 'sharded')):
         shared = distributed
         if distributed.processes.size > 1:
-            shared = GridDistributed(distributed.processes, GRIDS[distributed.processes.size][-1], checkpoint)
-        yield name, fit(make(name, graph(), **MODELS[name]), graph(), shared, folder / name, resume=True, epochs=3)
+            shared = GridDistributed(
+                distributed.processes, GRIDS[distributed.processes.size][-1], checkpoint
+            )
+        yield (
+            name,
+            fit(
+                make(name, graph(), **MODELS[name]),
+                graph(),
+                shared,
+                folder / name,
+                resume=True,
+                epochs=3,
+            ),
+        )
 
 
 def killed(distributed, folder):
@@ -234,15 +325,19 @@ def slow(distributed, folder):
         return loss(batch)
 
     model.loss = late
-    shared = distributed if distributed.processes.size == 1 else GridDistributed(distributed.processes)
+    shared = (
+        distributed if distributed.processes.size == 1 else GridDistributed(distributed.processes)
+    )
     yield 'MFBPR', fit(model, graph(), shared, epochs=1, batch_size=400)
 
 
 def different(distributed, folder):
     """Processes with other data, other parameters, and a model that has no grid."""
     processes = distributed.processes
-    for name, data, seed in (('data', demo_graph(61, 40, num_clusters=4 if processes.rank else 5), 1),
-                             ('parameters', graph(), 1 + processes.rank)):
+    for name, data, seed in (
+        ('data', demo_graph(61, 40, num_clusters=4 if processes.rank else 5), 1),
+        ('parameters', graph(), 1 + processes.rank),
+    ):
         for shared in (GridDistributed(processes), Distributed('ddp', processes)):
             seed_everything(seed)
             model = get_model('LightGCN')(data, hidden_channels=4)
@@ -251,7 +346,9 @@ def different(distributed, folder):
             except DataError as error:
                 yield f'{name} {shared.mode}', str(error)
     try:
-        Trainer(distributed=GridDistributed(processes, '1x2'), **QUIET).make_optimizer(make('NGCF', graph()))
+        Trainer(distributed=GridDistributed(processes, '1x2'), **QUIET).make_optimizer(
+            make('NGCF', graph())
+        )
     except ConfigError as error:
         yield 'no grid', str(error)
     shared = GridDistributed(processes)

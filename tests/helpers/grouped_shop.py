@@ -1,4 +1,5 @@
 """A shop whose users keep to one group of items."""
+
 import numpy as np
 import torch
 from torch_geometric.data import HeteroData
@@ -8,8 +9,9 @@ def shop(rolled=0, noise=1.0, groups=12, items=240, users=400, seed=0):
     """Users who keep to one group of items; features tell the group."""
     generator = np.random.default_rng(seed)
     group = generator.integers(groups, size=items)
-    item = np.concatenate([generator.choice(np.flatnonzero(group == user % groups), 6)
-                           for user in range(users)])
+    item = np.concatenate(
+        [generator.choice(np.flatnonzero(group == user % groups), 6) for user in range(users)]
+    )
     x = np.eye(groups)[group] + noise * generator.normal(size=(items, groups))
     data = HeteroData()
     data['user'].num_nodes, data['item'].num_nodes = users, items

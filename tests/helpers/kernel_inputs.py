@@ -1,7 +1,10 @@
-"""Inputs for the kernels of :mod:`genrec_pyg.ops.triton`: on the GPU where there is one, else for Triton's interpreter.
+"""Inputs for the kernels of :mod:`genrec_pyg.ops.triton`: on the GPU where there is one, else for
+Triton's interpreter.
 
-Single precision is compared with formulas in double precision at a relative error of 1e-5, as for the kernels of the CPU.
+Single precision is compared with formulas in double precision at a relative error of 1e-5, as for
+the kernels of the CPU.
 """
+
 import torch
 
 from genrec_pyg.ops import Adjacency
@@ -19,7 +22,9 @@ def skewed(rows, cols, symmetric=False, dtype=torch.float32):
     if symmetric:
         dense = (dense + dense.t()) * (dense * dense.t() != 0)
     edge_index = dense.nonzero().t()
-    adj = Adjacency.from_edge_index(edge_index, dense[edge_index[0], edge_index[1]].to(dtype), (rows, cols), symmetric)
+    adj = Adjacency.from_edge_index(
+        edge_index, dense[edge_index[0], edge_index[1]].to(dtype), (rows, cols), symmetric
+    )
     return dense, adj.to(DEVICE)
 
 

@@ -1,4 +1,5 @@
 """Graphs that several tests of models share."""
+
 import torch
 
 from genrec_pyg.graph import TrainingGraph
@@ -9,16 +10,29 @@ from genrec_pyg.testing import toy_graph as toy_data  # noqa: F401  for the test
 PATH = TrainingGraph(2, 2, torch.tensor([[0, 0, 1], [0, 1, 1]]))
 
 #: Triples of :func:`genrec_pyg.testing.toy_graph`; user 0 and item 2 occur twice.
-BATCH = Triples(torch.tensor([0, 1, 4, 6, 0]), torch.tensor([0, 2, 2, 5, 1]), torch.tensor([3, 4, 5, 6, 4]))
+BATCH = Triples(
+    torch.tensor([0, 1, 4, 6, 0]), torch.tensor([0, 2, 2, 5, 1]), torch.tensor([3, 4, 5, 6, 4])
+)
 
 
 def small_genrec(denoiser='linear', **groups):
     """Small and quick settings of GenRec with every denoiser; ``groups`` wins."""
-    sizes = {'linear': {'rank': 6}, 'transformer': {'num_layers': 1}, 'tied': {'num_layers': 1}, 'perceptron': {}}
-    settings = {'hidden_channels': 8, 'denoiser': {'name': denoiser, **sizes[denoiser]}, 'debias': {'clusters': 2},
-                'generation': {'topk': 3, 'rebuild_k': 2}}
+    sizes = {
+        'linear': {'rank': 6},
+        'transformer': {'num_layers': 1},
+        'tied': {'num_layers': 1},
+        'perceptron': {},
+    }
+    settings = {
+        'hidden_channels': 8,
+        'denoiser': {'name': denoiser, **sizes[denoiser]},
+        'debias': {'clusters': 2},
+        'generation': {'topk': 3, 'rebuild_k': 2},
+    }
     for name, value in groups.items():
-        settings[name] = {**settings[name], **value} if isinstance(settings.get(name), dict) else value
+        settings[name] = (
+            {**settings[name], **value} if isinstance(settings.get(name), dict) else value
+        )
     return settings
 
 
@@ -35,7 +49,10 @@ def train_steps(model, steps=3):
 
 
 def loss_of(model, names, values):
-    """Loss of ``model`` on :data:`BATCH` with ``values`` in place of the parameters called ``names``."""
+    """Loss of ``model`` on :data:`BATCH` with ``values`` in place of the parameters called
+    ``names``.
+    """
+
     class Loss(torch.nn.Module):
         def __init__(self):
             super().__init__()

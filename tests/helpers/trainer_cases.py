@@ -49,5 +49,7 @@ def comparable(history):
     timed = ('seconds', 'total_seconds', 'interactions_per_second')
     records = [{k: v for k, v in record.items() if k not in timed} for record in history]
     for record in records:
-        record['start_epoch'] = {k: v for k, v in record['start_epoch'].items() if not k.startswith('seconds')}
+        record['start_epoch'] = {
+            k: v for k, v in record['start_epoch'].items() if not k.startswith('seconds')
+        }
     return records

@@ -33,10 +33,12 @@ def test_triples(sampler):
     assert [batch.user.numel() for batch in batches] == [64, 64, 64, 8]
     for batch in batches:
         assert isinstance(batch, Triples)
-        assert all(column.dtype == torch.long and column.shape == batch.user.shape for column in batch)
+        assert all(
+            column.dtype == torch.long and column.shape == batch.user.shape for column in batch
+        )
         assert observed.issuperset(pairs_of(batch.user, batch.pos))
         assert observed.isdisjoint(pairs_of(batch.user, batch.neg))
-        assert 0 <= int(batch.neg.min()) and int(batch.neg.max()) < graph.num_items
+        assert int(batch.neg.min()) >= 0 and int(batch.neg.max()) < graph.num_items
 
 
 def test_edge_sampler_takes_every_edge_once():
@@ -61,7 +63,9 @@ def test_unsorted_edges_are_accepted():
     graph = make_graph()
     shuffled = replace(graph, edge_index=graph.edge_index[:, torch.randperm(200)])
     triples = epoch(InteractionLoader(shuffled))
-    assert pairs_of(triples.user, triples.pos) == [tuple(pair) for pair in graph.edge_index.t().tolist()]
+    assert pairs_of(triples.user, triples.pos) == [
+        tuple(pair) for pair in graph.edge_index.t().tolist()
+    ]
     assert set(pairs_of(triples.user, triples.neg)).isdisjoint(pairs_of(triples.user, triples.pos))
 
 
@@ -129,15 +133,21 @@ def test_device():
     assert next(iter(InteractionLoader(make_graph(), device='cpu'))).neg.device.type == 'cpu'
 
 
-@pytest.mark.parametrize('arguments, message', [
-    ({'batch_size': 0}, 'batch_size: got 0, accepted is a positive integer'),
-    ({'batch_size': 1.5}, 'batch_size: got 1.5'),
-    ({'sampler': 'pair'}, "sampler: got 'pair', accepted are 'edge', 'user'"),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        ({'batch_size': 0}, 'batch_size: got 0, accepted is a positive integer'),
+        ({'batch_size': 1.5}, 'batch_size: got 1.5'),
+        ({'sampler': 'pair'}, "sampler: got 'pair', accepted are 'edge', 'user'"),
+    ],
+)
 def test_bad_arguments(arguments, message):
     with pytest.raises(ConfigError, match=message):
         InteractionLoader(make_graph(), **arguments)
 
 
 def test_repr():
-    assert repr(InteractionLoader(make_graph())) == "InteractionLoader(200, batch_size=1024, sampler='edge', shuffle=True)"
+    assert (
+        repr(InteractionLoader(make_graph()))
+        == "InteractionLoader(200, batch_size=1024, sampler='edge', shuffle=True)"
+    )

@@ -14,7 +14,11 @@ def make_graph():
     return TrainingGraph(6, 4, EDGES)
 
 
-@pytest.mark.parametrize('source', [make_graph(), Adjacency.from_edge_index(EDGES, size=(6, 4))], ids=['graph', 'adjacency'])
+@pytest.mark.parametrize(
+    'source',
+    [make_graph(), Adjacency.from_edge_index(EDGES, size=(6, 4))],
+    ids=['graph', 'adjacency'],
+)
 def test_rows(source):
     loader = UserRowLoader(source, batch_size=4)
     batches = list(loader)
@@ -25,7 +29,7 @@ def test_rows(source):
         assert batch.user.dtype == torch.long
         assert batch.rowptr.numel() == batch.user.numel() + 1
         for row, user in enumerate(batch.user.tolist()):
-            assert batch.col[batch.rowptr[row]:batch.rowptr[row + 1]].tolist() == ITEMS[user]
+            assert batch.col[batch.rowptr[row] : batch.rowptr[row + 1]].tolist() == ITEMS[user]
 
 
 def test_shuffle_takes_every_user_once():
@@ -37,7 +41,7 @@ def test_shuffle_takes_every_user_once():
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(6)) and orders[0] != orders[1]
     for batch in first:
         for row, user in enumerate(batch.user.tolist()):
-            assert batch.col[batch.rowptr[row]:batch.rowptr[row + 1]].tolist() == ITEMS[user]
+            assert batch.col[batch.rowptr[row] : batch.rowptr[row + 1]].tolist() == ITEMS[user]
     torch.manual_seed(0)
     assert torch.cat([batch.user for batch in loader]).tolist() == orders[0]
 
@@ -53,4 +57,7 @@ def test_bad_batch_size():
 
 
 def test_repr():
-    assert repr(UserRowLoader(make_graph(), batch_size=4)) == 'UserRowLoader(6, batch_size=4, shuffle=False)'
+    assert (
+        repr(UserRowLoader(make_graph(), batch_size=4))
+        == 'UserRowLoader(6, batch_size=4, shuffle=False)'
+    )

@@ -17,7 +17,9 @@ class Module(GraphModule):
     def __init__(self, graph):
         super().__init__()
         self.graph = graph
-        self.adjacency = Adjacency.from_edge_index(torch.tensor([[0, 1], [1, 0]]), torch.tensor([0.5, 2.0]), (2, 2))
+        self.adjacency = Adjacency.from_edge_index(
+            torch.tensor([[0, 1], [1, 0]]), torch.tensor([0.5, 2.0]), (2, 2)
+        )
         self.x = torch.ones(2)
         self.entries = {'pair': Pair(torch.ones(2), torch.arange(2)), 'name': 'x', 'number': 3}
         self.weight = torch.nn.Parameter(torch.ones(2))
@@ -31,14 +33,24 @@ def test_graphs_and_tensors_follow_the_parameters(tiny_graph):
     outer = torch.nn.Sequential(module).double()
     for found in (module, module.inner):
         assert found.x.dtype == found.weight.dtype == found.entries['pair'].x.dtype == torch.float64
-        assert found.adjacency.value.dtype == torch.float64 and found.adjacency.col.dtype == torch.int32
+        assert (
+            found.adjacency.value.dtype == torch.float64
+            and found.adjacency.col.dtype == torch.int32
+        )
         assert found.entries['pair'].ids.dtype == found.graph.edge_index.dtype == torch.int64
         assert (found.entries['name'], found.entries['number']) == ('x', 3)
-        assert found._cache.dtype == torch.float32  # private attributes are the class's own business
+        # private attributes are the class's own business
+        assert found._cache.dtype == torch.float32
     outer.to('meta')
     for found in (module, module.inner):
-        tensors = [found.x, found.weight, found.adjacency.value, found.adjacency.col, found.graph.edge_index,
-                   *found.entries['pair']]
+        tensors = [
+            found.x,
+            found.weight,
+            found.adjacency.value,
+            found.adjacency.col,
+            found.graph.edge_index,
+            *found.entries['pair'],
+        ]
         assert {tensor.device.type for tensor in tensors} == {'meta'}
 
 

@@ -11,7 +11,11 @@ PATH = TrainingGraph(2, 2, torch.tensor([[0, 0, 1], [0, 1, 1]]))
 
 
 def random_graph(num_users=40, num_items=30, density=0.3):
-    return TrainingGraph(num_users, num_items, (torch.rand(num_users, num_items) < density).nonzero().t().contiguous())
+    return TrainingGraph(
+        num_users,
+        num_items,
+        (torch.rand(num_users, num_items) < density).nonzero().t().contiguous(),
+    )
 
 
 def dense(adjacency) -> Tensor:
@@ -22,18 +26,26 @@ def dense(adjacency) -> Tensor:
 def test_subgraphs_equal_graphs_made_from_their_edges():
     data = random_graph()
     graph = InteractionGraph(data)
-    for mask in (graph.edge_drop(0.4), graph.node_drop(0.3), torch.ones(data.num_edges, dtype=torch.bool),
-                 torch.zeros(data.num_edges, dtype=torch.bool)):
+    for mask in (
+        graph.edge_drop(0.4),
+        graph.node_drop(0.3),
+        torch.ones(data.num_edges, dtype=torch.bool),
+        torch.zeros(data.num_edges, dtype=torch.bool),
+    ):
         expected = bipartite_adjacency(data.edge_index[:, mask], 40, 30, self_loops=False)
         found = graph.subgraph(mask)
         assert found.nnz == 2 * int(mask.sum()) and found.symmetric
-        assert torch.allclose(dense(found), dense(expected)) and torch.equal(dense(found), dense(found).t())
+        assert torch.allclose(dense(found), dense(expected)) and torch.equal(
+            dense(found), dense(found).t()
+        )
 
 
 def test_path_without_one_edge_is_normalized_anew():
     graph = InteractionGraph(PATH)
     assert graph.subgraph(torch.tensor([True, False, True])).value.tolist() == [1, 1, 1, 1]
-    assert graph.scaled_drop(0.0, torch.tensor([True, False, True])).value.tolist() == pytest.approx([0.5 ** 0.5] * 4)
+    assert graph.scaled_drop(
+        0.0, torch.tensor([True, False, True])
+    ).value.tolist() == pytest.approx([0.5**0.5] * 4)
 
 
 def test_edge_drop_keeps_an_exact_number():
@@ -47,15 +59,20 @@ def test_degree_drop_keeps_an_exact_number_and_spares_rare_nodes():
     graph = InteractionGraph(random_graph())
     for ratio in (0.0, 0.1, 0.5, 0.9):
         assert int(graph.degree_drop(ratio).sum()) == int((1 - ratio) * graph.num_edges + 1e-9)
-    # A star of nine users on item 0, one of them also on item 1: rates 1 / 3 (eight times), 1 / sqrt(18), 1 / sqrt(2).
-    star = InteractionGraph(TrainingGraph(9, 2, torch.tensor([[0, 0, *range(1, 9)], [0, 1, *[0] * 8]])))
-    rate = torch.tensor([18 ** -0.5, 2 ** -0.5, *[1 / 3] * 8])
+    # A star of nine users on item 0, one of them also on item 1: rates 1 / 3 (eight times), 1 /
+    # sqrt(18), 1 / sqrt(2).
+    star = InteractionGraph(
+        TrainingGraph(9, 2, torch.tensor([[0, 0, *range(1, 9)], [0, 1, *[0] * 8]]))
+    )
+    rate = torch.tensor([18**-0.5, 2**-0.5, *[1 / 3] * 8])
     drawn = [star.degree_drop(0.9) for _ in range(4000)]
     assert torch.allclose(torch.stack(drawn).float().mean(dim=0), rate / rate.sum(), atol=0.025)
     # Of two, the second is drawn from what the first left.
     share = rate / rate.sum()
     both = sum(float(share[a] * rate[1 - a] / (rate.sum() - rate[a])) for a in (0, 1))
-    found = sum(bool(mask[:2].all()) for mask in (star.degree_drop(0.8) for _ in range(4000))) / 4000
+    found = (
+        sum(bool(mask[:2].all()) for mask in (star.degree_drop(0.8) for _ in range(4000))) / 4000
+    )
     assert found == pytest.approx(both, abs=0.02)
 
 
@@ -105,4 +122,6 @@ def test_shares_are_checked(share):
 
 def test_follows_precision_and_saves_nothing():
     graph = InteractionGraph(PATH).double()
-    assert graph.subgraph(graph.edge_drop(0.0)).value.dtype == torch.float64 and not graph.state_dict()
+    assert (
+        graph.subgraph(graph.edge_drop(0.0)).value.dtype == torch.float64 and not graph.state_dict()
+    )

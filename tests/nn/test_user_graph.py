@@ -10,7 +10,7 @@ GRAPH = TrainingGraph(5, 5, torch.tensor([[0, 0, 0, 1, 1, 2, 3, 4], [0, 1, 2, 0,
 
 
 def row(graph, user):
-    begin, end = graph.rowptr[user:user + 2].tolist()
+    begin, end = graph.rowptr[user : user + 2].tolist()
     return dict(zip(graph.col[begin:end].tolist(), graph.value[begin:end].tolist()))
 
 
@@ -27,7 +27,9 @@ def test_equal_counts_go_to_the_lower_user():
 
 
 def test_padding_of_two_neighbors_is_uniform():
-    """Users 2 and 3 of one item each: the share of either neighbor is one of 1/4, 2/4 and 3/4, equally often."""
+    """Users 2 and 3 of one item each: the share of either neighbor is one of 1/4, 2/4 and 3/4,
+    equally often.
+    """
     graph = CoUserGraph(GRAPH, 4, 'polya').train()
     seen = []
     for _ in range(3000):
@@ -57,7 +59,10 @@ def test_without_padding_nothing_is_drawn():
     assert torch.equal(state, torch.get_rng_state()) and graph() is graph.weights
 
 
-@pytest.mark.parametrize('arguments,name', [(dict(num_neighbors=0), 'num_neighbors'), (dict(padding='x'), 'neighbor_padding')])
+@pytest.mark.parametrize(
+    'arguments,name',
+    [(dict(num_neighbors=0), 'num_neighbors'), (dict(padding='x'), 'neighbor_padding')],
+)
 def test_bad_arguments_are_named(arguments, name):
     with pytest.raises(ConfigError, match=f'{name}: got'):
         CoUserGraph(GRAPH, **arguments)

@@ -21,7 +21,9 @@ def to_dense(adj):
 
 def from_dense(dense, **kwargs):
     edge_index = dense.nonzero().t()
-    return Adjacency.from_edge_index(edge_index, dense[edge_index[0], edge_index[1]], tuple(dense.shape), **kwargs)
+    return Adjacency.from_edge_index(
+        edge_index, dense[edge_index[0], edge_index[1]], tuple(dense.shape), **kwargs
+    )
 
 
 def test_round_trips():
@@ -35,7 +37,9 @@ def test_round_trips():
 def test_torch_sparse_tensor_is_accepted():
     torch_sparse = pytest.importorskip('torch_sparse')
     dense = random_matrix()
-    assert torch.equal(to_dense(Adjacency.from_sparse_tensor(torch_sparse.SparseTensor.from_dense(dense))), dense)
+    assert torch.equal(
+        to_dense(Adjacency.from_sparse_tensor(torch_sparse.SparseTensor.from_dense(dense))), dense
+    )
 
 
 def test_transpose_is_cached_and_its_transpose_is_the_original():
@@ -54,7 +58,10 @@ def test_repeated_entries_are_summed_or_kept_once_without_weights():
     edge_index = torch.tensor([[1, 0, 1], [2, 1, 2]])
     summed = Adjacency.from_edge_index(edge_index, torch.tensor([1.0, 2.0, 4.0]), (2, 3))
     once = Adjacency.from_edge_index(edge_index, None, (2, 3))
-    assert to_dense(summed).tolist() == [[0, 2, 0], [0, 0, 5]] and to_dense(once).tolist() == [[0, 1, 0], [0, 0, 1]]
+    assert to_dense(summed).tolist() == [[0, 2, 0], [0, 0, 5]] and to_dense(once).tolist() == [
+        [0, 1, 0],
+        [0, 0, 1],
+    ]
 
 
 def test_indices_are_small_where_they_fit():
@@ -73,7 +80,10 @@ def test_select_rows_in_any_order():
     dense = random_matrix()
     rowptr, col = from_dense(dense).select_rows(torch.tensor([4, 2, 4, 0]))
     for position, row in enumerate([4, 2, 4, 0]):
-        assert col[rowptr[position]:rowptr[position + 1]].tolist() == dense[row].nonzero().view(-1).tolist()
+        assert (
+            col[rowptr[position] : rowptr[position + 1]].tolist()
+            == dense[row].nonzero().view(-1).tolist()
+        )
 
 
 def test_degrees_sum_precision_and_repr():
@@ -85,7 +95,10 @@ def test_degrees_sum_precision_and_repr():
     assert repr(adj) == f'Adjacency(size=(6, 9), nnz={adj.nnz}, symmetric=False, device=cpu)'
 
 
-@pytest.mark.parametrize('edge_index,size', [([[0, -1], [0, 1]], (2, 2)), ([[0, 1], [0, 2]], (2, 2)), ([[2], [0]], (2, 2))])
+@pytest.mark.parametrize(
+    'edge_index,size',
+    [([[0, -1], [0, 1]], (2, 2)), ([[0, 1], [0, 2]], (2, 2)), ([[2], [0]], (2, 2))],
+)
 def test_ids_outside_the_shape_are_named(edge_index, size):
     with pytest.raises(DataError, match='accepted are 0 to 1'):
         Adjacency.from_edge_index(torch.tensor(edge_index), None, size)
@@ -102,13 +115,17 @@ def test_lengths_that_do_not_fit_are_named():
     with pytest.raises(DataError, match='row offsets'):
         Adjacency(torch.tensor([0, 1]), torch.tensor([0]), None, (1, 2), symmetric=True)
     with pytest.raises(DataError, match='equal sizes'):
-        Adjacency.from_edge_index(edge_index, None, (2, 2)) + Adjacency.from_edge_index(edge_index, None, (2, 3))
+        Adjacency.from_edge_index(edge_index, None, (2, 2)) + Adjacency.from_edge_index(
+            edge_index, None, (2, 3)
+        )
     with pytest.raises(DataError, match='matrix of scalars'):
         Adjacency.from_sparse_tensor(torch.rand(2, 2, 2).to_sparse())
 
 
 def test_columns_in_any_order_are_sorted():
-    csr = torch.sparse_csr_tensor(torch.tensor([0, 2, 3]), torch.tensor([2, 0, 1]), torch.tensor([5.0, 7.0, 9.0]), (2, 3))
+    csr = torch.sparse_csr_tensor(
+        torch.tensor([0, 2, 3]), torch.tensor([2, 0, 1]), torch.tensor([5.0, 7.0, 9.0]), (2, 3)
+    )
     adj = Adjacency.from_sparse_tensor(csr)
     assert adj.col.tolist() == [0, 2, 1] and adj.value.tolist() == [7.0, 5.0, 9.0]
 
@@ -131,7 +148,9 @@ def test_entries_that_require_gradient_keep_no_graph_in_the_cache():
 def test_no_transpose_is_built_for_a_symmetric_matrix_or_without_gradient(monkeypatch):
     dense = random_matrix(5, 5)
     symmetric, plain = from_dense(dense + dense.t(), symmetric=True), from_dense(random_matrix())
-    monkeypatch.setattr(torch, 'argsort', lambda *args, **kwargs: pytest.fail('a transpose was built'))
+    monkeypatch.setattr(
+        torch, 'argsort', lambda *args, **kwargs: pytest.fail('a transpose was built')
+    )
     spmm(symmetric, torch.rand(5, 2, requires_grad=True)).sum().backward()
     spmm(plain, torch.rand(9, 2))
     with torch.no_grad():

@@ -11,7 +11,9 @@ from genrec_pyg.ops.backends import backend_name, find_backend, prefers_triton
 
 
 def run_python(script):
-    result = subprocess.run([sys.executable, '-W', 'ignore', '-c', script], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', script], capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
 
 
@@ -29,13 +31,22 @@ def kernel(request):
 @pytest.mark.parametrize('channels', [2, 130])
 def test_every_kernel_scales_a_product_and_a_sum(kernel, channels, with_add, with_value):
     device = 'cuda' if kernel is BACKENDS['triton'] and torch.cuda.is_available() else 'cpu'
-    dense = torch.tensor([[0.0, 2.0, 3.0, 0.0], [0.0, 0.0, 0.0, 0.0], [5.0, 0.0, 0.0, 7.0]], device=device)
-    rowptr, col = (torch.tensor(ids, dtype=torch.int32, device=device) for ids in ([0, 2, 2, 4], [1, 2, 0, 3]))
+    dense = torch.tensor(
+        [[0.0, 2.0, 3.0, 0.0], [0.0, 0.0, 0.0, 0.0], [5.0, 0.0, 0.0, 7.0]], device=device
+    )
+    rowptr, col = (
+        torch.tensor(ids, dtype=torch.int32, device=device) for ids in ([0, 2, 2, 4], [1, 2, 0, 3])
+    )
     value = torch.tensor([2.0, 3.0, 5.0, 7.0], device=device) if with_value else None
-    x, add = torch.randn(4, channels, device=device), torch.randn(3, channels, device=device) if with_add else None
+    x, add = (
+        torch.randn(4, channels, device=device),
+        torch.randn(3, channels, device=device) if with_add else None,
+    )
     before = None if add is None else add.clone()
     for scale in (1.0, 0.25):
-        expected = scale * ((dense if with_value else dense.sign()) @ x + (0 if add is None else add))
+        expected = scale * (
+            (dense if with_value else dense.sign()) @ x + (0 if add is None else add)
+        )
         found = kernel(rowptr, col, value, (3, 4), x, add, scale)
         torch.testing.assert_close(found, expected)
         assert add is None or torch.equal(add, before) and found.data_ptr() != add.data_ptr()
@@ -47,7 +58,10 @@ def test_the_device_decides_what_auto_means(monkeypatch):
         assert backend_name('auto', torch.device(device)) == name
         assert backend_name('torch_sparse', torch.device(device)) == 'torch_sparse'
         assert find_backend('auto', torch.device(device)) is BACKENDS[name]
-    with pytest.raises(ConfigError, match="backend: got 'cusparse', accepted are 'auto', 'csr', 'torch_sparse', 'scatter'"):
+    with pytest.raises(
+        ConfigError,
+        match="backend: got 'cusparse', accepted are 'auto', 'csr', 'torch_sparse', 'scatter'",
+    ):
         backend_name('cusparse', torch.device('cpu'))
 
 
@@ -67,14 +81,16 @@ def test_another_back_end_registers_by_name_and_device(monkeypatch):
 
     monkeypatch.setitem(BACKENDS, 'counting', counting)
     monkeypatch.setitem(DEFAULT_BACKENDS, 'cpu', 'counting')
-    adj = Adjacency.from_edge_index(torch.tensor([[0, 0, 1], [0, 2, 2]]), torch.tensor([2.0, 3.0, 5.0]), (2, 3))
+    adj = Adjacency.from_edge_index(
+        torch.tensor([[0, 0, 1], [0, 2, 2]]), torch.tensor([2.0, 3.0, 5.0]), (2, 3)
+    )
     x = torch.randn(3, 1, requires_grad=True)
     spmm(adj, x).sum().backward()
     assert calls == [(2, 3), (3, 2)] and x.grad.tolist() == [[2], [0], [8]]
 
 
 def test_without_torch_sparse_the_library_runs_and_the_back_end_says_what_is_missing():
-    script = '''
+    script = """
 import sys
 sys.modules['torch_sparse'] = sys.modules['torch_scatter'] = None
 import torch
@@ -90,7 +106,7 @@ except ConfigError as error:
     assert 'torch-sparse, which is not installed' in str(error)
 else:
     raise SystemExit('no error')
-'''
+"""
     run_python(script)
 
 

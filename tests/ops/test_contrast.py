@@ -21,11 +21,16 @@ def test_equals_plain_formula_and_gradients(block_size, temperature):
     y = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
     loss = info_nce(x, y, temperature, block_size=block_size)
     assert torch.allclose(loss, plain(x, y, temperature))
-    for found, expected in zip(torch.autograd.grad(loss, (x, y)), torch.autograd.grad(plain(x, y, temperature), (x, y)),
-                               strict=True):
+    for found, expected in zip(
+        torch.autograd.grad(loss, (x, y)),
+        torch.autograd.grad(plain(x, y, temperature), (x, y)),
+        strict=True,
+    ):
         assert torch.allclose(found, expected, atol=1e-9)
     assert torch.autograd.gradcheck(lambda a, b: info_nce(a, b, 0.5, block_size=block_size), (x, y))
-    assert torch.autograd.gradgradcheck(lambda a, b: info_nce(a, b, 0.5, block_size=block_size), (x, y))
+    assert torch.autograd.gradgradcheck(
+        lambda a, b: info_nce(a, b, 0.5, block_size=block_size), (x, y)
+    )
 
 
 @pytest.mark.parametrize('block_size', [2, 100])
@@ -35,8 +40,12 @@ def test_larger_bank(block_size):
     positive = torch.tensor([3, 0, 3, 8])
     loss = info_nce(x, None, 0.2, bank, positive, block_size)
     assert torch.allclose(loss, plain(x, None, 0.2, bank, positive))
-    assert torch.autograd.gradcheck(lambda a, b: info_nce(a, None, 0.2, b, positive, block_size), (x, bank))
-    assert torch.autograd.gradgradcheck(lambda a, b: info_nce(a, None, 0.2, b, positive, block_size), (x, bank))
+    assert torch.autograd.gradcheck(
+        lambda a, b: info_nce(a, None, 0.2, b, positive, block_size), (x, bank)
+    )
+    assert torch.autograd.gradgradcheck(
+        lambda a, b: info_nce(a, None, 0.2, b, positive, block_size), (x, bank)
+    )
 
 
 @pytest.mark.parametrize('block_size', [2, 100])
@@ -53,7 +62,9 @@ def test_own_positive_beside_a_bank_of_negatives(block_size, temperature):
         return F.cross_entropy(logit, torch.zeros(5, dtype=torch.long))
 
     assert torch.allclose(found(x, y, bank), expected(x, y, bank))
-    pairs = zip(*(torch.autograd.grad(loss(x, y, bank), (x, y, bank)) for loss in (found, expected)))
+    pairs = zip(
+        *(torch.autograd.grad(loss(x, y, bank), (x, y, bank)) for loss in (found, expected))
+    )
     assert all(torch.allclose(*pair, atol=1e-9) for pair in pairs)
     if temperature == 0.5:
         assert torch.autograd.gradgradcheck(found, (x, y, bank))
@@ -94,7 +105,9 @@ def test_zero_rows_are_finite():
     x = torch.zeros(3, 4, requires_grad=True)
     loss = info_nce(x, torch.randn(3, 4), 0.5)
     loss.backward()
-    assert float(loss) == pytest.approx(math.log(3), abs=1e-6) and bool(torch.isfinite(x.grad).all())
+    assert float(loss) == pytest.approx(math.log(3), abs=1e-6) and bool(
+        torch.isfinite(x.grad).all()
+    )
 
 
 @pytest.mark.parametrize('block_size', [2, 100])
@@ -132,13 +145,24 @@ def test_compiled_function_gives_the_same_numbers():
     x, y = torch.randn(6, 4, requires_grad=True), torch.randn(6, 4)
     compiled = torch.compile(lambda a: info_nce(a, y, 0.2, block_size=4), backend='aot_eager')
     assert torch.allclose(compiled(x), info_nce(x, y, 0.2))
-    assert torch.allclose(*(torch.autograd.grad(f(x), x)[0] for f in (compiled, lambda a: info_nce(a, y, 0.2))), atol=1e-6)
+    assert torch.allclose(
+        *(torch.autograd.grad(f(x), x)[0] for f in (compiled, lambda a: info_nce(a, y, 0.2))),
+        atol=1e-6,
+    )
 
 
-@pytest.mark.parametrize('arguments', [
-    {'temperature': 0.0}, {'temperature': -1.0}, {'y': None}, {'y': None, 'bank': torch.ones(4, 3)},
-    {'y': None, 'positive': torch.arange(2)}, {'bank': torch.ones(4, 3), 'positive': torch.arange(2)},
-    {'y': torch.ones(3, 3)}])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        {'temperature': 0.0},
+        {'temperature': -1.0},
+        {'y': None},
+        {'y': None, 'bank': torch.ones(4, 3)},
+        {'y': None, 'positive': torch.arange(2)},
+        {'bank': torch.ones(4, 3), 'positive': torch.arange(2)},
+        {'y': torch.ones(3, 3)},
+    ],
+)
 def test_arguments_are_checked(arguments):
     with pytest.raises(ConfigError, match='accepted'):
         info_nce(torch.ones(2, 3), **{'y': torch.ones(2, 3), 'temperature': 0.5, **arguments})

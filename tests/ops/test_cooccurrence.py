@@ -36,13 +36,15 @@ def test_weights_of_users_count(matrix):
 
 
 @pytest.mark.parametrize('k,min_count', [(1, 1), (2, 1), (3, 2), (50, 1)])
-@pytest.mark.parametrize('block_pairs', [1, 7, 10 ** 6])
+@pytest.mark.parametrize('block_pairs', [1, 7, 10**6])
 def test_graph_keeps_the_largest_counts(matrix, k, min_count, block_pairs, monkeypatch):
     monkeypatch.setattr(sys.modules['genrec_pyg.ops.cooccurrence'], '_BLOCK_PAIRS', block_pairs)
     expected = torch.zeros(12, 12)
     counts = matrix @ matrix.t()
     for row in range(12):
-        others = sorted((v for v in range(12) if v != row), key=lambda v: (-float(counts[row, v]), v))
+        others = sorted(
+            (v for v in range(12) if v != row), key=lambda v: (-float(counts[row, v]), v)
+        )
         for other in others[:k]:
             expected[row, other] = counts[row, other] * (counts[row, other] >= min_count)
     assert torch.equal(dense(cooccurrence_graph(adjacency(matrix), k, min_count)), expected)

@@ -10,7 +10,9 @@ GRAPH = Adjacency.from_edge_index(torch.tensor([[0, 0, 1, 1], [0, 1, 1, 2]]), si
 
 def test_softmax_by_hand():
     logits = GRAPH.with_value(torch.tensor([1.0, 0.0, 0.0, 1.0]))
-    assert edge_softmax(logits).value.tolist() == pytest.approx([0.731059, 0.268941, 0.268941, 0.731059], abs=1e-6)
+    assert edge_softmax(logits).value.tolist() == pytest.approx(
+        [0.731059, 0.268941, 0.268941, 0.731059], abs=1e-6
+    )
     within_items = edge_softmax(logits.t()).t().value.tolist()
     assert within_items == pytest.approx([1, 0.5, 0.5, 1])
 

@@ -7,7 +7,9 @@ from genrec_pyg.ops import Adjacency, bipartite_block, block_krylov_svd
 
 def random_block(num_users, num_items, num_edges, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    edge_index = torch.stack([torch.randint(size, (num_edges,), generator=generator) for size in (num_users, num_items)])
+    edge_index = torch.stack(
+        [torch.randint(size, (num_edges,), generator=generator) for size in (num_users, num_items)]
+    )
     return bipartite_block(edge_index, num_users, num_items, self_loops=False)
 
 
@@ -17,12 +19,16 @@ def dense(matrix):
 
 
 def test_path_by_hand():
-    matrix = bipartite_block(torch.tensor([[0, 0, 1], [0, 1, 1]]), 2, 3, self_loops=False).to(torch.float64)
+    matrix = bipartite_block(torch.tensor([[0, 0, 1], [0, 1, 1]]), 2, 3, self_loops=False).to(
+        torch.float64
+    )
     left, value, right = block_krylov_svd(matrix, 5)
     assert value.tolist() == pytest.approx([1, 0.5])
     sign = left[0, 0].sign()
     assert (sign * left[:, 0]).tolist() == pytest.approx([(2 / 3) ** 0.5, (1 / 3) ** 0.5], abs=1e-6)
-    assert (sign * right[:, 0]).tolist() == pytest.approx([(1 / 3) ** 0.5, (2 / 3) ** 0.5, 0], abs=1e-6)
+    assert (sign * right[:, 0]).tolist() == pytest.approx(
+        [(1 / 3) ** 0.5, (2 / 3) ** 0.5, 0], abs=1e-6
+    )
 
 
 @pytest.mark.parametrize('size', [(40, 25), (25, 40), (3, 60), (1, 1)])
@@ -36,7 +42,9 @@ def test_small_matrices_are_exact(size):
 
 
 def test_a_spectrum_without_decay():
-    """2,000 x 1,500 nodes of six links each: singular values fall slowly, where subspace iteration is far off."""
+    """2,000 x 1,500 nodes of six links each: singular values fall slowly, where subspace iteration
+    is far off.
+    """
     matrix = random_block(2000, 1500, 12_000)
     left, value, right = block_krylov_svd(matrix, 32)
     u, expected, v = torch.linalg.svd(dense(matrix).double(), full_matrices=False)
@@ -45,7 +53,9 @@ def test_a_spectrum_without_decay():
     assert torch.allclose(left.t() @ left, torch.eye(32), atol=1e-4)
     assert torch.allclose(right.t() @ right, torch.eye(32), atol=1e-4)
     leading = u[:, :8] * expected[:8] @ v[:8]
-    assert (leading - ((left[:, :8] * value[:8]) @ right[:, :8].t()).double()).norm() < 0.02 * leading.norm()
+    assert (
+        leading - ((left[:, :8] * value[:8]) @ right[:, :8].t()).double()
+    ).norm() < 0.02 * leading.norm()
 
 
 def test_the_result_neither_depends_on_the_global_state_nor_changes_it():

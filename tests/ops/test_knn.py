@@ -14,8 +14,11 @@ def plain(x, k):
     similarity = x @ x.t()
     edges = []
     for i in range(x.size(0)):
-        others = sorted((j for j in range(x.size(0)) if j != i and similarity[i, j] > 0), key=lambda j: (-similarity[i, j], j))
-        edges += [(i, j) for j in [i, *others[:k - 1]]]
+        others = sorted(
+            (j for j in range(x.size(0)) if j != i and similarity[i, j] > 0),
+            key=lambda j: (-similarity[i, j], j),
+        )
+        edges += [(i, j) for j in [i, *others[: k - 1]]]
     return edges
 
 
@@ -26,13 +29,21 @@ def test_equals_plain_search(block_size):
     assert list(map(tuple, edge_index.t().tolist())) == plain(x, 6)
     unit = F.normalize(x, dim=1)
     own = edge_index[0] == edge_index[1]
-    assert torch.allclose(similarity[~own], (unit[edge_index[0]] * unit[edge_index[1]]).sum(dim=1)[~own], atol=1e-6)
+    assert torch.allclose(
+        similarity[~own], (unit[edge_index[0]] * unit[edge_index[1]]).sum(dim=1)[~own], atol=1e-6
+    )
     assert bool((similarity[own] == 1).all())
 
 
 def test_ties_go_to_the_lowest_id():
     edge_index, _ = knn_graph(torch.ones(5, 2), 3)
-    assert edge_index[1].view(5, 3).tolist() == [[0, 1, 2], [1, 0, 2], [2, 0, 1], [3, 0, 1], [4, 0, 1]]
+    assert edge_index[1].view(5, 3).tolist() == [
+        [0, 1, 2],
+        [1, 0, 2],
+        [2, 0, 1],
+        [3, 0, 1],
+        [4, 0, 1],
+    ]
 
 
 def test_zero_rows_have_only_their_own_edge_and_nobody_points_to_them():
@@ -91,8 +102,10 @@ def test_rows_without_columns_have_only_their_own_edge():
     assert edge_index.tolist() == [[0, 1, 2]] * 2 and similarity.tolist() == [1, 1, 1]
 
 
-needs_faiss = pytest.mark.skipif(importlib.util.find_spec('faiss') is None,
-                                 reason='APPROXIMATE NEIGHBORS ARE NOT TESTED: pip install faiss-cpu')
+needs_faiss = pytest.mark.skipif(
+    importlib.util.find_spec('faiss') is None,
+    reason='APPROXIMATE NEIGHBORS ARE NOT TESTED: pip install faiss-cpu',
+)
 
 
 def groups(num_rows, offset=0.0):
@@ -129,19 +142,26 @@ def test_cells_miss_few_neighbors_and_similarities_are_exact(caplog):
     assert logged == pytest.approx(recall, abs=0.05)
     unit = F.normalize(x.double(), dim=1)
     other = row != col
-    assert torch.allclose(similarity[other].double(), (unit[row] * unit[col]).sum(dim=1)[other], atol=1e-6)
+    assert torch.allclose(
+        similarity[other].double(), (unit[row] * unit[col]).sum(dim=1)[other], atol=1e-6
+    )
     for zero in (0, 5, len(x) - 1):
         assert col[row == zero].tolist() == [zero] and row[col == zero].tolist() == [zero]
 
 
-def test_without_faiss_many_rows_are_searched_exactly_and_the_log_estimates_the_time(monkeypatch, caplog):
+def test_without_faiss_many_rows_are_searched_exactly_and_the_log_estimates_the_time(
+    monkeypatch, caplog
+):
     x = groups(90)
     monkeypatch.setattr('genrec_pyg.ops.knn._has_faiss', lambda: False)
     expected = knn_graph(x, 4)
     with caplog.at_level(logging.INFO, 'genrec_pyg'):
         found = knn_graph(x, 4, block_size=30, approximate_above=50)
     assert torch.equal(found[0], expected[0]) and torch.allclose(found[1], expected[1])
-    assert 'pip install genrec_pyg[faiss]' in caplog.text and 'neighbors of 30 of 90 rows, about' in caplog.text
+    assert (
+        'pip install genrec_pyg[faiss]' in caplog.text
+        and 'neighbors of 30 of 90 rows, about' in caplog.text
+    )
 
 
 @needs_faiss
@@ -152,5 +172,7 @@ def test_approximate_search_of_rows_without_neighbors(x):
 
 
 def test_the_threshold_is_checked():
-    with pytest.raises(ConfigError, match='approximate_above: got -1, accepted are integers from 0'):
+    with pytest.raises(
+        ConfigError, match='approximate_above: got -1, accepted are integers from 0'
+    ):
         knn_graph(torch.ones(2, 2), 1, approximate_above=-1)

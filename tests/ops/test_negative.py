@@ -31,8 +31,12 @@ def test_long_random_rows():
 
 
 def test_generator_makes_it_repeatable_and_empty_input_works():
-    draws = [sampler(ROWPTR, COL, 5)(torch.zeros(50, dtype=torch.long), torch.Generator().manual_seed(3))[0]
-             for _ in range(2)]
+    draws = [
+        sampler(ROWPTR, COL, 5)(
+            torch.zeros(50, dtype=torch.long), torch.Generator().manual_seed(3)
+        )[0]
+        for _ in range(2)
+    ]
     assert torch.equal(*draws)
     assert sampler(ROWPTR, COL, 5)(torch.empty(0, dtype=torch.long))[0].numel() == 0
     nobody = torch.zeros(3, dtype=torch.long)

@@ -17,12 +17,15 @@ def to_dense(adj):
     return torch.zeros(adj.size, dtype=value.dtype).index_put((row, col), value)
 
 
-EDGES = torch.tensor([[0, 0, 1, 3, 0], [0, 1, 1, 2, 1]])  # the last edge repeats; user 2 and item 3 have none
+# the last edge repeats; user 2 and item 3 have none
+EDGES = torch.tensor([[0, 0, 1, 3, 0], [0, 1, 1, 2, 1]])
 
 
 def test_one_user_one_item_by_hand():
     edge = torch.zeros(2, 1, dtype=torch.long)
-    assert torch.allclose(to_dense(bipartite_adjacency(edge, 1, 1, self_loops=True)), torch.full((2, 2), 0.5))
+    assert torch.allclose(
+        to_dense(bipartite_adjacency(edge, 1, 1, self_loops=True)), torch.full((2, 2), 0.5)
+    )
     assert to_dense(bipartite_block(edge, 1, 1, self_loops=True)).item() == pytest.approx(0.5)
     assert to_dense(bipartite_block(edge, 1, 1, self_loops=False)).tolist() == [[1.0]]
 
@@ -47,7 +50,9 @@ def test_isolated_nodes_keep_their_loop_with_weight_one_or_stay_zero():
 
 
 def test_weights_enter_degrees():
-    adj = to_dense(bipartite_adjacency(torch.tensor([[0], [0]]), 1, 1, True, edge_weight=torch.tensor([3.0])))
+    adj = to_dense(
+        bipartite_adjacency(torch.tensor([[0], [0]]), 1, 1, True, edge_weight=torch.tensor([3.0]))
+    )
     assert torch.allclose(adj, torch.tensor([[0.25, 0.75], [0.75, 0.25]]))
 
 
@@ -58,7 +63,7 @@ def test_symmetric_scale_of_zero_is_zero():
 def test_knn_weights_by_hand():
     edge_index = torch.tensor([[0, 0, 1], [0, 1, 1]])
     weight = knn_weights(edge_index, torch.tensor([1.0, 0.5, 1.0]), 2)
-    assert weight.tolist() == pytest.approx([1 / 1.5, 0.5 / 1.5 ** 0.5, 1.0])
+    assert weight.tolist() == pytest.approx([1 / 1.5, 0.5 / 1.5**0.5, 1.0])
 
 
 def test_knn_adjacency_of_a_zero_row_is_its_loop():
@@ -71,7 +76,9 @@ def test_binary_neighbors_count_the_same():
     x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1], [1.0, 0.5]])
     adj = to_dense(knn_adjacency(x, 3, binary=True))  # row 1 has similarities to rows 3 and 2
     assert torch.allclose(adj, (adj > 0) / 3) and torch.allclose(adj.sum(dim=1), torch.ones(4))
-    pair = to_dense(knn_adjacency(torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]), 2, binary=True))
+    pair = to_dense(
+        knn_adjacency(torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]), 2, binary=True)
+    )
     assert torch.allclose(pair, torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]))
 
 

@@ -14,7 +14,9 @@ def make(rows, cols, symmetric=False, seed=0):
     if symmetric:
         dense = dense + dense.t()
     edge_index = dense.nonzero().t()
-    return dense, Adjacency.from_edge_index(edge_index, dense[edge_index[0], edge_index[1]], (rows, cols), symmetric)
+    return dense, Adjacency.from_edge_index(
+        edge_index, dense[edge_index[0], edge_index[1]], (rows, cols), symmetric
+    )
 
 
 def backends():
@@ -44,7 +46,9 @@ def test_wide_products_equal_the_dense_formula(backend, channels):
     found = layer_mean(adj, x, 2, backend)
     assert torch.allclose(found, (x + dense @ x + dense @ dense @ x) / 3)
     ones = Adjacency.from_edge_index(torch.tensor([[0, 0, 2], [1, 3, 0]]), None, (3, 9))
-    assert torch.allclose(spmm(ones, x, backend), torch.stack([x[1] + x[3], torch.zeros_like(x[0]), x[0]]))
+    assert torch.allclose(
+        spmm(ones, x, backend), torch.stack([x[1] + x[3], torch.zeros_like(x[0]), x[0]])
+    )
 
 
 @pytest.mark.parametrize('backend', backends())
@@ -81,7 +85,9 @@ def test_modalities_are_column_blocks_of_one_product():
 def test_layer_mean_equals_the_plain_sum(backend, num_layers, symmetric):
     dense, adj = make(6, 6, symmetric)
     x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
-    expected = sum(torch.linalg.matrix_power(dense, layer) @ x for layer in range(num_layers + 1)) / (num_layers + 1)
+    expected = sum(
+        torch.linalg.matrix_power(dense, layer) @ x for layer in range(num_layers + 1)
+    ) / (num_layers + 1)
     assert torch.allclose(layer_mean(adj, x, num_layers, backend), expected)
     assert torch.autograd.gradcheck(lambda z: layer_mean(adj, z, num_layers, backend), x)
 
@@ -107,8 +113,10 @@ def test_operators_are_registered_properly():
     torch.library.opcheck(torch.ops.genrec_pyg.spmm.default, arguments(learned, x, 'scatter'))
     _, square = make(5, 5)
     t, y = square.t(), torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
-    torch.library.opcheck(torch.ops.genrec_pyg.layer_mean.default, (square.rowptr, square.col, square.value, t.rowptr, t.col,
-                                                                    t.value, y, 2, 'csr'))
+    torch.library.opcheck(
+        torch.ops.genrec_pyg.layer_mean.default,
+        (square.rowptr, square.col, square.value, t.rowptr, t.col, t.value, y, 2, 'csr'),
+    )
 
 
 def test_compiled_function_gives_the_same_numbers():
@@ -120,18 +128,29 @@ def test_compiled_function_gives_the_same_numbers():
 
 def test_compiled_gradients_reach_features_and_entries():
     _, adj = make(6, 6)
-    inputs = torch.randn(6, 3, dtype=torch.float64, requires_grad=True), adj.value.clone().requires_grad_()
+    inputs = (
+        torch.randn(6, 3, dtype=torch.float64, requires_grad=True),
+        adj.value.clone().requires_grad_(),
+    )
 
     def function(x, value):
         return (spmm(adj.with_value(value), x) * layer_mean(adj, x, 2)).sum()
 
     expected = torch.autograd.grad(function(*inputs), inputs)
-    found = torch.autograd.grad(torch.compile(function, backend='aot_eager', fullgraph=True)(*inputs), inputs)
+    found = torch.autograd.grad(
+        torch.compile(function, backend='aot_eager', fullgraph=True)(*inputs), inputs
+    )
     assert all(torch.allclose(a, b) for a, b in zip(found, expected, strict=True))
 
 
-@pytest.mark.parametrize('call', [lambda adj: spmm(adj, torch.ones(6, 2)), lambda adj: spmm(adj, torch.ones(7)),
-                                  lambda adj: layer_mean(adj, torch.ones(7, 2), 1)])
+@pytest.mark.parametrize(
+    'call',
+    [
+        lambda adj: spmm(adj, torch.ones(6, 2)),
+        lambda adj: spmm(adj, torch.ones(7)),
+        lambda adj: layer_mean(adj, torch.ones(7, 2), 1),
+    ],
+)
 def test_shapes_that_do_not_fit_are_named(call):
     with pytest.raises(ConfigError, match='accepted'):
         call(make(5, 7)[1])
@@ -152,14 +171,19 @@ def test_matrix_without_entries(backend, size):
     x = torch.full((size[1], 2), torch.nan).nan_to_num(1.0).requires_grad_()
     out = spmm(adj, x, backend)
     out.sum().backward()
-    assert torch.equal(out, torch.zeros(size[0], 2)) and torch.equal(x.grad, torch.zeros(size[1], 2))
+    assert torch.equal(out, torch.zeros(size[0], 2)) and torch.equal(
+        x.grad, torch.zeros(size[1], 2)
+    )
     if size[0] == size[1]:
         assert torch.allclose(layer_mean(adj, x, 3, backend), x / 4)
 
 
 def test_second_derivatives():
     _, adj = make(4, 5)
-    value, x = adj.value.clone().requires_grad_(), torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    value, x = (
+        adj.value.clone().requires_grad_(),
+        torch.randn(5, 2, dtype=torch.float64, requires_grad=True),
+    )
     assert torch.autograd.gradgradcheck(lambda v, z: spmm(adj.with_value(v), z), (value, x))
     _, square = make(4, 4)
     y = torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
@@ -169,14 +193,19 @@ def test_second_derivatives():
 @pytest.mark.parametrize('symmetric', [True, False])
 def test_layer_mean_passes_gradient_to_entries(symmetric):
     _, adj = make(4, 4, symmetric)
-    value, x = adj.value.clone().requires_grad_(), torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
+    value, x = (
+        adj.value.clone().requires_grad_(),
+        torch.randn(4, 2, dtype=torch.float64, requires_grad=True),
+    )
     # A symmetric matrix is perturbed symmetrically, or the promise of symmetry were broken.
     order = adj.with_value(None, symmetric=False)._pattern.t()[1]
 
     def entries(v):
         return (v + v[order]) / 2 if symmetric else v
 
-    assert torch.autograd.gradcheck(lambda v, z: layer_mean(adj.with_value(entries(v), symmetric), z, 3), (value, x))
+    assert torch.autograd.gradcheck(
+        lambda v, z: layer_mean(adj.with_value(entries(v), symmetric), z, 3), (value, x)
+    )
     assert torch.allclose(layer_mean(adj.with_value(value, symmetric), x, 3), layer_mean(adj, x, 3))
 
 
@@ -190,7 +219,9 @@ def test_autocast_leaves_the_kernels_alone(backend):
     assert product.dtype == mean.dtype == torch.float32
     assert torch.allclose(product.double(), dense @ x.double(), atol=1e-5)
     assert torch.allclose(mean.double(), (x.double() + dense @ x.double()) / 2, atol=1e-5)
-    assert torch.allclose(gradient.double(), 0.5 + 1.5 * dense.sum(dim=0).unsqueeze(1).expand(6, 3), atol=1e-5)
+    assert torch.allclose(
+        gradient.double(), 0.5 + 1.5 * dense.sum(dim=0).unsqueeze(1).expand(6, 3), atol=1e-5
+    )
 
 
 def test_columns_of_any_layout_are_accepted():
@@ -238,5 +269,8 @@ def test_sampled_product_is_registered_properly():
 
 def test_rows_that_do_not_fit_a_sampled_product_are_named():
     _, adj = make(5, 7)
-    with pytest.raises(ConfigError, match=r'sampled_product: rows of shape \(5, 2\) and \(7, 4\), accepted are \[5, d\]'):
+    with pytest.raises(
+        ConfigError,
+        match=r'sampled_product: rows of shape \(5, 2\) and \(7, 4\), accepted are \[5, d\]',
+    ):
         sampled_product(adj, torch.randn(5, 2), torch.randn(7, 4))

@@ -23,11 +23,13 @@ def csr(excluded):
 @pytest.mark.parametrize('levels', [2, 3, 1000])
 def test_equals_plain_ranking_with_ties_and_exclusions(k, levels):
     scores = torch.randint(levels, (40, 6)).float()
-    excluded = [set(torch.randperm(6)[:int(torch.randint(7, ()))].tolist()) for _ in range(40)]
+    excluded = [set(torch.randperm(6)[: int(torch.randint(7, ()))].tolist()) for _ in range(40)]
     value, index = topk_excluding(scores, k, *csr(excluded))
     assert index.tolist() == plain(scores, k, excluded)
     real = index < 6
-    assert torch.equal(value[real], scores.gather(1, index.clamp(max=5))[real]) and bool((value[~real] == -torch.inf).all())
+    assert torch.equal(value[real], scores.gather(1, index.clamp(max=5))[real]) and bool(
+        (value[~real] == -torch.inf).all()
+    )
 
 
 def test_input_stays_and_nothing_excluded():
@@ -71,10 +73,15 @@ def test_nothing_to_rank():
     assert index.tolist() == [[0] * 3] * 2 and bool((value == -torch.inf).all())
 
 
-@pytest.mark.parametrize('call', [
-    lambda: topk_excluding(torch.zeros(2, 3), -1), lambda: topk_excluding(torch.zeros(2, 3), 1, *csr([{0}])),
-    lambda: masked_topk(torch.zeros(2, 3), torch.zeros(4, 3), 1, *csr([{0}])),
-    lambda: masked_topk(torch.zeros(2, 3), torch.zeros(4, 3), 1, block_size=0)])
+@pytest.mark.parametrize(
+    'call',
+    [
+        lambda: topk_excluding(torch.zeros(2, 3), -1),
+        lambda: topk_excluding(torch.zeros(2, 3), 1, *csr([{0}])),
+        lambda: masked_topk(torch.zeros(2, 3), torch.zeros(4, 3), 1, *csr([{0}])),
+        lambda: masked_topk(torch.zeros(2, 3), torch.zeros(4, 3), 1, block_size=0),
+    ],
+)
 def test_arguments_are_checked(call):
     with pytest.raises(ConfigError, match='accepted'):
         call()

@@ -7,8 +7,12 @@ import torch
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.optim import MirrorGradient
 
-OPTIMIZERS = [lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9), lambda p: torch.optim.Adam(p, lr=0.05, fused=True),
-              lambda p: torch.optim.AdamW(p, lr=0.05), lambda p: torch.optim.RMSprop(p, lr=0.01)]
+OPTIMIZERS = [
+    lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    lambda p: torch.optim.Adam(p, lr=0.05, fused=True),
+    lambda p: torch.optim.AdamW(p, lr=0.05),
+    lambda p: torch.optim.RMSprop(p, lr=0.01),
+]
 
 
 def quadratic(optimizer, theta, curvature):
@@ -17,17 +21,21 @@ def quadratic(optimizer, theta, curvature):
         loss = 0.5 * curvature * theta.square().sum()
         loss.backward()
         return loss
+
     return closure
 
 
 def regression(seed=0):
     """A small network with dropout, its data and a function that runs steps with an optimizer."""
     torch.manual_seed(seed)
-    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.3), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+    model = torch.nn.Sequential(
+        torch.nn.Linear(4, 8), torch.nn.Dropout(0.3), torch.nn.ReLU(), torch.nn.Linear(8, 1)
+    )
     x, y = torch.randn(32, 4), torch.randn(32, 1)
 
     def run(optimizer, steps, clip=None, scheduler=None):
         for _ in range(steps):
+
             def closure():
                 optimizer.zero_grad()
                 loss = (model(x) - y).square().mean()
@@ -35,9 +43,11 @@ def regression(seed=0):
                 if clip is not None:
                     torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
                 return loss
+
             optimizer.step(closure)
             if scheduler is not None:
                 scheduler.step()
+
     return model, run
 
 
@@ -47,7 +57,11 @@ def test_two_steps_by_hand(alpha1, alpha2):
     theta = torch.tensor([2.0, -1.0], dtype=torch.float64, requires_grad=True)
     optimizer = MirrorGradient(torch.optim.SGD([theta], lr=eta), alpha1, alpha2, interval=1)
     loss = optimizer.step(quadratic(optimizer, theta, k))
-    expected = torch.tensor([2.0, -1.0], dtype=torch.float64) * (1 - eta * alpha1 * k) * (1 + eta * alpha2 * k)
+    expected = (
+        torch.tensor([2.0, -1.0], dtype=torch.float64)
+        * (1 - eta * alpha1 * k)
+        * (1 + eta * alpha2 * k)
+    )
     assert torch.allclose(theta.detach(), expected, rtol=1e-14)
     assert float(loss) == pytest.approx(0.5 * k * 5.0)
 
@@ -68,9 +82,13 @@ def test_only_every_third_batch_is_mirrored():
 
 
 def test_second_order_effect_is_a_penalty_on_the_gradient_norm():
-    """theta'' agrees to O(eta^3) with a gradient step on L + eta a1 a2 / (2 (a1 - a2)) |grad L|^2 at rate eta (a1 - a2)."""
+    """theta'' agrees to O(eta^3) with a gradient step on L + eta a1 a2 / (2 (a1 - a2)) |grad L|^2
+    at rate eta (a1 - a2).
+    """
+
     def loss(x):
         return x.pow(4).sum() + (x[0] * x[1]).sin()
+
     start, a1, a2 = torch.tensor([0.7, -0.4], dtype=torch.float64), 1.0, 0.3
 
     def error(eta):
@@ -82,6 +100,7 @@ def test_second_order_effect_is_a_penalty_on_the_gradient_norm():
             value = loss(theta)
             value.backward()
             return value
+
         optimizer.step(closure)
         x = start.clone().requires_grad_()
         gradient = torch.autograd.grad(loss(x), x, create_graph=True)[0]
@@ -93,8 +112,11 @@ def test_second_order_effect_is_a_penalty_on_the_gradient_norm():
 
 
 def test_prefers_the_flat_of_two_basins():
-    """Two equally deep minima, curvature 100 at -1 and 1 at +1. At this rate plain steps inside the sharp basin stay there
-    (|1 - 1.8| < 1); mirrored ones leave it (0.8 * (1 + 0.2 * 1.8) > 1) and settle in the flat one."""
+    """Two equally deep minima, curvature 100 at -1 and 1 at +1. At this rate plain steps inside the
+    sharp basin stay there (|1 - 1.8| < 1); mirrored ones leave it (0.8 * (1 + 0.2 * 1.8) > 1) and
+    settle in the flat one.
+    """
+
     def ends(alpha2):
         theta = torch.linspace(-1.15, -0.85, 50).requires_grad_()
         optimizer = MirrorGradient(torch.optim.SGD([theta], lr=0.018), 1.0, alpha2, interval=1)
@@ -104,6 +126,7 @@ def test_prefers_the_flat_of_two_basins():
             loss = torch.minimum(50 * (theta + 1).square(), 0.5 * (theta - 1).square()).sum()
             loss.backward()
             return loss
+
         for _ in range(600):
             optimizer.step(closure)
         return theta.detach()
@@ -130,7 +153,11 @@ def test_resume_is_bit_for_bit(make):
     optimizer = MirrorGradient(make(model.parameters()), alpha2=0.3, interval=3)
     torch.manual_seed(1)
     run(optimizer, 4)
-    saved, weights, rng = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    saved, weights, rng = (
+        copy.deepcopy(optimizer.state_dict()),
+        copy.deepcopy(model.state_dict()),
+        torch.get_rng_state(),
+    )
     run(optimizer, 4)
     straight = [p.detach().clone() for p in model.parameters()]
     model.load_state_dict(weights)
@@ -147,7 +174,9 @@ def test_adam_counts_two_steps_and_keeps_one_state():
     adam = torch.optim.Adam(model.parameters())
     optimizer = MirrorGradient(adam, interval=2)
     run(optimizer, 3)
-    assert optimizer.state is adam.state and {float(s['step']) for s in adam.state.values()} == {5.0}
+    assert optimizer.state is adam.state and {float(s['step']) for s in adam.state.values()} == {
+        5.0
+    }
 
 
 @pytest.mark.parametrize('around', ['wrapper', 'wrapped'])
@@ -155,19 +184,33 @@ def test_learning_rate_schedulers_act(around):
     model, run = regression()
     sgd = torch.optim.SGD(model.parameters(), lr=1.0)
     optimizer = MirrorGradient(sgd)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer if around == 'wrapper' else sgd, step_size=1, gamma=0.5)
+    scheduler = torch.optim.lr_scheduler.StepLR(
+        optimizer if around == 'wrapper' else sgd, step_size=1, gamma=0.5
+    )
     run(optimizer, 3, scheduler=scheduler)
     assert sgd.param_groups[0]['lr'] == optimizer.param_groups[0]['lr'] == 0.125
 
 
-@pytest.mark.parametrize('make', [
-    lambda o: torch.optim.lr_scheduler.OneCycleLR(o, max_lr=0.1, total_steps=8),
-    lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, T_0=3),
-    lambda o: torch.optim.lr_scheduler.SequentialLR(o, [torch.optim.lr_scheduler.LinearLR(o, total_iters=2),
-                                                        torch.optim.lr_scheduler.ExponentialLR(o, 0.5)], milestones=[3]),
-], ids=['one cycle', 'warm restarts', 'sequence'])
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda o: torch.optim.lr_scheduler.OneCycleLR(o, max_lr=0.1, total_steps=8),
+        lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, T_0=3),
+        lambda o: torch.optim.lr_scheduler.SequentialLR(
+            o,
+            [
+                torch.optim.lr_scheduler.LinearLR(o, total_iters=2),
+                torch.optim.lr_scheduler.ExponentialLR(o, 0.5),
+            ],
+            milestones=[3],
+        ),
+    ],
+    ids=['one cycle', 'warm restarts', 'sequence'],
+)
 def test_schedulers_around_the_wrapper_do_what_they_do_around_the_optimizer(make, recwarn):
-    """Also to momenta, which OneCycleLR moves, and on through a resumption between two mirrored batches."""
+    """Also to momenta, which OneCycleLR moves, and on through a resumption between two mirrored
+    batches.
+    """
     results = []
     for wrap, stop in ((False, None), (True, None), (True, 4)):
         model, run = regression()
@@ -186,10 +229,15 @@ def test_schedulers_around_the_wrapper_do_what_they_do_around_the_optimizer(make
             optimizer.load_state_dict(states[0])
             scheduler.load_state_dict(states[1])
             run(optimizer, 7 - stop, scheduler=scheduler)
-        results.append([*(p.detach().clone() for p in model.parameters()),
-                        torch.tensor([optimizer.param_groups[0][key] for key in ('lr', 'momentum')])])
+        results.append(
+            [
+                *(p.detach().clone() for p in model.parameters()),
+                torch.tensor([optimizer.param_groups[0][key] for key in ('lr', 'momentum')]),
+            ]
+        )
     assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(*results))
-    assert not [w for w in recwarn if 'optimizer.step' in str(w.message)]  # "call optimizer.step() before scheduler.step()"
+    # "call optimizer.step() before scheduler.step()"
+    assert not [w for w in recwarn if 'optimizer.step' in str(w.message)]
 
 
 def test_reduce_on_plateau_takes_the_wrapper():
@@ -228,6 +276,7 @@ def test_bfloat16_autocast():
                 loss = (layer(x) - y).square().mean()
             loss.backward()
             return loss
+
         for _ in range(30):
             optimizer.step(closure)
         ends.append(layer.weight.detach())
@@ -249,6 +298,7 @@ def test_gradients_accumulated_over_parts_of_a_batch():
             for loss in losses:
                 loss.backward()
             return sum(losses).detach()
+
         for _ in range(5):
             optimizer.step(closure)
         ends.append(layer.weight.detach())
@@ -265,6 +315,7 @@ def test_clipping_in_the_closure_applies_to_both_steps():
         loss.backward()
         torch.nn.utils.clip_grad_norm_([theta], 1.0)
         return loss
+
     optimizer.step(closure)
     assert float(theta) == pytest.approx(10 - 1 + 0.25, rel=1e-5)
 
@@ -272,15 +323,21 @@ def test_clipping_in_the_closure_applies_to_both_steps():
 def test_bfloat16_parameters_sparse_gradients_and_missing_gradients():
     torch.manual_seed(0)
     table = torch.nn.Embedding(5, 2, sparse=True)
-    unused, half = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16))
+    unused, half = (
+        torch.nn.Parameter(torch.ones(2)),
+        torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16)),
+    )
     before = table.weight.detach().clone()
-    optimizer = MirrorGradient(torch.optim.SGD([table.weight, unused, half], lr=0.5), 1.0, 0.5, interval=1)
+    optimizer = MirrorGradient(
+        torch.optim.SGD([table.weight, unused, half], lr=0.5), 1.0, 0.5, interval=1
+    )
 
     def closure():
         optimizer.zero_grad()
         loss = table(torch.tensor([1, 3])).sum() + half.float().sum()
         loss.backward()
         return loss
+
     optimizer.step(closure)
     expected = before.clone()
     expected[[1, 3]] -= 0.5 * (1 - 0.5)
@@ -293,14 +350,28 @@ def test_copy_and_new_groups():
     optimizer = MirrorGradient(torch.optim.Adam(model.parameters()), alpha2=0.1, interval=2)
     run(optimizer, 1)
     other = copy.deepcopy(optimizer)
-    assert (other.batch, other.alpha2, other.interval) == (1, 0.1, 2) and other.param_groups is other.optimizer.param_groups
+    assert (other.batch, other.alpha2, other.interval) == (
+        1,
+        0.1,
+        2,
+    ) and other.param_groups is other.optimizer.param_groups
     optimizer.add_param_group({'params': [torch.nn.Parameter(torch.zeros(1))], 'lr': 0.5})
     assert len(optimizer.optimizer.param_groups) == len(optimizer.param_groups) == 2
     assert repr(optimizer) == 'MirrorGradient(Adam, alpha1=1.0, alpha2=0.1, interval=2)'
 
 
-@pytest.mark.parametrize('arguments', [dict(alpha1=0.2, alpha2=0.2), dict(alpha2=-0.1), dict(alpha1=math.inf),
-                                       dict(alpha1=math.nan), dict(interval=0), dict(interval=1.5), dict(interval=True)])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(alpha1=0.2, alpha2=0.2),
+        dict(alpha2=-0.1),
+        dict(alpha1=math.inf),
+        dict(alpha1=math.nan),
+        dict(interval=0),
+        dict(interval=1.5),
+        dict(interval=True),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     with pytest.raises(ConfigError, match=next(iter(arguments))):

@@ -1,4 +1,5 @@
 """Lists for users whom training has not seen."""
+
 import pytest
 import torch
 
@@ -29,23 +30,37 @@ def histories(data, user=OUT):
 
 
 def recall(columns, data):
-    wanted = {pair for pair in map(tuple, split_edges(data, 'test').t().tolist()) if pair[0] % 10 == 0}
+    wanted = {
+        pair for pair in map(tuple, split_edges(data, 'test').t().tolist()) if pair[0] % 10 == 0
+    }
     hits = [pair for pair in zip(columns['user'], columns['item']) if pair in wanted]
     return len(hits) / len(wanted)
 
 
-@pytest.mark.parametrize('name,options,epochs', [('EASE', {}, 0), ('ItemKNN', {}, 0), ('LightGCN', {}, 25), ('MFBPR', {}, 25),
-                                                 ('GenRec', {'interest': {'rank': 64}}, 4)])
+@pytest.mark.parametrize(
+    'name,options,epochs',
+    [
+        ('EASE', {}, 0),
+        ('ItemKNN', {}, 0),
+        ('LightGCN', {}, 25),
+        ('MFBPR', {}, 25),
+        ('GenRec', {'interest': {'rank': 64}}, 4),
+    ],
+)
 def test_folded_users_keep_nine_tenths_of_the_recall_of_trained_ones(name, options, epochs):
     found = []
     for data in (demo_graph(), without_users(demo_graph())):
         model = get_model(name)(data, **options)
         if epochs:
-            Trainer(epochs=epochs, batch_size=512, lr=5e-3, progress=False, device='cpu').fit(model, data)
+            Trainer(epochs=epochs, batch_size=512, lr=5e-3, progress=False, device='cpu').fit(
+                model, data
+            )
         found.append((model.eval(), data))
     (trained, whole), (other, reduced) = found
     lists = top_items_of_histories(other, reduced, OUT.tolist(), histories(whole))
-    assert not set(zip(lists['user'], lists['item'])) & set(map(tuple, split_edges(whole, 'train').t().tolist()))
+    assert not set(zip(lists['user'], lists['item'])) & set(
+        map(tuple, split_edges(whole, 'train').t().tolist())
+    )
     expected = recall(top_items(trained, whole, OUT, exclude='train'), whole)
     assert expected > 0.2 and recall(lists, whole) >= 0.9 * expected
 
@@ -56,15 +71,19 @@ def test_a_history_gets_the_list_of_the_user_who_has_it_and_blocked_items_are_le
     mine = top_items(model, data, OUT, k=5, exclude='train')
     assert top_items_of_histories(model, data, OUT.tolist(), histories(data), k=5) == mine
     blocked = torch.tensor(sorted(set(mine['item'])))
-    for lists in (top_items(model, data, OUT, k=5, exclude='train', blocked=blocked),
-                  top_items_of_histories(model, data, OUT.tolist(), histories(data), k=5, blocked=blocked)):
+    for lists in (
+        top_items(model, data, OUT, k=5, exclude='train', blocked=blocked),
+        top_items_of_histories(model, data, OUT.tolist(), histories(data), k=5, blocked=blocked),
+    ):
         assert len(lists['item']) == 5 * OUT.numel() and not set(lists['item']) & set(mine['item'])
 
 
 def test_models_that_know_only_their_own_users_say_so():
     data = demo_graph()
     model = get_model('MIND')(with_time(data))
-    with pytest.raises(ConfigError, match='history: MIND has neither one embedding per user nor scores of lists'):
+    with pytest.raises(
+        ConfigError, match='history: MIND has neither one embedding per user nor scores of lists'
+    ):
         top_items_of_histories(model, data, OUT.tolist(), histories(data))
 
 
@@ -76,7 +95,9 @@ def with_time(data):
 
 
 def test_the_generated_interest_of_a_history_is_exact():
-    """A user who stands in the graph gets the same list from the interest alone as from his history."""
+    """A user who stands in the graph gets the same list from the interest alone as from his
+    history.
+    """
     data = demo_graph()
     model = get_model('GenRec')(data, hidden_channels=8, interest={'rank': 32, 'weight': 1.0})
     model.choose(data)

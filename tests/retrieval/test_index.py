@@ -12,12 +12,16 @@ from genrec_pyg.recommend import main, top_items
 from genrec_pyg.retrieval import ApproximateIndex, ExactIndex, make_search, retrieve
 from genrec_pyg.train import main as train
 
-needs_faiss = pytest.mark.skipif(importlib.util.find_spec('faiss') is None,
-                                 reason='THE APPROXIMATE INDEX IS NOT TESTED: pip install faiss-cpu')
+needs_faiss = pytest.mark.skipif(
+    importlib.util.find_spec('faiss') is None,
+    reason='THE APPROXIMATE INDEX IS NOT TESTED: pip install faiss-cpu',
+)
 
 
 def clustered(num_items=3000, num_users=200, channels=10, interests=None):
-    """Items around 30 centers and users near them, as trained embeddings lie; every user knows some items, user 0 most."""
+    """Items around 30 centers and users near them, as trained embeddings lie; every user knows some
+    items, user 0 most.
+    """
     generator = torch.Generator().manual_seed(0)
     center = torch.randn(30, channels, generator=generator)
     item = center[torch.randint(30, (num_items,), generator=generator)]
@@ -28,8 +32,10 @@ def clustered(num_items=3000, num_users=200, channels=10, interests=None):
     degree = torch.randint(0, 40, (num_users,), generator=generator)
     degree[0], degree[1] = num_items - 3, 0
     col = torch.cat([torch.randperm(num_items, generator=generator)[:n] for n in degree])
-    known = Adjacency.from_edge_index(torch.stack([torch.arange(num_users).repeat_interleave(degree), col]),
-                                      size=(num_users, num_items))
+    known = Adjacency.from_edge_index(
+        torch.stack([torch.arange(num_users).repeat_interleave(degree), col]),
+        size=(num_users, num_items),
+    )
     return user, item, known
 
 
@@ -38,8 +44,11 @@ def plain(user, item, k, known):
     lists = []
     for row in range(user.size(0)):
         scores = (user[row] @ item.t()) if user.dim() == 2 else (user[row] @ item.t()).amax(dim=0)
-        excluded = set(known.col[known.rowptr[row]:known.rowptr[row + 1]].tolist())
-        order = sorted((i for i in range(item.size(0)) if i not in excluded), key=lambda i: (-float(scores[i]), i))
+        excluded = set(known.col[known.rowptr[row] : known.rowptr[row + 1]].tolist())
+        order = sorted(
+            (i for i in range(item.size(0)) if i not in excluded),
+            key=lambda i: (-float(scores[i]), i),
+        )
         lists.append(order[:k] + [item.size(0)] * max(0, k - len(order)))
     return torch.tensor(lists)
 
@@ -48,7 +57,9 @@ def plain(user, item, k, known):
 @pytest.mark.parametrize('block_size', [7, 1024])
 def test_exact_search_equals_a_loop(interests, block_size):
     user, item, known = clustered(num_items=60, num_users=20, interests=interests)
-    known = Adjacency.from_edge_index(torch.stack([torch.arange(20).repeat(2), torch.arange(40) % 60]), size=(20, 60))
+    known = Adjacency.from_edge_index(
+        torch.stack([torch.arange(20).repeat(2), torch.arange(40) % 60]), size=(20, 60)
+    )
     user, item = user.double(), item.double()
     score, found = ExactIndex(item, block_size).search(user, 59, known)
     assert torch.equal(found, plain(user, item, 59, known))
@@ -73,11 +84,13 @@ def test_approximate_lists_are_as_long_as_exact_ones_and_nearly_equal(interests,
     for row in range(user.size(0)):
         listed = found[row][found[row] < 3000].tolist()
         assert len(set(listed)) == len(listed)
-        assert not set(listed) & set(known.col[known.rowptr[row]:known.rowptr[row + 1]].tolist())
+        assert not set(listed) & set(known.col[known.rowptr[row] : known.rowptr[row + 1]].tolist())
     recall = torch.stack([torch.isin(a, b).float().mean() for a, b in zip(expected, found)]).mean()
     assert recall > (0.999 if num_cells is None else 0.95)
     # scores are inner products of the listed items, not of their codes
-    exact = (item[found.clamp(max=2999)] @ (user if interests else user.unsqueeze(1)).transpose(1, 2)).amax(dim=2)
+    exact = (
+        item[found.clamp(max=2999)] @ (user if interests else user.unsqueeze(1)).transpose(1, 2)
+    ).amax(dim=2)
     torch.testing.assert_close(score[1:], exact[1:])
     assert bool((score[:, 1:] <= score[:, :-1]).all())
 
@@ -85,7 +98,9 @@ def test_approximate_lists_are_as_long_as_exact_ones_and_nearly_equal(interests,
 @needs_faiss
 def test_cells_that_hold_too_few_items_do_not_shorten_lists():
     user, item, known = clustered(num_items=600)
-    found = ApproximateIndex(item, num_cells=100, num_probes=1, oversample=1).search(user, 50, known)[1]
+    found = ApproximateIndex(item, num_cells=100, num_probes=1, oversample=1).search(
+        user, 50, known
+    )[1]
     assert torch.equal((found < 600).sum(dim=1), (600 - known.rowptr.diff().long()).clamp(max=50))
 
 
@@ -94,10 +109,16 @@ def test_edges_of_the_approximate_search():
     user, item, known = clustered(num_items=300, num_users=5)
     index = ApproximateIndex(item)
     assert index.search(user, 0)[1].shape == (5, 0) and index.search(user[:0], 3)[1].shape == (0, 3)
-    assert torch.equal(index.search(user, 400, known)[1], ExactIndex(item).search(user, 400, known)[1])
+    assert torch.equal(
+        index.search(user, 400, known)[1], ExactIndex(item).search(user, 400, known)[1]
+    )
     assert torch.equal(index.search(user, 5)[1], ExactIndex(item).search(user, 5)[1])
-    for arguments, name in ((dict(num_probes=0), 'num_probes'), (dict(oversample=0), 'oversample'),
-                            (dict(num_cells=301), 'num_cells'), (dict(num_cells=0), 'num_cells')):
+    for arguments, name in (
+        (dict(num_probes=0), 'num_probes'),
+        (dict(oversample=0), 'oversample'),
+        (dict(num_cells=301), 'num_cells'),
+        (dict(num_cells=0), 'num_cells'),
+    ):
         with pytest.raises(ConfigError, match=f'{name}: got'):
             ApproximateIndex(item, **arguments)
     with pytest.raises(ConfigError, match='k: got -1'):
@@ -106,7 +127,9 @@ def test_edges_of_the_approximate_search():
 
 def test_without_faiss_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, 'faiss', None)
-    with pytest.raises(ConfigError, match=r"index: got 'approximate', which needs the package faiss \(pip install"):
+    with pytest.raises(
+        ConfigError, match=r"index: got 'approximate', which needs the package faiss \(pip install"
+    ):
         ApproximateIndex(torch.randn(300, 4))
 
 
@@ -123,7 +146,10 @@ class Bilinear(Recommender):
 def test_only_inner_products_are_indexed(demo_data):
     assert not Bilinear(demo_data).has_embeddings and not EASE(demo_data).has_embeddings
     for model in (Bilinear(demo_data), EASE(demo_data)):
-        with pytest.raises(ConfigError, match=f"index: got 'approximate' for {type(model).__name__}, .*accepted is 'exact'"):
+        with pytest.raises(
+            ConfigError,
+            match=f"index: got 'approximate' for {type(model).__name__}, .*accepted is 'exact'",
+        ):
             make_search(model, 'approximate')
     with pytest.raises(ConfigError, match="index: got 'hnsw', accepted are 'exact', 'approximate'"):
         make_search(EASE(demo_data), 'hnsw')
@@ -136,7 +162,10 @@ def test_both_indices_recommend_the_same_on_a_small_catalog():
     data = demo_graph()
     model = GenRec(data, hidden_channels=8, denoiser={'rank': 6}, debias={'clusters': 2})
     model.start_epoch(0)
-    lists = [top_items(model, data, torch.arange(50), k=10, index=index) for index in ('exact', 'approximate')]
+    lists = [
+        top_items(model, data, torch.arange(50), k=10, index=index)
+        for index in ('exact', 'approximate')
+    ]
     assert all(lists[0][name] == lists[1][name] for name in ('user', 'item', 'rank'))
     assert lists[0]['score'] == pytest.approx(lists[1]['score'], rel=1e-4, abs=1e-5)
 
@@ -153,13 +182,17 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize('index', ['exact', 'approximate'])
 def test_sparse_scores_take_part_in_both_searches(demo_data, index):
     if index == 'approximate':
-        pytest.importorskip('faiss', reason='THE APPROXIMATE INDEX IS NOT TESTED: pip install faiss-cpu')
+        pytest.importorskip(
+            'faiss', reason='THE APPROXIMATE INDEX IS NOT TESTED: pip install faiss-cpu'
+        )
     model = GenRec(demo_data, hidden_channels=8, interest={'rank': 16})
     model.choose(demo_data)
     model.eval()
     assert model.has_sparse_scores
     user = torch.arange(20)
-    known = Adjacency.from_edge_index(model.graph.edge_index, size=(model.num_users, model.num_items))
+    known = Adjacency.from_edge_index(
+        model.graph.edge_index, size=(model.num_users, model.num_items)
+    )
     rows = Adjacency(*known.select_rows(user), None, (20, model.num_items))
     with torch.no_grad():
         score, item = make_search(model, index)(user, 10, rows)

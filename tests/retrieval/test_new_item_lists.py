@@ -1,4 +1,5 @@
 """Items that training has not seen, ranked by their features."""
+
 import copy
 
 import numpy as np
@@ -19,7 +20,9 @@ from genrec_pyg.retrieval.new_item_lists import read_new_items
 def trained(demo_data):
     data = copy.deepcopy(demo_data)
     model = get_model('VBPR')(data, modalities=['text'])
-    Trainer(epochs=30, batch_size=256, lr=0.02, seed=0, progress=False, device='cpu').fit(model, data)
+    Trainer(epochs=30, batch_size=256, lr=0.02, seed=0, progress=False, device='cpu').fit(
+        model, data
+    )
     return data, model
 
 
@@ -32,25 +35,40 @@ def test_a_new_item_like_the_history_of_a_user_comes_first(trained):
     degree = torch.zeros(120, 80)
     degree[tuple(model.graph.edge_index)] = 1
     found = degree[columns['user'], columns['item']].mean()
-    assert found > 1.5 * degree.mean()  # of items that are offered by their features alone, more than by chance are theirs
+    # of items that are offered by their features alone, more than by chance are theirs
+    assert found > 1.5 * degree.mean()
     histories = Adjacency.from_edge_index(model.graph.edge_index, size=(120, 80))
     folded = top_new_items(model, data, {'text': x}, range(80), None, range(120), histories, k=10)
     assert degree[folded['user'], folded['item']].mean() > 1.5 * degree.mean()
 
 
 def test_files_of_several_modalities_are_joined_by_id(tmp_path):
-    parquet.write_table(pa.table({'item_id': ['n2', 'n10'], 'text': [[1.0, 2], [3, 4]]}), tmp_path / 'items.parquet')
+    parquet.write_table(
+        pa.table({'item_id': ['n2', 'n10'], 'text': [[1.0, 2], [3, 4]]}), tmp_path / 'items.parquet'
+    )
     np.save(tmp_path / 'image.npy', np.array([[5.0]]))
     (tmp_path / 'image.ids.txt').write_text('n7\n')
-    ids, features = read_new_items({'text': str(tmp_path / 'items.parquet'), 'image': str(tmp_path / 'image.npy')})
+    ids, features = read_new_items(
+        {'text': str(tmp_path / 'items.parquet'), 'image': str(tmp_path / 'image.npy')}
+    )
     assert ids == ['n2', 'n7', 'n10'] and features['text'][[0, 2]].tolist() == [[1, 2], [3, 4]]
-    assert features['text'][1].isnan().all() and features['image'].isnan().view(-1).tolist() == [True, False, True]
+    assert features['text'][1].isnan().all() and features['image'].isnan().view(-1).tolist() == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_models_that_cannot_say_so(trained, demo_data):
     data, model = trained
     with pytest.raises(ConfigError, match='EASE has no item embeddings'):
-        top_new_items(get_model('EASE')(copy.deepcopy(demo_data)), data, {'text': data['text'].x}, range(80), [0])
+        top_new_items(
+            get_model('EASE')(copy.deepcopy(demo_data)),
+            data,
+            {'text': data['text'].x},
+            range(80),
+            [0],
+        )
     with pytest.raises(DataError, match='text has shape'):
         top_new_items(model, data, {'text': torch.ones(2, 3)}, range(2), [0])
     with pytest.raises(ConfigError, match='features: got image, accepted are text'):

@@ -1,4 +1,5 @@
 """Terms of scores add up to them, name items of the history, and follow what the model is."""
+
 import copy
 import json
 
@@ -13,10 +14,16 @@ from genrec_pyg.ops import Adjacency
 from genrec_pyg.recommend import top_items, top_items_of_histories, write_table
 from genrec_pyg.retrieval.reasons import Reasons
 
-MODELS = {'EASE': {'graph'}, 'ItemKNN': {'graph'}, 'GraphFilter': {'graph'}, 'ItemKNNCBF': {'content'},
-          'AddEASE': {'graph', 'content'}, 'LightGCN': {'graph', 'audio', 'image', 'text'},
-          'VBPR': {'graph', 'audio', 'image', 'text'},
-          'GenRec': {'graph', 'audio', 'image', 'text', 'interest'}}
+MODELS = {
+    'EASE': {'graph'},
+    'ItemKNN': {'graph'},
+    'GraphFilter': {'graph'},
+    'ItemKNNCBF': {'content'},
+    'AddEASE': {'graph', 'content'},
+    'LightGCN': {'graph', 'audio', 'image', 'text'},
+    'VBPR': {'graph', 'audio', 'image', 'text'},
+    'GenRec': {'graph', 'audio', 'image', 'text', 'interest'},
+}
 
 
 @pytest.fixture(scope='module')
@@ -25,7 +32,9 @@ def models(demo_data):
     for name in MODELS:
         model = get_model(name)(copy.deepcopy(demo_data))
         if model.trainable:
-            Trainer(epochs=2, batch_size=256, seed=0, progress=False, device='cpu').fit(model, demo_data)
+            Trainer(epochs=2, batch_size=256, seed=0, progress=False, device='cpu').fit(
+                model, demo_data
+            )
         found[name] = model
     return found
 
@@ -50,7 +59,9 @@ def test_terms_and_rest_are_the_score(models, demo_data, name):
     for listed, _ in found:
         parts = [reason.part for reason in listed]
         assert parts == sorted(parts, reverse=True) and all(part > 0 for part in parts)
-        assert {reason.item for reason in listed} <= set(history.tolist()) and sum(r.share for r in listed) <= 1 + 1e-6
+        assert {reason.item for reason in listed} <= set(history.tolist()) and sum(
+            r.share for r in listed
+        ) <= 1 + 1e-6
 
 
 def test_blocks_of_a_history_change_nothing(models, demo_data, monkeypatch):
@@ -75,13 +86,26 @@ def test_the_interest_of_genrec_is_exact(models):
 
 def test_an_item_of_the_history_speaks_for_its_neighbor():
     from genrec_pyg.datasets import from_table
-    log = {'user': [1, 1, 2, 2, 3, 3, 4, 4, 5], 'item': ['a', 'b', 'a', 'b', 'c', 'd', 'c', 'd', 'a']}
+
+    log = {
+        'user': [1, 1, 2, 2, 3, 3, 4, 4, 5],
+        'item': ['a', 'b', 'a', 'b', 'c', 'd', 'c', 'd', 'a'],
+    }
     data = from_table(log, split='none')
     data['item'].title = ['A', 'B', 'C', 'D']
     columns = top_items(get_model('ItemKNN')(data), data, [4], k=1, why=3)
-    assert columns['item'] == ['b'] and columns['title'] == ['B'] and columns['rest'] == [pytest.approx(0, abs=1e-6)]
+    assert (
+        columns['item'] == ['b']
+        and columns['title'] == ['B']
+        and columns['rest'] == [pytest.approx(0, abs=1e-6)]
+    )
     (reason,) = columns['why'][0]
-    assert (reason['item'], reason['title'], reason['path'], reason['share']) == ('a', 'A', 'graph', pytest.approx(1))
+    assert (reason['item'], reason['title'], reason['path'], reason['share']) == (
+        'a',
+        'A',
+        'graph',
+        pytest.approx(1),
+    )
 
 
 def test_reasons_are_written_in_every_form_and_for_new_users(models, demo_data, tmp_path):
@@ -93,6 +117,7 @@ def test_reasons_are_written_in_every_form_and_for_new_users(models, demo_data, 
     assert json.loads((tmp_path / 'json').read_text())[0]['why'] == columns['why'][0]
     assert '""path"": ""' in (tmp_path / 'csv').read_text()
     from pyarrow import parquet
+
     assert parquet.read_table(tmp_path / 'parquet').column('why').to_pylist() == columns['why']
 
 

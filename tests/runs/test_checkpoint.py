@@ -5,14 +5,21 @@ import pytest
 import torch
 
 from genrec_pyg.exceptions import CheckpointError, OutputError
-from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, save_checkpoint, warn_of_held_out
+from genrec_pyg.runs.checkpoint import (
+    check_identity,
+    load_checkpoint,
+    save_checkpoint,
+    warn_of_held_out,
+)
 
 STATE = {'model': {'weight': torch.arange(3.0)}, 'model_name': 'GenRec', 'graph': 'abc', 'epoch': 2}
 
 
 def test_round_trip(tmp_path):
     save_checkpoint(tmp_path / 'deep' / 'last.pt', STATE)
-    assert torch.equal(load_checkpoint(tmp_path / 'deep' / 'last.pt')['model']['weight'], torch.arange(3.0))
+    assert torch.equal(
+        load_checkpoint(tmp_path / 'deep' / 'last.pt')['model']['weight'], torch.arange(3.0)
+    )
 
 
 def test_missing_truncated_and_foreign_files(tmp_path):
@@ -35,8 +42,10 @@ class Payload:
 
 def test_code_in_a_checkpoint_is_not_executed(tmp_path, capsys):
     path = tmp_path / 'evil.pt'
-    for write in (lambda: path.write_bytes(pickle.dumps({'model': Payload()})),
-                  lambda: torch.save({'model': Payload()}, path)):
+    for write in (
+        lambda: path.write_bytes(pickle.dumps({'model': Payload()})),
+        lambda: torch.save({'model': Payload()}, path),
+    ):
         write()
         with pytest.raises(CheckpointError, match='not a readable checkpoint'):
             load_checkpoint(path)
@@ -74,7 +83,10 @@ def test_other_held_out_pairs_are_named_in_a_warning(caplog):
     warn_of_held_out({'held_out': before}, 'run', {'val': 'a', 'test': 'c'})
     warn_of_held_out({'held_out': before}, 'run', {'test': 'c'})
     first, second = (record.getMessage() for record in caplog.records)
-    assert first.startswith('run: the pairs of the test split') and 'the val and the test split' in second
+    assert (
+        first.startswith('run: the pairs of the test split')
+        and 'the val and the test split' in second
+    )
 
 
 def test_the_reason_of_the_system_is_told(tmp_path):
@@ -82,8 +94,13 @@ def test_the_reason_of_the_system_is_told(tmp_path):
     try:
         for size in (0, 1_000, 150_000, 260_000):  # in headers, in tensors, at the end
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-            with pytest.raises(OutputError, match=r'last.pt: cannot be written \(\[Errno 27\] File too large\)'):
-                save_checkpoint(tmp_path / 'last.pt', {'model': {f'weight{i}': torch.rand(10_000) for i in range(10)}})
+            with pytest.raises(
+                OutputError, match=r'last.pt: cannot be written \(\[Errno 27\] File too large\)'
+            ):
+                save_checkpoint(
+                    tmp_path / 'last.pt',
+                    {'model': {f'weight{i}': torch.rand(10_000) for i in range(10)}},
+                )
             assert not list(tmp_path.iterdir())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

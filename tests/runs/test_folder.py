@@ -24,7 +24,9 @@ def test_of_many_runs_that_start_together_each_gets_a_folder(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(folder.path.name for folder in found) == sorted(['run', *(f'run-{i}' for i in range(2, 9))])
+    assert sorted(folder.path.name for folder in found) == sorted(
+        ['run', *(f'run-{i}' for i in range(2, 9))]
+    )
 
 
 def test_a_folder_that_is_in_use_is_refused_until_it_is_released(tmp_path):
@@ -41,8 +43,11 @@ def test_a_folder_that_is_in_use_is_refused_until_it_is_released(tmp_path):
 
 
 def test_a_killed_process_holds_nothing(tmp_path):
-    code = ('import os, signal; from genrec_pyg.runs.folder import RunFolder; from pathlib import Path\n'
-            f'RunFolder.create(Path({str(tmp_path / "run")!r})); os.kill(os.getpid(), signal.SIGKILL)')
+    code = (
+        'import os, signal; from genrec_pyg.runs.folder import RunFolder; from pathlib '
+        'import Path\n'
+        f'RunFolder.create(Path({str(tmp_path / "run")!r})); os.kill(os.getpid(), signal.SIGKILL)'
+    )
     assert subprocess.run([sys.executable, '-c', code]).returncode == -9
     assert (tmp_path / 'run' / LOCK).exists()
     with RunFolder.open(tmp_path / 'run') as folder:

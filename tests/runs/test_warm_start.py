@@ -1,4 +1,5 @@
 """Starting from a run on data that have grown since."""
+
 import copy
 
 import pytest
@@ -27,11 +28,16 @@ def test_rows_follow_their_ids_and_new_ones_follow_from_their_interactions():
     take_over(model, ids(new), trained, ids(old))
     user, item = model.embedding.user, model.embedding.item
     assert torch.equal(user[[1, 2]], trained.embedding.user)
-    assert torch.equal(item[1:], trained.embedding.item)  # w is new and comes first, and only the new user a has it
+    # w is new and comes first, and only the new user a has it
+    assert torch.equal(item[1:], trained.embedding.item)
     assert torch.allclose(item[0], trained.embedding.item.mean(dim=0))
-    before, after = (Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
-                     for graph in (trained.graph, model.graph))
-    embed = HistoryEmbedding(trained.embedding.user.detach(), trained.embedding.item.detach(), before).on(item.detach(), after)
+    before, after = (
+        Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
+        for graph in (trained.graph, model.graph)
+    )
+    embed = HistoryEmbedding(
+        trained.embedding.user.detach(), trained.embedding.item.detach(), before
+    ).on(item.detach(), after)
     assert torch.allclose(user[[0, 3]], embed(after)[[0, 3]])
     assert not model.is_untrained()  # so that a training goes on from there
 
@@ -61,15 +67,20 @@ def test_those_without_interactions_get_the_mean_row_and_statistics_are_taken_ov
 
 @pytest.mark.slow
 def test_new_users_are_served_before_any_step():
-    """Half of the users of a demo come later: their lists are good at once, and from drawn rows they are not."""
+    """Half of the users of a demo come later: their lists are good at once, and from drawn rows
+    they are not.
+    """
     data = demo_graph(num_users=300, num_items=100, num_clusters=6)
     store = data['user', 'interacts', 'item']
     early = copy.deepcopy(data)
     early['user', 'interacts', 'item'].train_mask = store.train_mask & (store.edge_index[0] < 150)
     trained = get_model('MFBPR')(early)
-    Trainer(epochs=20, batch_size=256, lr=0.01, seed=0, progress=False, device='cpu').fit(trained, early)
+    Trainer(epochs=20, batch_size=256, lr=0.01, seed=0, progress=False, device='cpu').fit(
+        trained, early
+    )
     users = [f'{n}' for n in range(300)]
-    before = [name if n < 150 else f'drawn {n}' for n, name in enumerate(users)]  # their rows were trained on nothing
+    # their rows were trained on nothing
+    before = [name if n < 150 else f'drawn {n}' for n, name in enumerate(users)]
     figures = []
     for fold in (True, False):
         model = get_model('MFBPR')(data)

@@ -13,8 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_TORCH = (
     'import sys; '
     "sys.modules.update(dict.fromkeys(('torch', 'torch_geometric', 'genrec_pyg.nn', "
-    "'genrec_pyg.graph'))); "
-    'from genrec_pyg.serve import main; sys.exit(main(sys.argv[1:]))'
+    "'genrec_pyg.graph'))); from genrec_pyg.serve import main; sys.exit(main(sys.argv[1:]))"
 )
 
 

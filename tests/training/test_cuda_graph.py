@@ -1,4 +1,7 @@
-"""Recording itself needs a GPU; what surrounds it is tested with a recorder that calls the function again."""
+"""Recording itself needs a GPU; what surrounds it is tested with a recorder that calls the function
+again.
+"""
+
 import copy
 
 import pytest
@@ -13,11 +16,14 @@ from genrec_pyg.training import Trainer
 from genrec_pyg.training.cuda_graph import EAGER_STEPS, RecordedStep
 
 QUIET = dict(progress=False, batch_size=32, epochs=2, lr=0.05, patience=0)
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='NO GPU: no CUDA graph was recorded')
+needs_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason='NO GPU: no CUDA graph was recorded'
+)
 
 
 class Again:
     """Replays a function by calling it; what is recorded does not run then."""
+
     made = []
 
     def __init__(self, device):
@@ -34,6 +40,7 @@ class Again:
         def replay():
             self.num_replayed += 1
             return function()
+
         return replay
 
 
@@ -49,19 +56,33 @@ def fit(model, data, cuda_graph, device='cpu'):
     return trainer.fit(model, data), model
 
 
-@pytest.mark.parametrize('make', [
-    lambda data: LightGCN(data, hidden_channels=8),
-    lambda data: GenRec(data, hidden_channels=8, denoiser={'rank': 8}, debias={'clusters': 4},
-                        encoder={'dropout': 0.3})], ids=['LightGCN', 'GenRec'])
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda data: LightGCN(data, hidden_channels=8),
+        lambda data: GenRec(
+            data,
+            hidden_channels=8,
+            denoiser={'rank': 8},
+            debias={'clusters': 4},
+            encoder={'dropout': 0.3},
+        ),
+    ],
+    ids=['LightGCN', 'GenRec'],
+)
 def test_recorded_training_is_the_same_training(make, data, monkeypatch):
     monkeypatch.setattr('genrec_pyg.training.trainer.Recorder', Again)
     monkeypatch.setattr(Again, 'made', [])
     model = make(data)
     expected, straight = fit(model, data, False)
     found, recorded = fit(model, data, True)
-    for (name, a), (_, b) in zip(straight.named_parameters(), recorded.named_parameters(), strict=True):
+    for (name, a), (_, b) in zip(
+        straight.named_parameters(), recorded.named_parameters(), strict=True
+    ):
         assert torch.equal(a, b), name
-    assert [record['loss'] for record in found.history] == [record['loss'] for record in expected.history]
+    assert [record['loss'] for record in found.history] == [
+        record['loss'] for record in expected.history
+    ]
     edges = int(data['user', 'interacts', 'item'].train_mask.sum())
     assert edges % 32 > 0  # the last batch is smaller
     for recorder in Again.made:
@@ -102,7 +123,10 @@ def test_what_cannot_be_recorded_is_said():
     step = RecordedStep(lambda batch: {}, optimizer, recorder)
     for _ in range(EAGER_STEPS):
         step(triples(2))
-    with pytest.raises(ConfigError, match=r'cuda_graph: got True, but .*\(operation not permitted when capturing\);'):
+    with pytest.raises(
+        ConfigError,
+        match=r'cuda_graph: got True, but .*\(operation not permitted when capturing\);',
+    ):
         step(triples(2))
     assert optimizer.param_groups[0]['capturable'] is False
 
@@ -114,8 +138,20 @@ def test_only_one_process_on_a_gpu_without_mirror_gradient():
 
 
 class Waits(TorchDispatchMode):
-    """Collects operators for which the host of a GPU waits: they read a value or make a size that depends on values."""
-    NAMES = {'_local_scalar_dense', 'nonzero', 'masked_select', 'unique_dim', '_unique2', 'bincount', 'is_nonzero', 'equal'}
+    """Collects operators for which the host of a GPU waits: they read a value or make a size that
+    depends on values.
+    """
+
+    NAMES = {
+        '_local_scalar_dense',
+        'nonzero',
+        'masked_select',
+        'unique_dim',
+        '_unique2',
+        'bincount',
+        'is_nonzero',
+        'equal',
+    }
 
     def __init__(self):
         super().__init__()
@@ -124,7 +160,8 @@ class Waits(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
         masked = name in ('index', 'index_put', 'index_put_') and any(
-            index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+            index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
+        )
         repeated = name == 'repeat_interleave' and (kwargs or {}).get('output_size') is None
         if name in self.NAMES or masked or repeated:
             self.found.append(name)
@@ -133,21 +170,42 @@ class Waits(TorchDispatchMode):
 
 def test_waits_are_noticed():
     x = torch.tensor([1, 0, 2])
-    for function in (lambda: int(x[0]), lambda: x.nonzero(), lambda: x[x > 0], lambda: torch.repeat_interleave(x)):
+    for function in (
+        lambda: int(x[0]),
+        lambda: x.nonzero(),
+        lambda: x[x > 0],
+        lambda: torch.repeat_interleave(x),
+    ):
         with Waits() as waits:
             function()
         assert waits.found
     with Waits() as waits:
-        torch.repeat_interleave(x, output_size=3), x[x], x.softmax(dim=0, dtype=torch.float).unbind()
+        (
+            torch.repeat_interleave(x, output_size=3),
+            x[x],
+            x.softmax(dim=0, dtype=torch.float).unbind(),
+        )
     assert not waits.found
 
 
-# Not HCCF, which draws the edges of its graph again in every step: their number decides the sizes of what follows.
-@pytest.mark.parametrize('name,options', [
-    ('GenRec', {}), ('GenRec', {'encoder': {'merge': 'sum'}, 'generation': {'edge_dropout': 0.5}}), ('LightGCN', {}),
-    ('MFBPR', {}), ('NCL', {}), ('NGCF', {}), ('SGL', {})])
+# Not HCCF, which draws the edges of its graph again in every step: their number decides the sizes
+# of what follows.
+@pytest.mark.parametrize(
+    'name,options',
+    [
+        ('GenRec', {}),
+        ('GenRec', {'encoder': {'merge': 'sum'}, 'generation': {'edge_dropout': 0.5}}),
+        ('LightGCN', {}),
+        ('MFBPR', {}),
+        ('NCL', {}),
+        ('NGCF', {}),
+        ('SGL', {}),
+    ],
+)
 def test_no_step_waits_for_the_device(name, options, data):
-    """After the first steps of an epoch, whose layouts are kept, a step reads nothing back: so it can be recorded."""
+    """After the first steps of an epoch, whose layouts are kept, a step reads nothing back: so it
+    can be recorded.
+    """
     model = get_model(name)(data, **options)
     trainer = Trainer(device='cpu', **QUIET)
     optimizer = trainer.make_optimizer(model)
@@ -179,7 +237,11 @@ def test_an_epoch_waits_no_more_often_for_more_batches(data):
 @needs_gpu
 def test_recorded_training_on_a_gpu(data):
     model = LightGCN(data, hidden_channels=8)
-    (expected, straight), (found, recorded) = (fit(model, data, graph, 'cuda') for graph in (False, True))
-    for (name, a), (_, b) in zip(straight.named_parameters(), recorded.named_parameters(), strict=True):
+    (expected, straight), (found, recorded) = (
+        fit(model, data, graph, 'cuda') for graph in (False, True)
+    )
+    for (name, a), (_, b) in zip(
+        straight.named_parameters(), recorded.named_parameters(), strict=True
+    ):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3, msg=name)
     assert found.history[-1]['loss'] == pytest.approx(expected.history[-1]['loss'], rel=1e-3)

@@ -24,8 +24,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SCENARIOS = ROOT / 'tests' / 'helpers' / 'distributed_scenarios.py'
 TOLERANCE = dict(rtol=1e-8, atol=1e-9)
 
-pytestmark = [pytest.mark.slow,
-              pytest.mark.skipif(not dist.is_available(), reason='this torch has no distributed package')]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not dist.is_available(), reason='this torch has no distributed package'),
+]
 
 
 def environment():
@@ -34,21 +36,51 @@ def environment():
 
 
 def torchrun(*command):
-    return subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
-                           *map(str, command)], env=environment(), capture_output=True, text=True, timeout=600)
+    return subprocess.run(
+        [
+            sys.executable,
+            '-m',
+            'torch.distributed.run',
+            '--standalone',
+            '--nproc_per_node',
+            '2',
+            *map(str, command),
+        ],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
 
 
 def in_two(folder, *names):
-    """Results of scenarios in each of two processes, started as torchrun does, which is slow to start itself."""
+    """Results of scenarios in each of two processes, started as torchrun does, which is slow to
+    start itself.
+    """
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
-        rendezvous = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(free.getsockname()[1]), 'WORLD_SIZE': '2'}
-    started = [subprocess.Popen([sys.executable, SCENARIOS, folder, *names], stderr=subprocess.PIPE, text=True,
-                                env={**environment(), **rendezvous, 'RANK': str(rank), 'LOCAL_RANK': str(rank)})
-               for rank in range(2)]
+        rendezvous = {
+            'MASTER_ADDR': '127.0.0.1',
+            'MASTER_PORT': str(free.getsockname()[1]),
+            'WORLD_SIZE': '2',
+        }
+    started = [
+        subprocess.Popen(
+            [sys.executable, SCENARIOS, folder, *names],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**environment(), **rendezvous, 'RANK': str(rank), 'LOCAL_RANK': str(rank)},
+        )
+        for rank in range(2)
+    ]
     errors = [process.communicate(timeout=600)[1] for process in started]
-    assert [process.returncode for process in started] == [0, 0], '\n'.join(error[-3000:] for error in errors)
-    return {name: [torch.load(folder / f'{name}-{rank}.pt', weights_only=True) for rank in range(2)] for name in names}
+    assert [process.returncode for process in started] == [0, 0], '\n'.join(
+        error[-3000:] for error in errors
+    )
+    return {
+        name: [torch.load(folder / f'{name}-{rank}.pt', weights_only=True) for rank in range(2)]
+        for name in names
+    }
 
 
 @pytest.fixture(scope='module')
@@ -67,12 +99,20 @@ def two(tmp_path_factory):
 
 
 def in_mode(result, mode):
-    """The part of a result of two processes that a result of one is compared with; names begin with the mode."""
-    return {'ddp' + name.removeprefix(mode): value for name, value in result.items() if name.startswith(mode)} or result
+    """The part of a result of two processes that a result of one is compared with; names begin with
+    the mode.
+    """
+    return {
+        'ddp' + name.removeprefix(mode): value
+        for name, value in result.items()
+        if name.startswith(mode)
+    } or result
 
 
 def assert_equal(one, two):
-    """Equality within the rounding of float64 for figures, histories and states, whatever their nesting."""
+    """Equality within the rounding of float64 for figures, histories and states, whatever their
+    nesting.
+    """
     if isinstance(one, dict):
         assert set(one) == set(two)
         for key in one:
@@ -97,7 +137,10 @@ def test_two_processes_give_the_result_of_one(name, two, tmp_path):
         for result in results:
             assert_equal(expected, in_mode(result, mode))
         for path in (tmp_path / 'ddp').rglob('checkpoints/*.pt'):
-            one, other = (load_checkpoint(p) for p in (path, folder / mode / path.relative_to(tmp_path / 'ddp')))
+            one, other = (
+                load_checkpoint(p)
+                for p in (path, folder / mode / path.relative_to(tmp_path / 'ddp'))
+            )
             for key in ('model', 'optimizer', 'stopper', 'epoch'):
                 assert_equal(one[key], other[key])
 
@@ -122,7 +165,9 @@ def test_sharded_tables_gradients_and_optimizer_state_are_split(two):
     assert first['ddp held'] == second['ddp held'] == whole
     assert first['sharded held'] == [rows * 8 for rows in (31, 20) for _ in range(4)]
     assert [a + b for a, b in zip(first['sharded held'], second['sharded held'])] == whole
-    assert all(result[f'{mode} restored'] for result in (first, second) for mode in ('ddp', 'sharded'))
+    assert all(
+        result[f'{mode} restored'] for result in (first, second) for mode in ('ddp', 'sharded')
+    )
 
 
 def test_the_command_line_under_torchrun(tmp_path, monkeypatch, capfd):
@@ -130,16 +175,28 @@ def test_the_command_line_under_torchrun(tmp_path, monkeypatch, capfd):
     flags = ['--epochs', '2', '--device', 'cpu', '--references', 'false']
     done = torchrun('-m', 'genrec_pyg.train', '--distributed', 'sharded', '--output', 'two', *flags)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count('chosen on validation') == 1 and done.stderr.count('run folder two') == 1
+    assert (
+        done.stdout.count('chosen on validation') == 1 and done.stderr.count('run folder two') == 1
+    )
     assert train(['--output', 'one', *flags]) == 0
-    one, two = ([json.loads(line) for line in Path(name, 'metrics.jsonl').read_text().splitlines()] for name in ('one', 'two'))
-    for a, b in zip(one, two, strict=True):  # float32 here: a rounding may swap two items of nearly equal score
+    one, two = (
+        [json.loads(line) for line in Path(name, 'metrics.jsonl').read_text().splitlines()]
+        for name in ('one', 'two')
+    )
+    # float32 here: a rounding may swap two items of nearly equal score
+    for a, b in zip(one, two, strict=True):
         assert b['loss'] == pytest.approx(a['loss'], rel=1e-4)
         assert b['val'] == pytest.approx(a['val'], abs=0.01, rel=0.01)
-    assert (tmp_path / 'one' / 'config.yaml').read_text() == (tmp_path / 'two' / 'config.yaml').read_text()
-    assert evaluate(['two', '--ks', '20']) == 0 and recommend(['two', '--users', '3', '--k', '5']) == 0
+    assert (tmp_path / 'one' / 'config.yaml').read_text() == (
+        tmp_path / 'two' / 'config.yaml'
+    ).read_text()
+    assert (
+        evaluate(['two', '--ks', '20']) == 0 and recommend(['two', '--users', '3', '--k', '5']) == 0
+    )
     figures = json.loads(Path('two', 'evaluation-test.json').read_text())
-    assert figures['recall@20'] == pytest.approx(json.loads(Path('two', 'metrics.json').read_text())['test']['recall@20'])
+    assert figures['recall@20'] == pytest.approx(
+        json.loads(Path('two', 'metrics.json').read_text())['test']['recall@20']
+    )
     assert train(['--resume', 'two', '--epochs', '3']) == 0
     capfd.readouterr()
 
@@ -162,20 +219,34 @@ def test_failure_of_one_process_ends_all(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('module, rank, number', [('train', 0, signal.SIGTERM), ('train', 1, signal.SIGTERM),
-                                                  ('evaluate', 0, signal.SIGINT)])
+@pytest.mark.parametrize(
+    'module, rank, number',
+    [('train', 0, signal.SIGTERM), ('train', 1, signal.SIGTERM), ('evaluate', 0, signal.SIGINT)],
+)
 def test_a_process_that_waits_for_others_ends_on_a_signal(tmp_path, module, rank, number):
     """One of two processes, of which the other never starts."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     arguments = ['--model', 'MFBPR'] if module == 'train' else [str(tmp_path)]
-    process = subprocess.Popen([sys.executable, '-m', f'genrec_pyg.{module}', *arguments], stderr=subprocess.PIPE, text=True,
-                               cwd=tmp_path, env={**environment(), 'RANK': str(rank), 'WORLD_SIZE': '2',
-                                                  'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)})
+    process = subprocess.Popen(
+        [sys.executable, '-m', f'genrec_pyg.{module}', *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={
+            **environment(),
+            'RANK': str(rank),
+            'WORLD_SIZE': '2',
+            'MASTER_ADDR': '127.0.0.1',
+            'MASTER_PORT': str(port),
+        },
+    )
     try:
         lines = iter(process.stderr.readline, '')
-        assert any(f'process {rank}: waiting for 2 processes at 127.0.0.1:{port}' in line for line in lines)
+        assert any(
+            f'process {rank}: waiting for 2 processes at 127.0.0.1:{port}' in line for line in lines
+        )
         time.sleep(1)  # now it waits inside torch
         process.send_signal(number)
         assert process.wait(timeout=10) == -number
@@ -185,10 +256,16 @@ def test_a_process_that_waits_for_others_ends_on_a_signal(tmp_path, module, rank
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('call,message', [
-    (lambda: Distributed('fsdp'), "distributed: got 'fsdp', accepted are 'ddp', 'sharded'"),
-    (lambda: Distributed('ddp', Processes(1, 2, 1)).device(torch.device('cuda', 0)), "device: got 'cuda:0' for process 1"),
-])
+@pytest.mark.parametrize(
+    'call,message',
+    [
+        (lambda: Distributed('fsdp'), "distributed: got 'fsdp', accepted are 'ddp', 'sharded'"),
+        (
+            lambda: Distributed('ddp', Processes(1, 2, 1)).device(torch.device('cuda', 0)),
+            "device: got 'cuda:0' for process 1",
+        ),
+    ],
+)
 def test_bad_usage(call, message):
     with pytest.raises(ConfigError, match=message):
         call()

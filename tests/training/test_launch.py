@@ -11,7 +11,9 @@ from genrec_pyg.exceptions import ConfigError, GenRecError
 from genrec_pyg.training import launch
 from genrec_pyg.training.launch import meet
 
-pytestmark = pytest.mark.skipif(not dist.is_available(), reason='this torch has no distributed package')
+pytestmark = pytest.mark.skipif(
+    not dist.is_available(), reason='this torch has no distributed package'
+)
 
 
 def launched(monkeypatch, rank, size):
@@ -19,7 +21,12 @@ def launched(monkeypatch, rank, size):
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
-    for name, value in (('RANK', rank), ('WORLD_SIZE', size), ('MASTER_ADDR', '127.0.0.1'), ('MASTER_PORT', port)):
+    for name, value in (
+        ('RANK', rank),
+        ('WORLD_SIZE', size),
+        ('MASTER_ADDR', '127.0.0.1'),
+        ('MASTER_PORT', port),
+    ):
         monkeypatch.setenv(name, str(value))
     return port
 
@@ -28,7 +35,10 @@ def launched(monkeypatch, rank, size):
 def test_a_process_waits_as_long_as_it_may(monkeypatch, rank):
     port = launched(monkeypatch, rank, 2)
     begin = time.monotonic()
-    with pytest.raises(GenRecError, match=f'process {rank} of 2: the others did not meet it at 127.0.0.1:{port} .*unset RANK'):
+    with pytest.raises(
+        GenRecError,
+        match=f'process {rank} of 2: the others did not meet it at 127.0.0.1:{port} .*unset RANK',
+    ):
         launch(timeout=1).__enter__()
     assert 0.9 < time.monotonic() - begin < 20
 
@@ -39,7 +49,9 @@ def test_a_process_alone_with_the_variables_of_a_launcher_does_not_wait(monkeypa
         assert distributed.processes.size == 1
         assert float(distributed.processes.sum(torch.ones(()))) == 1
     monkeypatch.setenv('WORLD_SIZE', 'two')
-    with pytest.raises(ConfigError, match="WORLD_SIZE: got 'two' in the environment, accepted is a number"):
+    with pytest.raises(
+        ConfigError, match="WORLD_SIZE: got 'two' in the environment, accepted is a number"
+    ):
         launch().__enter__()
 
 
@@ -49,14 +61,23 @@ def test_without_a_launcher_there_is_one_process():
     assert repr(distributed) == "Distributed('ddp', Processes(rank=0, size=1))"
 
 
-@pytest.mark.parametrize('arguments, message', [
-    ({'timeout': 0}, '--distributed_timeout: got 0, accepted are seconds above 0'),
-    ({'mode': 'fsdp'}, "--distributed: got 'fsdp'"),
-    ({'mode': 'sharded'}, "--distributed: got 'sharded' in a single process, accepted is .*torchrun"),
-    ({'mode': 'ddp', 'grid': '1x2'}, "--grid: got '1x2' with --distributed ddp, accepted is it with --distributed grid"),
-    ({'mode': 'grid', 'grid': '2'}, "--grid: got '2', accepted are 'auto'"),
-    ({'checkpoint': 'sharded'}, "--checkpoint: got 'sharded' with --distributed"),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        ({'timeout': 0}, '--distributed_timeout: got 0, accepted are seconds above 0'),
+        ({'mode': 'fsdp'}, "--distributed: got 'fsdp'"),
+        (
+            {'mode': 'sharded'},
+            "--distributed: got 'sharded' in a single process, accepted is .*torchrun",
+        ),
+        (
+            {'mode': 'ddp', 'grid': '1x2'},
+            "--grid: got '1x2' with --distributed ddp, accepted is it with --distributed grid",
+        ),
+        ({'mode': 'grid', 'grid': '2'}, "--grid: got '2', accepted are 'auto'"),
+        ({'checkpoint': 'sharded'}, "--checkpoint: got 'sharded' with --distributed"),
+    ],
+)
 def test_bad_usage(arguments, message):
     with pytest.raises(ConfigError, match=message):
         launch(**arguments).__enter__()
@@ -64,13 +85,20 @@ def test_bad_usage(arguments, message):
 
 class TestMeet:
     """Processes are threads here, that share a store."""
+
     WAIT = timedelta(seconds=30)
 
     def starts(self, store, ranks, size=3):
         """Names that processes of ``ranks`` find, which come in that order."""
         found, threads = {}, []
         for rank in ranks:
-            threads.append(threading.Thread(target=lambda rank=rank: found.update({rank: meet(store, rank, size, self.WAIT)})))
+            threads.append(
+                threading.Thread(
+                    target=lambda rank=rank: found.update(
+                        {rank: meet(store, rank, size, self.WAIT)}
+                    )
+                )
+            )
             threads[-1].start()
             time.sleep(0.3)
         for thread in threads:

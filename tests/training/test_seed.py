@@ -7,7 +7,12 @@ from genrec_pyg.training import rng_state, seed_everything, set_rng_state
 
 
 def draw():
-    return random.random(), float(np.random.rand()), np.random.standard_normal(), float(torch.rand(()))
+    return (
+        random.random(),
+        float(np.random.rand()),
+        np.random.standard_normal(),
+        float(torch.rand(())),
+    )
 
 
 def test_seeds_and_states_repeat(tmp_path):

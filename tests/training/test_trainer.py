@@ -19,21 +19,29 @@ from genrec_pyg.transforms import RandomSplit
 def test_learns_and_reports_the_best_epoch(data, tmp_path):
     model = build('factors', data)
     before = evaluate(model, data)['recall@10']
-    trainer = Trainer(epochs=30, lr=0.05, patience=5, ks=(5, 10), monitor='recall@10', output=tmp_path, **QUIET)
+    trainer = Trainer(
+        epochs=30, lr=0.05, patience=5, ks=(5, 10), monitor='recall@10', output=tmp_path, **QUIET
+    )
     result = trainer.fit(model, data)
     assert result.test['recall@10'] > before + 0.1
     best = max(result.history, key=lambda record: record['val']['recall@10'])
-    assert result.epoch == best['epoch'] and result.validation['recall@10'] == best['val']['recall@10']
+    assert (
+        result.epoch == best['epoch'] and result.validation['recall@10'] == best['val']['recall@10']
+    )
     assert evaluate(model, data, 'test', (5, 10)) == result.test
     assert len(result.history) <= result.epoch + 6 and result.stopped == 'patience'
     written = json.loads((tmp_path / 'metrics.json').read_text())
     assert written['test'] == result.test and written['selection'] == 'chosen on validation'
     lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
-    assert lines == result.history and {'loss', 'seconds', 'val', 'interactions_per_second'} <= set(lines[0])
+    assert lines == result.history and {'loss', 'seconds', 'val', 'interactions_per_second'} <= set(
+        lines[0]
+    )
     assert (tmp_path / 'environment.json').exists()
 
 
-def test_without_output_nothing_is_written_and_the_best_state_is_restored(data, tmp_path, monkeypatch):
+def test_without_output_nothing_is_written_and_the_best_state_is_restored(
+    data, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     model = build('factors', data)
     result = Trainer(epochs=6, lr=0.2, **QUIET).fit(model, data)
@@ -43,13 +51,19 @@ def test_without_output_nothing_is_written_and_the_best_state_is_restored(data, 
 
 def test_time_runs_out_after_an_evaluated_epoch(data, tmp_path):
     options = dict(lr=0.02, eval_every=4, patience=0, **QUIET)
-    result = Trainer(epochs=3, max_seconds=1e-9, output=tmp_path, **options).fit(build('factors', data), data)
+    result = Trainer(epochs=3, max_seconds=1e-9, output=tmp_path, **options).fit(
+        build('factors', data), data
+    )
     assert (result.stopped, len(result.history), result.epoch) == ('time', 1, 0)
     assert result.validation == result.history[0]['val']
     assert json.loads((tmp_path / 'metrics.json').read_text())['stopped'] == 'time'
-    again = Trainer(epochs=3, max_seconds=1e-9, output=tmp_path, **options).fit(build('factors', data), data, resume=True)
+    again = Trainer(epochs=3, max_seconds=1e-9, output=tmp_path, **options).fit(
+        build('factors', data), data, resume=True
+    )
     assert again.stopped == 'time' and again.test == result.test and len(again.history) == 1
-    resumed = Trainer(epochs=3, max_seconds=600, output=tmp_path, **options).fit(build('factors', data), data, resume=True)
+    resumed = Trainer(epochs=3, max_seconds=600, output=tmp_path, **options).fit(
+        build('factors', data), data, resume=True
+    )
     assert (resumed.stopped, len(resumed.history)) == ('epochs', 3)
 
 
@@ -61,9 +75,17 @@ def test_without_a_test_split_training_ends_with_validation_figures(data, tmp_pa
         del data['user', 'interacts', 'item'].test_mask
     model = Popularity(data) if name == 'popularity' else build(name, data)
     result = Trainer(epochs=2, output=tmp_path, **QUIET).fit(model, data)
-    assert result.test == {} and result.validation == evaluate(model, data, 'val') and result.not_measured == ['test']
+    assert (
+        result.test == {}
+        and result.validation == evaluate(model, data, 'val')
+        and result.not_measured == ['test']
+    )
     written = json.loads((tmp_path / 'metrics.json').read_text())
-    assert written['test'] == {} and written['validation'] == result.validation and written['not_measured'] == ['test']
+    assert (
+        written['test'] == {}
+        and written['validation'] == result.validation
+        and written['not_measured'] == ['test']
+    )
 
 
 @pytest.mark.parametrize('output', [True, False])
@@ -75,14 +97,16 @@ def test_without_a_validation_split_the_last_epoch_is_kept(data, tmp_path, split
     trainer = Trainer(epochs=5, output=tmp_path if output else None, **options)
     result = trainer.fit(model, data)
     assert result.validation == {} and (result.test == {}) == ('test' in splits)
-    assert result.not_measured == ['validation', 'test'][:len(splits)]
+    assert result.not_measured == ['validation', 'test'][: len(splits)]
     assert (result.epoch, len(result.history), result.stopped) == (4, 5, 'epochs')
     assert result.selection == 'last epoch, nothing was chosen'
     if not output:
         return
     assert json.loads((tmp_path / 'metrics.json').read_text())['selection'] == result.selection
     best = load_checkpoint(tmp_path / 'checkpoints' / 'best.pt')
-    assert best['epoch'] == 4 and all(torch.equal(best['model'][key], value) for key, value in model.state_dict().items())
+    assert best['epoch'] == 4 and all(
+        torch.equal(best['model'][key], value) for key, value in model.state_dict().items()
+    )
     resumed = build('factors', data)
     Trainer(epochs=3, output=tmp_path / 'parts', **options).fit(build('factors', data), data)
     Trainer(epochs=5, output=tmp_path / 'parts', **options).fit(resumed, data, resume=True)
@@ -90,21 +114,29 @@ def test_without_a_validation_split_the_last_epoch_is_kept(data, tmp_path, split
 
 
 def test_without_a_validation_split_time_still_ends_the_training(data):
-    result = Trainer(epochs=5, max_seconds=1e-9, **QUIET).fit(build('factors', without(data, 'val')), without(data, 'val'))
+    result = Trainer(epochs=5, max_seconds=1e-9, **QUIET).fit(
+        build('factors', without(data, 'val')), without(data, 'val')
+    )
     assert (result.epoch, result.stopped, len(result.history)) == (0, 'time', 1)
 
 
 def test_published_protocol_without_a_test_split_is_refused_before_training(data, tmp_path):
     data = without(data, 'test')
     with pytest.raises(ConfigError, match="protocol: got 'published'.*accepted is 'validation'"):
-        Trainer(epochs=2, protocol='published', output=tmp_path, **QUIET).fit(build('factors', data), data)
+        Trainer(epochs=2, protocol='published', output=tmp_path, **QUIET).fit(
+            build('factors', data), data
+        )
     assert not list(tmp_path.iterdir())
 
 
 def test_models_without_training_need_no_validation_split(data, tmp_path):
     data = without(data, 'val')
     result = Trainer(output=tmp_path, **QUIET).fit(Popularity(data), data, resume=True)
-    assert result.validation == {} and result.test == evaluate(Popularity(data), data) and result.epoch == -1
+    assert (
+        result.validation == {}
+        and result.test == evaluate(Popularity(data), data)
+        and result.epoch == -1
+    )
     assert result.selection == 'nothing was chosen'
 
 
@@ -113,9 +145,13 @@ def test_the_seed_decides_whatever_was_drawn_before(data):
     for number in range(3):
         torch.manual_seed(number)
         found.append(Trainer(epochs=2, seed=5, **QUIET).fit(Factors(data), data))
-    assert comparable(found[0].history) == comparable(found[1].history) == comparable(found[2].history)
+    assert (
+        comparable(found[0].history) == comparable(found[1].history) == comparable(found[2].history)
+    )
     assert found[0].test == found[1].test == found[2].test
-    assert comparable(Trainer(epochs=2, seed=6, **QUIET).fit(Factors(data), data).history) != comparable(found[0].history)
+    assert comparable(
+        Trainer(epochs=2, seed=6, **QUIET).fit(Factors(data), data).history
+    ) != comparable(found[0].history)
 
 
 def test_copied_converted_and_reset_models_are_drawn_anew_too(data):
@@ -127,7 +163,10 @@ def test_copied_converted_and_reset_models_are_drawn_anew_too(data):
     assert Trainer(epochs=2, **QUIET).fit(model, data).test == expected
 
 
-@pytest.mark.parametrize('change', ['trained', 'loaded', 'part loaded', 'stepped', 'assigned', 'one row', 'copied by data'])
+@pytest.mark.parametrize(
+    'change',
+    ['trained', 'loaded', 'part loaded', 'stepped', 'assigned', 'one row', 'copied by data'],
+)
 def test_changed_parameters_are_where_training_goes_on(data, change):
     model, other = build('tied', data), build('tied', data)
     item = model.encoder.item_embedding
@@ -150,8 +189,11 @@ def test_changed_parameters_are_where_training_goes_on(data, change):
     before = [parameter.detach().clone() for parameter in model.parameters()]
     assert not model.is_untrained()
     Trainer(epochs=1, lr=1e-12, **QUIET).fit(model, data)
-    encoder = sum(1 for _ in model.encoder.parameters())  # they come first, the denoiser has a learning rate of its own
-    assert all(torch.allclose(a, b, atol=1e-9) for a, b in list(zip(before, model.parameters()))[:encoder])
+    # they come first, the denoiser has a learning rate of its own
+    encoder = sum(1 for _ in model.encoder.parameters())
+    assert all(
+        torch.allclose(a, b, atol=1e-9) for a, b in list(zip(before, model.parameters()))[:encoder]
+    )
 
 
 def test_mirror_gradient_of_zero_strength_is_plain_training(data):
@@ -167,10 +209,15 @@ def test_mirror_gradient_of_zero_strength_is_plain_training(data):
 
 
 def test_mirror_gradient_takes_the_denoiser_too(data):
-    """Two passes of 2 batches of 32 users at interval 2: in every pass the first is mirrored, which makes 6 steps."""
+    """Two passes of 2 batches of 32 users at interval 2: in every pass the first is mirrored, which
+    makes 6 steps.
+    """
     steps = {}
-    for name, options in (('plain', dict()), ('zero', dict(mirror_gradient=True, mg_alpha2=0.0)),
-                          ('mirrored', dict(mirror_gradient=True, mg_interval=2))):
+    for name, options in (
+        ('plain', dict()),
+        ('zero', dict(mirror_gradient=True, mg_alpha2=0.0)),
+        ('mirrored', dict(mirror_gradient=True, mg_interval=2)),
+    ):
         torch.manual_seed(1)
         model = GenRec(data, **small_genrec('tied', denoiser_training={'batch_size': 32}))
         Trainer(epochs=2, eval_every=2, lr=0.02, **options, **QUIET).fit(model, data)
@@ -179,40 +226,59 @@ def test_mirror_gradient_takes_the_denoiser_too(data):
         steps[name] = counts, [p.detach().clone() for p in model.generator.denoiser.parameters()]
     assert steps['plain'][0] == steps['zero'][0] == {4.0} and steps['mirrored'][0] == {6.0}
     assert all(torch.equal(a, b) for a, b in zip(steps['plain'][1], steps['zero'][1]))
-    Trainer(epochs=1, **QUIET).fit(model, data)  # what one trainer asked for does not stay in the model
+    # what one trainer asked for does not stay in the model
+    Trainer(epochs=1, **QUIET).fit(model, data)
     assert 'optimizer' not in model.state_dict()['generator._extra_state']['optimizer']
 
 
 def test_mirror_gradient_with_bfloat16_and_clipping(data, tmp_path):
-    options = dict(lr=0.02, patience=0, precision='bf16', grad_clip=0.05, mirror_gradient=True, **QUIET)
+    options = dict(
+        lr=0.02, patience=0, precision='bf16', grad_clip=0.05, mirror_gradient=True, **QUIET
+    )
     straight, resumed = build('factors', data), build('factors', data)
     expected = Trainer(epochs=4, output=tmp_path / 'a', **options).fit(straight, data)
     Trainer(epochs=1, output=tmp_path / 'b', **options).fit(build('factors', data), data)
     result = Trainer(epochs=4, output=tmp_path / 'b', **options).fit(resumed, data, resume=True)
     assert comparable(result.history) == comparable(expected.history)
-    assert all(torch.equal(a, b) and a.dtype == torch.float32 for a, b in zip(straight.parameters(), resumed.parameters()))
+    assert all(
+        torch.equal(a, b) and a.dtype == torch.float32
+        for a, b in zip(straight.parameters(), resumed.parameters())
+    )
 
 
 def test_recorded_loss_is_that_before_the_mirrored_step(data):
     losses = []
     for options in (dict(), dict(mirror_gradient=True, mg_interval=1)):
         model = build('factors', data)
-        result = Trainer(epochs=1, lr=0.02, **{**QUIET, 'batch_size': 10 ** 6}, **options).fit(model, data)
+        result = Trainer(epochs=1, lr=0.02, **{**QUIET, 'batch_size': 10**6}, **options).fit(
+            model, data
+        )
         losses.append(result.history[0]['loss'])
     assert losses[0] == losses[1]
 
 
 def test_published_protocol_chooses_on_test_and_says_so(data, tmp_path):
-    result = Trainer(epochs=5, lr=0.05, protocol='published', output=tmp_path, **QUIET).fit(build('factors', data), data)
+    result = Trainer(epochs=5, lr=0.05, protocol='published', output=tmp_path, **QUIET).fit(
+        build('factors', data), data
+    )
     best = max(result.history, key=lambda record: record['test']['recall@20'])
     assert result.epoch == best['epoch'] and result.test['recall@20'] == best['test']['recall@20']
-    assert result.selection == 'chosen on test' == json.loads((tmp_path / 'metrics.json').read_text())['selection']
+    assert (
+        result.selection
+        == 'chosen on test'
+        == json.loads((tmp_path / 'metrics.json').read_text())['selection']
+    )
 
 
 def test_models_without_training_are_evaluated_once(data, tmp_path):
     model = Popularity(data)
     result = Trainer(output=tmp_path, **QUIET).fit(model, data)
-    assert result.epoch == -1 and result.history == [] and result.stopped is None and result.test == evaluate(model, data)
+    assert (
+        result.epoch == -1
+        and result.history == []
+        and result.stopped is None
+        and result.test == evaluate(model, data)
+    )
     assert load_checkpoint(tmp_path / 'checkpoints' / 'best.pt')['model_name'] == 'Popularity'
 
 
@@ -221,10 +287,22 @@ def test_bf16_trains(data):
     assert 0 <= result.test['recall@20'] <= 1
 
 
-@pytest.mark.parametrize('arguments', [dict(epochs=0), dict(lr=0.0), dict(precision='int8'), dict(protocol='mine'),
-                                       dict(monitor='recall@7'), dict(monitor='loss'), dict(sampler='all'),
-                                       dict(device='tpu9'), dict(patience=-1), dict(batch_size=0),
-                                       dict(max_seconds=0.0)])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(epochs=0),
+        dict(lr=0.0),
+        dict(precision='int8'),
+        dict(protocol='mine'),
+        dict(monitor='recall@7'),
+        dict(monitor='loss'),
+        dict(sampler='all'),
+        dict(device='tpu9'),
+        dict(patience=-1),
+        dict(batch_size=0),
+        dict(max_seconds=0.0),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}.*: got'):
         Trainer(**arguments)
@@ -251,11 +329,23 @@ def test_the_output_stays_where_it_was_named(data, tmp_path, monkeypatch):
     (tmp_path / 'elsewhere').mkdir()
     monkeypatch.chdir(tmp_path / 'elsewhere')
     trainer.fit(build('factors', data), data)
-    assert (tmp_path / 'run' / 'metrics.json').exists() and not list((tmp_path / 'elsewhere').iterdir())
+    assert (tmp_path / 'run' / 'metrics.json').exists() and not list(
+        (tmp_path / 'elsewhere').iterdir()
+    )
 
 
-@pytest.mark.parametrize('interactions,expected', [(1_000, 256), (3_600, 256), (22_000, 2048), (44_327, 4096), (59_541, 4096),
-                                                   (158_792, 8192), (10 ** 7, 8192)])
+@pytest.mark.parametrize(
+    'interactions,expected',
+    [
+        (1_000, 256),
+        (3_600, 256),
+        (22_000, 2048),
+        (44_327, 4096),
+        (59_541, 4096),
+        (158_792, 8192),
+        (10**7, 8192),
+    ],
+)
 def test_batches_of_automatic_size_follow_the_interactions(interactions, expected):
     graph = TrainingGraph(2, 2, torch.zeros(2, interactions, dtype=torch.long))
     batch_size, lr = Trainer(batch_size='auto', lr=0.005, device='cpu').schedule(graph)
@@ -265,15 +355,24 @@ def test_batches_of_automatic_size_follow_the_interactions(interactions, expecte
 
 @pytest.mark.parametrize('steps', [1, 8, 7, 300, 10_000])
 def test_steps_per_epoch_make_the_batch(data, steps):
-    model, trainer = build('factors', data), Trainer(batch_size='auto', lr=0.01, steps_per_epoch=steps, device='cpu')
+    model, trainer = (
+        build('factors', data),
+        Trainer(batch_size='auto', lr=0.01, steps_per_epoch=steps, device='cpu'),
+    )
     batch_size, lr = trainer.schedule(model.graph)
-    assert batch_size == math.ceil(model.graph.num_edges / steps) and lr == pytest.approx(0.01 * (batch_size / 2048) ** 0.5)
+    assert batch_size == math.ceil(model.graph.num_edges / steps) and lr == pytest.approx(
+        0.01 * (batch_size / 2048) ** 0.5
+    )
     loader = model.make_loader(batch_size, 'edge', steps)
     assert len(loader) <= steps and sum(batch.user.numel() for batch in loader) == loader.num_edges
-    with pytest.raises(ConfigError, match=r"steps_per_epoch: got 2 .* accepted is it with batch_size='auto'"):
+    with pytest.raises(
+        ConfigError, match=r"steps_per_epoch: got 2 .* accepted is it with batch_size='auto'"
+    ):
         model.make_loader(1, 'edge', 2)
 
 
 def test_batch_size_is_a_number_or_automatic():
-    with pytest.raises(ConfigError, match="batch_size: got 'large', accepted are 'auto' and integers from 1"):
+    with pytest.raises(
+        ConfigError, match="batch_size: got 'large', accepted are 'auto' and integers from 1"
+    ):
         Trainer(batch_size='large')

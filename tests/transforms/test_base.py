@@ -8,17 +8,45 @@ from genrec_pyg.utils.description import describe
 
 #: Two values of every argument.
 VALUES = {
-    'k': (2, 3), 'modalities': (['image'], ['text']), 'block_size': (8, 16), 'nan': ('zero', 'mean'),
-    'standardize': (True, False), 'svt': (0.1, 0.2), 'user': ('buyer', 'reader'), 'item': ('book', 'film'),
-    'rel': ('buys', ('book', 'buys', 'film')), 'item_x': ('content', None), 'label_split': ('val', None),
-    'sigma': (0.5, 0.25), 'seed': (1, 2), 'share': (0.5, 0.25), 'method': ('degree', 'rcm'), 'val': (0.2, 0.3),
-    'test': (0.1, 0.2), 'input_share': (0.5, 0.6), 'attribute': ('title', 'plot'),
-    'encoder': ('minilm', 'other'), 'name': ('text', None), 'pooling': ('cls', 'mean'), 'max_length': (8, None),
-    'lowercase': (False, True), 'on_bad_item': ('skip', 'zero'), 'batch_size': (8, 16), 'device': ('cpu', 'cuda'),
-    'norm': ('model', 'half'), 'workers': (1, 2), 'kind': ('words', 'tags'), 'channels': (8, None),
-    'separator': ('|', None), 'min_df': (1, 2),
+    'k': (2, 3),
+    'modalities': (['image'], ['text']),
+    'block_size': (8, 16),
+    'nan': ('zero', 'mean'),
+    'standardize': (True, False),
+    'svt': (0.1, 0.2),
+    'user': ('buyer', 'reader'),
+    'item': ('book', 'film'),
+    'rel': ('buys', ('book', 'buys', 'film')),
+    'item_x': ('content', None),
+    'label_split': ('val', None),
+    'sigma': (0.5, 0.25),
+    'seed': (1, 2),
+    'share': (0.5, 0.25),
+    'method': ('degree', 'rcm'),
+    'val': (0.2, 0.3),
+    'test': (0.1, 0.2),
+    'input_share': (0.5, 0.6),
+    'attribute': ('title', 'plot'),
+    'encoder': ('minilm', 'other'),
+    'name': ('text', None),
+    'pooling': ('cls', 'mean'),
+    'max_length': (8, None),
+    'lowercase': (False, True),
+    'on_bad_item': ('skip', 'zero'),
+    'batch_size': (8, 16),
+    'device': ('cpu', 'cuda'),
+    'norm': ('model', 'half'),
+    'workers': (1, 2),
+    'kind': ('words', 'tags'),
+    'channels': (8, None),
+    'separator': ('|', None),
+    'min_df': (1, 2),
 }
-CLASSES = [getattr(transforms, name) for name in transforms.__all__ if isinstance(getattr(transforms, name), type)]
+CLASSES = [
+    getattr(transforms, name)
+    for name in transforms.__all__
+    if isinstance(getattr(transforms, name), type)
+]
 
 
 @pytest.mark.parametrize('kind', CLASSES, ids=lambda kind: kind.__name__)

@@ -21,11 +21,13 @@ def make_graph(x):
 
 
 nan, inf = float('nan'), float('inf')
-DIRTY = torch.tensor([[1., nan, nan], [3., inf, -inf], [5., 4., nan]])
+DIRTY = torch.tensor([[1.0, nan, nan], [3.0, inf, -inf], [5.0, 4.0, nan]])
 
 
 def test_error_names_rows():
-    with pytest.raises(DataError, match=r"data\['image'\].x has 3 rows with NaN or infinity, the first is row 0"):
+    with pytest.raises(
+        DataError, match=r"data\['image'\].x has 3 rows with NaN or infinity, the first is row 0"
+    ):
         CleanFeatures()(make_graph(DIRTY))
 
 
@@ -37,7 +39,7 @@ def test_zero_and_mean():
 
 
 def test_half_precision_is_cast_before_arithmetic():
-    x = torch.full((100, 2), 1000., dtype=torch.float16)
+    x = torch.full((100, 2), 1000.0, dtype=torch.float16)
     x[0, 0] = nan
     out = CleanFeatures(nan='mean')(make_graph(x))
     assert out['image'].x.dtype == out['text'].x.dtype == torch.float32
@@ -46,19 +48,21 @@ def test_half_precision_is_cast_before_arithmetic():
 
 def test_overflow_of_the_cast_is_seen():
     with pytest.raises(DataError, match='1 rows with NaN or infinity, the first is row 1'):
-        CleanFeatures()(make_graph(torch.tensor([[1.], [1e300]], dtype=torch.float64)))
+        CleanFeatures()(make_graph(torch.tensor([[1.0], [1e300]], dtype=torch.float64)))
 
 
 def test_standardize():
-    x = torch.randn(50, 3) * torch.tensor([1., 10., 100.]) + 128
+    x = torch.randn(50, 3) * torch.tensor([1.0, 10.0, 100.0]) + 128
     x = torch.cat([x, torch.full((50, 1), 0.1)], dim=1)
     out = CleanFeatures(standardize=True)(make_graph(x))['image'].x
     assert torch.allclose(out.mean(dim=0), torch.zeros(4), atol=1e-5)
-    assert torch.allclose(out.square().mean(dim=0), torch.tensor([1., 1., 1., 0.]), atol=1e-4)
+    assert torch.allclose(out.square().mean(dim=0), torch.tensor([1.0, 1.0, 1.0, 0.0]), atol=1e-4)
     assert bool((out[:, 3] == 0).all())
 
 
-@pytest.mark.parametrize('center, spread', [(1e6, 1), (0, 1e25), (0, 1e-30), (1e38, 1e36), (1900, 30), (0, 1e-44)])
+@pytest.mark.parametrize(
+    'center, spread', [(1e6, 1), (0, 1e25), (0, 1e-30), (1e38, 1e36), (1900, 30), (0, 1e-44)]
+)
 def test_standardized_columns_of_any_scale_equal_numpy_in_float64(center, spread):
     x = (center + spread * torch.randn(200, 2, dtype=torch.float64)).float()
     exact = x.double().numpy()
@@ -86,13 +90,13 @@ def test_nodes_that_no_item_links_to_have_no_part_in_the_statistics(options):
         x[0, 0] = nan
     expected = CleanFeatures(**options)(make_graph(x))['image'].x
     data = make_graph(x)
-    data['image'].x = torch.cat([x, torch.full((3, 3), 100.)])
+    data['image'].x = torch.cat([x, torch.full((3, 3), 100.0)])
     out = CleanFeatures(**options)(data)['image'].x
     assert torch.allclose(out[:12], expected) and out.size(0) == 15
 
 
 def test_only_named_modalities():
-    data = make_graph(torch.tensor([[1.], [3.]]))
+    data = make_graph(torch.tensor([[1.0], [3.0]]))
     out = CleanFeatures(standardize=True, modalities=['image'])(data)
     assert out['image'].x.tolist() == [[-1], [1]]
     assert out['text'].x is data['text'].x
@@ -104,14 +108,19 @@ def test_svt_option_comes_last():
     x = torch.randn(20, 4)
     data = make_graph(x)
     out = CleanFeatures(standardize=True, svt=0.3)(data)['image'].x
-    assert torch.allclose(out, singular_value_threshold(CleanFeatures(standardize=True)(data)['image'].x, 0.3))
+    assert torch.allclose(
+        out, singular_value_threshold(CleanFeatures(standardize=True)(data)['image'].x, 0.3)
+    )
 
 
-@pytest.mark.parametrize('arguments, message', [
-    ({'nan': 'drop'}, "nan: got 'drop', accepted are 'error', 'zero', 'mean'"),
-    ({'svt': 1.5}, 'svt: got 1.5'),
-    ({'svt': nan}, 'svt: got nan'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        ({'nan': 'drop'}, "nan: got 'drop', accepted are 'error', 'zero', 'mean'"),
+        ({'svt': 1.5}, 'svt: got 1.5'),
+        ({'svt': nan}, 'svt: got nan'),
+    ],
+)
 def test_bad_arguments(arguments, message):
     with pytest.raises(ConfigError, match=message):
         CleanFeatures(**arguments)

@@ -34,9 +34,12 @@ def test_texts_become_nodes(text_folder, shop):
 
 def test_pictures_become_nodes(image_folder, shop, tmp_path):
     from PIL import Image
+
     Image.effect_noise((20, 20), 80).save(tmp_path / '0.png')
     (tmp_path / '1.png').write_bytes(b'damaged')
-    shop['item'].image = [str(tmp_path / name) if name else '' for name in ('0.png', '1.png', '', 'no')]
+    shop['item'].image = [
+        str(tmp_path / name) if name else '' for name in ('0.png', '1.png', '', 'no')
+    ]
     data = EncodeImages('image', image_folder('vit'), on_bad_item='skip')(shop)
     assert data['image'].x.shape == (1, 16)
     with pytest.raises(DataError, match='1.png: cannot be decoded'):
@@ -64,7 +67,11 @@ def test_wrong_arguments_are_refused(shop):
         EncodeText('plot')(shop)
     with pytest.raises(ConfigError, match="name: got 'item'"):
         EncodeText('title', name='item')(shop)
-    for kind, argument in ((EncodeText, 'pooling'), (EncodeBag, 'kind'), (EncodeImages, 'norm'),
-                           (EncodeText, 'on_bad_item')):
+    for kind, argument in (
+        (EncodeText, 'pooling'),
+        (EncodeBag, 'kind'),
+        (EncodeImages, 'norm'),
+        (EncodeText, 'on_bad_item'),
+    ):
         with pytest.raises(ConfigError, match=f"{argument}: got 'x', accepted are"):
             kind(**{argument: 'x'})

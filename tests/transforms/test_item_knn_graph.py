@@ -17,7 +17,9 @@ def make_graph():
     data['item', 'has', 'image'].edge_index = torch.arange(30).repeat(2, 1)
     # text: item 0 has nodes 0 and 1, item 29 none, the others one
     data['text'].x = torch.rand(30, 4, generator=generator)
-    data['item', 'has', 'text'].edge_index = torch.stack([torch.arange(-1, 29).clamp(min=0), torch.arange(30)])
+    data['item', 'has', 'text'].edge_index = torch.stack(
+        [torch.arange(-1, 29).clamp(min=0), torch.arange(30)]
+    )
     return data
 
 
@@ -30,7 +32,7 @@ def dense(store, num_items=30):
 def reference(x, k):
     unit = torch.nn.functional.normalize(x, dim=1)
     similarity = unit @ unit.t()
-    kept = torch.zeros_like(similarity).scatter(1, similarity.topk(k).indices, 1.) * similarity
+    kept = torch.zeros_like(similarity).scatter(1, similarity.topk(k).indices, 1.0) * similarity
     degree = kept.sum(dim=1)
     return kept / (degree[:, None] * degree[None, :]).sqrt()
 
@@ -39,7 +41,9 @@ def reference(x, k):
 def test_equals_the_dense_formula(block_size):
     data = make_graph()
     out = ItemKNNGraph(k=5, block_size=block_size)(data)
-    assert torch.allclose(dense(out['item', 'image_knn', 'item']), reference(data['image'].x, 5), atol=1e-6)
+    assert torch.allclose(
+        dense(out['item', 'image_knn', 'item']), reference(data['image'].x, 5), atol=1e-6
+    )
     assert ('item', 'image_knn', 'item') not in data.edge_types  # the input is untouched
 
 

@@ -8,7 +8,9 @@ from genrec_pyg.transforms import KCore
 
 
 def chain_graph():
-    r"""Users 0 to 2 share items 1 to 3 (its 2-core); user 3 and item 0 hang on by a chain that falls in several rounds."""
+    r"""Users 0 to 2 share items 1 to 3 (its 2-core); user 3 and item 0 hang on by a chain that
+    falls in several rounds.
+    """
     data = HeteroData()
     edge_index = torch.tensor([[0, 0, 1, 1, 2, 2, 3, 3, 4], [1, 2, 2, 3, 1, 3, 3, 0, 0]])
     data['user'].num_nodes = 6
@@ -20,13 +22,14 @@ def chain_graph():
     data[INTERACTS].note = [f'edge {i}' for i in range(9)]
     data[INTERACTS].train_mask = torch.arange(9) % 2 == 0
     data[INTERACTS].test_mask = torch.arange(9) % 2 == 1
-    data['image'].x = torch.arange(5.).view(5, 1)
+    data['image'].x = torch.arange(5.0).view(5, 1)
     data['item', 'has', 'image'].edge_index = torch.arange(5).repeat(2, 1)
-    # text: node 0 of the dropped item 0, nodes 1 and 2 of item 2, node 3 shared by items 0 and 3, node 4 of none
-    data['text'].x = torch.arange(5.).view(5, 1) * 10
+    # text: node 0 of the dropped item 0, nodes 1 and 2 of item 2, node 3 shared by items 0 and 3,
+    # node 4 of none
+    data['text'].x = torch.arange(5.0).view(5, 1) * 10
     data['item', 'has', 'text'].edge_index = torch.tensor([[0, 2, 2, 0, 3], [0, 1, 2, 3, 3]])
     data['item', 'image_knn', 'item'].edge_index = torch.tensor([[0, 1, 2, 3], [1, 1, 3, 4]])
-    data['item', 'image_knn', 'item'].edge_weight = torch.tensor([.1, .2, .3, .4])
+    data['item', 'image_knn', 'item'].edge_weight = torch.tensor([0.1, 0.2, 0.3, 0.4])
     data['shop'].num_nodes = 2
     data['shop', 'sells', 'item'].edge_index = torch.tensor([[0, 1], [0, 3]])
     return data
@@ -47,7 +50,7 @@ def test_everything_is_reindexed():
     assert out['text'].x.view(-1).tolist() == [10, 20, 30]
     assert out['item', 'has', 'text'].edge_index.tolist() == [[1, 1, 2], [0, 1, 2]]
     assert out['item', 'image_knn', 'item'].edge_index.tolist() == [[0, 1], [0, 2]]
-    assert out['item', 'image_knn', 'item'].edge_weight.tolist() == pytest.approx([.2, .3])
+    assert out['item', 'image_knn', 'item'].edge_weight.tolist() == pytest.approx([0.2, 0.3])
     assert out['shop'].num_nodes == 2
     assert out['shop', 'sells', 'item'].edge_index.tolist() == [[1], [2]]
 
@@ -59,7 +62,11 @@ def test_input_is_unchanged():
     for store in data.stores:
         for key, value in store.items():
             expected = reference[store._key][key]
-            assert torch.equal(value, expected) if isinstance(value, torch.Tensor) else value == expected
+            assert (
+                torch.equal(value, expected)
+                if isinstance(value, torch.Tensor)
+                else value == expected
+            )
 
 
 def test_duplicates_count_once_but_stay():
@@ -83,10 +90,17 @@ def test_core_is_maximal_and_meets_the_bounds(k):
     data[INTERACTS].edge_index = edge_index
     out = KCore(k)(data)
     k_user, k_item = k if isinstance(k, tuple) else (k, k)
-    pairs = {(out['user'].raw_id[u], out['item'].raw_id[i]) for u, i in out[INTERACTS].edge_index.t().tolist()}
+    pairs = {
+        (out['user'].raw_id[u], out['item'].raw_id[i])
+        for u, i in out[INTERACTS].edge_index.t().tolist()
+    }
 
     # A plain loop over sets, one node at a time: the core does not depend on the order of removal.
-    users, items, left = set(range(40)), set(range(40)), {tuple(pair) for pair in edge_index.t().tolist()}
+    users, items, left = (
+        set(range(40)),
+        set(range(40)),
+        {tuple(pair) for pair in edge_index.t().tolist()},
+    )
     changed = True
     while changed:
         changed = False

@@ -108,7 +108,8 @@ def test_label_links_without_negatives_and_without_leak(caplog):
     data = amazon_book()
     store = data['user', 'rates', 'book']
     store.edge_label_index = torch.tensor([[1, 0, 2, 2], [3, 0, 1, 2]])
-    store.edge_label = torch.tensor([1., 1., 0., 1.])  # the third is a negative, two are training edges
+    # the third is a negative, two are training edges
+    store.edge_label = torch.tensor([1.0, 1.0, 0.0, 1.0])
     with caplog.at_level(logging.WARNING):
         out = MapTypes(item='book')(data)
     assert out[INTERACTS].edge_index[:, out[INTERACTS].test_mask].tolist() == [[1], [3]]
@@ -126,7 +127,8 @@ def test_attributes_that_label_links_lack_are_dropped_aloud(caplog):
 
 def test_edge_label_without_links_is_an_attribute():
     data = movie_lens()
-    data['user', 'rates', 'movie'].edge_label = torch.tensor([1, 2, 3, 4])  # as in torch_geometric.datasets.MovieLens
+    # as in torch_geometric.datasets.MovieLens
+    data['user', 'rates', 'movie'].edge_label = torch.tensor([1, 2, 3, 4])
     assert MapTypes(item='movie')(data)[INTERACTS].edge_label.tolist() == [1, 2, 3, 4]
 
 
@@ -141,9 +143,12 @@ def test_taobao_schema():
 
 def test_category_features_become_a_modality():
     data = taobao()
-    data['category'].x = torch.tensor([[1., 0.], [0., 1.]])
-    for modalities, name in ((['category'], 'category'), ({'kind': 'to'}, 'kind'),
-                             ({'kind': ('item', 'to', 'category')}, 'kind')):
+    data['category'].x = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    for modalities, name in (
+        (['category'], 'category'),
+        ({'kind': 'to'}, 'kind'),
+        ({'kind': ('item', 'to', 'category')}, 'kind'),
+    ):
         out = MapTypes(modalities=modalities)(data)
         assert out.node_types == ['user', 'item', name]
         assert out.edge_types == [INTERACTS, ('item', 'has', name)]
@@ -189,13 +194,19 @@ def test_other_types_follow_the_new_names():
     data['actor'].num_nodes = 2
     data['actor', 'in', 'movie'].edge_index = torch.tensor([[1], [3]])
     out = MapTypes(item='movie')(data)
-    assert ('user', 'trusts', 'user') in out.edge_types and ('actor', 'in', 'item') in out.edge_types
+    assert ('user', 'trusts', 'user') in out.edge_types and (
+        'actor',
+        'in',
+        'item',
+    ) in out.edge_types
     assert out['actor'].num_nodes == 2
 
 
 def test_numbers_of_nodes_are_inferred():
     data = HeteroData()
-    data['customer', 'buys', 'product'].edge_index = torch.tensor([[0, 4], [2, 1]], dtype=torch.int32)
+    data['customer', 'buys', 'product'].edge_index = torch.tensor(
+        [[0, 4], [2, 1]], dtype=torch.int32
+    )
     out = MapTypes('customer', 'product', 'buys')(data)
     assert (out['user'].num_nodes, out['item'].num_nodes) == (5, 3)
     assert out[INTERACTS].edge_index.dtype == torch.long
@@ -212,7 +223,10 @@ def test_raw_ids_stay():
 def test_relation_is_chosen():
     data = movie_lens()
     data['user', 'views', 'movie'].edge_index = torch.tensor([[0], [3]])
-    with pytest.raises(ConfigError, match="rel: one relation from 'user' to 'movie' is needed, found .*'rates'.*'views'"):
+    with pytest.raises(
+        ConfigError,
+        match="rel: one relation from 'user' to 'movie' is needed, found .*'rates'.*'views'",
+    ):
         MapTypes(item='movie')(data)
     for rel in ('views', ('user', 'views', 'movie')):
         out = MapTypes(item='movie', rel=rel)(data)
@@ -224,14 +238,23 @@ def test_relation_is_chosen():
         MapTypes(item='movie', rel='views')(data)
 
 
-@pytest.mark.parametrize('arguments, message', [
-    ({}, r"item: the graph has no node type 'item', found \['movie', 'user'\]"),
-    ({'user': 'customer'}, "user: the graph has no node type 'customer'"),
-    ({'item': 'movie', 'rel': 'buys'}, "rel: the relation 'buys' from 'user' to 'movie' is needed, found .*'rates'"),
-    ({'item': 'movie', 'modalities': ['poster']}, "modalities: 'poster' matches no edge type"),
-    ({'item': 'movie', 'modalities': {'poster': 'shows'}}, "modalities: 'poster' matches no edge type"),
-    ({'item': 'movie', 'item_x': 'user'}, "item_x: the graph has a node type 'user' already"),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        ({}, r"item: the graph has no node type 'item', found \['movie', 'user'\]"),
+        ({'user': 'customer'}, "user: the graph has no node type 'customer'"),
+        (
+            {'item': 'movie', 'rel': 'buys'},
+            "rel: the relation 'buys' from 'user' to 'movie' is needed, found .*'rates'",
+        ),
+        ({'item': 'movie', 'modalities': ['poster']}, "modalities: 'poster' matches no edge type"),
+        (
+            {'item': 'movie', 'modalities': {'poster': 'shows'}},
+            "modalities: 'poster' matches no edge type",
+        ),
+        ({'item': 'movie', 'item_x': 'user'}, "item_x: the graph has a node type 'user' already"),
+    ],
+)
 def test_names_that_are_not_there(arguments, message):
     with pytest.raises(ConfigError, match=message):
         MapTypes(**arguments)(movie_lens())
@@ -254,7 +277,9 @@ def test_a_foreign_item_type_is_refused():
 def test_bad_data():
     data = movie_lens()
     data['movie'].num_nodes = 6
-    with pytest.raises(DataError, match=r"data\['movie'\].x has 4 rows, accepted is one per item \(6\)"):
+    with pytest.raises(
+        DataError, match=r"data\['movie'\].x has 4 rows, accepted is one per item \(6\)"
+    ):
         MapTypes(item='movie')(data)
     data = movie_lens()
     data['user'].num_nodes = 2
@@ -266,7 +291,9 @@ def test_bad_data():
         MapTypes(item='movie')(data)
     data = movie_lens()
     data['movie'].x = torch.ones(4)
-    with pytest.raises(DataError, match=r"modality 'content' needs features x \[num_nodes, d\], found \(4,\)"):
+    with pytest.raises(
+        DataError, match=r"modality 'content' needs features x \[num_nodes, d\], found \(4,\)"
+    ):
         MapTypes(item='movie')(data)
 
 
@@ -281,12 +308,23 @@ def test_splits_of_pyg_give_the_held_out_links(split_labels):
     torch.manual_seed(0)
     data = HeteroData()
     data['user'].num_nodes, data['item'].num_nodes = 20, 15
-    data['user', 'interacts', 'item'].edge_index = (torch.rand(20, 15) < 0.4).nonzero().t().contiguous()
-    split = RandomLinkSplit(num_val=0.1, num_test=0.2, edge_types=[('user', 'interacts', 'item')], rev_edge_types=[None],
-                            split_labels=split_labels)
+    data['user', 'interacts', 'item'].edge_index = (
+        (torch.rand(20, 15) < 0.4).nonzero().t().contiguous()
+    )
+    split = RandomLinkSplit(
+        num_val=0.1,
+        num_test=0.2,
+        edge_types=[('user', 'interacts', 'item')],
+        rev_edge_types=[None],
+        split_labels=split_labels,
+    )
     train, _, test = split(data)
     store = test['user', 'interacts', 'item']
-    links = store.pos_edge_label_index if split_labels else store.edge_label_index[:, store.edge_label > 0]
+    links = (
+        store.pos_edge_label_index
+        if split_labels
+        else store.edge_label_index[:, store.edge_label > 0]
+    )
     out = MapTypes()(test)
     assert sorted(split_edges(out, 'test').t().tolist()) == sorted(links.t().tolist())
     assert split_edges(out, 'train').size(1) == store.edge_index.size(1)

@@ -12,8 +12,12 @@ def movie_lens(num_users=60, num_movies=40, num_edges=900):
     data = HeteroData()
     data['user'].num_nodes = num_users
     data['movie'].x = torch.rand(num_movies, 8, generator=generator)
-    edge_index = torch.stack([torch.randint(num_users, (num_edges,), generator=generator),
-                              torch.randint(num_movies, (num_edges,), generator=generator)])
+    edge_index = torch.stack(
+        [
+            torch.randint(num_users, (num_edges,), generator=generator),
+            torch.randint(num_movies, (num_edges,), generator=generator),
+        ]
+    )
     data['user', 'rates', 'movie'].edge_index = edge_index
     data['user', 'rates', 'movie'].rating = torch.randint(1, 6, (num_edges,), generator=generator)
     data['user', 'rates', 'movie'].time = torch.randint(10**9, (num_edges,), generator=generator)
@@ -23,14 +27,18 @@ def movie_lens(num_users=60, num_movies=40, num_edges=900):
 
 def test_movie_lens_schema_end_to_end():
     data = movie_lens()
-    transform = T.Compose([MapTypes(item='movie'), KCore(5), RandomSplit(seed=1), ItemKNNGraph(k=4)])
+    transform = T.Compose(
+        [MapTypes(item='movie'), KCore(5), RandomSplit(seed=1), ItemKNNGraph(k=4)]
+    )
     out = transform(data)
     graph = training_graph(out)
     assert list(graph.modalities) == ['content']
     assert graph.modalities['content'].edge_index is None
     assert graph.num_items == out['content'].x.size(0) == out['item'].num_nodes
     assert out['item', 'content_knn', 'item'].edge_index.size(1) == 4 * graph.num_items
-    held_out = {tuple(pair) for split in ('val', 'test') for pair in split_edges(out, split).t().tolist()}
+    held_out = {
+        tuple(pair) for split in ('val', 'test') for pair in split_edges(out, split).t().tolist()
+    }
     assert held_out and held_out.isdisjoint(map(tuple, graph.edge_index.t().tolist()))
     assert int(graph.user_degree().min()) >= 1
     assert data.node_types == ['user', 'movie'] and len(data.edge_types) == 2

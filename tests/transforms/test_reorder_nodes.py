@@ -11,8 +11,10 @@ from genrec_pyg.transforms import ItemKNNGraph, ReorderNodes
 
 def named_edges(data, edge_type):
     """Edges by the names that a caller knows, whatever the numbers."""
-    names = [raw_ids(data, node_type) if node_type in ('user', 'item') else range(10 ** 6)
-             for node_type in (edge_type[0], edge_type[2])]
+    names = [
+        raw_ids(data, node_type) if node_type in ('user', 'item') else range(10**6)
+        for node_type in (edge_type[0], edge_type[2])
+    ]
     return {(names[0][a], names[1][b]) for a, b in data[edge_type].edge_index.t().tolist()}
 
 
@@ -21,14 +23,18 @@ def test_the_graph_is_the_same_under_other_numbers(method):
     data = ItemKNNGraph(k=3)(demo_graph())
     plain, other = data.clone(), ReorderNodes(method)(data.clone())
     order = torch.tensor(raw_ids(other, 'item'))
-    assert not torch.equal(order, torch.arange(400)) and torch.equal(order.sort().values, torch.arange(400))
+    assert not torch.equal(order, torch.arange(400)) and torch.equal(
+        order.sort().values, torch.arange(400)
+    )
     for edge_type in plain.edge_types:
         assert named_edges(plain, edge_type) == named_edges(other, edge_type), edge_type
     assert torch.equal(plain['item'].cluster[order], other['item'].cluster)
     for split in ('train', 'val', 'test'):
         a, b = split_edges(plain, split), split_edges(other, split)
         users = torch.tensor(raw_ids(other, 'user'))
-        assert {tuple(e) for e in a.t().tolist()} == {(int(users[u]), int(order[i])) for u, i in b.t().tolist()}
+        assert {tuple(e) for e in a.t().tolist()} == {
+            (int(users[u]), int(order[i])) for u, i in b.t().tolist()
+        }
 
 
 def test_degrees_fall_and_models_agree():
@@ -47,7 +53,10 @@ def test_cuthill_mckee_narrows_the_band():
     data = demo_graph(num_users=60, num_items=48)
     users, items = torch.randperm(60, generator=generator), torch.randperm(48, generator=generator)
     step = torch.arange(47)
-    edges = torch.cat([torch.stack([users[step], items[step]]), torch.stack([users[step + 1], items[step]])], dim=1)
+    edges = torch.cat(
+        [torch.stack([users[step], items[step]]), torch.stack([users[step + 1], items[step]])],
+        dim=1,
+    )
     store = data['user', 'interacts', 'item']
     for key in list(store.keys()):
         del store[key]
@@ -63,7 +72,10 @@ def test_own_raw_ids_stay():
     data = demo_graph()
     data['item'].raw_id = [f'i{i}' for i in range(400)]
     other = ReorderNodes()(data)
-    assert sorted(other['item'].raw_id) == sorted(f'i{i}' for i in range(400)) and other['item'].raw_id[0] != 'i0'
+    assert (
+        sorted(other['item'].raw_id) == sorted(f'i{i}' for i in range(400))
+        and other['item'].raw_id[0] != 'i0'
+    )
 
 
 def test_unknown_method():

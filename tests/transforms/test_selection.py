@@ -25,7 +25,8 @@ from genrec_pyg.transforms import (
 )
 from genrec_pyg.transforms.selection import select_nodes
 
-#: Puts numbers ``[n]`` into each kind of container; names that a rule could trip over are among the keys.
+#: Puts numbers ``[n]`` into each kind of container; names that a rule could trip over are among the
+#: keys.
 CONTAINERS = {
     'tensor': lambda n: n.clone(),
     'mask': lambda n: n % 2 == 0,
@@ -47,7 +48,9 @@ CONTAINERS = {
 FORMS = {
     'tensor': lambda e, size: dict(edge_index=e),
     'int32 EdgeIndex': lambda e, size: dict(edge_index=EdgeIndex(e.int())),
-    'sorted EdgeIndex': lambda e, size: dict(edge_index=EdgeIndex(e, sparse_size=size, sort_order='row')),
+    'sorted EdgeIndex': lambda e, size: dict(
+        edge_index=EdgeIndex(e, sparse_size=size, sort_order='row')
+    ),
     'array': lambda e, size: dict(edge_index=e.numpy()),
     'pair': lambda e, size: dict(edge_index=(e[0], e[1])),
     'coo adj_t': lambda e, size: dict(adj_t=matrix(e.flip(0), size[::-1])),
@@ -57,8 +60,14 @@ FORMS = {
     'SparseTensor adj_t': lambda e, size: dict(adj_t=sparse_tensor(e.flip(0), size[::-1])),
 }
 SIZES = {'user': 9, 'item': 8, 'image': 10, 'shop': 4}
-TYPES = {INTERACTS: 24, ('item', 'has', 'image'): 9, ('user', 'follows', 'user'): 12, ('item', 'near', 'item'): 14,
-         ('shop', 'sells', 'item'): 7, ('item', 'rev_sells', 'shop'): 7}
+TYPES = {
+    INTERACTS: 24,
+    ('item', 'has', 'image'): 9,
+    ('user', 'follows', 'user'): 12,
+    ('item', 'near', 'item'): 14,
+    ('shop', 'sells', 'item'): 7,
+    ('item', 'rev_sells', 'shop'): 7,
+}
 
 
 def matrix(edge_index, size):
@@ -66,19 +75,23 @@ def matrix(edge_index, size):
 
 
 def sparse_tensor(edge_index, size):
-    torch_sparse = pytest.importorskip('torch_sparse', reason='TORCH-SPARSE IS ABSENT: its tensors are not tested')
+    torch_sparse = pytest.importorskip(
+        'torch_sparse', reason='TORCH-SPARSE IS ABSENT: its tensors are not tested'
+    )
     return torch_sparse.SparseTensor(row=edge_index[0], col=edge_index[1], sparse_sizes=size)
 
 
 def full_graph(form='tensor', containers=CONTAINERS):
-    """Every node and edge carries its number in every container; edges name their ends in ``ends``."""
+    """Every node and edge carries its number in every container; edges name their ends in
+    ``ends``.
+    """
     generator = torch.Generator().manual_seed(0)
     data = HeteroData()
     for node_type, size in SIZES.items():
         data[node_type].num_nodes = size
         for key, make in containers.items():
             data[node_type][key] = make(torch.arange(size))
-    data['image'].x = torch.arange(10.).view(10, 1)
+    data['image'].x = torch.arange(10.0).view(10, 1)
     for edge_type, count in TYPES.items():
         src, dst = SIZES[edge_type[0]], SIZES[edge_type[2]]
         pairs = torch.randperm(src * dst, generator=generator)[:count].sort().values
@@ -91,7 +104,10 @@ def full_graph(form='tensor', containers=CONTAINERS):
             data[edge_type][key] = make(torch.arange(count))
         links = torch.stack([torch.arange(5) % src, torch.arange(5) % dst])
         data[edge_type].edge_label_index, data[edge_type].edge_label = links, links.t().contiguous()
-        data[edge_type].neg_edge_label_index, data[edge_type].neg_edge_label = links.flip(1), links.flip(1).t().tolist()
+        data[edge_type].neg_edge_label_index, data[edge_type].neg_edge_label = (
+            links.flip(1),
+            links.flip(1).t().tolist(),
+        )
     store = data[INTERACTS]
     split = torch.arange(24) % 3
     store.train_mask, store.val_mask, store.test_mask = (split == s for s in range(3))
@@ -101,12 +117,17 @@ def full_graph(form='tensor', containers=CONTAINERS):
 
 def equal(first, second):
     if isinstance(first, dict):
-        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
+        return first.keys() == second.keys() and all(
+            equal(first[key], second[key]) for key in first
+        )
     if type(first) is not type(second):
         return False
     if isinstance(first, torch.Tensor):
-        return first.layout == second.layout and first.dtype == second.dtype and \
-            torch.equal(as_dense(first), as_dense(second))
+        return (
+            first.layout == second.layout
+            and first.dtype == second.dtype
+            and torch.equal(as_dense(first), as_dense(second))
+        )
     return bool(np.array_equal(first, second)) if isinstance(first, np.ndarray) else first == second
 
 
@@ -123,7 +144,9 @@ def check_selection(out, before, containers=CONTAINERS):
     for edge_type in TYPES:
         store, reference = out[edge_type], before[edge_type]
         edge_index = read_edge_index(store)
-        ends = torch.stack([old[edge_type[0]][edge_index[0]], old[edge_type[2]][edge_index[1]]], dim=1)
+        ends = torch.stack(
+            [old[edge_type[0]][edge_index[0]], old[edge_type[2]][edge_index[1]]], dim=1
+        )
         assert torch.equal(ends, store.ends), edge_type
         kept = [torch.isin(reference.ends[:, side], old[edge_type[2 * side]]) for side in range(2)]
         assert ends.size(0) == int((kept[0] & kept[1]).sum())
@@ -139,12 +162,20 @@ def check_selection(out, before, containers=CONTAINERS):
                 size = [out[edge_type[0]].num_nodes, out[edge_type[2]].num_nodes]
                 assert list(as_dense(store[key]).shape) == (size[::-1] if key == 'adj_t' else size)
         for prefix in ('', 'neg_'):
-            links, label = store[f'{prefix}edge_label_index'], torch.as_tensor(store[f'{prefix}edge_label']).view(-1, 2)
-            assert torch.equal(torch.stack([old[edge_type[0]][links[0]], old[edge_type[2]][links[1]]], dim=1), label)
+            links, label = (
+                store[f'{prefix}edge_label_index'],
+                torch.as_tensor(store[f'{prefix}edge_label']).view(-1, 2),
+            )
+            assert torch.equal(
+                torch.stack([old[edge_type[0]][links[0]], old[edge_type[2]][links[1]]], dim=1),
+                label,
+            )
 
 
 @pytest.mark.parametrize('form', FORMS)
-@pytest.mark.parametrize('transform', [KCore(2), ReorderNodes('degree'), ReorderNodes('rcm')], ids=repr)
+@pytest.mark.parametrize(
+    'transform', [KCore(2), ReorderNodes('degree'), ReorderNodes('rcm')], ids=repr
+)
 def test_renumbering_carries_everything(transform, form):
     data, before = full_graph(form), full_graph(form)
     out = transform(data)
@@ -162,8 +193,17 @@ def test_renumbering_carries_everything(transform, form):
 
 def test_selection_in_any_order():
     data, before = full_graph('csr adj_t'), full_graph('csr adj_t')
-    check_selection(select_nodes(data, {'user': torch.tensor([7, 0, 3]), 'image': torch.tensor([9, 1]),
-                                        'shop': torch.tensor([], dtype=torch.long)}), before)
+    check_selection(
+        select_nodes(
+            data,
+            {
+                'user': torch.tensor([7, 0, 3]),
+                'image': torch.tensor([9, 1]),
+                'shop': torch.tensor([], dtype=torch.long),
+            },
+        ),
+        before,
+    )
 
 
 def test_data_frames_move_along():
@@ -182,7 +222,9 @@ def test_what_cannot_be_renumbered_is_named(caplog):
     with caplog.at_level(logging.WARNING):
         select_nodes(data, {'user': torch.arange(3)})
     assert [record.getMessage() for record in caplog.records] == [
-        "data['user'].friends has as many entries as there are rows but is a set, which cannot be renumbered"]
+        "data['user'].friends has as many entries as there are rows but is a set, which "
+        'cannot be renumbered'
+    ]
 
 
 def test_an_adjacency_of_nodes_is_renumbered_at_both_ends():
@@ -192,13 +234,17 @@ def test_an_adjacency_of_nodes_is_renumbered_at_both_ends():
     data[INTERACTS].scores = matrix(torch.tensor([[0, 8, 8], [7, 7, 0]]), (9, 8))
     out = select_nodes(data, {'item': torch.tensor([7, 5, 0])})
     assert out['item'].adj.to_dense().tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
-    assert out[INTERACTS].scores.to_dense()[:, [0, 2]].nonzero().tolist() == [[0, 0], [8, 0], [8, 1]]
+    assert out[INTERACTS].scores.to_dense()[:, [0, 2]].nonzero().tolist() == [
+        [0, 0],
+        [8, 0],
+        [8, 1],
+    ]
 
 
 def test_matrices_with_values_keep_them():
     data = HeteroData()
     data['item'].num_nodes = 4
-    dense = torch.tensor([[0, 1, 0, 2.], [0, 0, 3, 0], [4, 0, 0, 0], [0, 5, 6, 0]])
+    dense = torch.tensor([[0, 1, 0, 2.0], [0, 0, 3, 0], [4, 0, 0, 0], [0, 5, 6, 0]])
     order = torch.tensor([3, 0, 1])
     for value in (dense.to_sparse(), dense.to_sparse_csr(), dense.to_sparse_csc()):
         data['item', 'near', 'item'].adj_t = value
@@ -207,15 +253,31 @@ def test_matrices_with_values_keep_them():
 
 
 @pytest.mark.parametrize('form', FORMS)
-@pytest.mark.parametrize('transform', [
-    RandomSplit(0.2, 0.2), TemporalSplit(0.2, 0.2), LeaveOneOut(), UserSplit(), DropModality(0.5),
-    AddNoiseInteractions(0.5), MapTypes(),
-    ItemKNNGraph(2), CleanFeatures(), KCore(1), ReorderNodes()], ids=repr)
+@pytest.mark.parametrize(
+    'transform',
+    [
+        RandomSplit(0.2, 0.2),
+        TemporalSplit(0.2, 0.2),
+        LeaveOneOut(),
+        UserSplit(),
+        DropModality(0.5),
+        AddNoiseInteractions(0.5),
+        MapTypes(),
+        ItemKNNGraph(2),
+        CleanFeatures(),
+        KCore(1),
+        ReorderNodes(),
+    ],
+    ids=repr,
+)
 def test_transforms_and_models_take_edges_in_any_container(transform, form):
     plain, data = full_graph(containers={}), full_graph(form, containers={})
     if 'adj' in form:  # the order of its entries is that of the rows of a matrix
         for edge_type in TYPES:
-            order = [int(torch.nonzero((plain[edge_type].ends == end).all(dim=1))) for end in data[edge_type].ends]
+            order = [
+                int(torch.nonzero((plain[edge_type].ends == end).all(dim=1)))
+                for end in data[edge_type].ends
+            ]
             plain[edge_type].edge_index = plain[edge_type].edge_index[:, order]
             plain[edge_type].ends = plain[edge_type].ends[order]
     expected, got = transform(plain), transform(data)
@@ -236,22 +298,40 @@ def test_sparse_tensors_of_pyg_give_the_training_graph(layout, demo_data):
     assert training_graph(out).fingerprint() == expected.fingerprint()
     assert torch.equal(split_edges(out, 'test'), split_edges(demo_data, 'test'))
     mapped = HeteroData()
-    mapped['customer'].num_nodes, mapped['product'].num_nodes = demo_data['user'].num_nodes, demo_data['item'].num_nodes
+    mapped['customer'].num_nodes, mapped['product'].num_nodes = (
+        demo_data['user'].num_nodes,
+        demo_data['item'].num_nodes,
+    )
     for key, value in out[INTERACTS].items():
         mapped['customer', 'buys', 'product'][key] = value
     mapped = MapTypes(user='customer', item='product')(mapped)
     assert torch.equal(training_graph(mapped).edge_index, expected.edge_index)
 
 
-@pytest.mark.parametrize('value', [
-    lambda x: x.numpy(), lambda x: x.to_sparse(), lambda x: x.to_sparse_csr(), lambda x: list(x), lambda x: x.tolist(),
-    lambda x: x.double(), lambda x: x.clone().requires_grad_(), lambda x: x.numpy().astype('>f4')])
+@pytest.mark.parametrize(
+    'value',
+    [
+        lambda x: x.numpy(),
+        lambda x: x.to_sparse(),
+        lambda x: x.to_sparse_csr(),
+        lambda x: list(x),
+        lambda x: x.tolist(),
+        lambda x: x.double(),
+        lambda x: x.clone().requires_grad_(),
+        lambda x: x.numpy().astype('>f4'),
+    ],
+)
 def test_features_in_any_container(value, tiny_graph):
     expected = training_graph(tiny_graph)
     tiny_graph['image'].x = value(tiny_graph['image'].x)
     graph = training_graph(tiny_graph)
-    assert graph.fingerprint() == expected.fingerprint() and not graph.modalities['image'].x.requires_grad
-    assert torch.equal(graph.modalities['image'].item_features(), expected.modalities['image'].item_features())
+    assert (
+        graph.fingerprint() == expected.fingerprint()
+        and not graph.modalities['image'].x.requires_grad
+    )
+    assert torch.equal(
+        graph.modalities['image'].item_features(), expected.modalities['image'].item_features()
+    )
     cleaned = training_graph(CleanFeatures(nan='zero')(tiny_graph))
     assert cleaned.fingerprint() == expected.fingerprint()
 

@@ -21,9 +21,18 @@ def make_graph(edge_index, num_users=None, num_items=None, time=None):
 
 def random_graph(num_users=200, num_items=40, num_edges=3000, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    edge_index = torch.stack([torch.randint(num_users, (num_edges,), generator=generator),
-                              torch.randint(num_items, (num_edges,), generator=generator)])
-    return make_graph(edge_index, num_users + 2, num_items, time=torch.randint(500, (num_edges,), generator=generator))
+    edge_index = torch.stack(
+        [
+            torch.randint(num_users, (num_edges,), generator=generator),
+            torch.randint(num_items, (num_edges,), generator=generator),
+        ]
+    )
+    return make_graph(
+        edge_index,
+        num_users + 2,
+        num_items,
+        time=torch.randint(500, (num_edges,), generator=generator),
+    )
 
 
 def masks(data):
@@ -38,8 +47,14 @@ def pair_splits(data):
     return out
 
 
-ALL = [RandomSplit(), RandomSplit(0.3, 0.4, seed=5), LeaveOneOut(), LeaveOneOut(seed=1), TemporalSplit(0.2, 0.2),
-       ColdItemSplit(0.2, 0.3)]
+ALL = [
+    RandomSplit(),
+    RandomSplit(0.3, 0.4, seed=5),
+    LeaveOneOut(),
+    LeaveOneOut(seed=1),
+    TemporalSplit(0.2, 0.2),
+    ColdItemSplit(0.2, 0.3),
+]
 
 
 @pytest.mark.parametrize('transform', ALL, ids=repr)
@@ -55,7 +70,9 @@ def test_every_edge_has_one_split_and_pairs_stay_together(transform):
     assert set(data[INTERACTS].keys()) == {'edge_index', 'time'}
 
 
-@pytest.mark.parametrize('transform', [t for t in ALL if not isinstance(t, (TemporalSplit, ColdItemSplit))], ids=repr)
+@pytest.mark.parametrize(
+    'transform', [t for t in ALL if not isinstance(t, (TemporalSplit, ColdItemSplit))], ids=repr
+)
 def test_every_user_keeps_a_training_edge(transform):
     out = transform(random_graph(num_edges=500))
     user = out[INTERACTS].edge_index[0]
@@ -65,7 +82,9 @@ def test_every_user_keeps_a_training_edge(transform):
 def test_random_split_shares():
     data = random_graph(num_users=1000, num_edges=7000)
     out = pair_splits(RandomSplit(0.1, 0.2)(data))
-    counts = {split: sum(splits == {split} for splits in out.values()) / len(out) for split in SPLITS}
+    counts = {
+        split: sum(splits == {split} for splits in out.values()) / len(out) for split in SPLITS
+    }
     assert counts['val'] == pytest.approx(0.1, abs=0.01)
     assert counts['test'] == pytest.approx(0.2, abs=0.01)
 
@@ -76,7 +95,10 @@ def test_random_split_counts_per_user():
     out = RandomSplit(0.1, 0.2, seed=3)(make_graph(edge_index))
     for mask, count in ((out[INTERACTS].val_mask, 2), (out[INTERACTS].test_mask, 4)):
         assert torch.bincount(edge_index[0][mask]).tolist() == [count] * 3
-    items = [edge_index[1][out[INTERACTS].test_mask & (edge_index[0] == user)].tolist() for user in range(3)]
+    items = [
+        edge_index[1][out[INTERACTS].test_mask & (edge_index[0] == user)].tolist()
+        for user in range(3)
+    ]
     assert items[0] != items[1] or items[1] != items[2]
 
 
@@ -88,7 +110,9 @@ def test_random_split_is_a_function_of_seed_and_pairs():
     assert torch.equal(state, torch.get_rng_state())
     assert pair_splits(RandomSplit(seed=2)(data)) != reference
     order = torch.randperm(data[INTERACTS].edge_index.size(1))
-    shuffled = make_graph(data[INTERACTS].edge_index[:, order], data['user'].num_nodes, data['item'].num_nodes)
+    shuffled = make_graph(
+        data[INTERACTS].edge_index[:, order], data['user'].num_nodes, data['item'].num_nodes
+    )
     assert pair_splits(RandomSplit(seed=1)(shuffled)) == reference
 
 
@@ -101,7 +125,7 @@ def test_random_split_high_shares_keep_one():
 
 
 def test_keeping_the_test_mask():
-    data = RandomSplit(0., 0.3)(random_graph())
+    data = RandomSplit(0.0, 0.3)(random_graph())
     test_mask = data[INTERACTS].test_mask
     for transform in (RandomSplit(0.2, None), TemporalSplit(0.2, None)):
         out = transform(data)
@@ -113,7 +137,8 @@ def test_keeping_the_test_mask():
 
 
 def test_leave_one_out_by_time():
-    # User 0: items 0 1 2 3 at times 4 3 2 1; user 1 has two items; user 2 three, item 0 again at last.
+    # User 0: items 0 1 2 3 at times 4 3 2 1; user 1 has two items; user 2 three, item 0 again at
+    # last.
     edge_index = torch.tensor([[0, 0, 0, 0, 1, 1, 2, 2, 2, 2], [0, 1, 2, 3, 0, 1, 0, 1, 2, 0]])
     time = torch.tensor([4, 3, 2, 1, 5, 6, 1, 2, 3, 9])
     out = LeaveOneOut()(make_graph(edge_index, time=time))
@@ -130,14 +155,19 @@ def test_leave_one_out_needs_an_order(caplog):
     assert not caplog.records
     by_item = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2]])
     LeaveOneOut()(make_graph(by_item))
-    assert 'sorted by item within every user' in caplog.text and 'LeaveOneOut(seed=0)' in caplog.text
+    assert (
+        'sorted by item within every user' in caplog.text and 'LeaveOneOut(seed=0)' in caplog.text
+    )
     caplog.clear()
     LeaveOneOut(seed=0)(make_graph(by_item))
-    LeaveOneOut()(make_graph(torch.tensor([[0, 0, 1], [0, 1, 2]])))  # nobody has three items: nothing is held out
+    # nobody has three items: nothing is held out
+    LeaveOneOut()(make_graph(torch.tensor([[0, 0, 1], [0, 1, 2]])))
     assert not caplog.records
     data = make_graph(edge_index)
     data[INTERACTS].ordered = False
-    with pytest.raises(DataError, match=r"no 'time' and its edges have no order, .* LeaveOneOut\(seed=0\)"):
+    with pytest.raises(
+        DataError, match=r"no 'time' and its edges have no order, .* LeaveOneOut\(seed=0\)"
+    ):
         LeaveOneOut()(data)
     data[INTERACTS].time = torch.arange(6)
     assert LeaveOneOut()(data)[INTERACTS].test_mask.nonzero().view(-1).tolist() == [2, 5]
@@ -165,7 +195,7 @@ def test_leave_one_out_random_counts():
 
 def test_temporal_split():
     edge_index = torch.stack([torch.arange(10) % 3, torch.arange(10)])
-    time = torch.tensor([9., 0., 8., 1., 7., 2., 6., 3., 5., 4.])
+    time = torch.tensor([9.0, 0.0, 8.0, 1.0, 7.0, 2.0, 6.0, 3.0, 5.0, 4.0])
     out = TemporalSplit(0.2, 0.3)(make_graph(edge_index, time=time))
     assert sorted(time[out[INTERACTS].train_mask].tolist()) == [0, 1, 2, 3, 4]
     assert sorted(time[out[INTERACTS].val_mask].tolist()) == [5, 6]
@@ -183,19 +213,22 @@ def test_time_errors():
     edge_index = torch.tensor([[0, 0], [0, 1]])
     with pytest.raises(DataError, match="has no 'time', found .*edge_index"):
         TemporalSplit()(make_graph(edge_index))
-    for time in (torch.tensor([1.]), torch.tensor([1., float('nan')]), ['a', 'b'], [1]):
+    for time in (torch.tensor([1.0]), torch.tensor([1.0, float('nan')]), ['a', 'b'], [1]):
         for transform in (TemporalSplit(), LeaveOneOut()):
             with pytest.raises(DataError, match='accepted is one finite number per edge'):
                 transform(make_graph(edge_index, time=time))
 
 
 @pytest.mark.parametrize('make', [RandomSplit, TemporalSplit])
-@pytest.mark.parametrize('val, test, message', [
-    (-0.1, 0.1, 'val: got -0.1'),
-    (0.1, 1.0, 'test: got 1.0'),
-    (0.5, 0.5, 'val and test: got 0.5 and 0.5, accepted is a sum below 1'),
-    (float('nan'), 0.1, 'val: got nan'),
-])
+@pytest.mark.parametrize(
+    'val, test, message',
+    [
+        (-0.1, 0.1, 'val: got -0.1'),
+        (0.1, 1.0, 'test: got 1.0'),
+        (0.5, 0.5, 'val and test: got 0.5 and 0.5, accepted is a sum below 1'),
+        (float('nan'), 0.1, 'val: got nan'),
+    ],
+)
 def test_bad_shares(make, val, test, message):
     with pytest.raises(ConfigError, match=message):
         make(val, test)
@@ -222,7 +255,10 @@ def test_users_outside_the_training_have_a_history():
     item = torch.cat([torch.randperm(40)[:10] for _ in range(100)])
     order = torch.randperm(1000)
     store = data['user', 'interacts', 'item']
-    store.edge_index, store.time = torch.stack([user, item])[:, order], torch.arange(10).repeat(100)[order]
+    store.edge_index, store.time = (
+        torch.stack([user, item])[:, order],
+        torch.arange(10).repeat(100)[order],
+    )
     split = UserSplit(0.2, 0.1, 0.75, seed=3)(data)
     store = split['user', 'interacts', 'item']
     masks = torch.stack([store[f'{name}_mask'] for name in ('train', 'val', 'test', 'history')])
@@ -234,7 +270,9 @@ def test_users_outside_the_training_have_a_history():
     assert bool((store.time[store.val_mask | store.test_mask] >= 7).all())
     again = UserSplit(0.2, 0.1, 0.75, seed=3)(data)['user', 'interacts', 'item']
     assert torch.equal(again.val_mask, store.val_mask)
-    assert not torch.equal(UserSplit(0.2, 0.1, seed=4)(data)['user', 'interacts', 'item'].val_mask, store.val_mask)
+    assert not torch.equal(
+        UserSplit(0.2, 0.1, seed=4)(data)['user', 'interacts', 'item'].val_mask, store.val_mask
+    )
     assert 'history_mask' not in LeaveOneOut()(split)['user', 'interacts', 'item']
 
 
@@ -253,7 +291,9 @@ def test_cold_items_have_no_training_edge_and_shares_count_items_that_occur():
     store, items = out[INTERACTS], {}
     for split in SPLITS:
         items[split] = set(store.edge_index[1, store[f'{split}_mask']].tolist())
-    assert (len(items['val']), len(items['test'])) == (4, 10) and len(set().union(*items.values())) == 40
+    assert (len(items['val']), len(items['test'])) == (4, 10) and len(
+        set().union(*items.values())
+    ) == 40
     assert not items['train'] & (items['val'] | items['test'])
     other = ColdItemSplit(0.1, 0.25, seed=4)(data)[INTERACTS]
     assert not torch.equal(other.test_mask, store.test_mask)

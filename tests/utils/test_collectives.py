@@ -12,7 +12,12 @@ def test_slices_cover_all_rows_once(num_rows, size):
 
 def test_one_process_changes_nothing():
     x = torch.randn(3, 2, requires_grad=True)
-    assert ALONE.is_main and ALONE.sum(x) is x and ALONE.all_rows(x, 3) is x and ALONE.on_main(lambda: 5) == 5
+    assert (
+        ALONE.is_main
+        and ALONE.sum(x) is x
+        and ALONE.all_rows(x, 3) is x
+        and ALONE.on_main(lambda: 5) == 5
+    )
     with ALONE.one_per_machine_first():
         pass
     with pytest.raises(ZeroDivisionError):

@@ -37,10 +37,20 @@ PAIRS = [
     (1, 1.0),
     ({'a': 1}, {'a': 2}),
     (pyg.KNNGraph, pyg.RadiusGraph),
-    *((Named(a), Named(b)) for a, b in [
-        (torch.zeros(3), torch.ones(3)), (torch.zeros(2, 3), torch.zeros(3, 2)), (torch.zeros(2), torch.zeros(2).half()),
-        (np.arange(4), np.arange(4)[::-1]), ([1, None], [None, 1]), ({1, 2}, {1, 3}), (Named(1), Named(2)),
-        (torch.zeros(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.bfloat16)), (torch.float32, torch.float64)]),
+    *(
+        (Named(a), Named(b))
+        for a, b in [
+            (torch.zeros(3), torch.ones(3)),
+            (torch.zeros(2, 3), torch.zeros(3, 2)),
+            (torch.zeros(2), torch.zeros(2).half()),
+            (np.arange(4), np.arange(4)[::-1]),
+            ([1, None], [None, 1]),
+            ({1, 2}, {1, 3}),
+            (Named(1), Named(2)),
+            (torch.zeros(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.bfloat16)),
+            (torch.float32, torch.float64),
+        ]
+    ),
 ]
 
 
@@ -49,16 +59,38 @@ def test_what_differs_is_told_apart(first, second):
     assert None not in (describe(first), describe(second)) and describe(first) != describe(second)
 
 
-@pytest.mark.parametrize('make', [lambda: Named({'x': torch.arange(5)}), lambda: transforms.RandomSplit(seed=3),
-                                  lambda: pyg.Compose([transforms.KCore(2), pyg.ToSparseTensor()]), lambda: None])
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda: Named({'x': torch.arange(5)}),
+        lambda: transforms.RandomSplit(seed=3),
+        lambda: pyg.Compose([transforms.KCore(2), pyg.ToSparseTensor()]),
+        lambda: None,
+    ],
+)
 def test_what_is_alike_has_one_text(make):
     assert describe(make()) == describe(make()) is not None
 
 
-@pytest.mark.parametrize('value', [
-    print, lambda data: data, partial(print, 1), Named(0).forward, object(), Named(lambda: 0), Named(object()), Unnamed(1),
-    pyg.ToUndirected(merge=False), pyg.Compose([lambda data: data]), [print], torch.Generator(), Named(np.array([print])),
-    Named(torch.eye(2).to_sparse()),
-], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    'value',
+    [
+        print,
+        lambda data: data,
+        partial(print, 1),
+        Named(0).forward,
+        object(),
+        Named(lambda: 0),
+        Named(object()),
+        Unnamed(1),
+        pyg.ToUndirected(merge=False),
+        pyg.Compose([lambda data: data]),
+        [print],
+        torch.Generator(),
+        Named(np.array([print])),
+        Named(torch.eye(2).to_sparse()),
+    ],
+    ids=lambda value: type(value).__name__,
+)
 def test_what_does_not_say_what_it_does_has_no_text(value):
     assert describe(value) is None

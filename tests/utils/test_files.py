@@ -8,7 +8,13 @@ import threading
 import pytest
 
 from genrec_pyg.exceptions import OutputError
-from genrec_pyg.utils.files import check_writable, replacing, write_atomically, write_json, write_stdout
+from genrec_pyg.utils.files import (
+    check_writable,
+    replacing,
+    write_atomically,
+    write_json,
+    write_stdout,
+)
 
 
 @pytest.fixture
@@ -34,7 +40,10 @@ def test_the_file_is_replaced_when_the_block_ends(tmp_path):
 def test_an_error_leaves_the_file_as_it_was(tmp_path, error):
     path = tmp_path / 'data.csv'
     path.write_text('old')
-    with pytest.raises(error if isinstance(error, type) else type(error)), replacing(path) as temporary:
+    with (
+        pytest.raises(error if isinstance(error, type) else type(error)),
+        replacing(path) as temporary,
+    ):
         temporary.write_text('half')
         raise error
     assert path.read_text() == 'old' and os.listdir(tmp_path) == ['data.csv']
@@ -90,7 +99,11 @@ def test_links_are_followed(tmp_path):
         link = tmp_path / name
         link.symlink_to(place)
         write_json(link, [name])
-        assert link.is_symlink() and place.read_text() == f'[\n  "{name}"\n]\n' and os.listdir(place.parent) == ['target']
+        assert (
+            link.is_symlink()
+            and place.read_text() == f'[\n  "{name}"\n]\n'
+            and os.listdir(place.parent) == ['target']
+        )
 
 
 def test_a_pipe_is_written_to(tmp_path):
@@ -102,7 +115,9 @@ def test_a_pipe_is_written_to(tmp_path):
     content = os.urandom(1 << 20)  # more than a pipe holds
     write_atomically(path, lambda file: file.write(content))
     reader.join(timeout=20)
-    assert got == [content] and stat.S_ISFIFO(path.stat().st_mode) and os.listdir(tmp_path) == ['pipe']
+    assert (
+        got == [content] and stat.S_ISFIFO(path.stat().st_mode) and os.listdir(tmp_path) == ['pipe']
+    )
 
 
 def test_a_device_is_written_to():
@@ -136,13 +151,17 @@ def test_a_file_that_is_mounted_on_its_own_is_written_to(tmp_path, monkeypatch):
 
 def test_unusable_destinations_are_told_before_the_work(tmp_path, monkeypatch):
     (tmp_path / 'file').touch()
-    for path, message in ((tmp_path, 'is a folder'), (f'{tmp_path}/new/', 'is a folder'),
-                          (tmp_path / 'file' / 'new', 'is no folder')):
+    for path, message in (
+        (tmp_path, 'is a folder'),
+        (f'{tmp_path}/new/', 'is a folder'),
+        (tmp_path / 'file' / 'new', 'is no folder'),
+    ):
         with pytest.raises(OutputError, match=message):
             check_writable(path)
     check_writable(tmp_path / 'deep' / 'er' / 'new')
     check_writable('/dev/null')
-    monkeypatch.setattr(os, 'access', lambda path, mode: False)  # the superuser may write everywhere
+    # the superuser may write everywhere
+    monkeypatch.setattr(os, 'access', lambda path, mode: False)
     for path in (tmp_path / 'file', tmp_path / 'deep' / 'new'):
         with pytest.raises(OutputError, match='no permission'):
             check_writable(path)
@@ -167,7 +186,7 @@ class Raw(io.RawIOBase):
             return None
         if not self.room:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        part = bytes(block[:min(1000, self.room)])
+        part = bytes(block[: min(1000, self.room)])
         self.room -= len(part)
         self.content += part
         return len(part)
@@ -176,7 +195,9 @@ class Raw(io.RawIOBase):
 @pytest.mark.parametrize('buffered', [False, True])
 def test_standard_output_gets_everything(monkeypatch, buffered):
     raw, content = Raw(), os.urandom(12_345)
-    stream = io.TextIOWrapper(io.BufferedWriter(raw) if buffered else raw, encoding='utf-8', write_through=True)
+    stream = io.TextIOWrapper(
+        io.BufferedWriter(raw) if buffered else raw, encoding='utf-8', write_through=True
+    )
     monkeypatch.setattr(sys, 'stdout', stream)
     write_stdout(content)
     assert raw.content == content
@@ -188,7 +209,10 @@ def test_standard_output_gets_everything(monkeypatch, buffered):
 
 
 def test_standard_output_of_other_kinds(monkeypatch):
-    for stream, expected in ((io.StringIO(), 'ü\n'), (io.TextIOWrapper(io.BytesIO(), encoding='ascii'), '\\xfc\n')):
+    for stream, expected in (
+        (io.StringIO(), 'ü\n'),
+        (io.TextIOWrapper(io.BytesIO(), encoding='ascii'), '\\xfc\n'),
+    ):
         monkeypatch.setattr(sys, 'stdout', stream)
         write_stdout('ü\n')
         stream.seek(0)

@@ -51,9 +51,11 @@ def test_other_threads_run_as_they_are():
 
 @pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize('work', ['torch.linalg.eigvals(torch.rand(4000, 4000))', 'time.sleep(60)', 'cleanup()'])
+@pytest.mark.parametrize(
+    'work', ['torch.linalg.eigvals(torch.rand(4000, 4000))', 'time.sleep(60)', 'cleanup()']
+)
 def test_a_call_into_compiled_code_ends_too(number, work):
-    code = f'''
+    code = f"""
 import time, torch
 from genrec_pyg.utils.interruption import interruptible
 
@@ -66,8 +68,10 @@ def cleanup():
 with interruptible(patience=1, cleanup=1):
     print('begin', flush=True)
     {work}
-'''
-    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+"""
+    with subprocess.Popen(
+        [sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout.readline() == 'begin\n'
         time.sleep(0.5)
         process.send_signal(number)

@@ -7,7 +7,7 @@ import pytest
 from genrec_pyg.utils.memory import keep_freed_memory
 
 #: MiB that stay resident after a block of 256 MiB has been freed.
-KEPT = '''
+KEPT = """
 import re, sys
 from pathlib import Path
 import torch
@@ -20,14 +20,19 @@ torch.ones(2 ** 20)
 before = resident()
 torch.ones(2 ** 26)
 print(resident() - before)
-'''
+"""  # noqa: E501
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc' or not sys.platform.startswith('linux'), reason='needs glibc on Linux')
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != 'glibc' or not sys.platform.startswith('linux'),
+    reason='needs glibc on Linux',
+)
 def test_freed_memory_stays():
     kept = {}
     for mode in ('keep', 'default'):
-        done = subprocess.run([sys.executable, '-c', KEPT, mode], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, '-c', KEPT, mode], check=True, capture_output=True, text=True
+        )
         kept[mode] = float(done.stdout)
     assert kept['keep'] > 200 > 50 > kept['default']
 

@@ -1,0 +1,1 @@
+r"""Kernels on a GPU."""

@@ -1,16 +1,21 @@
-r"""Times the Triton kernels of :mod:`genrec_pyg.ops` on a GPU against what one would use without them.
+r"""Times the Triton kernels of :mod:`genrec_pyg.ops` on a GPU against what one would use without
+them.
 
 .. code-block:: console
 
-    python -m benchmarks.speed.gpu.run                                    # a random graph with skewed degrees
+    # a random graph with skewed degrees
+    python -m benchmarks.speed.gpu.run
     python -m benchmarks.speed.gpu.run --root DIR --dataset tiktok
 
-Every candidate is compared with a plain formula first. A measurement is a number of calls and one wait for the device, and
-candidates take turns. *Eager* is the time of a call as a program sees it, in which small kernels wait for their launches;
-*device* is the time of the same call replayed from a CUDA graph, where it can be recorded. Rates follow from a model of the
-work given beside each table, not from counters: gathered rows that come out of the cache count, so they may exceed what the
-memory delivers. Last come epochs of the trainer on a small graph, with and without ``cuda_graph``.
+Every candidate is compared with a plain formula first. A measurement is a number of calls and one
+wait for the device, and candidates take turns. *Eager* is the time of a call as a program sees it,
+in which small kernels wait for their launches; *device* is the time of the same call replayed from
+a CUDA graph, where it can be recorded. Rates follow from a model of the work given beside each
+table, not from counters: gathered rows that come out of the cache count, so they may exceed what
+the memory delivers. Last come epochs of the trainer on a small graph, with and without
+``cuda_graph``.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -46,10 +51,11 @@ logger = logging.getLogger('gpu')
 
 
 def random_graph(num_users: int, num_items: int, num_edges: int) -> Tensor:
-    r"""Distinct user-item pairs ``[2, E]``, at most ``num_edges``; items have a skewed popularity (density as the fourth
-    power of a uniform number)."""
+    r"""Distinct user-item pairs ``[2, E]``, at most ``num_edges``; items have a skewed popularity
+    (density as the fourth power of a uniform number).
+    """
     generator = torch.Generator().manual_seed(0)
-    user = torch.randint(num_users, (num_edges, ), generator=generator)
+    user = torch.randint(num_users, (num_edges,), generator=generator)
     item = (torch.rand(num_edges, generator=generator, dtype=torch.float64) ** 4 * num_items).long()
     return torch.unique(torch.stack([user, item]), dim=1)
 
@@ -62,8 +68,14 @@ def render(document: Mapping[str, object]) -> str:
         for name, eager in part['eager'].items():
             replayed = part['device'].get(name)
             best = replayed or eager
-            rows.append([name, f"{eager['median'] * 1e6:.1f}", f"{replayed['median'] * 1e6:.1f}" if replayed else '-',
-                         f"{part['work'] / best['median'] / 1e9:.1f}"])
+            rows.append(
+                [
+                    name,
+                    f'{eager["median"] * 1e6:.1f}',
+                    f'{replayed["median"] * 1e6:.1f}' if replayed else '-',
+                    f'{part["work"] / best["median"] / 1e9:.1f}',
+                ]
+            )
         header = ['candidate', 'eager [us]', 'device [us]', part['unit']]
         sections.append(f'## {label[0].upper()}{label[1:]}\n\n{markdown_table(header, rows)}')
     text = '\n\n'.join(sections)
@@ -71,11 +83,16 @@ def render(document: Mapping[str, object]) -> str:
     left_out = f'\n\nLeft out: {reasons}.' if reasons else ''
     return f"""# Kernels on {document['device']}
 
-{document['graph']}: {document['num_users']} users, {document['num_items']} items, {document['nnz']} non-zeros in the
-normalized adjacency, longest row {document['longest_row']}. Medians of {document['repeats']} measurements of up to
-{document['calls']} calls, candidates in turn, results compared before. Eager: calls as a program makes them; device: replayed
-from a CUDA graph, '-' where that cannot be recorded. The last column is the modeled work over the device time (else the eager
-time): index, weight and row of x per entry and one write per row of a product; two operations per channel of every inner
+{document['graph']}: {document['num_users']} users, {document['num_items']} items, {document['nnz']}
+non-zeros in the
+normalized adjacency, longest row {document['longest_row']}. Medians of {document['repeats']}
+measurements of up to
+{document['calls']} calls, candidates in turn, results compared before. Eager: calls as a program
+makes them; device: replayed
+from a CUDA graph, '-' where that cannot be recorded. The last column is the modeled work over the
+device time (else the eager
+time): index, weight and row of x per entry and one write per row of a product; two operations per
+channel of every inner
 product.{left_out}
 
 {text}
@@ -86,21 +103,34 @@ product.{left_out}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     r"""Entry point."""
-    parser = argparse.ArgumentParser(description='Times the Triton kernels of genrec_pyg.ops and recorded training on a GPU.')
+    parser = argparse.ArgumentParser(
+        description='Times the Triton kernels of genrec_pyg.ops and recorded training on a GPU.'
+    )
     parser.add_argument('--root', type=Path, help='folder that holds the datasets')
-    parser.add_argument('--dataset', help='dataset: a folder under the root; a random graph by default')
+    parser.add_argument(
+        '--dataset', help='dataset: a folder under the root; a random graph by default'
+    )
     parser.add_argument('--users', type=positive, default=100_000, help='users of the random graph')
     parser.add_argument('--items', type=positive, default=50_000, help='items of the random graph')
-    parser.add_argument('--edges', type=positive, default=2_000_000, help='pairs drawn for the random graph')
-    parser.add_argument('--repeats', type=positive, default=20, help='measurements of each candidate')
+    parser.add_argument(
+        '--edges', type=positive, default=2_000_000, help='pairs drawn for the random graph'
+    )
+    parser.add_argument(
+        '--repeats', type=positive, default=20, help='measurements of each candidate'
+    )
     parser.add_argument('--calls', type=positive, default=20, help='calls per measurement')
-    parser.add_argument('--output', type=Path, help='report without ending, default benchmarks/results/gpu-GRAPH')
+    parser.add_argument(
+        '--output', type=Path, help='report without ending, default benchmarks/results/gpu-GRAPH'
+    )
     args = parser.parse_args(arguments)
     if args.dataset is not None and args.root is None:
         parser.error(f'--dataset: got {args.dataset} without --root, accepted is a folder under it')
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
     if not torch.cuda.is_available():
-        logger.error('gpu.py: torch finds no CUDA device; this benchmark needs one, kernels.py measures the CPU')
+        logger.error(
+            'gpu.py: torch finds no CUDA device; this benchmark needs one, kernels.py '
+            'measures the CPU'
+        )
         return 1
     try:
         triton_kernels()
@@ -110,7 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = torch.device('cuda')
     torch.manual_seed(0)
     document = run(args, device, torch.cuda.get_device_name(device))
-    write_report(args.output or RESULTS / f"gpu-{args.dataset or 'random'}", document, render(document))
+    write_report(
+        args.output or RESULTS / f'gpu-{args.dataset or "random"}', document, render(document)
+    )
     logger.info('\n%s', render(document))
     return 0
 
@@ -118,7 +150,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace, device: torch.device, name: str) -> dict[str, object]:
     r"""All measurements on ``device``, which the report calls ``name``."""
     if args.dataset is None:
-        edge_index, num_users, num_items = random_graph(args.users, args.items, args.edges), args.users, args.items
+        edge_index, num_users, num_items = (
+            random_graph(args.users, args.items, args.edges),
+            args.users,
+            args.items,
+        )
     else:
         graph = training_graph(load_dataset(args.dataset, str(args.root)), [])
         edge_index, num_users, num_items = graph.edge_index, graph.num_users, graph.num_items
@@ -128,13 +164,27 @@ def run(args: argparse.Namespace, device: torch.device, name: str) -> dict[str, 
     known = Adjacency.from_edge_index(edge_index, size=(num_users, num_items))
     few = max(args.calls // 4, 1)
     results, left_out = measure_products(adj, args.repeats, args.calls)
-    results = {**results, **measure_ranking(known, args.repeats, few),
-               **measure_flips(known, args.repeats, few), **measure_contrast(device, args.repeats, few),
-               **measure_training(adj, edge_index, num_users, args.repeats, args.calls),
-               **measure_epochs(demo_graph(), device, args.repeats)}
-    return {'device': name, 'graph': args.dataset or 'Random graph', 'num_users': num_users, 'num_items': num_items,
-            'nnz': adj.nnz, 'longest_row': int(adj.row_degree().max()), 'repeats': args.repeats, 'calls': args.calls,
-            'machine': description, 'left_out': left_out, 'results': results}
+    results = {
+        **results,
+        **measure_ranking(known, args.repeats, few),
+        **measure_flips(known, args.repeats, few),
+        **measure_contrast(device, args.repeats, few),
+        **measure_training(adj, edge_index, num_users, args.repeats, args.calls),
+        **measure_epochs(demo_graph(), device, args.repeats),
+    }
+    return {
+        'device': name,
+        'graph': args.dataset or 'Random graph',
+        'num_users': num_users,
+        'num_items': num_items,
+        'nnz': adj.nnz,
+        'longest_row': int(adj.row_degree().max()),
+        'repeats': args.repeats,
+        'calls': args.calls,
+        'machine': description,
+        'left_out': left_out,
+        'results': results,
+    }
 
 
 if __name__ == '__main__':

@@ -1,4 +1,7 @@
-r"""How a candidate is timed on a GPU: back ends in turn, calls in batches, replays of a CUDA graph."""
+r"""How a candidate is timed on a GPU: back ends in turn, calls in batches, replays of a CUDA
+graph.
+"""
+
 from __future__ import annotations
 
 import contextlib
@@ -30,11 +33,15 @@ def default_backend(device: torch.device, name: str) -> Iterator[None]:
             DEFAULT_BACKENDS[device.type] = before
 
 
-def with_backend(device: torch.device, name: str, function: Callable[[], object]) -> Callable[[], object]:
+def with_backend(
+    device: torch.device, name: str, function: Callable[[], object]
+) -> Callable[[], object]:
     r"""``function`` as it runs where ``name`` is the back end of ``device``."""
+
     def run() -> object:
         with default_backend(device, name):
             return function()
+
     return run
 
 
@@ -45,7 +52,8 @@ def wait(device: torch.device) -> None:
 
 
 def record(function: Callable[[], object], device: torch.device) -> Callable[[], object]:
-    r"""``function`` recorded as a CUDA graph; calling the result replays it and returns what it returned, with new contents.
+    r"""``function`` recorded as a CUDA graph; calling the result replays it and returns what it
+    returned, with new contents.
 
     Raises:
         RuntimeError: If the function waits for the device, which cannot be recorded.
@@ -65,19 +73,29 @@ def timed(candidates: Calls, device: torch.device, repeats: int, calls: int) -> 
         repeats: Measurements.
         calls: Calls per measurement.
     """
+
     def batch(function: Callable[[], object]) -> Callable[[], None]:
         def run() -> None:
             for _ in range(calls):
                 function()
             wait(device)
+
         return run
 
-    seconds = interleaved_seconds({name: batch(function) for name, function in candidates.items()}, repeats)
+    seconds = interleaved_seconds(
+        {name: batch(function) for name, function in candidates.items()}, repeats
+    )
     return {name: summary([value / calls for value in values]) for name, values in seconds.items()}
 
 
-def measure(candidates: Calls, device: torch.device, repeats: int, calls: int, waiting: Collection[str] = (),
-            repeatable: bool = True) -> dict[str, dict]:
+def measure(
+    candidates: Calls,
+    device: torch.device,
+    repeats: int,
+    calls: int,
+    waiting: Collection[str] = (),
+    repeatable: bool = True,
+) -> dict[str, dict]:
     r"""Times of every candidate: ``'eager'`` for all, ``'device'`` for those that can be recorded.
 
     Args:
@@ -85,7 +103,8 @@ def measure(candidates: Calls, device: torch.device, repeats: int, calls: int, w
         device: Device to wait for.
         repeats: Measurements.
         calls: Calls per measurement.
-        waiting: Candidates known to read a result back, so that there is no use in trying to record them.
+        waiting: Candidates known to read a result back, so that there is no use in trying to record
+            them.
         repeatable: Whether equal calls return equal tensors; then a replay must return them too.
 
     Raises:
@@ -98,12 +117,18 @@ def measure(candidates: Calls, device: torch.device, repeats: int, calls: int, w
             recorded[name] = record(candidates[name], device)
         except RuntimeError as error:
             logger.info('%s cannot be recorded: %s', name, str(error).splitlines()[0])
-            # A failed record leaves torch's random generator as if it were recorded still; a whole one ends that.
+            # A failed record leaves torch's random generator as if it were recorded still; a whole
+            # one ends that.
             record(lambda: torch.zeros((), device=device), device)
             continue
         if repeatable:
-            torch.testing.assert_close(recorded[name](), candidates[name](), rtol=1e-4, atol=1e-5,
-                                       msg=lambda text, name=name: f'{name}, replayed: {text}')
+            torch.testing.assert_close(
+                recorded[name](),
+                candidates[name](),
+                rtol=1e-4,
+                atol=1e-5,
+                msg=lambda text, name=name: f'{name}, replayed: {text}',
+            )
     if recorded:
         found['device'] = timed(recorded, device, repeats, calls)
     return found

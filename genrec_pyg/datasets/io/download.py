@@ -1,4 +1,5 @@
 r"""Verified downloads that leave nothing behind when they fail."""
+
 from __future__ import annotations
 
 import hashlib
@@ -9,7 +10,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Optional
 
 from genrec_pyg.exceptions import DataError
 from genrec_pyg.utils.files import replacing
@@ -20,18 +20,27 @@ logger = logging.getLogger(__name__)
 _TEMPORARY = (408, 425, 429)
 
 
-def download_file(url: str, path: Path, sha256: Optional[str] = None, check: Optional[Callable[[Path], None]] = None,
-                  attempts: int = 3, timeout: float = 30.0, pause: float = 1.0) -> str:
+def download_file(
+    url: str,
+    path: Path,
+    sha256: str | None = None,
+    check: Callable[[Path], None] | None = None,
+    attempts: int = 3,
+    timeout: float = 30.0,
+    pause: float = 1.0,
+) -> str:
     r"""Downloads ``url`` to ``path``.
 
-    The body goes to a temporary file in the same folder, is compared with the announced length and the checksum, and only
-    then takes its name. Answers that say no (such as 404) are final; a broken or wrong transfer is tried again.
+    The body goes to a temporary file in the same folder, is compared with the announced length and
+    the checksum, and only then takes its name. Answers that say no (such as 404) are final; a
+    broken or wrong transfer is tried again.
 
     Args:
         url: Address.
         path: Destination.
         sha256: Expected checksum, if known.
-        check: Called with the path of the temporary file; raises :class:`DataError` where the content is wrong.
+        check: Called with the path of the temporary file; raises :class:`DataError` where the
+            content is wrong.
         attempts: Largest number of tries.
         timeout: Seconds without data before a try is given up.
         pause: Seconds before the second try, doubled for each further one.
@@ -52,14 +61,16 @@ def download_file(url: str, path: Path, sha256: Optional[str] = None, check: Opt
             reason = f'the server answers {error.code} {error.reason}'
             if error.code < 500 and error.code not in _TEMPORARY:
                 break
-        except (OSError, EOFError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
+        except (OSError, EOFError, ValueError, http.client.HTTPException) as error:
+            # URLError is an OSError
             reason = str(getattr(error, 'reason', '') or error or type(error).__name__)
         logger.info('%s: try %d of %d failed (%s)', url, attempt + 1, attempts, reason)
     raise DataError(f'{path.name}: cannot be downloaded from {url} ({reason})')
 
 
-def _download_once(url: str, path: Path, sha256: Optional[str], check: Optional[Callable[[Path], None]],
-                   timeout: float) -> str:
+def _download_once(
+    url: str, path: Path, sha256: str | None, check: Callable[[Path], None] | None, timeout: float
+) -> str:
     digest, received = hashlib.sha256(), 0
     with replacing(path) as temporary:
         with temporary.open('wb') as file, urllib.request.urlopen(url, timeout=timeout) as answer:

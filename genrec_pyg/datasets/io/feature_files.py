@@ -1,11 +1,12 @@
 r"""Writing of feature files that say whose rows they hold."""
+
 from __future__ import annotations
 
 import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,12 +32,14 @@ def check_ending(path: Path, sparse: bool) -> None:
     if path.suffix not in accepted:
         rows = 'sparse rows' if sparse else 'rows'
         raise ConfigError(
-            f"--output: got {str(path)!r}, accepted for {rows} are names with the ending "
-            f"{' or '.join(accepted)}")
+            f'--output: got {str(path)!r}, accepted for {rows} are names with the ending '
+            f'{" or ".join(accepted)}'
+        )
 
 
-def write_features(path: Path, ids: Any, x: Union[np.ndarray, sp.csr_matrix],
-                   document: dict[str, Any]) -> None:
+def write_features(
+    path: Path, ids: Any, x: np.ndarray | sp.csr_matrix, document: dict[str, Any]
+) -> None:
     r"""Writes features, their ids and their manifest.
 
     ``NAME.npy`` and ``NAME.npz`` (a SciPy matrix) have their ids in ``NAME.ids.txt``, one per line;
@@ -63,11 +66,15 @@ def write_features(path: Path, ids: Any, x: Union[np.ndarray, sp.csr_matrix],
         if broken is not None:
             raise DataError(
                 f'{path}: item {broken!r} has a line break, accepted for such ids is a name '
-                'that ends in .parquet')
+                'that ends in .parquet'
+            )
         text = ''.join(f'{item}\n' for item in raw).encode()
         names[ids_path(path)] = lambda file: file.write(text)
-        names[path] = (lambda file: sp.save_npz(file, sp.csr_matrix(x, dtype=np.float32))) \
-            if sp.issparse(x) else lambda file: np.save(file, np.asarray(x, dtype=np.float32))
+        names[path] = (
+            (lambda file: sp.save_npz(file, sp.csr_matrix(x, dtype=np.float32)))
+            if sp.issparse(x)
+            else lambda file: np.save(file, np.asarray(x, dtype=np.float32))
+        )
     contents = {}
     for name, write in names.items():
         file = io.BytesIO()

@@ -1,28 +1,33 @@
 r"""Tables of items: ids and titles."""
+
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from genrec_pyg.datasets.io.logs import as_text, read_log
 from genrec_pyg.datasets.io.rows import BadRows
 from genrec_pyg.exceptions import DataError
 
 
-def read_titles(path: Path, steps: Optional[dict[str, dict[str, Any]]] = None) -> dict[str, str]:
+def read_titles(path: Path, steps: dict[str, dict[str, Any]] | None = None) -> dict[str, str]:
     r"""Item id, as text, to its title.
 
-    Of several rows of an item the one whose title is first in alphabetical order counts, whatever the order of rows.
+    Of several rows of an item the one whose title is first in alphabetical order counts, whatever
+    the order of rows.
 
     Args:
-        path: Table with columns of items and titles by their usual names, in any form in which a log may come.
+        path: Table with columns of items and titles by their usual names, in any form in which a
+            log may come.
         steps: Takes the numbers of rows and of repeated ones.
 
     Raises:
         ConfigError: If a column is not there.
         DataError: If the table cannot be read.
     """
-    roles, batches = read_log(path, None, ('item', 'title'), None, BadRows(), roles=('item', 'title'))
+    roles, batches = read_log(
+        path, None, ('item', 'title'), None, BadRows(), roles=('item', 'title')
+    )
     found: dict[str, str] = {}
     rows = twice = 0
     for batch in batches:

@@ -1,4 +1,5 @@
 r"""Pictures in an LMDB file, read without unpickling."""
+
 from __future__ import annotations
 
 import os
@@ -6,19 +7,29 @@ import pickletools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from genrec_pyg.exceptions import ConfigError, DataError
 
-ACCEPTED = ('accepted are encoded pictures, and pickled objects LMDB_Image with channels, size and '
-            'image')
+ACCEPTED = (
+    'accepted are encoded pictures, and pickled objects LMDB_Image with channels, size and image'
+)
 #: A pickled picture takes about 25 opcodes, whatever its size.
 _MAX_OPCODES = 100
 _MARK = object()
 #: Files that are open: LMDB lets a process open one once only.
 _OPEN: dict[str, Any] = {}
-_VALUES = {'BININT', 'BININT1', 'BININT2', 'LONG1', 'BINUNICODE', 'SHORT_BINUNICODE', 'BINBYTES',
-           'SHORT_BINBYTES', 'BINBYTES8'}
+_VALUES = {
+    'BININT',
+    'BININT1',
+    'BININT2',
+    'LONG1',
+    'BINUNICODE',
+    'SHORT_BINUNICODE',
+    'BINBYTES',
+    'SHORT_BINBYTES',
+    'BINBYTES8',
+}
 _TUPLES = {'EMPTY_TUPLE': 0, 'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3}
 
 
@@ -30,6 +41,7 @@ class RawImage(NamedTuple):
         width: Columns.
         content: ``height * width * 3`` bytes, row by row, RGB.
     """
+
     height: int
     width: int
     content: bytes
@@ -59,7 +71,7 @@ class LmdbImages:
         except UnicodeDecodeError as error:
             raise DataError(f'{path}: has the key {error.object!r}, accepted are texts') from error
 
-    def get(self, key: str) -> Optional[bytes]:
+    def get(self, key: str) -> bytes | None:
         r"""The value of a key, :obj:`None` where there is none."""
         with self._read() as transaction:
             value = transaction.get(key.encode())
@@ -70,13 +82,22 @@ class LmdbImages:
         try:
             import lmdb
         except ImportError as error:
-            raise ConfigError(f'{self.path}: reading LMDB files needs the package lmdb: '
-                              'pip install genrec_pyg[lmdb]') from error
+            raise ConfigError(
+                f'{self.path}: reading LMDB files needs the package lmdb: '
+                'pip install genrec_pyg[lmdb]'
+            ) from error
         try:
             key = os.path.realpath(self.path)
             if key not in _OPEN:
-                _OPEN[key] = lmdb.open(str(self.path), subdir=self.path.is_dir(), readonly=True,
-                                       lock=False, readahead=False, meminit=False, create=False)
+                _OPEN[key] = lmdb.open(
+                    str(self.path),
+                    subdir=self.path.is_dir(),
+                    readonly=True,
+                    lock=False,
+                    readahead=False,
+                    meminit=False,
+                    create=False,
+                )
             with _OPEN[key].begin() as transaction:
                 yield transaction
         except lmdb.Error as error:
@@ -114,15 +135,22 @@ def unpack_image(value: bytes, name: str) -> RawImage:
     except DataError:
         raise
     except Exception as error:  # damage can lead the splitting into opcodes anywhere
-        raise DataError(f'{name}: cannot be read ({type(error).__name__}: {str(error)[:200]}), '
-                        f'{ACCEPTED}') from error
+        raise DataError(
+            f'{name}: cannot be read ({type(error).__name__}: {str(error)[:200]}), {ACCEPTED}'
+        ) from error
     numbers = all(type(number) is int for number in (height, width, channels))
-    if not numbers or not isinstance(content, bytes) or channels != 3 or min(height, width) < 1 \
-            or len(content) != height * width * 3:
+    if (
+        not numbers
+        or not isinstance(content, bytes)
+        or channels != 3
+        or min(height, width) < 1
+        or len(content) != height * width * 3
+    ):
         size = len(content) if isinstance(content, bytes) else type(content).__name__
         raise DataError(
             f'{name}: has {size} bytes for {height} x {width} x {channels}, accepted are '
-            'height x width x 3 bytes')
+            'height x width x 3 bytes'
+        )
     return RawImage(height, width, content)
 
 
@@ -137,7 +165,7 @@ def _run(value: bytes, name: str) -> dict[str, Any]:
             stack.append(argument)
         elif kind in _TUPLES:
             count = _TUPLES[kind]
-            stack[len(stack) - count:] = [tuple(stack[len(stack) - count:])]
+            stack[len(stack) - count :] = [tuple(stack[len(stack) - count :])]
         elif kind in ('EMPTY_DICT', 'MARK'):
             stack.append({} if kind == 'EMPTY_DICT' else _MARK)
         elif kind in ('GLOBAL', 'STACK_GLOBAL'):
@@ -152,10 +180,15 @@ def _run(value: bytes, name: str) -> dict[str, Any]:
                 raise DataError(f'{name}: the pickle makes another object, {ACCEPTED}')
         elif kind == 'SETITEMS':
             mark = len(stack) - 1 - stack[::-1].index(_MARK)
-            entries = stack[mark + 1:]
+            entries = stack[mark + 1 :]
             del stack[mark:]
-            stack[-1].update({key: entry for key, entry in zip(entries[::2], entries[1::2])
-                              if isinstance(key, str)})
+            stack[-1].update(
+                {
+                    key: entry
+                    for key, entry in zip(entries[::2], entries[1::2])
+                    if isinstance(key, str)
+                }
+            )
         elif kind == 'STOP':
             return stack[-1]
         elif kind not in ('PROTO', 'FRAME', 'MEMOIZE', 'BINPUT', 'LONG_BINPUT', 'BUILD'):

@@ -1,11 +1,14 @@
-r"""Columns of interaction logs of any origin: delimited text, JSON lines, Parquet and data frames, block by block."""
+r"""Columns of interaction logs of any origin: delimited text, JSON lines, Parquet and data frames,
+block by block.
+"""
+
 from __future__ import annotations
 
 import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +22,8 @@ from genrec_pyg.exceptions import ConfigError, DataError
 
 
 def expand(sources: Sequence[str]) -> list[Path]:
-    r"""Files by name, by pattern (``logs/*.csv.gz``) or by folder, each once, in the order of their names.
+    r"""Files by name, by pattern (``logs/*.csv.gz``) or by folder, each once, in the order of their
+    names.
 
     Raises:
         ConfigError: If a pattern or a folder has no file.
@@ -27,26 +31,41 @@ def expand(sources: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for source in sources:
         if os.path.isdir(source):
-            names = [Path(source) / name for name in list_folder(Path(source)) if (Path(source) / name).is_file()]
+            names = [
+                Path(source) / name
+                for name in list_folder(Path(source))
+                if (Path(source) / name).is_file()
+            ]
         elif not os.path.lexists(source) and glob.has_magic(source):
-            names = [Path(name) for name in sorted(glob.glob(source, recursive=True)) if os.path.isfile(name)]
+            names = [
+                Path(name)
+                for name in sorted(glob.glob(source, recursive=True))
+                if os.path.isfile(name)
+            ]
         else:
             names = [Path(source)]
         if not names:
-            raise ConfigError(f'log: {source} has no file, accepted are files, folders of files and patterns')
+            raise ConfigError(
+                f'log: {source} has no file, accepted are files, folders of files and patterns'
+            )
         found += names
     return list(dict.fromkeys(found))
 
 
-def read_columns(source: Any, columns: Optional[Mapping[str, str]] = None, required: Sequence[str] = ('user', 'item'),
-                 bad: Optional[BadRows] = None) -> tuple[dict[str, pa.ChunkedArray], str]:
+def read_columns(
+    source: Any,
+    columns: Mapping[str, str] | None = None,
+    required: Sequence[str] = ('user', 'item'),
+    bad: BadRows | None = None,
+) -> tuple[dict[str, pa.ChunkedArray], str]:
     r"""Reads the columns of a log that have a role; others are not converted.
 
     Args:
-        source: Path of a file, see :func:`~genrec_pyg.datasets.io.layouts.recognize`, or a data frame (pandas, Polars, Arrow,
-            or a mapping from names to columns).
-        columns: Role (``'user'``, ``'item'``, ``'rating'``, ``'time'``, ``'split'``) to name; the others are looked for by
-            usual names. In text numbers from 1 are positions, and say that the file has no header.
+        source: Path of a file, see :func:`~genrec_pyg.datasets.io.layouts.recognize`, or a data
+            frame (pandas, Polars, Arrow, or a mapping from names to columns).
+        columns: Role (``'user'``, ``'item'``, ``'rating'``, ``'time'``, ``'split'``) to name; the
+            others are looked for by usual names. In text numbers from 1 are positions, and say that
+            the file has no header.
         required: Roles that must be there.
         bad: Takes what cannot be read; :obj:`None` refuses it.
 
@@ -54,7 +73,8 @@ def read_columns(source: Any, columns: Optional[Mapping[str, str]] = None, requi
         Role to column, and the name of the source for messages.
 
     Raises:
-        ConfigError: On an unknown role, or a column that is not there or not found by itself; the message names the flag.
+        ConfigError: On an unknown role, or a column that is not there or not found by itself; the
+            message names the flag.
         DataError: If the source cannot be read.
     """
     columns = check_roles(columns)
@@ -70,15 +90,23 @@ def read_columns(source: Any, columns: Optional[Mapping[str, str]] = None, requi
     return {role: pa.chunked_array(chunk, kinds[role]) for role, chunk in chunks.items()}, str(path)
 
 
-def read_log(path: Path, columns: Optional[Mapping[str, str]], required: Sequence[str], form: Optional[str], bad: BadRows,
-             coded: bool = False, roles: Sequence[str] = ROLES) -> tuple[list[str], Iterator[pa.RecordBatch]]:
+def read_log(
+    path: Path,
+    columns: Mapping[str, str] | None,
+    required: Sequence[str],
+    form: str | None,
+    bad: BadRows,
+    coded: bool = False,
+    roles: Sequence[str] = ROLES,
+) -> tuple[list[str], Iterator[pa.RecordBatch]]:
     r"""Roles of the columns of a file, and its rows block by block.
 
     Args:
         path: File.
         columns: See :func:`read_columns`; :obj:`None` where the user has no say in it.
         required: Roles that must be there.
-        form: Layout in place of the recognized one, see :func:`~genrec_pyg.datasets.io.layouts.recognize`.
+        form: Layout in place of the recognized one, see
+            :func:`~genrec_pyg.datasets.io.layouts.recognize`.
         bad: Counts rows with another number of fields, invalid UTF-8 or invalid JSON.
         coded: Whether text of few values is dictionary-encoded.
         roles: Roles that are looked for.
@@ -88,8 +116,13 @@ def read_log(path: Path, columns: Optional[Mapping[str, str]], required: Sequenc
         DataError: See :func:`read_columns`; while blocks are taken, too.
     """
     layout = recognize(path, form)
-    if columns and all(name.isdecimal() for name in columns.values()) and layout.kind == 'text' and layout.header \
-            and not set(columns.values()) & set(layout.names):
+    if (
+        columns
+        and all(name.isdecimal() for name in columns.values())
+        and layout.kind == 'text'
+        and layout.header
+        and not set(columns.values()) & set(layout.names)
+    ):
         layout = recognize(path, form, positions=True)
     if layout.kind == 'text' and not layout.header:
         chosen = dict(columns or layout.known or {})
@@ -103,7 +136,9 @@ def read_log(path: Path, columns: Optional[Mapping[str, str]], required: Sequenc
     return list(chosen), from_text(path, layout, chosen, bad, coded)
 
 
-def _from_frame(source: Any, columns: dict[str, str], required: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+def _from_frame(
+    source: Any, columns: dict[str, str], required: Sequence[str]
+) -> dict[str, pa.ChunkedArray]:
     try:
         if isinstance(source, pa.Table):
             table = source
@@ -112,15 +147,18 @@ def _from_frame(source: Any, columns: dict[str, str], required: Sequence[str]) -
         else:
             table = pa.Table.from_pandas(source, preserve_index=False)
     except (pa.ArrowException, TypeError, AttributeError, ValueError) as error:
-        raise DataError(f'table: got {type(source).__name__}, accepted are a path, a data frame of pandas, Polars or Arrow, '
-                        f'or a mapping from names to columns of equal length ({line_of(error)})') from error
+        raise DataError(
+            f'table: got {type(source).__name__}, accepted are a path, a data frame of '
+            f'pandas, Polars or Arrow, '
+            f'or a mapping from names to columns of equal length ({line_of(error)})'
+        ) from error
     chosen = find_columns(table.column_names, columns, 'table', required)
     return {role: table.column(name) for role, name in chosen.items()}
 
 
 def as_text(batch: pa.RecordBatch, source: str) -> Iterable[pa.Array]:
-    r"""The columns of a block as text: what a file of text would have in their place. Times are whole seconds, or seconds
-    with a fraction, since 1970.
+    r"""The columns of a block as text: what a file of text would have in their place. Times are
+    whole seconds, or seconds with a fraction, since 1970.
 
     Raises:
         DataError: If a column is of a type that its role cannot have.
@@ -130,6 +168,10 @@ def as_text(batch: pa.RecordBatch, source: str) -> Iterable[pa.Array]:
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         if pa.types.is_temporal(kind):
             micros = as_micros(column.cast(kind), role, source)
-            whole = pc.all(pc.equal(pc.multiply(pc.divide(micros, 10 ** 6), 10 ** 6), micros)).as_py()
-            column = pc.divide(micros, 10 ** 6) if whole else pc.divide(micros.cast(pa.float64(), safe=False), 1e6)
+            whole = pc.all(pc.equal(pc.multiply(pc.divide(micros, 10**6), 10**6), micros)).as_py()
+            column = (
+                pc.divide(micros, 10**6)
+                if whole
+                else pc.divide(micros.cast(pa.float64(), safe=False), 1e6)
+            )
         yield pc.fill_null(column.cast(pa.string()), '')

@@ -1,4 +1,5 @@
 r"""What a feature file was made from, beside it, and whether that still holds."""
+
 from __future__ import annotations
 
 import hashlib
@@ -6,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from genrec_pyg.datasets.io.regular import file_sha256, list_folder, open_regular
 from genrec_pyg.exceptions import DataError
@@ -50,7 +51,7 @@ def write_manifest(features: Path, files: dict[str, str], document: dict[str, An
     write_json(manifest_path(features), {'version': VERSION, 'files': files, **document})
 
 
-def read_manifest(features: Path) -> Optional[dict[str, Any]]:
+def read_manifest(features: Path) -> dict[str, Any] | None:
     r"""The manifest of a feature file, :obj:`None` where there is none.
 
     Raises:
@@ -63,17 +64,18 @@ def read_manifest(features: Path) -> Optional[dict[str, Any]]:
         with open_regular(path) as file:
             document = json.loads(file.read(_LONGEST))
         if document['version'] != VERSION or not isinstance(document['files'], dict):
-            raise ValueError(f"version {document['version']!r}")
+            raise ValueError(f'version {document["version"]!r}')
     except DataError:
         raise
     except Exception as error:  # of damage, or of another program
         raise DataError(
             f'{path}: is no manifest of version {VERSION} ({type(error).__name__}: {error}); '
-            'encode again with python -m genrec_pyg.encode') from error
+            'encode again with python -m genrec_pyg.encode'
+        ) from error
     return document
 
 
-def check_manifest(features: Path) -> Optional[dict[str, Any]]:
+def check_manifest(features: Path) -> dict[str, Any] | None:
     r"""Compares a feature file and what it was made from with its manifest.
 
     The source is compared where it still lies in the same place beside the features.
@@ -94,14 +96,17 @@ def check_manifest(features: Path) -> Optional[dict[str, Any]]:
         if not file.is_file():
             raise DataError(f'{file}: is missing, {manifest_path(features)} describes it; {again}')
         if file_sha256(file) != digest:
-            raise DataError(f'{file}: is not the file that {manifest_path(features)} describes, of '
-                            f"{_encoder(document)}; it is of another encoder or content, or half "
-                            f'written: {again}')
+            raise DataError(
+                f'{file}: is not the file that {manifest_path(features)} describes, of '
+                f'{_encoder(document)}; it is of another encoder or content, or half '
+                f'written: {again}'
+            )
     source = document.get('source') or {}
     place = features.parent / str(source.get('path', ''))
     if source.get('path') and place.exists() and source_digest(place) != source.get('sha256'):
         raise DataError(
-            f'{features}: was made from other content of {place} than there is now; {again}')
+            f'{features}: was made from other content of {place} than there is now; {again}'
+        )
     return document
 
 

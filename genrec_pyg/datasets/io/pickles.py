@@ -1,16 +1,20 @@
-r"""Pickled SciPy matrices, read by a small machine of its own that runs no code of the file's choice.
+r"""Pickled SciPy matrices, read by a small machine of its own that runs no code of the file's
+choice.
 
-:class:`pickle.Unpickler` with an allow list is not enough. A pickle may set any state on an admitted ``numpy.dtype``, and
-numpy then takes bytes of the file for pointers; a single opcode reserves gigabytes for the memo; a tuple nested deeply enough
-overflows the stack of the interpreter when it is hashed. Here :func:`pickletools.genops` splits the file into opcodes, names
-stay text, and the few objects that a sparse matrix is made of are stand-ins that check every state they are given.
+:class:`pickle.Unpickler` with an allow list is not enough. A pickle may set any state on an
+admitted ``numpy.dtype``, and numpy then takes bytes of the file for pointers; a single opcode
+reserves gigabytes for the memo; a tuple nested deeply enough overflows the stack of the interpreter
+when it is hashed. Here :func:`pickletools.genops` splits the file into opcodes, names stay text,
+and the few objects that a sparse matrix is made of are stand-ins that check every state they are
+given.
 """
+
 from __future__ import annotations
 
 import pickletools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,24 +22,48 @@ import scipy.sparse as sp
 from genrec_pyg.datasets.io.regular import is_packed, open_regular
 from genrec_pyg.exceptions import DataError
 
-ACCEPTED = 'accepted are SciPy sparse matrices in COO, CSR or CSC form, pickled with protocol 2 or later'
+ACCEPTED = (
+    'accepted are SciPy sparse matrices in COO, CSR or CSC form, pickled with protocol 2 or later'
+)
 #: A pickled matrix takes about 150 opcodes, whatever its size.
 _MAX_OPCODES = 5000
 #: Largest number of rows or columns that an int64 index can name.
-_MAX_SIZE = 2 ** 63 - 1
+_MAX_SIZE = 2**63 - 1
 
-_MATRICES = {f'{form}_{kind}': form for form in ('coo', 'csr', 'csc') for kind in ('matrix', 'array')}
-_MATRIX_MODULES = ('scipy.sparse', *(f'scipy.sparse.{prefix}{form}' for prefix in ('', '_') for form in ('coo', 'csr', 'csc')))
+_MATRICES = {
+    f'{form}_{kind}': form for form in ('coo', 'csr', 'csc') for kind in ('matrix', 'array')
+}
+_MATRIX_MODULES = (
+    'scipy.sparse',
+    *(f'scipy.sparse.{prefix}{form}' for prefix in ('', '_') for form in ('coo', 'csr', 'csc')),
+)
 _DTYPES = {'b1', 'f2', 'f4', 'f8', *(f'{kind}{size}' for kind in 'iu' for size in (1, 2, 4, 8))}
-_FUNCTIONS = {('_codecs', 'encode'): 'encode', ('numpy', 'ndarray'): 'ndarray', ('numpy', 'dtype'): 'dtype'}
+_FUNCTIONS = {
+    ('_codecs', 'encode'): 'encode',
+    ('numpy', 'ndarray'): 'ndarray',
+    ('numpy', 'dtype'): 'dtype',
+}
 for _core in ('numpy.core', 'numpy._core'):
     _FUNCTIONS[f'{_core}.multiarray', '_reconstruct'] = 'reconstruct'
     _FUNCTIONS[f'{_core}.multiarray', 'scalar'] = 'scalar'
     _FUNCTIONS[f'{_core}.numeric', '_frombuffer'] = 'frombuffer'
 
 _MARK = object()
-_VALUES = {'BININT', 'BININT1', 'BININT2', 'LONG1', 'LONG4', 'BINFLOAT', 'BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8',
-           'BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8', 'BYTEARRAY8'}
+_VALUES = {
+    'BININT',
+    'BININT1',
+    'BININT2',
+    'LONG1',
+    'LONG4',
+    'BINFLOAT',
+    'BINUNICODE',
+    'SHORT_BINUNICODE',
+    'BINUNICODE8',
+    'BINBYTES',
+    'SHORT_BINBYTES',
+    'BINBYTES8',
+    'BYTEARRAY8',
+}
 _CONSTANTS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False, 'EMPTY_TUPLE': (), 'MARK': _MARK}
 _SHORT_TUPLES = {'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3}
 
@@ -50,8 +78,8 @@ def load_scipy_pickle(path: Path) -> sp.coo_matrix:
     Stored zeros are dropped; all other entries count as ones for the callers.
 
     Raises:
-        DataError: If the file is missing or damaged, holds anything but a sparse matrix of finite numbers, or has indices
-            outside its shape.
+        DataError: If the file is missing or damaged, holds anything but a sparse matrix of finite
+            numbers, or has indices outside its shape.
     """
     try:
         with open_regular(path) as file:
@@ -64,7 +92,9 @@ def load_scipy_pickle(path: Path) -> sp.coo_matrix:
     except _Damaged as error:
         raise DataError(f'{path}: not a readable pickle of a sparse matrix ({error})') from error
     except Exception as error:  # a damaged file can lead the splitting into opcodes anywhere
-        raise DataError(f'{path}: not a readable pickle ({type(error).__name__}: {str(error)[:200]})') from error
+        raise DataError(
+            f'{path}: not a readable pickle ({type(error).__name__}: {str(error)[:200]})'
+        ) from error
     if not isinstance(found, _Matrix):
         kind = 'ndarray' if isinstance(found, _Array) else type(found).__name__.lstrip('_')
         raise DataError(f'{path}: holds {kind}, {ACCEPTED}')
@@ -75,20 +105,31 @@ def load_scipy_pickle(path: Path) -> sp.coo_matrix:
     if not np.isfinite(matrix.data).all():
         raise DataError(f'{path}: entries are not finite, accepted are finite numbers')
     keep = matrix.data != 0
-    return sp.coo_matrix((matrix.data[keep], (matrix.row[keep], matrix.col[keep])), shape=matrix.shape)
+    return sp.coo_matrix(
+        (matrix.data[keep], (matrix.row[keep], matrix.col[keep])), shape=matrix.shape
+    )
 
 
 class _DType:
-    r"""Stand-in for :class:`numpy.dtype`: a plain number type, of whose state nothing but the byte order is taken."""
+    r"""Stand-in for :class:`numpy.dtype`: a plain number type, of whose state nothing but the byte
+    order is taken.
+    """
 
     def __init__(self, name: Any):
         text = name.lstrip('<>|=') if isinstance(name, str) else ''
         if text not in _DTYPES or len(name) > 3:
-            raise _Damaged('type of an array, accepted are booleans, integers and floats of up to 8 bytes')
+            raise _Damaged(
+                'type of an array, accepted are booleans, integers and floats of up to 8 bytes'
+            )
         self.name, self.order = text, name[0] if len(name) == 3 else '='
 
     def set_state(self, state: Any) -> None:
-        if not isinstance(state, tuple) or len(state) < 2 or not isinstance(state[1], str) or state[1] not in tuple('<>|='):
+        if (
+            not isinstance(state, tuple)
+            or len(state) < 2
+            or not isinstance(state[1], str)
+            or state[1] not in tuple('<>|=')
+        ):
             raise _Damaged('state of a dtype')
         self.order = state[1]
 
@@ -100,7 +141,7 @@ class _Array:
     r"""Stand-in for :class:`numpy.ndarray`: a vector whose bytes and length fit together."""
 
     def __init__(self) -> None:
-        self.values: Optional[np.ndarray] = None
+        self.values: np.ndarray | None = None
 
     def set_state(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) != 5:
@@ -109,7 +150,11 @@ class _Array:
         self.fill(content, dtype, shape)
 
     def fill(self, content: Any, dtype: Any, shape: Any) -> None:
-        if not isinstance(content, (bytes, bytearray)) or not isinstance(dtype, _DType) or not isinstance(shape, tuple):
+        if (
+            not isinstance(content, (bytes, bytearray))
+            or not isinstance(dtype, _DType)
+            or not isinstance(shape, tuple)
+        ):
             raise _Damaged('content of an array')
         kind, size = dtype.to_numpy(), 1
         for length in shape:
@@ -134,7 +179,9 @@ class _Matrix:
         self.attributes = state
 
     def to_coo(self) -> sp.coo_matrix:
-        r"""Builds the matrix after checking its arrays, before compiled code of SciPy touches them."""
+        r"""Builds the matrix after checking its arrays, before compiled code of SciPy touches
+        them.
+        """
         shape = self.attributes.get('_shape')
         if not isinstance(shape, tuple) or len(shape) != 2:
             raise _Damaged('shape, accepted are two numbers')
@@ -150,14 +197,24 @@ class _Matrix:
             major, minor = (rows, cols) if self.form == 'csr' else (cols, rows)
             inner = self._index('indices', minor)
             pointer = self._index('indptr', len(inner) + 1)
-            if len(pointer) - 1 != major or pointer[0] != 0 or pointer[-1] != len(inner) or (np.diff(pointer) < 0).any():
+            if (
+                len(pointer) - 1 != major
+                or pointer[0] != 0
+                or pointer[-1] != len(inner)
+                or (np.diff(pointer) < 0).any()
+            ):
                 raise _Damaged('its arrays do not fit together')
             outer = np.repeat(np.arange(major), np.diff(pointer))
             row, col = (outer, inner) if self.form == 'csr' else (inner, outer)
         if not len(row) == len(col) == len(data):
             raise _Damaged('its arrays do not fit together')
-        kind = np.float32 if data.dtype.itemsize == 2 and data.dtype.kind == 'f' else data.dtype.newbyteorder('=')
-        return sp.coo_matrix((data.astype(kind), (row, col)), shape=(rows, cols))  # SciPy knows no float16
+        kind = (
+            np.float32
+            if data.dtype.itemsize == 2 and data.dtype.kind == 'f'
+            else data.dtype.newbyteorder('=')
+        )
+        # SciPy knows no float16
+        return sp.coo_matrix((data.astype(kind), (row, col)), shape=(rows, cols))
 
     def _vector(self, name: str) -> np.ndarray:
         return _as_vector(self.attributes.get(name))
@@ -178,7 +235,9 @@ def _as_index(value: Any, size: int) -> np.ndarray:
     if index.dtype.kind not in 'iu':
         raise _Damaged(f'indices of type {index.dtype}, accepted are integers')
     if len(index) and (int(index.min()) < 0 or int(index.max()) >= size):
-        raise _Damaged(f'indices run from {index.min()} to {index.max()}, accepted are 0 to {size - 1}')
+        raise _Damaged(
+            f'indices run from {index.min()} to {index.max()}, accepted are 0 to {size - 1}'
+        )
     return index.astype(np.int64)
 
 
@@ -189,7 +248,8 @@ def _as_size(value: Any) -> int:
 
 
 class _Machine:
-    r"""Runs the opcodes of one pickle; names are looked up in a table of this module and nowhere else.
+    r"""Runs the opcodes of one pickle; names are looked up in a table of this module and nowhere
+    else.
 
     Args:
         content: The file.
@@ -202,14 +262,20 @@ class _Machine:
         self.memo: dict[int, Any] = {}
         self.encoded = 0
         self.functions: dict[str, Callable[[tuple], Any]] = {
-            'encode': self._encode, 'dtype': self._dtype, 'reconstruct': self._reconstruct, 'scalar': self._scalar,
-            'frombuffer': self._frombuffer}
+            'encode': self._encode,
+            'dtype': self._dtype,
+            'reconstruct': self._reconstruct,
+            'scalar': self._scalar,
+            'frombuffer': self._frombuffer,
+        }
 
     def run(self) -> Any:
         r"""Returns what the pickle holds: plain values and stand-ins."""
         for number, (opcode, argument, _) in enumerate(pickletools.genops(self.content)):
             if number >= _MAX_OPCODES:
-                raise DataError(f'{self.path}: the pickle has more than {_MAX_OPCODES} opcodes, {ACCEPTED}')
+                raise DataError(
+                    f'{self.path}: the pickle has more than {_MAX_OPCODES} opcodes, {ACCEPTED}'
+                )
             if opcode.name == 'STOP':
                 return self._pop()
             self._step(opcode.name, argument)
@@ -231,7 +297,9 @@ class _Machine:
         elif name in ('EMPTY_DICT', 'EMPTY_LIST'):
             self.stack.append({} if name == 'EMPTY_DICT' else [])
         elif name in ('SETITEM', 'SETITEMS'):
-            self._set_items([self._pop(), self._pop()][::-1] if name == 'SETITEM' else self._pop_to_mark())
+            self._set_items(
+                [self._pop(), self._pop()][::-1] if name == 'SETITEM' else self._pop_to_mark()
+            )
         elif name in ('APPEND', 'APPENDS'):
             values = [self._pop()] if name == 'APPEND' else self._pop_to_mark()
             self._top(list).extend(values)
@@ -270,10 +338,15 @@ class _Machine:
     def _encode(self, arguments: tuple) -> bytes:
         r"""``codecs.encode`` of bytes that protocol 2 writes as text."""
         text = arguments[0] if len(arguments) == 2 else None
-        if not isinstance(text, str) or not isinstance(arguments[1], str) or arguments[1] != 'latin1':
+        if (
+            not isinstance(text, str)
+            or not isinstance(arguments[1], str)
+            or arguments[1] != 'latin1'
+        ):
             raise _Damaged('encoding of bytes')
         self.encoded += len(text)
-        if self.encoded > len(self.content):  # the same text, encoded again and again, would fill the memory
+        # the same text, encoded again and again, would fill the memory
+        if self.encoded > len(self.content):
             raise _Damaged('encoding of more bytes than the file has')
         return text.encode('latin1')
 
@@ -283,7 +356,11 @@ class _Machine:
 
     @staticmethod
     def _reconstruct(arguments: tuple) -> _Array:
-        if len(arguments) != 3 or not isinstance(arguments[0], _Name) or arguments[0].kind != 'ndarray':
+        if (
+            len(arguments) != 3
+            or not isinstance(arguments[0], _Name)
+            or arguments[0].kind != 'ndarray'
+        ):
             raise _Damaged('an array of another class')
         return _Array()
 
@@ -306,7 +383,8 @@ class _Machine:
     def _set_items(self, entries: list) -> None:
         target = self._top(dict)
         for key, value in zip(entries[::2], entries[1::2], strict=True):
-            if not isinstance(key, str):  # other keys may take forever to hash, or overflow the stack
+            # other keys may take forever to hash, or overflow the stack
+            if not isinstance(key, str):
                 raise _Damaged('name of an attribute')
             target[key] = value
 

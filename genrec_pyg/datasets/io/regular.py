@@ -1,4 +1,5 @@
 r"""Files and folders that may be anything: opened, listed and hashed with errors that name them."""
+
 from __future__ import annotations
 
 import errno
@@ -17,7 +18,8 @@ _NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 def open_regular(path: Path) -> BinaryIO:
-    r"""Opens a file for reading, links followed. A pipe is refused, because opening it would wait for a writer.
+    r"""Opens a file for reading, links followed. A pipe is refused, because opening it would wait
+    for a writer.
 
     Raises:
         DataError: If the file is missing, may not be read, or is a folder, a pipe or a device.
@@ -38,13 +40,18 @@ def is_packed(content: bytes) -> bool:
 
 
 def list_folder(path: Path, pattern: str = '*') -> list[str]:
-    r"""Sorted names in a folder that match ``pattern``, none where there is no folder. Hidden ones are left out.
+    r"""Sorted names in a folder that match ``pattern``, none where there is no folder. Hidden ones
+    are left out.
 
     Raises:
         DataError: If the folder may not be read.
     """
     try:
-        return sorted(name for name in os.listdir(path) if fnmatchcase(name, pattern) and not name.startswith('.'))
+        return sorted(
+            name
+            for name in os.listdir(path)
+            if fnmatchcase(name, pattern) and not name.startswith('.')
+        )
     except OSError as error:
         if error.errno in _NO_FOLDER:
             return []

@@ -1,4 +1,7 @@
-r"""Rows of delimited text, JSON lines and Parquet, block by block, and what of them cannot be read."""
+r"""Rows of delimited text, JSON lines and Parquet, block by block, and what of them cannot be
+read.
+"""
+
 from __future__ import annotations
 
 import codecs
@@ -8,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,7 +28,8 @@ _LONGEST_LINE = 1 << 26
 _ROWS = 1 << 17
 #: Examples of bad rows that are kept, and their letters.
 _EXAMPLES, _LETTERS = 3, 200
-#: What stands for a byte that is no UTF-8, a code point that is no letter, and such bytes as Python decodes them.
+#: What stands for a byte that is no UTF-8, a code point that is no letter, and such bytes as Python
+#: decodes them.
 _MARK = '\U0010ffff'
 _ESCAPED = re.compile('[\ud800-\udfff]')
 
@@ -39,6 +43,7 @@ class BadRows:
         counts: Reason to number of rows.
         examples: Reason to a few rows.
     """
+
     skip: bool = False
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
@@ -51,44 +56,67 @@ class BadRows:
             shown.append(text[:_LETTERS])
 
 
-def from_text(path: Path, layout: Layout, chosen: Mapping[str, str], bad: BadRows, coded: bool) -> Iterator[pa.RecordBatch]:
-    r"""The columns of delimited text by their roles, see :func:`~genrec_pyg.datasets.io.logs.read_log`.
+def from_text(
+    path: Path, layout: Layout, chosen: Mapping[str, str], bad: BadRows, coded: bool
+) -> Iterator[pa.RecordBatch]:
+    r"""The columns of delimited text by their roles, see
+    :func:`~genrec_pyg.datasets.io.logs.read_log`.
 
     Raises:
         DataError: On the first row that cannot be read, unless ``bad`` takes it.
     """
-    internal = [f'c{number}' for number in range(len(layout.names))]  # whatever the header repeats or leaves empty
+    # whatever the header repeats or leaves empty
+    internal = [f'c{number}' for number in range(len(layout.names))]
     place = {role: internal[layout.names.index(name)] for role, name in chosen.items()}
     few = {column for role, column in place.items() if coded and role in ('user', 'item', 'split')}
-    kinds = {column: pa.dictionary(pa.int32(), pa.string()) if column in few and not bad.skip else pa.string()
-             for column in place.values()}
-    convert = arrow_csv.ConvertOptions(column_types=kinds, include_columns=list(kinds), null_values=[],
-                                       strings_can_be_null=False)
+    kinds = {
+        column: pa.dictionary(pa.int32(), pa.string())
+        if column in few and not bad.skip
+        else pa.string()
+        for column in place.values()
+    }
+    convert = arrow_csv.ConvertOptions(
+        column_types=kinds, include_columns=list(kinds), null_values=[], strings_can_be_null=False
+    )
 
     def on_row(row: arrow_csv.InvalidRow) -> str:
         bad.add('fields', f'{path}: {row.text.replace(_MARK, chr(0xFFFD))}')
         return 'skip'
 
-    parse = arrow_csv.ParseOptions(delimiter=layout.delimiter, quote_char='"' if layout.quotes else False,
-                                   newlines_in_values=layout.quotes, invalid_row_handler=on_row if bad.skip else None)
+    parse = arrow_csv.ParseOptions(
+        delimiter=layout.delimiter,
+        quote_char='"' if layout.quotes else False,
+        newlines_in_values=layout.quotes,
+        invalid_row_handler=on_row if bad.skip else None,
+    )
 
     def batches(threads: bool) -> Iterator[pa.RecordBatch]:
-        read = arrow_csv.ReadOptions(use_threads=threads, column_names=internal, skip_rows=int(layout.header),
-                                     block_size=_BLOCK)
+        read = arrow_csv.ReadOptions(
+            use_threads=threads,
+            column_names=internal,
+            skip_rows=int(layout.header),
+            block_size=_BLOCK,
+        )
         with pa.input_stream(str(path), compression=layout.compression) as stream:
             if bad.skip:
                 decoder = codecs.getincrementaldecoder('utf-8')('surrogateescape')
                 stream = pa.lib.TransformInputStream(stream, functools.partial(_marked, decoder))
-            with arrow_csv.open_csv(stream, read_options=read, parse_options=parse, convert_options=convert) as reader:
+            with arrow_csv.open_csv(
+                stream, read_options=read, parse_options=parse, convert_options=convert
+            ) as reader:
                 yield from reader
 
     try:
         for batch in batches(True):
-            found = pa.RecordBatch.from_arrays([batch.column(column) for column in place.values()], list(place))
+            found = pa.RecordBatch.from_arrays(
+                [batch.column(column) for column in place.values()], list(place)
+            )
             yield _unmarked(found, path, bad) if bad.skip else found
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f'{path}: cannot be read ({_first_error(batches, error)}); accepted are rows of {len(layout.names)} '
-                        'fields in UTF-8') from error
+        raise DataError(
+            f'{path}: cannot be read ({_first_error(batches, error)}); accepted are rows of '
+            f'{len(layout.names)} fields in UTF-8'
+        ) from error
 
 
 def _first_error(batches: Any, error: BaseException) -> str:
@@ -102,7 +130,9 @@ def _first_error(batches: Any, error: BaseException) -> str:
 
 
 def _marked(decoder: codecs.IncrementalDecoder, block: bytes) -> bytes:
-    r"""A block of text whose bytes that are no UTF-8 are marked: Arrow refuses all of it for one of them."""
+    r"""A block of text whose bytes that are no UTF-8 are marked: Arrow refuses all of it for one of
+    them.
+    """
     text = decoder.decode(block, len(block) == 0)
     try:
         return text.encode()
@@ -112,22 +142,35 @@ def _marked(decoder: codecs.IncrementalDecoder, block: bytes) -> bytes:
 
 def _unmarked(batch: pa.RecordBatch, path: Path, bad: BadRows) -> pa.RecordBatch:
     r"""The rows that are UTF-8; others are counted."""
-    wrong = functools.reduce(pc.or_, (pc.match_substring(column, _MARK) for column in batch.columns))
+    wrong = functools.reduce(
+        pc.or_, (pc.match_substring(column, _MARK) for column in batch.columns)
+    )
     for row in batch.filter(wrong).to_pylist():
-        bad.add('utf-8', f"{path}: {', '.join(row.values()).replace(_MARK, chr(0xFFFD))}")
+        bad.add('utf-8', f'{path}: {", ".join(row.values()).replace(_MARK, chr(0xFFFD))}')
     return batch.filter(pc.invert(wrong))
 
 
-def from_json(path: Path, layout: Layout, chosen: Mapping[str, str], bad: BadRows) -> Iterator[pa.RecordBatch]:
-    r"""The fields of JSON lines as text, by their roles; see :func:`from_text`. What a row does not have is empty."""
+def from_json(
+    path: Path, layout: Layout, chosen: Mapping[str, str], bad: BadRows
+) -> Iterator[pa.RecordBatch]:
+    r"""The fields of JSON lines as text, by their roles; see :func:`from_text`. What a row does not
+    have is empty.
+    """
     schema = pa.schema([(role, pa.string()) for role in chosen])
     try:
         with pa.input_stream(str(path), compression=layout.compression) as stream:
             for numbered in _blocks_of_lines(stream, path):
-                rows = [row for row in (_json_row(line, number, chosen, path, bad) for number, line in numbered)
-                        if row is not None]
+                rows = [
+                    row
+                    for row in (
+                        _json_row(line, number, chosen, path, bad) for number, line in numbered
+                    )
+                    if row is not None
+                ]
                 columns = zip(*rows) if rows else [()] * len(chosen)
-                yield pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in columns], schema=schema)
+                yield pa.RecordBatch.from_arrays(
+                    [pa.array(column, pa.string()) for column in columns], schema=schema
+                )
     except (pa.ArrowException, OSError) as error:
         raise DataError(f'{path}: cannot be read ({line_of(error)})') from error
 
@@ -137,14 +180,18 @@ def _blocks_of_lines(stream: Any, path: Path) -> Iterator[list[tuple[int, bytes]
     while block := stream.read(_BLOCK):
         *lines, rest = (rest + bytes(block)).split(b'\n')
         if len(rest) > _LONGEST_LINE:
-            raise DataError(f'{path}: line {number + len(lines)} is longer than {_LONGEST_LINE} bytes, '
-                            'accepted are JSON lines')
+            raise DataError(
+                f'{path}: line {number + len(lines)} is longer than {_LONGEST_LINE} bytes, '
+                'accepted are JSON lines'
+            )
         yield list(enumerate(lines, start=number))
         number += len(lines)
     yield [(number, rest)]
 
 
-def _json_row(line: bytes, number: int, chosen: Mapping[str, str], path: Path, bad: BadRows) -> Optional[list[str]]:
+def _json_row(
+    line: bytes, number: int, chosen: Mapping[str, str], path: Path, bad: BadRows
+) -> list[str] | None:
     if not line.strip():
         return None
     try:
@@ -152,14 +199,20 @@ def _json_row(line: bytes, number: int, chosen: Mapping[str, str], path: Path, b
         if isinstance(entry, dict):
             values = [entry.get(name) for name in chosen.values()]
             if not any(isinstance(value, (dict, list, bool)) for value in values):
-                texts = ['' if value is None else value if isinstance(value, str) else repr(value) for value in values]
+                texts = [
+                    '' if value is None else value if isinstance(value, str) else repr(value)
+                    for value in values
+                ]
                 ''.join(texts).encode()  # escapes may name halves of letters
                 return texts
         reason = 'accepted are objects with texts and numbers'
     except (ValueError, RecursionError) as error:
         reason = line_of(error)
     if not bad.skip:
-        raise DataError(f'{path}: line {number} is no row ({reason}): {line[:_LETTERS].decode(errors="replace")!r}')
+        raise DataError(
+            f'{path}: line {number} is no row ({reason}): '
+            f'{line[:_LETTERS].decode(errors="replace")!r}'
+        )
     bad.add('json', f'{path}: line {number}: {line[:_LETTERS].decode(errors="replace")}')
     return None
 
@@ -174,6 +227,8 @@ def from_parquet(path: Path, chosen: Mapping[str, str]) -> Iterator[pa.RecordBat
         with parquet.ParquetFile(str(path)) as file:
             for batch in file.iter_batches(_ROWS, columns=list(dict.fromkeys(chosen.values()))):
                 batch.validate(full=True)  # Parquet's own reader takes text that is no UTF-8
-                yield pa.RecordBatch.from_arrays([batch.column(name) for name in chosen.values()], list(chosen))
+                yield pa.RecordBatch.from_arrays(
+                    [batch.column(name) for name in chosen.values()], list(chosen)
+                )
     except Exception as error:  # damage can lead the reader anywhere
         raise DataError(f'{path}: not a readable Parquet file ({line_of(error)})') from error

@@ -1,8 +1,9 @@
 r"""Values of the columns of a log: ids, numbers, labels of splits."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,22 +14,43 @@ from genrec_pyg.exceptions import DataError
 #: Whole numbers as they are usually written, in RE2 and in Python.
 WHOLE = '0|-?[1-9][0-9]{0,17}'
 #: What columns of splits hold, in lower case, and the number of the split.
-LABELS = {'0': 0, 'train': 0, 'training': 0, '1': 1, 'val': 1, 'valid': 1, 'validation': 1, 'dev': 1, '2': 2, 'test': 2}
+LABELS = {
+    '0': 0,
+    'train': 0,
+    'training': 0,
+    '1': 1,
+    'val': 1,
+    'valid': 1,
+    'validation': 1,
+    'dev': 1,
+    '2': 2,
+    'test': 2,
+}
 #: Digits within an id count by value up to this length.
 _PLACES = 20
-#: Regular expressions (RE2) and their replacements that pad digits to that length, one after the other.
+#: Regular expressions (RE2) and their replacements that pad digits to that length, one after the
+#: other.
 PADDING = (('([0-9]+)', '0' * _PLACES + r'\1'), (f'[0-9]*([0-9]{{{_PLACES}}})', r'\1'))
 
 
 def check_kind(kind: pa.DataType, role: str, source: str) -> None:
-    r"""Refuses a column of a type that no values of its role have: ids are text or integers, times may be dates too.
+    r"""Refuses a column of a type that no values of its role have: ids are text or integers, times
+    may be dates too.
 
     Raises:
         DataError: Naming the role and the type.
     """
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if any(is_kind(kind) for is_kind in (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string,
-                                         pa.types.is_string_view, pa.types.is_null)):
+    if any(
+        is_kind(kind)
+        for is_kind in (
+            pa.types.is_integer,
+            pa.types.is_string,
+            pa.types.is_large_string,
+            pa.types.is_string_view,
+            pa.types.is_null,
+        )
+    ):
         return
     accepted = ['text', 'integers']
     if role in ('rating', 'time', 'split'):
@@ -39,10 +61,14 @@ def check_kind(kind: pa.DataType, role: str, source: str) -> None:
         accepted += ['dates']
         if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
             return
-    raise DataError(f'{source}: its column of the {role} is of type {kind}, accepted are {", ".join(accepted)}')
+    raise DataError(
+        f'{source}: its column of the {role} is of type {kind}, accepted are {", ".join(accepted)}'
+    )
 
 
-def as_micros(dates: Union[pa.Array, pa.ChunkedArray], role: str, source: str) -> Union[pa.Array, pa.ChunkedArray]:
+def as_micros(
+    dates: pa.Array | pa.ChunkedArray, role: str, source: str
+) -> pa.Array | pa.ChunkedArray:
     r"""Dates as whole microseconds since 1970, int64; what is finer is cut off.
 
     Raises:
@@ -50,16 +76,23 @@ def as_micros(dates: Union[pa.Array, pa.ChunkedArray], role: str, source: str) -
     """
     unit = pa.timestamp('us', getattr(dates.type, 'tz', None))
     try:
-        return pc.cast(dates, options=pc.CastOptions(unit, allow_time_truncate=True)).cast(pa.int64())
+        return pc.cast(dates, options=pc.CastOptions(unit, allow_time_truncate=True)).cast(
+            pa.int64()
+        )
     except pa.ArrowException as error:
-        raise DataError(f'{source}: its column of the {role} has dates out of range ({str(error)[:200]})') from error
+        raise DataError(
+            f'{source}: its column of the {role} has dates out of range ({str(error)[:200]})'
+        ) from error
 
 
-def read_ids(column: pa.ChunkedArray, role: str, source: str) -> tuple[Union[np.ndarray, list[str]], np.ndarray]:
+def read_ids(
+    column: pa.ChunkedArray, role: str, source: str
+) -> tuple[np.ndarray | list[str], np.ndarray]:
     r"""Distinct ids in order, and the number of each row's id among them.
 
-    Ids that are all whole numbers are numbers, in ascending order. Others are text, ordered as people do:
-    digits within them by value, so that ``u-9`` comes before ``u-10`` and renamed numbers keep their order.
+    Ids that are all whole numbers are numbers, in ascending order. Others are text, ordered as
+    people do: digits within them by value, so that ``u-9`` comes before ``u-10`` and renamed
+    numbers keep their order.
 
     Args:
         column: Text or integers.
@@ -95,9 +128,10 @@ def read_ids(column: pa.ChunkedArray, role: str, source: str) -> tuple[Union[np.
     return found, number[index]
 
 
-def order_ids(ids: pa.Array) -> tuple[Union[np.ndarray, list[str]], np.ndarray]:
-    r"""Distinct texts in their order, see :func:`read_ids`: int64 ``[n]`` or a list of texts, and the place ``[n]`` of each
-    among ``ids``."""
+def order_ids(ids: pa.Array) -> tuple[np.ndarray | list[str], np.ndarray]:
+    r"""Distinct texts in their order, see :func:`read_ids`: int64 ``[n]`` or a list of texts, and
+    the place ``[n]`` of each among ``ids``.
+    """
     if len(ids) and pc.all(pc.match_substring_regex(ids, f'^({WHOLE})$')).as_py():
         whole = ids.cast(pa.int64()).to_numpy()
         order = whole.argsort()
@@ -105,7 +139,9 @@ def order_ids(ids: pa.Array) -> tuple[Union[np.ndarray, list[str]], np.ndarray]:
     key = ids
     for pattern, replacement in PADDING:
         key = pc.replace_substring_regex(key, pattern, replacement)
-    order = pc.sort_indices(pa.table({'key': key, 'id': ids}), [('key', 'ascending'), ('id', 'ascending')]).to_numpy()
+    order = pc.sort_indices(
+        pa.table({'key': key, 'id': ids}), [('key', 'ascending'), ('id', 'ascending')]
+    ).to_numpy()
     return ids.take(pa.array(order)).to_pylist(), order
 
 
@@ -121,7 +157,8 @@ def read_numbers(column: pa.ChunkedArray, role: str, source: str) -> np.ndarray:
         int64 where all are whole, else float64.
 
     Raises:
-        DataError: On a value that is missing, not finite or of another kind; the message names the row.
+        DataError: On a value that is missing, not finite or of another kind; the message names the
+            row.
     """
     accepted = 'numbers' if role == 'rating' else 'numbers and ISO dates'
     check_kind(column.type, role, source)
@@ -137,38 +174,49 @@ def read_numbers(column: pa.ChunkedArray, role: str, source: str) -> np.ndarray:
         return _seconds(as_micros(column, role, source))
     if pa.types.is_floating(column.type):
         kinds = kinds[1:2]
-    elif not pa.types.is_integer(column.type) and pc.any(pc.match_substring(column, 'x', ignore_case=True)).as_py():
+    elif (
+        not pa.types.is_integer(column.type)
+        and pc.any(pc.match_substring(column, 'x', ignore_case=True)).as_py()
+    ):
         kinds = kinds[1:]  # whole numbers would be read from hexadecimal digits
     for kind in kinds:
         try:
             values = column.cast(kind)
             break
-        except (pa.ArrowException, NotImplementedError):  # no cast to this kind: the next may do, the last is refused below
+        except (pa.ArrowException, NotImplementedError):
+            # no cast to this kind: the next may do, the last is refused below
             continue
     else:
         row, value = _first_wrong(column, kinds)
-        raise DataError(f'{source}: row {row} has {role} {str(value)[:100]!r}, accepted are {accepted}')
+        raise DataError(
+            f'{source}: row {row} has {role} {str(value)[:100]!r}, accepted are {accepted}'
+        )
     if pa.types.is_timestamp(values.type):
         return _seconds(as_micros(values, role, source))
     found = values.to_numpy()
     wrong = ~np.isfinite(found) if found.dtype.kind == 'f' else np.zeros(0, dtype=bool)
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise DataError(f'{source}: row {row + 1} has {role} {found[row]}, accepted are finite {accepted}')
-    exact = found.dtype.kind == 'f' and (found == found.round()).all() and (np.abs(found) < 2 ** 53).all()
+        raise DataError(
+            f'{source}: row {row + 1} has {role} {found[row]}, accepted are finite {accepted}'
+        )
+    exact = (
+        found.dtype.kind == 'f' and (found == found.round()).all() and (np.abs(found) < 2**53).all()
+    )
     return found.astype(np.int64) if exact else found
 
 
 def _seconds(micros: pa.ChunkedArray) -> np.ndarray:
     found = micros.to_numpy()
-    return found // 10 ** 6 if not (found % 10 ** 6).any() else found / 1e6
+    return found // 10**6 if not (found % 10**6).any() else found / 1e6
 
 
 def _first_wrong(column: pa.ChunkedArray, kinds: Sequence[pa.DataType]) -> tuple[int, Any]:
     r"""Row, from 1, and value at which the kind that takes most values fails."""
     best = (1, column[0].as_py() if len(column) else None)
     for kind in kinds:
-        low, high = 0, len(column)  # the first ``low`` values can be cast, the first ``high`` cannot
+        # the first ``low`` values can be cast, the first ``high`` cannot
+        low, high = 0, len(column)
         while high - low > 1:
             middle = (low + high) // 2
             try:
@@ -182,8 +230,8 @@ def _first_wrong(column: pa.ChunkedArray, kinds: Sequence[pa.DataType]) -> tuple
 
 
 def read_labels(column: pa.ChunkedArray, source: str) -> np.ndarray:
-    r"""Splits of rows as 0, 1 and 2 ``[rows]``, from these numbers or from ``train``, ``val`` (``valid``, ``validation``,
-    ``dev``) and ``test``.
+    r"""Splits of rows as 0, 1 and 2 ``[rows]``, from these numbers or from ``train``, ``val``
+    (``valid``, ``validation``, ``dev``) and ``test``.
 
     Raises:
         DataError: On another value.
@@ -197,8 +245,8 @@ def read_labels(column: pa.ChunkedArray, source: str) -> np.ndarray:
     values = coded.dictionary.to_pylist()
     unknown = [value for value in values if value.lower() not in LABELS]
     if coded.null_count or unknown:
-        raise DataError(f'{source}: its split is {unknown[0] if unknown else None!r} in a row, accepted are 0, 1, 2 and '
-                        'train, val, test')
+        raise DataError(
+            f'{source}: its split is {unknown[0] if unknown else None!r} in a row, accepted are '
+            f'0, 1, 2 and train, val, test'
+        )
     return np.array([LABELS[value.lower()] for value in values])[coded.indices.to_numpy()]
-
-

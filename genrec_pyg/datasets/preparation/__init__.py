@@ -1,4 +1,5 @@
 r"""Prepared folders: from raw logs of any size to files that a training reads."""
+
 from genrec_pyg.datasets.preparation.options import Options, Report
 from genrec_pyg.datasets.preparation.prepare import prepare_log
 

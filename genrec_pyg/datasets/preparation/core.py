@@ -1,4 +1,5 @@
 r"""Largest subgraph of a core, out of core."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -7,12 +8,13 @@ import numpy as np
 BLOCK = 1 << 22
 
 
-def core_members(user: np.ndarray, item: np.ndarray, num_users: int, num_items: int,
-                 k: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int]:
+def core_members(
+    user: np.ndarray, item: np.ndarray, num_users: int, num_items: int, k: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, int]:
     r"""Users and items of the core, see :class:`~genrec_pyg.transforms.KCore`.
 
-    Every round counts, block by block, the pairs whose both ends are still there, and drops the ends that have too few. The
-    pairs are only read, so that they may lie in mapped files.
+    Every round counts, block by block, the pairs whose both ends are still there, and drops the
+    ends that have too few. The pairs are only read, so that they may lie in mapped files.
 
     Args:
         user: Users ``[P]`` of distinct pairs.
@@ -28,13 +30,16 @@ def core_members(user: np.ndarray, item: np.ndarray, num_users: int, num_items: 
     while True:
         user_degree, item_degree = np.zeros(num_users, np.int64), np.zeros(num_items, np.int64)
         for start in range(0, len(user), BLOCK):
-            u, i = user[start:start + BLOCK], item[start:start + BLOCK]
+            u, i = user[start : start + BLOCK], item[start : start + BLOCK]
             kept = user_kept[u] & item_kept[i]
             low = int(u[0])  # users are sorted, so that a block has few of them
             counts = np.bincount(u[kept] - low, minlength=1)
-            user_degree[low:low + len(counts)] += counts
+            user_degree[low : low + len(counts)] += counts
             item_degree += np.bincount(i[kept], minlength=num_items)
-        fewer_users, fewer_items = user_kept & (user_degree >= k[0]), item_kept & (item_degree >= k[1])
+        fewer_users, fewer_items = (
+            user_kept & (user_degree >= k[0]),
+            item_kept & (item_degree >= k[1]),
+        )
         if (fewer_users == user_kept).all() and (fewer_items == item_kept).all():
             return user_kept, item_kept, int(user_degree.sum())
         user_kept, item_kept = fewer_users, fewer_items

@@ -1,8 +1,11 @@
-r"""Splits of pairs that lie in mapped files, block by block, equal to those of :mod:`genrec_pyg.transforms`."""
+r"""Splits of pairs that lie in mapped files, block by block, equal to those of
+:mod:`genrec_pyg.transforms`.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +16,15 @@ from genrec_pyg.datasets.preparation.staging import Staged
 from genrec_pyg.datasets.prepare import make_split, train_on_all
 from genrec_pyg.exceptions import DataError
 from genrec_pyg.transforms import ColdItemSplit, LeaveOneOut, RandomSplit, TemporalSplit, UserSplit
-from genrec_pyg.transforms.split_rules import TEST, VAL, drawn_labels, last_labels, random_labels, time_bounds, user_labels
+from genrec_pyg.transforms.split_rules import (
+    TEST,
+    VAL,
+    drawn_labels,
+    last_labels,
+    random_labels,
+    time_bounds,
+    user_labels,
+)
 
 #: Pairs of a block, which ends with a user.
 BLOCK = 1 << 21
@@ -29,6 +40,7 @@ class Block(NamedTuple):
         place: Positions ``[n]`` among the staged pairs.
         label: Splits ``[n]``, int8; zeros where time decides.
     """
+
     user: np.ndarray
     item: np.ndarray
     order: np.ndarray
@@ -36,8 +48,14 @@ class Block(NamedTuple):
     label: np.ndarray
 
 
-def split_blocks(staged: Staged, user_kept: np.ndarray, item_kept: np.ndarray, num_pairs: int, split: Optional[str],
-                 seed: int) -> Iterator[Block]:
+def split_blocks(
+    staged: Staged,
+    user_kept: np.ndarray,
+    item_kept: np.ndarray,
+    num_pairs: int,
+    split: str | None,
+    seed: int,
+) -> Iterator[Block]:
     r"""The pairs that are kept, with their splits.
 
     Args:
@@ -45,7 +63,8 @@ def split_blocks(staged: Staged, user_kept: np.ndarray, item_kept: np.ndarray, n
         user_kept: Users that are kept ``[U]``.
         item_kept: Items that are kept ``[I]``.
         num_pairs: Pairs whose both ends are kept.
-        split: Split by name, see :func:`~genrec_pyg.datasets.prepare.make_split`; :obj:`None` takes the labels of the log.
+        split: Split by name, see :func:`~genrec_pyg.datasets.prepare.make_split`; :obj:`None` takes
+            the labels of the log.
         seed: Its seed.
 
     Raises:
@@ -53,8 +72,10 @@ def split_blocks(staged: Staged, user_kept: np.ndarray, item_kept: np.ndarray, n
     """
     rule = None if split is None else make_split(split, seed)
     if staged.time is None and isinstance(rule, (TemporalSplit, UserSplit)):
-        raise DataError(f'split: got {split!r}, but the log has no times; accepted are random, cold_items, leave_one_out '
-                        '(which takes the order of rows), or --time COLUMN')
+        raise DataError(
+            f'split: got {split!r}, but the log has no times; accepted are random, cold_items, '
+            f'leave_one_out (which takes the order of rows), or --time COLUMN'
+        )
     new_user, new_item = (np.cumsum(kept, dtype=np.int64) - 1 for kept in (user_kept, item_kept))
     label = _labels(rule, staged, user_kept, item_kept, new_item, num_pairs)
     for start, end in _whole_users(staged.user):
@@ -67,12 +88,18 @@ def split_blocks(staged: Staged, user_kept: np.ndarray, item_kept: np.ndarray, n
         if rule is None:
             labels = staged.label[place]
         else:
-            labels = label(torch.from_numpy(user), torch.from_numpy(item), order, place).to(torch.int8).numpy()
+            labels = (
+                label(torch.from_numpy(user), torch.from_numpy(item), order, place)
+                .to(torch.int8)
+                .numpy()
+            )
         yield Block(user.astype(np.int32), item.astype(np.int32), order, place, labels)
 
 
-def label_by_time(first: int, count: int, num_pairs: int, split: Optional[str]) -> Optional[np.ndarray]:
-    r"""Splits of the pairs from the ``first`` one on in the order of time, or :obj:`None` where time does not decide."""
+def label_by_time(first: int, count: int, num_pairs: int, split: str | None) -> np.ndarray | None:
+    r"""Splits of the pairs from the ``first`` one on in the order of time, or :obj:`None` where
+    time does not decide.
+    """
     rule = None if split is None else make_split(split)
     if not isinstance(rule, TemporalSplit):
         return None
@@ -90,31 +117,49 @@ def _whole_users(user: np.ndarray) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def _labels(rule: Any, staged: Staged, user_kept: np.ndarray, item_kept: np.ndarray, new_item: np.ndarray,
-            num_pairs: int) -> Any:
-    r"""The function that labels the pairs of a block; it is called for one block after the other."""
+def _labels(
+    rule: Any,
+    staged: Staged,
+    user_kept: np.ndarray,
+    item_kept: np.ndarray,
+    new_item: np.ndarray,
+    num_pairs: int,
+) -> Any:
+    r"""The function that labels the pairs of a block; it is called for one block after the
+    other.
+    """
     if isinstance(rule, RandomSplit):
         return _RandomLabels(rule, num_pairs, int(user_kept.sum()))
     if isinstance(rule, LeaveOneOut):
-        return lambda user, item, order, place: last_labels(*_local(user), _position(staged, item, order, place))
+        return lambda user, item, order, place: last_labels(
+            *_local(user), _position(staged, item, order, place)
+        )
     if isinstance(rule, UserSplit):
         active = torch.arange(int(user_kept.sum()))
         of_user = drawn_labels(active, len(active), rule.val, rule.test, rule.seed)
-        return lambda user, item, order, place: user_labels(*_local(user), _position(staged, item, order, place),
-                                                            of_user[user.unique()], rule.input_share)
+        return lambda user, item, order, place: user_labels(
+            *_local(user),
+            _position(staged, item, order, place),
+            of_user[user.unique()],
+            rule.input_share,
+        )
     if isinstance(rule, ColdItemSplit):
         seen = np.zeros(len(item_kept), dtype=bool)
         for start, end in _whole_users(staged.user):
             item = staged.item[start:end]
             seen[item[user_kept[staged.user[start:end]] & item_kept[item]]] = True
-        of_item = drawn_labels(torch.from_numpy(new_item[seen]), int(item_kept.sum()), rule.val, rule.test, rule.seed)
+        of_item = drawn_labels(
+            torch.from_numpy(new_item[seen]), int(item_kept.sum()), rule.val, rule.test, rule.seed
+        )
         return lambda user, item, order, place: of_item[item]
     assert rule is None or rule is train_on_all or isinstance(rule, TemporalSplit)
     return lambda user, item, order, place: torch.zeros_like(user)
 
 
 class _RandomLabels:
-    r"""Draws as :class:`~genrec_pyg.transforms.RandomSplit` does: a number for every pair, then one for every user."""
+    r"""Draws as :class:`~genrec_pyg.transforms.RandomSplit` does: a number for every pair, then one
+    for every user.
+    """
 
     def __init__(self, rule: RandomSplit, num_pairs: int, num_users: int):
         self.rule = rule
@@ -127,7 +172,9 @@ class _RandomLabels:
     def __call__(self, user: Tensor, item: Tensor, order: np.ndarray, place: np.ndarray) -> Tensor:
         key = torch.rand(user.numel(), generator=self.keys, dtype=torch.float64)
         local, degree = _local(user)
-        return random_labels(local, degree, key, self.offset[user.unique()], self.rule.val, self.rule.test)
+        return random_labels(
+            local, degree, key, self.offset[user.unique()], self.rule.val, self.rule.test
+        )
 
 
 def _local(user: Tensor) -> tuple[Tensor, Tensor]:

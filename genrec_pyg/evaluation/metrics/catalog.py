@@ -11,7 +11,8 @@ from genrec_pyg.evaluation.lists import Lists
 def gini(lists: Lists, label: Tensor) -> Tensor:
     r"""Gini index of how often items are listed: 0 where all equally often, 1 where one item has
     all places (`Shani and Gunawardana 2011
-    <https://doi.org/10.1007/978-0-387-85820-3_8>`_). Items that no list has count."""
+    <https://doi.org/10.1007/978-0-387-85820-3_8>`_). Items that no list has count.
+    """
     count = lists.count.double().sort().values
     number = count.numel()
     if number < 2 or float(count.sum()) == 0:

@@ -18,7 +18,8 @@ _GROUP = 0.2
 def novelty(lists: Lists, label: Tensor) -> Tensor:
     r"""Mean self-information of the items of a list in bits, :math:`-\log_2` of the share of users
     that have the item (`Zhou et al., PNAS 2010 <https://doi.org/10.1073/pnas.1000488107>`_).
-    An item that nobody has counts as if one user had it."""
+    An item that nobody has counts as if one user had it.
+    """
     degree = lists.graph.item_degree().clamp(min=1).double()
     bits = -(degree / lists.graph.num_users).log2()
     return _mean_over_items(bits, lists)
@@ -28,7 +29,8 @@ def miscalibration(lists: Lists, label: Tensor) -> Tensor:
     r"""Jensen-Shannon divergence in bits between the shares of popular, middling and rare items in
     the training items of a user and in the list: 0 where the list is as the user is
     (`Abdollahpouri et al., UMAP 2021 <https://arxiv.org/abs/2103.06364>`_). NaN for users without
-    training items."""
+    training items.
+    """
     group = popularity_groups(lists.graph.item_degree())
     item = torch.cat([group, group.new_tensor([3])])[lists.item]
     listed = torch.nn.functional.one_hot(item, 4)[..., :3].sum(dim=1).double()
@@ -48,7 +50,8 @@ def popularity_lift(lists: Lists, label: Tensor) -> dict[str, Tensor]:
     r"""By how much the mean popularity of the listed items is above that of the training items of
     the users, relative to the latter, for the fifth of users with the smallest share of popular
     items (``niche``), the fifth with the largest (``blockbuster``) and the others (``diverse``).
-    0 is no bias (`Abdollahpouri et al. 2019 <https://arxiv.org/abs/1907.13286>`_)."""
+    0 is no bias (`Abdollahpouri et al. 2019 <https://arxiv.org/abs/1907.13286>`_).
+    """
     degree = lists.graph.item_degree()
     user, known = lists.graph.edge_index
     count = lists.graph.user_degree().double()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Union
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from genrec_pyg.utils.plugins import installed, is_place, load_place
 
 logger = logging.getLogger(__name__)
 
-Values = Union[Tensor, float, Mapping[str, Union[Tensor, float]]]
+Values = Tensor | float | Mapping[str, Tensor | float]
 Metric = Callable[[Lists, Tensor], Values]
 
 #: Metrics of this package by name.
@@ -58,7 +58,8 @@ def get_metric(name: str) -> Metric:
 
 def find_metrics() -> dict[str, Metric]:
     r"""All metrics of this package and of installed ones; one that cannot be imported is named in
-    the log and left out."""
+    the log and left out.
+    """
     found = dict(METRICS)
     for name in installed(ENTRY_POINTS):
         if name in METRICS:

@@ -1,7 +1,9 @@
 r"""Item-item models in closed form: kernels of interactions and of features, and graph filters.
 
-Each function makes an :class:`ItemKernel`, which scores rows of interactions; models and fusions are built from these.
+Each function makes an :class:`ItemKernel`, which scores rows of interactions; models and fusions
+are built from these.
 """
+
 from genrec_pyg.nn.closed_form.content import (
     content_features,
     content_kernel,

@@ -1,8 +1,8 @@
 r"""Graph filters and nearest items: sparse rows."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -13,10 +13,16 @@ from genrec_pyg.nn.graph_module import GraphModule
 from genrec_pyg.ops import Adjacency, cooccurrence, rows_per_block, spmm, topk_excluding
 
 
-def graph_filter(interactions: Adjacency, user_power: float = 0.8, power: float = 0.7, k: int = 200,
-                 block_size: int = 1024) -> Union[ItemKernel, LinearFilter]:
-    r"""Low-pass filter of the item graph (Turbo-CF, `Park et al., SIGIR 2024 <https://arxiv.org/abs/2404.14243>`_; for
-    :math:`a = 0.5, s = 1` the linear filter of GF-CF, `Shen et al., CIKM 2021 <https://arxiv.org/abs/2108.07567>`_), without
+def graph_filter(
+    interactions: Adjacency,
+    user_power: float = 0.8,
+    power: float = 0.7,
+    k: int = 200,
+    block_size: int = 1024,
+) -> ItemKernel | LinearFilter:
+    r"""Low-pass filter of the item graph (Turbo-CF,
+    `Park et al., SIGIR 2024 <https://arxiv.org/abs/2404.14243>`_; for :math:`a = 0.5, s = 1` the
+    linear filter of GF-CF, `Shen et al., CIKM 2021 <https://arxiv.org/abs/2108.07567>`_), without
     its diagonal.
 
     .. math::
@@ -40,11 +46,19 @@ def graph_filter(interactions: Adjacency, user_power: float = 0.8, power: float 
         raise ConfigError(f'power: got {power}, accepted are positive numbers')
     if power == 1:
         return LinearFilter(interactions, user_power)
-    user_weight = interactions.row_degree().clamp(min=1).to(torch.get_default_dtype()).pow(-2 * user_power)
-    item_scale = interactions.t().row_degree().clamp(min=1).to(torch.get_default_dtype()).pow(user_power - 1)
+    user_weight = (
+        interactions.row_degree().clamp(min=1).to(torch.get_default_dtype()).pow(-2 * user_power)
+    )
+    item_scale = (
+        interactions.t().row_degree().clamp(min=1).to(torch.get_default_dtype()).pow(user_power - 1)
+    )
 
     def similarity(item: Tensor) -> Tensor:
-        entries = cooccurrence(interactions, item, user_weight) * item_scale * item_scale[item].unsqueeze(1)
+        entries = (
+            cooccurrence(interactions, item, user_weight)
+            * item_scale
+            * item_scale[item].unsqueeze(1)
+        )
         return entries.pow_(power)
 
     num_items = interactions.size[1]
@@ -53,7 +67,8 @@ def graph_filter(interactions: Adjacency, user_power: float = 0.8, power: float 
 
 
 class LinearFilter(GraphModule):
-    r"""The filter of :func:`graph_filter` for :math:`s = 1`, exact and without a matrix of items x items.
+    r"""The filter of :func:`graph_filter` for :math:`s = 1`, exact and without a matrix of items x
+    items.
 
     Args:
         interactions: Matrix :math:`\mathbf{R}` ``[U, I]`` without values.
@@ -63,11 +78,25 @@ class LinearFilter(GraphModule):
     def __init__(self, interactions: Adjacency, user_power: float = 0.8):
         super().__init__()
         self.num_items = interactions.size[1]
-        user_scale = interactions.row_degree().clamp(min=1).to(torch.get_default_dtype()).pow(-user_power)
-        item_scale = interactions.t().row_degree().clamp(min=1).to(torch.get_default_dtype()).pow(user_power - 1)
-        self.scaled = interactions.with_value(user_scale[interactions.row()] * item_scale[interactions.col.long()])
+        user_scale = (
+            interactions.row_degree().clamp(min=1).to(torch.get_default_dtype()).pow(-user_power)
+        )
+        item_scale = (
+            interactions.t()
+            .row_degree()
+            .clamp(min=1)
+            .to(torch.get_default_dtype())
+            .pow(user_power - 1)
+        )
+        self.scaled = interactions.with_value(
+            user_scale[interactions.row()] * item_scale[interactions.col.long()]
+        )
         square = self.scaled.t().with_value(self.scaled.t().value.square())
-        self.register_buffer('diagonal', spmm(square, user_scale.new_ones(square.size[1], 1)).squeeze(1), persistent=False)
+        self.register_buffer(
+            'diagonal',
+            spmm(square, user_scale.new_ones(square.size[1], 1)).squeeze(1),
+            persistent=False,
+        )
 
     def forward(self, rows: Adjacency) -> Tensor:
         r"""Scores ``[B, I]`` of histories ``rows`` ``[B, I]``."""
@@ -78,9 +107,17 @@ class LinearFilter(GraphModule):
         return spmm(self.scaled.t(), spmm(self.scaled, x.t())).t() - x * self.diagonal
 
 
-def nearest_items(similarity: Callable[[Tensor], Tensor], num_items: int, k: int, block_size: int = 1024,
-                  include_self: bool = False, positive: bool = True, device: Optional[torch.device] = None) -> Adjacency:
-    r"""The ``k`` largest similarities of every item ``[I, I]``, found block by block; equal ones rank by lower id.
+def nearest_items(
+    similarity: Callable[[Tensor], Tensor],
+    num_items: int,
+    k: int,
+    block_size: int = 1024,
+    include_self: bool = False,
+    positive: bool = True,
+    device: torch.device | None = None,
+) -> Adjacency:
+    r"""The ``k`` largest similarities of every item ``[I, I]``, found block by block; equal ones
+    rank by lower id.
 
     Args:
         similarity: Maps items ``[b]`` to their similarities ``[b, I]`` to all items.

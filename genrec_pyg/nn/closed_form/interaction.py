@@ -1,4 +1,7 @@
-r"""The kernel of interactions: EASE with weighted histories and a ridge that grows with popularity."""
+r"""The kernel of interactions: EASE with weighted histories and a ridge that grows with
+popularity.
+"""
+
 from __future__ import annotations
 
 import logging
@@ -9,11 +12,19 @@ from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.closed_form.kernel import ItemKernel
-from genrec_pyg.ops import Adjacency, cooccurrence, leading_eigenpairs, rows_per_block, spmm, topk_excluding
+from genrec_pyg.ops import (
+    Adjacency,
+    cooccurrence,
+    leading_eigenpairs,
+    rows_per_block,
+    spmm,
+    topk_excluding,
+)
 
 logger = logging.getLogger(__name__)
 
-#: Share of an item's interactions that the other items may explain, at most: beyond it the weights would explode.
+#: Share of an item's interactions that the other items may explain, at most: beyond it the weights
+#: would explode.
 MAX_LEVERAGE = 1 - 1e-4
 
 
@@ -23,9 +34,11 @@ class InteractionStatistics(NamedTuple):
     Args:
         interactions: Matrix :math:`\mathbf{R}` ``[U, I]`` without values.
         user_weight: Weight :math:`d_u^{-2\alpha}` of every user ``[U]``.
-        gram_diagonal: Diagonal of :math:`\mathbf{G} = \mathbf{R}^{\top} \mathrm{diag}(d_u^{-2\alpha}) \mathbf{R}` ``[I]``.
+        gram_diagonal: Diagonal of
+            :math:`\mathbf{G} = \mathbf{R}^{\top} \mathrm{diag}(d_u^{-2\alpha}) \mathbf{R}` ``[I]``.
         degree: Training users per item ``[I]``, at least 1.
     """
+
     interactions: Adjacency
     user_weight: Tensor
     gram_diagonal: Tensor
@@ -37,10 +50,17 @@ class InteractionStatistics(NamedTuple):
         degree = interactions.row_degree().clamp(min=1).to(torch.get_default_dtype())
         user_weight = degree.pow(-2 * row_weight)
         diagonal = spmm(interactions.t(), user_weight.unsqueeze(1)).squeeze(1)
-        return cls(interactions, user_weight, diagonal, interactions.t().row_degree().clamp(min=1).to(degree.dtype))
+        return cls(
+            interactions,
+            user_weight,
+            diagonal,
+            interactions.t().row_degree().clamp(min=1).to(degree.dtype),
+        )
 
     def ridge(self, l2: float, power: float = 0.0) -> Tensor:
-        r"""Ridge :math:`\Lambda_{ii} = \lambda \, d_i^{2\beta} / \mathrm{mean}(d^{2\beta})` ``[I]``, of mean ``l2``."""
+        r"""Ridge :math:`\Lambda_{ii} = \lambda \, d_i^{2\beta} / \mathrm{mean}(d^{2\beta})`
+        ``[I]``, of mean ``l2``.
+        """
         shape = self.degree.pow(2 * power)
         return l2 * shape / shape.mean()
 
@@ -63,9 +83,15 @@ class InteractionStatistics(NamedTuple):
         return spmm(self.interactions.t(), common)
 
 
-def interaction_kernel(statistics: InteractionStatistics, ridge: Tensor, max_items: int = 20_000, rank: int = 256,
-                       num_neighbors: int = 20) -> ItemKernel:
-    r"""The kernel as a dense matrix up to ``max_items`` items, above as low rank plus sparse, which the log says.
+def interaction_kernel(
+    statistics: InteractionStatistics,
+    ridge: Tensor,
+    max_items: int = 20_000,
+    rank: int = 256,
+    num_neighbors: int = 20,
+) -> ItemKernel:
+    r"""The kernel as a dense matrix up to ``max_items`` items, above as low rank plus sparse, which
+    the log says.
 
     Args:
         statistics: Statistics of the training interactions.
@@ -77,17 +103,24 @@ def interaction_kernel(statistics: InteractionStatistics, ridge: Tensor, max_ite
     num_items = statistics.interactions.size[1]
     if num_items <= max_items:
         return dense_interaction_kernel(statistics, ridge)
-    logger.info('%d items are above max_items=%d: the item-item weights are rank %d plus %d entries per item',
-                num_items, max_items, rank, num_neighbors)
+    logger.info(
+        '%d items are above max_items=%d: the item-item weights are rank %d plus %d entries '
+        'per item',
+        num_items,
+        max_items,
+        rank,
+        num_neighbors,
+    )
     return low_rank_interaction_kernel(statistics, ridge, rank, num_neighbors)
 
 
 def dense_interaction_kernel(statistics: InteractionStatistics, ridge: Tensor) -> ItemKernel:
-    r"""EASE with a diagonal ridge (`Steck, WWW 2019 <https://arxiv.org/abs/1905.03375>`_, Eq. 8; `Steck, NeurIPS 2020
-    <https://proceedings.neurips.cc/paper/2020/hash/e33d974aae13e4d877477d51d8bafdc4-Abstract.html>`_).
+    r"""EASE with a diagonal ridge (`Steck, WWW 2019 <https://arxiv.org/abs/1905.03375>`_, Eq. 8;
+    `Steck, NeurIPS 2020 <https://proceedings.neurips.cc/paper/2020/hash/e33d974aae13e4d877477d51d8bafdc4-Abstract.html>`_).
 
     .. math::
-        \mathbf{P} = (\mathbf{G} + \mathbf{\Lambda})^{-1}, \qquad B_{ij} = -P_{ij} / P_{jj} \; (i \ne j), \quad B_{jj} = 0
+        \mathbf{P} = (\mathbf{G} + \mathbf{\Lambda})^{-1}, \qquad B_{ij} = -P_{ij} / P_{jj} \; (i
+        \ne j), \quad B_{jj} = 0
 
     Holds two matrices ``[I, I]`` at most and takes about :math:`I^3` operations.
 
@@ -105,20 +138,30 @@ def inverse_gram(statistics: InteractionStatistics, ridge: Tensor) -> Tensor:
     Raises:
         ConfigError: If the matrix is singular in float32.
     """
-    # One name throughout: each step frees its input, so that two matrices are the most that is held.
+    # One name throughout: each step frees its input, so that two matrices are the most that is
+    # held.
     matrix = statistics.gram()
     matrix.diagonal().add_(ridge)
     try:
         matrix = torch.linalg.cholesky(matrix)
     except torch.linalg.LinAlgError as error:
-        raise ConfigError(f'l2: got {float(ridge.mean()):.4g}, with which the regularized item matrix is singular in float32; '
-                          'accepted are larger numbers') from error
+        raise ConfigError(
+            f'l2: got {float(ridge.mean()):.4g}, with which the regularized item matrix is '
+            f'singular in float32; accepted are larger numbers'
+        ) from error
     return torch.cholesky_inverse(matrix)
 
 
-def low_rank_interaction_kernel(statistics: InteractionStatistics, ridge: Tensor, rank: int = 256, num_neighbors: int = 20,
-                                num_candidates: int = 200, num_iterations: int = 6) -> ItemKernel:
-    r"""The same kernel as factors plus sparse rows, without a matrix of items x items, see :class:`LowRankKernelPath`.
+def low_rank_interaction_kernel(
+    statistics: InteractionStatistics,
+    ridge: Tensor,
+    rank: int = 256,
+    num_neighbors: int = 20,
+    num_candidates: int = 200,
+    num_iterations: int = 6,
+) -> ItemKernel:
+    r"""The same kernel as factors plus sparse rows, without a matrix of items x items, see
+    :class:`LowRankKernelPath`.
 
     Args:
         statistics: Statistics of the training interactions.
@@ -132,27 +175,39 @@ def low_rank_interaction_kernel(statistics: InteractionStatistics, ridge: Tensor
         ConfigError: If ``rank`` is below 1 or ``num_neighbors`` is negative.
     """
     if rank < 1 or num_neighbors < 0:
-        raise ConfigError(f'rank, num_neighbors: got {rank}, {num_neighbors}, accepted are integers from 1 and from 0')
+        raise ConfigError(
+            f'rank, num_neighbors: got {rank}, {num_neighbors}, accepted are integers from 1 '
+            f'and from 0'
+        )
     num_items, scale = ridge.numel(), ridge.rsqrt().unsqueeze(1)
-    pairs = leading_eigenpairs(lambda y: scale * statistics.gram_product(scale * y), num_items, min(rank, num_items),
-                               num_iterations, ridge)
+    pairs = leading_eigenpairs(
+        lambda y: scale * statistics.gram_product(scale * y),
+        num_items,
+        min(rank, num_items),
+        num_iterations,
+        ridge,
+    )
     return LowRankKernelPath(statistics, ridge, *pairs, num_neighbors, num_candidates).kernel(1.0)
 
 
 class LowRankKernelPath:
-    r"""Interaction kernels as factors plus sparse rows, for all ridges :math:`\lambda \mathbf{T}` of one shape.
+    r"""Interaction kernels as factors plus sparse rows, for all ridges :math:`\lambda \mathbf{T}`
+    of one shape.
 
-    With :math:`\mathbf{A} = \mathbf{T}^{-1/2} \mathbf{G} \mathbf{T}^{-1/2}` the kernel is a function of
-    :math:`f(\mathbf{A}) = \mathbf{A} (\lambda \mathbf{I} + \mathbf{A})^{-1}`:
+    With :math:`\mathbf{A} = \mathbf{T}^{-1/2} \mathbf{G} \mathbf{T}^{-1/2}` the kernel is a
+    function of :math:`f(\mathbf{A}) = \mathbf{A} (\lambda \mathbf{I} + \mathbf{A})^{-1}`:
 
     .. math::
-        B_{ij} = \sqrt{T_{jj} / T_{ii}} \, \frac{f(\mathbf{A})_{ij}}{1 - f(\mathbf{A})_{jj}} \quad (i \ne j)
+        B_{ij} = \sqrt{T_{jj} / T_{ii}} \, \frac{f(\mathbf{A})_{ij}}{1 - f(\mathbf{A})_{jj}} \quad
+        (i \ne j)
 
-    The leading eigenpairs of :math:`\mathbf{A}` give the factors exactly. On what is left, :math:`\mathbf{A}_{\perp} =
-    \mathbf{A} - \mathbf{V} \mathbf{E} \mathbf{V}^{\top}`, whose eigenvalues are small, :math:`f` is replaced by the one factor
-    :math:`1 / (\lambda + \bar e)` with the mean eigenvalue :math:`\bar e = \mathrm{tr}(\mathbf{A}_{\perp}^2) /
-    \mathrm{tr}(\mathbf{A}_{\perp})`. Per item the ``num_neighbors`` largest entries of this remainder among its
-    ``num_candidates`` strongest co-occurrences are kept, next to the entry that makes the diagonal zero. Memory is
+    The leading eigenpairs of :math:`\mathbf{A}` give the factors exactly. On what is left,
+    :math:`\mathbf{A}_{\perp} = \mathbf{A} - \mathbf{V} \mathbf{E} \mathbf{V}^{\top}`, whose
+    eigenvalues are small, :math:`f` is replaced by the one factor :math:`1 / (\lambda + \bar e)`
+    with the mean eigenvalue
+    :math:`\bar e = \mathrm{tr}(\mathbf{A}_{\perp}^2) / \mathrm{tr}(\mathbf{A}_{\perp})`. Per item
+    the ``num_neighbors`` largest entries of this remainder among its ``num_candidates`` strongest
+    co-occurrences are kept, next to the entry that makes the diagonal zero. Memory is
     ``I * (2 * rank + num_neighbors)`` numbers and blocks of 2^23.
 
     Args:
@@ -164,16 +219,25 @@ class LowRankKernelPath:
         num_candidates: Co-occurring items considered per item.
     """
 
-    def __init__(self, statistics: InteractionStatistics, shape: Tensor, value: Tensor, vector: Tensor,
-                 num_neighbors: int = 20, num_candidates: int = 200):
+    def __init__(
+        self,
+        statistics: InteractionStatistics,
+        shape: Tensor,
+        value: Tensor,
+        vector: Tensor,
+        num_neighbors: int = 20,
+        num_candidates: int = 200,
+    ):
         self.value, self.vector = value, vector
         self.scale = shape.rsqrt().unsqueeze(1)
-        self.rest, items, others = _residual_entries(statistics, self.scale.squeeze(1), vector * value.sqrt(), num_neighbors,
-                                                     num_candidates)
+        self.rest, items, others = _residual_entries(
+            statistics, self.scale.squeeze(1), vector * value.sqrt(), num_neighbors, num_candidates
+        )
         node = torch.arange(shape.numel(), device=shape.device)
         self.edge_index = torch.stack([torch.cat([items, node]), torch.cat([others, node])])
         self.diagonal = (statistics.gram_diagonal / shape - (vector.square() @ value)).clamp(min=0)
-        # tr(A^2) - sum of squares of the leading eigenvalues, by the entries and not by their difference, which cancels.
+        # tr(A^2) - sum of squares of the leading eigenvalues, by the entries and not by their
+        # difference, which cancels.
         self.mean = _mean_remaining_eigenvalue(statistics, self.scale, vector, value, self.diagonal)
 
     def kernel(self, ridge: float) -> ItemKernel:
@@ -183,35 +247,66 @@ class LowRankKernelPath:
         damping = 1 / (ridge + self.mean)
         leverage = (factor.square().sum(dim=1) + damping * self.diagonal).clamp(max=MAX_LEVERAGE)
         query, key = scale * factor, factor / scale / (1 - leverage).unsqueeze(1)
-        items, others = self.edge_index[:, :self.rest.numel()]
-        weight = damping * self.rest * scale.squeeze(1)[others] / scale.squeeze(1)[items] / (1 - leverage[items])
+        items, others = self.edge_index[:, : self.rest.numel()]
+        weight = (
+            damping
+            * self.rest
+            * scale.squeeze(1)[others]
+            / scale.squeeze(1)[items]
+            / (1 - leverage[items])
+        )
         weight = torch.cat([weight, -(query * key).sum(dim=1)])
-        return ItemKernel(num_items, query=query, key=key,
-                          neighbors=Adjacency.from_edge_index(self.edge_index, weight, (num_items, num_items)))
+        return ItemKernel(
+            num_items,
+            query=query,
+            key=key,
+            neighbors=Adjacency.from_edge_index(self.edge_index, weight, (num_items, num_items)),
+        )
 
 
-def _mean_remaining_eigenvalue(statistics: InteractionStatistics, scale: Tensor, vector: Tensor, value: Tensor,
-                               diagonal: Tensor, num_probes: int = 16) -> float:
+def _mean_remaining_eigenvalue(
+    statistics: InteractionStatistics,
+    scale: Tensor,
+    vector: Tensor,
+    value: Tensor,
+    diagonal: Tensor,
+    num_probes: int = 16,
+) -> float:
     r"""tr(A_perp^2) / tr(A_perp), the first by random signs (Hutchinson's estimator)."""
     generator = torch.Generator(device='cpu').manual_seed(0)
-    signs = torch.randint(0, 2, (diagonal.numel(), num_probes), generator=generator).to(scale) * 2 - 1
-    product = scale * statistics.gram_product(scale * signs) - vector @ (value.unsqueeze(1) * (vector.t() @ signs))
+    signs = (
+        torch.randint(0, 2, (diagonal.numel(), num_probes), generator=generator).to(scale) * 2 - 1
+    )
+    product = scale * statistics.gram_product(scale * signs) - vector @ (
+        value.unsqueeze(1) * (vector.t() @ signs)
+    )
     return float(product.square().sum() / num_probes / diagonal.sum().clamp(min=1e-12))
 
 
-def _residual_entries(statistics: InteractionStatistics, scale: Tensor, factor: Tensor, num_neighbors: int,
-                      num_candidates: int) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Largest entries of :math:`\mathbf{A} - \mathbf{F} \mathbf{F}^{\top}` among the co-occurring items of each item, without
-    itself: values, items and other items ``[n]``, at most ``num_neighbors`` per item."""
+def _residual_entries(
+    statistics: InteractionStatistics,
+    scale: Tensor,
+    factor: Tensor,
+    num_neighbors: int,
+    num_candidates: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Largest entries of :math:`\mathbf{A} - \mathbf{F} \mathbf{F}^{\top}` among the co-occurring
+    items of each item, without itself: values, items and other items ``[n]``, at most
+    ``num_neighbors`` per item.
+    """
     num_items = scale.numel()
     found = []
     width = min(num_candidates, num_items - 1)
-    rows = max(1, min(rows_per_block(num_items), 2 ** 23 // max(width * factor.size(1), 1)))
-    for item in torch.arange(num_items, device=scale.device).split(rows if num_neighbors > 0 else num_items):
+    rows = max(1, min(rows_per_block(num_items), 2**23 // max(width * factor.size(1), 1)))
+    for item in torch.arange(num_items, device=scale.device).split(
+        rows if num_neighbors > 0 else num_items
+    ):
         if num_neighbors == 0:
             break
         block = statistics.gram_rows(item) * scale * scale[item].unsqueeze(1)
-        value, other = topk_excluding(block, width, torch.arange(item.numel() + 1, device=item.device), item)
+        value, other = topk_excluding(
+            block, width, torch.arange(item.numel() + 1, device=item.device), item
+        )
         present = value > 0
         other = torch.where(present, other, 0)
         value = value - torch.einsum('br,bcr->bc', factor[item], factor[other])

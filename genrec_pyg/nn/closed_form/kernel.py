@@ -1,7 +1,8 @@
 r"""Item-item weights as a dense matrix, as factors, as sparse rows, or as a sum of these."""
+
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,20 +18,27 @@ class ItemKernel(GraphModule):
         \mathbf{W} = \mathbf{B} + \mathbf{Q} \mathbf{K}^{\top} + \mathbf{S}^{\top}, \qquad
         \mathrm{scores} = \mathbf{X} \mathbf{W}
 
-    Every part may be missing. The factors extend embeddings (:math:`\mathbf{X} \mathbf{Q}` of users, :math:`\mathbf{K}` of
-    items), the sparse part stays sparse. Nothing is part of the state: it follows from the training graph and would make a
-    checkpoint larger than the data.
+    Every part may be missing. The factors extend embeddings (:math:`\mathbf{X} \mathbf{Q}` of
+    users, :math:`\mathbf{K}` of items), the sparse part stays sparse. Nothing is part of the state:
+    it follows from the training graph and would make a checkpoint larger than the data.
 
     Args:
         num_items: Number of items ``I``.
         weight: Dense part :math:`\mathbf{B}` ``[I, I]``.
         query: Left factor :math:`\mathbf{Q}` ``[I, r]``.
         key: Right factor :math:`\mathbf{K}` ``[I, r]``.
-        neighbors: Sparse part :math:`\mathbf{S}` ``[I, I]``: row ``j`` holds the weights of history items on item ``j``.
+        neighbors: Sparse part :math:`\mathbf{S}` ``[I, I]``: row ``j`` holds the weights of history
+            items on item ``j``.
     """
 
-    def __init__(self, num_items: int, weight: Optional[Tensor] = None, query: Optional[Tensor] = None,
-                 key: Optional[Tensor] = None, neighbors: Optional[Adjacency] = None):
+    def __init__(
+        self,
+        num_items: int,
+        weight: Tensor | None = None,
+        query: Tensor | None = None,
+        key: Tensor | None = None,
+        neighbors: Adjacency | None = None,
+    ):
         super().__init__()
         self.num_items = num_items
         self.register_buffer('weight', weight, persistent=False)
@@ -39,7 +47,9 @@ class ItemKernel(GraphModule):
         self.neighbors = neighbors
 
     def forward(self, rows: Adjacency) -> Tensor:
-        r"""Scores ``[B, I]`` of histories ``rows`` ``[B, I]``, whose values count as weights of their items."""
+        r"""Scores ``[B, I]`` of histories ``rows`` ``[B, I]``, whose values count as weights of
+        their items.
+        """
         scores = None
         for part in self._parts(rows):
             scores = part if scores is None else scores.add_(part)
@@ -82,9 +92,10 @@ class HistoryTerm(NamedTuple):
         weight: Weight of the term.
         path: What it comes from: ``'graph'``, the interactions, or ``'content'``, the features.
     """
+
     kernel: GraphModule
     hops: int = 1
-    item_weight: Optional[Tensor] = None
+    item_weight: Tensor | None = None
     weight: float = 1.0
     path: str = 'graph'
 
@@ -99,8 +110,9 @@ class HistoryTerm(NamedTuple):
 
 
 def neighbor_kernel(item: Tensor, neighbor: Tensor, weight: Tensor, num_items: int) -> ItemKernel:
-    r"""The sparse kernel in which a history item ``neighbor`` ``[n]`` counts ``weight`` ``[n]`` for an item ``item`` ``[n]``;
-    zero weights are left out."""
+    r"""The sparse kernel in which a history item ``neighbor`` ``[n]`` counts ``weight`` ``[n]`` for
+    an item ``item`` ``[n]``; zero weights are left out.
+    """
     keep = weight != 0
     edge_index = torch.stack([item[keep], neighbor[keep]])
     neighbors = Adjacency.from_edge_index(edge_index, weight[keep], (num_items, num_items))

@@ -1,8 +1,8 @@
 r"""Debiasing of generated interactions by interest clusters."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -18,39 +18,45 @@ class DebiasConfig:
 
     Args:
         enabled: Whether generated changes are debiased; :obj:`None` leaves it to the model.
-        clusters: Interest clusters: a number for every modality, ``'auto'``, a mapping from modality to
-            either, or of the fused features ``'spectral'`` or ``'eigengap'``, see
+        clusters: Interest clusters: a number for every modality, ``'auto'``, a mapping from
+            modality to either, or of the fused features ``'spectral'`` or ``'eigengap'``, see
             :func:`~genrec_pyg.nn.cluster.interest_labels`.
         sample_ratio: Share of the changes that is checked.
         decision: ``'largest'`` or ``'majority'``, which modality decides over removed clicks.
     """
-    enabled: Optional[bool] = None
-    clusters: Union[int, str, dict[str, Union[int, str]]] = 20
+
+    enabled: bool | None = None
+    clusters: int | str | dict[str, int | str] = 20
     sample_ratio: float = 0.1
     decision: str = 'largest'
 
     def __post_init__(self) -> None:
         check_choice('decision', self.decision, ('largest', 'majority'))
         if not 0 <= self.sample_ratio <= 1:
-            raise ConfigError(f'sample_ratio: got {self.sample_ratio}, accepted are numbers in [0, 1]')
+            raise ConfigError(
+                f'sample_ratio: got {self.sample_ratio}, accepted are numbers in [0, 1]'
+            )
 
 
 class InterestDebias(GraphModule):
-    r"""Keeps a generated change only if the user's interest clusters support it (`GenRec-V1, ACM MM 2025
-    <https://doi.org/10.1145/3746027.3755734>`_).
+    r"""Keeps a generated change only if the user's interest clusters support it
+    (`GenRec-V1, ACM MM 2025 <https://doi.org/10.1145/3746027.3755734>`_).
 
     Of the changed entries a random share ``sample_ratio`` is checked, the others stay:
 
-    * an added item (0 to 1) stays if its cluster is among the clusters of the user's training items in **any** modality;
-    * a removed item (1 to 0, an accidental click) stays removed if the user has at most one more item in its cluster than in
-      the user's smallest cluster, decided in the modality where that count is largest, or by majority over modalities.
+    * an added item (0 to 1) stays if its cluster is among the clusters of the user's training items
+      in **any** modality;
+    * a removed item (1 to 0, an accidental click) stays removed if the user has at most one more
+      item in its cluster than in the user's smallest cluster, decided in the modality where that
+      count is largest, or by majority over modalities.
 
-    A modality votes only if the item has a cluster in it and the user has clustered training items; without any such modality
-    (a user without items, an item without features) there is no evidence and the change stays. Ties: the first of several
-    equally large counts decides, and half of the votes restore a click.
+    A modality votes only if the item has a cluster in it and the user has clustered training items;
+    without any such modality (a user without items, an item without features) there is no evidence
+    and the change stays. Ties: the first of several equally large counts decides, and half of the
+    votes restore a click.
 
-    Counts per user and cluster are kept as sorted pairs, so memory grows with interactions and a check is a binary search: no
-    loop over users or pairs, nothing of size users x clusters.
+    Counts per user and cluster are kept as sorted pairs, so memory grows with interactions and a
+    check is a binary search: no loop over users or pairs, nothing of size users x clusters.
 
     Args:
         labels: Modality to cluster of every item ``[I]``, -1 for none.
@@ -60,17 +66,26 @@ class InterestDebias(GraphModule):
         decision: ``'largest'`` or ``'majority'``.
 
     Raises:
-        ConfigError: On an option outside its accepted values, without any modality, or with labels of different lengths.
+        ConfigError: On an option outside its accepted values, without any modality, or with labels
+            of different lengths.
     """
 
-    def __init__(self, labels: dict[str, Tensor], edge_index: Tensor, num_users: int, sample_ratio: float = 0.1,
-                 decision: str = 'largest'):
+    def __init__(
+        self,
+        labels: dict[str, Tensor],
+        edge_index: Tensor,
+        num_users: int,
+        sample_ratio: float = 0.1,
+        decision: str = 'largest',
+    ):
         super().__init__()
         if not labels:
             raise ConfigError('labels: got no modality, accepted is at least one')
         if len({label.numel() for label in labels.values()}) > 1:
             lengths = {name: label.numel() for name, label in labels.items()}
-            raise ConfigError(f'labels: got {lengths} entries, accepted is one per item in every modality')
+            raise ConfigError(
+                f'labels: got {lengths} entries, accepted is one per item in every modality'
+            )
         DebiasConfig(sample_ratio=sample_ratio, decision=decision)  # checks them
         self.labels = labels
         self.sample_ratio = sample_ratio
@@ -84,12 +99,16 @@ class InterestDebias(GraphModule):
             key = (user * self.num_clusters[name] + cluster)[cluster >= 0]
             self.keys[name], self.counts[name] = torch.unique(key, return_counts=True)
             owner = self.keys[name] // max(self.num_clusters[name], 1)
-            self.smallest[name] = self.counts[name].new_zeros(num_users).scatter_reduce(
-                0, owner, self.counts[name], 'amin', include_self=False)
+            self.smallest[name] = (
+                self.counts[name]
+                .new_zeros(num_users)
+                .scatter_reduce(0, owner, self.counts[name], 'amin', include_self=False)
+            )
 
     def count(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        r"""Per modality ``[M, n]``: training items of ``user`` in the cluster of ``item``, the size of the user's smallest
-        cluster (0 without any), and whether the item has a cluster."""
+        r"""Per modality ``[M, n]``: training items of ``user`` in the cluster of ``item``, the size
+        of the user's smallest cluster (0 without any), and whether the item has a cluster.
+        """
         counts, smallest, known = [], [], []
         for name, label in self.labels.items():
             cluster, keys = label[item], self.keys[name]
@@ -99,13 +118,17 @@ class InterestDebias(GraphModule):
             else:
                 key = user * self.num_clusters[name] + cluster
                 position = torch.searchsorted(keys, key).clamp(max=keys.numel() - 1)
-                found = torch.where(has_cluster & (keys[position] == key), self.counts[name][position], 0)
+                found = torch.where(
+                    has_cluster & (keys[position] == key), self.counts[name][position], 0
+                )
             counts.append(found)
             smallest.append(self.smallest[name][user])
             known.append(has_cluster)
         return torch.stack(counts), torch.stack(smallest), torch.stack(known)
 
-    def filter(self, user: Tensor, item: Tensor, added: Tensor, generator: Optional[torch.Generator] = None) -> Tensor:
+    def filter(
+        self, user: Tensor, item: Tensor, added: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
         r"""Decides over changed entries.
 
         Args:
@@ -118,7 +141,11 @@ class InterestDebias(GraphModule):
             Boolean ``[n]``: the change is kept.
         """
         keep = torch.ones_like(added)
-        checked = (torch.rand(user.numel(), device=user.device, generator=generator) < self.sample_ratio).nonzero().view(-1)
+        checked = (
+            (torch.rand(user.numel(), device=user.device, generator=generator) < self.sample_ratio)
+            .nonzero()
+            .view(-1)
+        )
         keep[checked] = self._decide(user[checked], item[checked], added[checked])
         return keep
 
@@ -130,7 +157,9 @@ class InterestDebias(GraphModule):
         if self.decision == 'largest':
             # Distinct numbers, so that the first of equal counts wins on every device.
             order = torch.arange(len(count), device=user.device).unsqueeze(1)
-            largest = (len(count) * count.masked_fill(~known, -1) - order).argmax(dim=0, keepdim=True)
+            largest = (len(count) * count.masked_fill(~known, -1) - order).argmax(
+                dim=0, keepdim=True
+            )
             keep_removed = accidental.gather(0, largest).squeeze(0)
         else:
             keep_removed = 2 * accidental.sum(dim=0) > known.sum(dim=0)

@@ -1,8 +1,8 @@
 r"""Interest clusters of a graph's items, chosen by one option."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Union
 
 from torch import Tensor
 
@@ -15,18 +15,24 @@ DEFAULT_CLUSTERS = 20
 #: Name of the clusters of all modalities together.
 FUSED = 'fused'
 
-Clusters = Union[int, str, Mapping[str, Union[int, str]]]
+Clusters = int | str | Mapping[str, int | str]
 
 
-def interest_labels(modalities: Mapping[str, Modality], clusters: Clusters = DEFAULT_CLUSTERS, seed: int = 0,
-                    choose: ChooseCount = choose_num_clusters) -> dict[str, Tensor]:
-    r"""Clusters of all items, per modality or of the fused features, as :class:`InterestDebias` takes them.
+def interest_labels(
+    modalities: Mapping[str, Modality],
+    clusters: Clusters = DEFAULT_CLUSTERS,
+    seed: int = 0,
+    choose: ChooseCount = choose_num_clusters,
+) -> dict[str, Tensor]:
+    r"""Clusters of all items, per modality or of the fused features, as :class:`InterestDebias`
+    takes them.
 
     Args:
         modalities: Modalities of the training graph.
-        clusters: ``'spectral'`` for 20 and ``'eigengap'`` for automatically many clusters of the fused features; otherwise
-            k-means per modality with a number for all, ``'auto'``, or a mapping from modality to either (20 where it has no
-            entry; entries of absent modalities are ignored, so that one mapping serves any subset).
+        clusters: ``'spectral'`` for 20 and ``'eigengap'`` for automatically many clusters of the
+            fused features; otherwise k-means per modality with a number for all, ``'auto'``, or a
+            mapping from modality to either (20 where it has no entry; entries of absent modalities
+            are ignored, so that one mapping serves any subset).
         seed: Seed of all clusterings.
         choose: Chooses a number of clusters for ``'auto'``.
 
@@ -40,9 +46,15 @@ def interest_labels(modalities: Mapping[str, Modality], clusters: Clusters = DEF
         return {}
     if clusters in ('spectral', 'eigengap'):
         features = [modality.item_features() for modality in modalities.values()]
-        return {FUSED: spectral_labels(features, DEFAULT_CLUSTERS if clusters == 'spectral' else clusters, seed=seed)}
+        return {
+            FUSED: spectral_labels(
+                features, DEFAULT_CLUSTERS if clusters == 'spectral' else clusters, seed=seed
+            )
+        }
     labels = {}
     for name, modality in modalities.items():
         count = clusters.get(name, DEFAULT_CLUSTERS) if isinstance(clusters, Mapping) else clusters
-        labels[name] = kmeans_labels(modality.item_features(), count, seed, modality.present(), choose)
+        labels[name] = kmeans_labels(
+            modality.item_features(), count, seed, modality.present(), choose
+        )
     return labels

@@ -1,9 +1,9 @@
 r"""Clusters of one modality's features."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
-from typing import Optional, Union
 
 import numpy as np
 import torch
@@ -18,16 +18,23 @@ from genrec_pyg.exceptions import ConfigError
 GRID = range(3, 237, 10)
 #: Items above which mini-batches replace full passes.
 MINI_BATCH_FROM = 20_000
-#: Items that the automatic choice looks at; the inertia curve of a sample has its bend in the same place.
+#: Items that the automatic choice looks at; the inertia curve of a sample has its bend in the same
+#: place.
 AUTO_SAMPLE = 4_000
 
 #: From standardized features ``[n, d]`` and a seed to a number of clusters.
 ChooseCount = Callable[[np.ndarray, int], int]
 
 
-def kmeans_labels(x: Tensor, num_clusters: Union[int, str], seed: int = 0, present: Optional[Tensor] = None,
-                  choose: Optional[ChooseCount] = None) -> Tensor:
-    r"""Cluster of every item by k-means on standardized columns (zero mean, unit variance; constant columns zero).
+def kmeans_labels(
+    x: Tensor,
+    num_clusters: int | str,
+    seed: int = 0,
+    present: Tensor | None = None,
+    choose: ChooseCount | None = None,
+) -> Tensor:
+    r"""Cluster of every item by k-means on standardized columns (zero mean, unit variance; constant
+    columns zero).
 
     Above :data:`MINI_BATCH_FROM` items mini-batches replace full passes.
 
@@ -59,14 +66,15 @@ def kmeans_labels(x: Tensor, num_clusters: Union[int, str], seed: int = 0, prese
 
 
 def choose_num_clusters(features: np.ndarray, seed: int = 0) -> int:
-    r"""Number of clusters at the sharpest bend of the inertia curve over the grid 3, 13, ..., 233: the grid point with the
-    largest second difference.
+    r"""Number of clusters at the sharpest bend of the inertia curve over the grid 3, 13, ..., 233:
+    the grid point with the largest second difference.
 
-    The grid ends at the number of distinct rows; where fewer than three points are left there is no bend, and its last point
-    (or 1) is returned.
+    The grid ends at the number of distinct rows; where fewer than three points are left there is no
+    bend, and its last point (or 1) is returned.
 
     Args:
-        features: Standardized features ``[n, d]``; above :data:`AUTO_SAMPLE` rows, a sample of them is used.
+        features: Standardized features ``[n, d]``; above :data:`AUTO_SAMPLE` rows, a sample of them
+            is used.
         seed: Seed of the sample and of the initial centers.
     """
     grid, bend, _ = inertia_bends(features, seed)
@@ -75,9 +83,11 @@ def choose_num_clusters(features: np.ndarray, seed: int = 0) -> int:
     return grid[int(bend.argmax()) + 1]
 
 
-def inertia_bends(features: np.ndarray, seed: int = 0) -> tuple[list[int], Optional[np.ndarray], int]:
-    r"""Grid of numbers of clusters, second differences of the inertia over it (:obj:`None` for fewer than three points), and
-    the number of distinct rows; arguments as in :func:`choose_num_clusters`."""
+def inertia_bends(features: np.ndarray, seed: int = 0) -> tuple[list[int], np.ndarray | None, int]:
+    r"""Grid of numbers of clusters, second differences of the inertia over it (:obj:`None` for
+    fewer than three points), and the number of distinct rows; arguments as in
+    :func:`choose_num_clusters`.
+    """
     if len(features) > AUTO_SAMPLE:
         chosen = np.random.default_rng(seed).choice(len(features), AUTO_SAMPLE, replace=False)
         features = features[np.sort(chosen)]
@@ -85,13 +95,20 @@ def inertia_bends(features: np.ndarray, seed: int = 0) -> tuple[list[int], Optio
     grid = [k for k in GRID if k <= num_distinct]
     if len(grid) < 3:
         return grid, None, num_distinct
-    return grid, np.diff([fit_kmeans(features, k, seed, num_starts=1)[1] for k in grid], 2), num_distinct
+    return (
+        grid,
+        np.diff([fit_kmeans(features, k, seed, num_starts=1)[1] for k in grid], 2),
+        num_distinct,
+    )
 
 
-def fit_kmeans(features: np.ndarray, num_clusters: int, seed: int = 0, num_starts: int = 3) -> tuple[Tensor, float]:
+def fit_kmeans(
+    features: np.ndarray, num_clusters: int, seed: int = 0, num_starts: int = 3
+) -> tuple[Tensor, float]:
     r"""Labels ``[n]`` (int64) and inertia of k-means.
 
-    It runs on one thread: sums over items then have one order, so that labels repeat whatever the number of cores.
+    It runs on one thread: sums over items then have one order, so that labels repeat whatever the
+    number of cores.
 
     Args:
         features: Features ``[n, d]``.
@@ -100,7 +117,9 @@ def fit_kmeans(features: np.ndarray, num_clusters: int, seed: int = 0, num_start
         num_starts: Initializations, of which the best is kept.
     """
     if len(features) > MINI_BATCH_FROM:
-        estimator = MiniBatchKMeans(num_clusters, random_state=seed, n_init=num_starts, batch_size=4096)
+        estimator = MiniBatchKMeans(
+            num_clusters, random_state=seed, n_init=num_starts, batch_size=4096
+        )
     else:
         estimator = KMeans(num_clusters, random_state=seed, n_init=num_starts)
     with threadpool_limits(limits=1):

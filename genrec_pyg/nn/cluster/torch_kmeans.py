@@ -1,7 +1,6 @@
 r"""Cluster prototypes of learned rows, found on their device."""
-from __future__ import annotations
 
-from typing import Optional
+from __future__ import annotations
 
 import torch
 from torch import Tensor
@@ -14,20 +13,26 @@ from genrec_pyg.utils.precision import full_precision
 _BLOCK = 8192
 
 
-def fit_prototypes(x: Tensor, num_clusters: int, centroids: Optional[Tensor] = None, spherical: bool = True,
-                   max_rounds: int = 25, tolerance: float = 1e-3) -> tuple[Tensor, Tensor]:
+def fit_prototypes(
+    x: Tensor,
+    num_clusters: int,
+    centroids: Tensor | None = None,
+    spherical: bool = True,
+    max_rounds: int = 25,
+    tolerance: float = 1e-3,
+) -> tuple[Tensor, Tensor]:
     r"""K-means of the rows of ``x``: k-means++ seeds, then Lloyd's rounds.
 
-    Distances are held for a block of rows at a time. An empty cluster starts again at the row farthest from its centroid.
-    Seeds come from torch's global generator. (Clusters of fixed item features are made once, by
-    :mod:`genrec_pyg.nn.cluster`.)
+    Distances are held for a block of rows at a time. An empty cluster starts again at the row
+    farthest from its centroid. Seeds come from torch's global generator. (Clusters of fixed item
+    features are made once, by :mod:`genrec_pyg.nn.cluster`.)
 
     Args:
         x: Rows ``[n, d]``.
         num_clusters: Clusters ``K``, from 1 to ``n``.
         centroids: Centroids ``[K, d]`` to start from instead of seeds.
-        spherical: Whether unit rows are clustered by cosine, so that a row belongs to the nearest prototype in the sense of
-            a contrastive loss; else by Euclidean distance.
+        spherical: Whether unit rows are clustered by cosine, so that a row belongs to the nearest
+            prototype in the sense of a contrastive loss; else by Euclidean distance.
         max_rounds: Most rounds.
         tolerance: Share of rows below whose change of cluster the rounds end.
 
@@ -38,7 +43,9 @@ def fit_prototypes(x: Tensor, num_clusters: int, centroids: Optional[Tensor] = N
         ConfigError: If there are fewer rows than clusters, or fewer than one cluster.
     """
     if not 1 <= num_clusters <= x.size(0):
-        raise ConfigError(f'num_clusters: got {num_clusters}, accepted are 1 to the number of rows, {x.size(0)}')
+        raise ConfigError(
+            f'num_clusters: got {num_clusters}, accepted are 1 to the number of rows, {x.size(0)}'
+        )
     with torch.no_grad(), full_precision(x):
         x = unit_rows(x.detach()) if spherical else x.detach()
         centroids = _seeds(x, num_clusters) if centroids is None else centroids.to(x.dtype)
@@ -71,11 +78,16 @@ def _assign(x: Tensor, centroids: Tensor, spherical: bool) -> tuple[Tensor, Tens
     r"""Nearest centroid of every row and a distance that grows with the true one."""
     offset = 0 if spherical else centroids.square().sum(dim=1) / 2
     parts = [(offset - block @ centroids.t()).min(dim=1) for block in x.split(_BLOCK)]
-    distance, label = torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
+    distance, label = (
+        torch.cat([part.values for part in parts]),
+        torch.cat([part.indices for part in parts]),
+    )
     return label, distance if spherical else distance + x.square().sum(dim=1) / 2
 
 
-def _means(x: Tensor, label: Tensor, centroids: Tensor, distance: Tensor, spherical: bool) -> Tensor:
+def _means(
+    x: Tensor, label: Tensor, centroids: Tensor, distance: Tensor, spherical: bool
+) -> Tensor:
     total = torch.zeros_like(centroids).index_add_(0, label, x)
     count = torch.bincount(label, minlength=centroids.size(0))
     means = unit_rows(total) if spherical else total / count.clamp(min=1).unsqueeze(1)

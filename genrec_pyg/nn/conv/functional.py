@@ -1,4 +1,7 @@
-r"""Linear propagation over several graphs or with separate layers; see :class:`~genrec_pyg.nn.conv.LightConv` for the mean."""
+r"""Linear propagation over several graphs or with separate layers; see
+:class:`~genrec_pyg.nn.conv.LightConv` for the mean.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -10,8 +13,10 @@ from genrec_pyg.ops import Adjacency, spmm
 
 
 def layer_outputs(x: Tensor, graphs: Iterable[Adjacency]) -> list[Tensor]:
-    r"""All layers :math:`\mathbf{x}, \mathbf{A}_1 \mathbf{x}, \mathbf{A}_2 \mathbf{A}_1 \mathbf{x}, \dots`, one per graph and
-    the input."""
+    r"""All layers
+    :math:`\mathbf{x}, \mathbf{A}_1 \mathbf{x}, \mathbf{A}_2 \mathbf{A}_1 \mathbf{x}, \dots`, one
+    per graph and the input.
+    """
     layers = [x]
     for graph in graphs:
         layers.append(spmm(graph, layers[-1]))
@@ -19,8 +24,12 @@ def layer_outputs(x: Tensor, graphs: Iterable[Adjacency]) -> list[Tensor]:
 
 
 def spmm_blocks(graph: Adjacency, blocks: Sequence[Tensor]) -> Sequence[Tensor]:
-    r"""Product of ``graph`` ``[R, N]`` with every one of ``blocks`` ``[N, d_k]``, in one pass over its entries."""
-    return spmm(graph, torch.cat(list(blocks), dim=1)).split([block.size(1) for block in blocks], dim=1)
+    r"""Product of ``graph`` ``[R, N]`` with every one of ``blocks`` ``[N, d_k]``, in one pass over
+    its entries.
+    """
+    return spmm(graph, torch.cat(list(blocks), dim=1)).split(
+        [block.size(1) for block in blocks], dim=1
+    )
 
 
 def half_mean(block: Adjacency, x: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
@@ -29,13 +38,15 @@ def half_mean(block: Adjacency, x: Tensor, num_layers: int) -> tuple[Tensor, Ten
     A walk of even length ends on the type where it started, one of odd length on the other, so
 
     .. math::
-        \frac{1}{L+1} \sum_{l=0}^{L} \mathbf{A}^l \begin{bmatrix} \mathbf{x}_U \\ \mathbf{x}_I \end{bmatrix}
+        \frac{1}{L+1} \sum_{l=0}^{L} \mathbf{A}^l \begin{bmatrix} \mathbf{x}_U \\ \mathbf{x}_I
+        \end{bmatrix}
 
-    is the sum of two chains of ``L`` half products each. A chain is needed once however many inputs it is combined with, and
-    stacked inputs are columns of one product.
+    is the sum of two chains of ``L`` half products each. A chain is needed once however many inputs
+    it is combined with, and stacked inputs are columns of one product.
 
     Args:
-        block: Normalized block from the type of ``x`` (columns) to the other (rows): ``R`` for items, its transpose for users.
+        block: Normalized block from the type of ``x`` (columns) to the other (rows): ``R`` for
+            items, its transpose for users.
         x: Rows of one type ``[n, d]``.
         num_layers: Layers ``L``.
 
@@ -53,8 +64,11 @@ def half_mean(block: Adjacency, x: Tensor, num_layers: int) -> tuple[Tensor, Ten
     return same / (num_layers + 1), other / (num_layers + 1)
 
 
-def stream_means(block: Adjacency, users: Tensor, items: Sequence[Tensor], num_layers: int) -> tuple[Tensor, Tensor]:
-    r"""Layer means of several streams that share the rows of users: ``L (S + 1)`` half products instead of ``2 L S``.
+def stream_means(
+    block: Adjacency, users: Tensor, items: Sequence[Tensor], num_layers: int
+) -> tuple[Tensor, Tensor]:
+    r"""Layer means of several streams that share the rows of users: ``L (S + 1)`` half products
+    instead of ``2 L S``.
 
     Args:
         block: Normalized block ``[U, I]`` of the bipartite graph.
@@ -68,15 +82,21 @@ def stream_means(block: Adjacency, users: Tensor, items: Sequence[Tensor], num_l
     same_users, to_items = half_mean(block.t(), users, num_layers)
     same_items, to_users = half_mean(block, torch.cat(list(items), dim=1), num_layers)
     shape = len(items), users.size(1)
-    return (to_users.view(users.size(0), *shape) + same_users.unsqueeze(1),
-            same_items.view(items[0].size(0), *shape) + to_items.unsqueeze(1))
+    return (
+        to_users.view(users.size(0), *shape) + same_users.unsqueeze(1),
+        same_items.view(items[0].size(0), *shape) + to_items.unsqueeze(1),
+    )
 
 
-def propagate_once(block: Adjacency, x: Tensor, mask: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
+def propagate_once(
+    block: Adjacency, x: Tensor, mask: Tensor, num_layers: int
+) -> tuple[Tensor, Tensor]:
     r"""Factors with which a linear projection of frozen features needs no further propagation.
 
-    Because :math:`\mathcal{P}(\mathbf{X} \mathbf{W} + \mathbf{s} \mathbf{b}^{\top}) = \mathcal{P}(\mathbf{X}) \mathbf{W} +
-    \mathcal{P}(\mathbf{s}) \mathbf{b}^{\top}`, the propagated ``[X | s]`` times ``[W; b]`` is the propagated projection.
+    Because
+    :math:`\mathcal{P}(\mathbf{X} \mathbf{W} + \mathbf{s} \mathbf{b}^{\top}) =
+    \mathcal{P}(\mathbf{X}) \mathbf{W} + \mathcal{P}(\mathbf{s}) \mathbf{b}^{\top}`,
+    the propagated ``[X | s]`` times ``[W; b]`` is the propagated projection.
 
     Args:
         block: As in :func:`half_mean`.

@@ -1,4 +1,5 @@
 r"""Propagation through learned hyperedges."""
+
 from __future__ import annotations
 
 import torch
@@ -16,16 +17,17 @@ HYPER_NOISE = ('gumbel', 'logistic')
 
 
 class HyperConv(torch.nn.Module):
-    r"""Nodes of one type exchange messages through ``K`` hyperedges with learned memberships :math:`\mathbf{H} = \mathbf{E}
-    \mathbf{W}` (HCCF: Xia et al., SIGIR 2022, Eqs. 4 to 6).
+    r"""Nodes of one type exchange messages through ``K`` hyperedges with learned memberships
+    :math:`\mathbf{H} = \mathbf{E} \mathbf{W}` (HCCF: Xia et al., SIGIR 2022, Eqs. 4 to 6).
 
     .. math::
-        \mathbf{q} = \varphi(\mathbf{H}^{\top} \mathbf{x}), \qquad \mathbf{q} \leftarrow \varphi(\mathbf{V}_c \mathbf{q}) +
+        \mathbf{q} = \varphi(\mathbf{H}^{\top} \mathbf{x}), \qquad \mathbf{q} \leftarrow
+        \varphi(\mathbf{V}_c \mathbf{q}) +
         \mathbf{q}, \qquad \mathbf{y} = \varphi(\mathbf{H} \mathbf{q})
 
-    :math:`\mathbf{H}^{\top} \mathbf{x} = \mathbf{W}^{\top} (\mathbf{E}^{\top} \mathbf{x})`, so unless single memberships are
-    dropped nothing of size nodes x ``K`` is made. With identity activations the ``K`` hyperedges act as one matrix of rank
-    ``d`` at most.
+    :math:`\mathbf{H}^{\top} \mathbf{x} = \mathbf{W}^{\top} (\mathbf{E}^{\top} \mathbf{x})`, so
+    unless single memberships are dropped nothing of size nodes x ``K`` is made. With identity
+    activations the ``K`` hyperedges act as one matrix of rank ``d`` at most.
 
     Args:
         channels: Width ``d``.
@@ -33,18 +35,35 @@ class HyperConv(torch.nn.Module):
         num_layers: Layers that have maps of their own.
         num_maps: Maps :math:`\mathbf{V}_c` per layer.
         slope: Slope of the leaky ReLU :math:`\varphi`; 1 is the identity.
-        edge_dropout: Share of memberships that a training step leaves out, the others being scaled up.
+        edge_dropout: Share of memberships that a training step leaves out, the others being scaled
+            up.
         dropout: ``'element'`` drops single memberships, ``'edge'`` whole hyperedges.
         scale: Factor on the memberships.
     """
 
-    def __init__(self, channels: int, num_hyperedges: int, num_layers: int = 1, num_maps: int = 0, slope: float = 1.0,
-                 edge_dropout: float = 0.0, dropout: str = 'element', scale: float = 1.0):
+    def __init__(
+        self,
+        channels: int,
+        num_hyperedges: int,
+        num_layers: int = 1,
+        num_maps: int = 0,
+        slope: float = 1.0,
+        edge_dropout: float = 0.0,
+        dropout: str = 'element',
+        scale: float = 1.0,
+    ):
         super().__init__()
-        self.slope, self.edge_dropout, self.dropout, self.scale = slope, edge_dropout, dropout, scale
+        self.slope, self.edge_dropout, self.dropout, self.scale = (
+            slope,
+            edge_dropout,
+            dropout,
+            scale,
+        )
         self.weight = Parameter(torch.empty(channels, num_hyperedges))
         self.maps = torch.nn.ParameterList(
-            Parameter(torch.empty(num_maps, num_hyperedges, num_hyperedges)) for _ in range(num_layers if num_maps else 0))
+            Parameter(torch.empty(num_maps, num_hyperedges, num_hyperedges))
+            for _ in range(num_layers if num_maps else 0)
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -76,31 +95,39 @@ class HyperConv(torch.nn.Module):
 
 
 class SoftHyperConv(torch.nn.Module):
-    r"""Items send messages through ``K`` hyperedges to users and to items, with soft memberships that are given (LGMRec: Guo
-    et al., AAAI 2024, https://arxiv.org/abs/2312.16400).
+    r"""Items send messages through ``K`` hyperedges to users and to items, with soft memberships
+    that are given (LGMRec: Guo et al., AAAI 2024, https://arxiv.org/abs/2312.16400).
 
-    Memberships are a softmax over hyperedges of logits with noise :math:`\mathbf{g}`; noise and dropout act in training alone,
-    drawn once for all layers.
+    Memberships are a softmax over hyperedges of logits with noise :math:`\mathbf{g}`; noise and
+    dropout act in training alone, drawn once for all layers.
 
     .. math::
         \mathbf{H} = \mathrm{dropout}(\mathrm{softmax}((\mathbf{A} + \mathbf{g}) / \tau)), \qquad
-        \mathbf{q}^h = \mathbf{H}_i^{\top} \mathbf{r}^{h-1}, \qquad \mathbf{r}^h = \mathbf{H}_i \mathbf{q}^h, \qquad
+        \mathbf{q}^h = \mathbf{H}_i^{\top} \mathbf{r}^{h-1}, \qquad \mathbf{r}^h = \mathbf{H}_i
+        \mathbf{q}^h, \qquad
         \mathbf{y}^h = \mathbf{H}_u \mathbf{q}^h
 
-    Nothing is larger than nodes x ``K`` and nodes x ``d``. Users receive and send nothing, so only the last layer of theirs is
-    computed.
+    Nothing is larger than nodes x ``K`` and nodes x ``d``. Users receive and send nothing, so only
+    the last layer of theirs is computed.
 
     Args:
         num_layers: Layers, from 1.
         temperature: :math:`\tau`.
-        edge_dropout: Share of memberships that a training step leaves out, the others being scaled up.
+        edge_dropout: Share of memberships that a training step leaves out, the others being scaled
+            up.
         noise: ``'gumbel'``, as the authors' program, or ``'logistic'``, as the paper.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
 
-    def __init__(self, num_layers: int = 1, temperature: float = 0.2, edge_dropout: float = 0.0, noise: str = 'gumbel'):
+    def __init__(
+        self,
+        num_layers: int = 1,
+        temperature: float = 0.2,
+        edge_dropout: float = 0.0,
+        noise: str = 'gumbel',
+    ):
         super().__init__()
         if num_layers < 1:
             raise ConfigError(f'num_hyper_layers: got {num_layers}, accepted are integers from 1')
@@ -108,17 +135,28 @@ class SoftHyperConv(torch.nn.Module):
             raise ConfigError(f'temperature: got {temperature}, accepted are positive numbers')
         check_dropout('edge_dropout', edge_dropout)
         if noise not in HYPER_NOISE:
-            raise ConfigError(f"noise: got {noise!r}, accepted are {', '.join(map(repr, HYPER_NOISE))}")
-        self.num_layers, self.temperature, self.edge_dropout, self.noise = num_layers, temperature, edge_dropout, noise
+            raise ConfigError(
+                f'noise: got {noise!r}, accepted are {", ".join(map(repr, HYPER_NOISE))}'
+            )
+        self.num_layers, self.temperature, self.edge_dropout, self.noise = (
+            num_layers,
+            temperature,
+            edge_dropout,
+            noise,
+        )
 
     def memberships(self, logits: Tensor) -> Tensor:
         r"""Memberships ``[n, K]`` from ``logits`` ``[n, K]``."""
         if self.training:
             logits = logits + self._draw(logits)
-        return F.dropout((logits / self.temperature).softmax(dim=1), self.edge_dropout, self.training)
+        return F.dropout(
+            (logits / self.temperature).softmax(dim=1), self.edge_dropout, self.training
+        )
 
     def forward(self, user_logits: Tensor, item_logits: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Propagates rows of items ``x`` ``[I, d]``; returns those of users ``[U, d]`` and of items ``[I, d]``."""
+        r"""Propagates rows of items ``x`` ``[I, d]``; returns those of users ``[U, d]`` and of
+        items ``[I, d]``.
+        """
         users, items = self.memberships(user_logits), self.memberships(item_logits)
         for _ in range(self.num_layers):
             hyperedges = items.t() @ x
@@ -130,5 +168,6 @@ class SoftHyperConv(torch.nn.Module):
         gumbel = -first.clamp(min=torch.finfo(like.dtype).tiny).log()
         if self.noise == 'gumbel':
             return gumbel
-        second = torch.empty_like(like).exponential_()  # a difference of two Gumbel variables is logistic
+        # a difference of two Gumbel variables is logistic
+        second = torch.empty_like(like).exponential_()
         return gumbel + second.clamp(min=torch.finfo(like.dtype).tiny).log()

@@ -1,7 +1,8 @@
 r"""The linear convolutions of graph recommenders."""
+
 from __future__ import annotations
 
-from typing import Any, Optional, Union
+from typing import Any
 
 from torch import Tensor
 from torch_geometric.typing import Adj
@@ -23,14 +24,16 @@ class _LayeredConv(SparseConv):
 
 
 class LightConv(_LayeredConv):
-    r"""Light graph convolution over users and items with layer mean (LightGCN: He et al., SIGIR 2020, Eqs. 3 and 4).
+    r"""Light graph convolution over users and items with layer mean (LightGCN: He et al., SIGIR
+    2020, Eqs. 3 and 4).
 
     .. math::
         \mathbf{Y} = \frac{1}{L + 1} \sum_{l=0}^{L} \mathbf{A}^l \mathbf{X}
 
-    With an :class:`~genrec_pyg.ops.Adjacency` all layers and their mean are one kernel (:func:`genrec_pyg.ops.layer_mean`);
-    otherwise the layers pass messages one after another. Weights are taken as they are: normalize once, by
-    :func:`genrec_pyg.ops.bipartite_adjacency`, not in every layer of every step.
+    With an :class:`~genrec_pyg.ops.Adjacency` all layers and their mean are one kernel
+    (:func:`genrec_pyg.ops.layer_mean`); otherwise the layers pass messages one after another.
+    Weights are taken as they are: normalize once, by :func:`genrec_pyg.ops.bipartite_adjacency`,
+    not in every layer of every step.
 
     Args:
         num_layers: Layers ``L``, from 0.
@@ -40,11 +43,17 @@ class LightConv(_LayeredConv):
         ConfigError: If ``num_layers`` is negative.
     """
 
-    def forward(self, x: Tensor, edge_index: Union[Adj, Adjacency], edge_weight: Optional[Tensor] = None) -> Tensor:
+    def forward(
+        self, x: Tensor, edge_index: Adj | Adjacency, edge_weight: Tensor | None = None
+    ) -> Tensor:
         r"""Maps features of all nodes ``[N, d]`` to the mean over layers ``[N, d]``."""
         if isinstance(edge_index, DividedAdjacency):
             return layer_mean(edge_index, x, self.num_layers, self.backend)
-        hooked = self._observed() or self._message_and_aggregate_forward_pre_hooks or self._message_and_aggregate_forward_hooks
+        hooked = (
+            self._observed()
+            or self._message_and_aggregate_forward_pre_hooks
+            or self._message_and_aggregate_forward_hooks
+        )
         if isinstance(edge_index, Adjacency) and not hooked:
             matrix = edge_index if edge_weight is None else edge_index.with_value(edge_weight)
             return layer_mean(matrix, x, self.num_layers, self.backend)
@@ -55,8 +64,8 @@ class LightConv(_LayeredConv):
 
 
 class ItemGraphConv(_LayeredConv):
-    r"""Smoothing over an item-item graph :math:`\mathbf{Y} = \mathbf{S}^{L} \mathbf{X}` (LATTICE: Zhang et al., MM 2021,
-    Eq. 9; FREEDOM and MGCN use the same).
+    r"""Smoothing over an item-item graph :math:`\mathbf{Y} = \mathbf{S}^{L} \mathbf{X}` (LATTICE:
+    Zhang et al., MM 2021, Eq. 9; FREEDOM and MGCN use the same).
 
     Args:
         num_layers: Layers ``L``, from 0.
@@ -66,7 +75,9 @@ class ItemGraphConv(_LayeredConv):
         ConfigError: If ``num_layers`` is negative.
     """
 
-    def forward(self, x: Tensor, edge_index: Union[Adj, Adjacency], edge_weight: Optional[Tensor] = None) -> Tensor:
+    def forward(
+        self, x: Tensor, edge_index: Adj | Adjacency, edge_weight: Tensor | None = None
+    ) -> Tensor:
         r"""Maps item features ``[I, d]`` to ``[I, d]``."""
         for _ in range(self.num_layers):
             x = super().forward(x, edge_index, edge_weight)
@@ -79,5 +90,6 @@ class ModalityConv(SparseConv):
     .. math::
         \mathbf{P}_m = \hat{\mathbf{R}} \mathbf{Q}_m \quad \text{for all } m
 
-    The modalities ``[M, I, d]`` are column blocks of one product, so every edge is read once for all of them.
+    The modalities ``[M, I, d]`` are column blocks of one product, so every edge is read once for
+    all of them.
     """

@@ -1,7 +1,8 @@
 r"""The convolution of NGCF."""
+
 from __future__ import annotations
 
-from typing import Any, Optional, Union
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,18 +18,21 @@ class NGCFConv(SparseConv):
     r"""Propagation with an affinity term (NGCF: Wang et al., SIGIR 2019, Eqs. 3 to 7).
 
     .. math::
-        \mathbf{a} = \mathbf{A} \mathbf{h}, \qquad \mathbf{h}' = \mathrm{LeakyReLU} \left( (\mathbf{a} + \mathbf{h})
+        \mathbf{a} = \mathbf{A} \mathbf{h}, \qquad \mathbf{h}' = \mathrm{LeakyReLU} \left(
+        (\mathbf{a} + \mathbf{h})
         \mathbf{W}_1 + (\mathbf{a} \odot \mathbf{h}) \mathbf{W}_2 + \mathbf{b} \right)
 
-    No message is multiplied with :math:`\mathbf{W}_2`: :math:`\sum_j a_{ij} (\mathbf{h}_j \odot \mathbf{h}_i) =
-    (\mathbf{A} \mathbf{h})_i \odot \mathbf{h}_i`, so a layer has one sparse product. Of two biases only the sum would be seen;
-    there is one.
+    No message is multiplied with :math:`\mathbf{W}_2`:
+    :math:`\sum_j a_{ij} (\mathbf{h}_j \odot \mathbf{h}_i) = (\mathbf{A} \mathbf{h})_i \odot
+    \mathbf{h}_i`,
+    so a layer has one sparse product. Of two biases only the sum would be seen; there is one.
 
     Args:
         in_channels: Width of the input.
         out_channels: Width of the output.
         bias: Whether :math:`\mathbf{b}` is learned (not in the paper).
-        add_self: Whether :math:`\mathbf{h}` joins :math:`\mathbf{a}` in the first term; not where the graph has self loops.
+        add_self: Whether :math:`\mathbf{h}` joins :math:`\mathbf{a}` in the first term; not where
+            the graph has self loops.
         negative_slope: Slope of the leaky ReLU.
         **kwargs: Arguments of :class:`SparseConv`.
 
@@ -36,8 +40,15 @@ class NGCFConv(SparseConv):
         ``[N, in_channels]`` to ``[N, out_channels]``.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, bias: bool = True, add_self: bool = True,
-                 negative_slope: float = 0.2, **kwargs: Any):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        bias: bool = True,
+        add_self: bool = True,
+        negative_slope: float = 0.2,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.add_self, self.negative_slope = add_self, negative_slope
         self.weight1 = Parameter(torch.empty(in_channels, out_channels))
@@ -51,11 +62,17 @@ class NGCFConv(SparseConv):
         for parameter in self.parameters():
             torch.nn.init.xavier_uniform_(parameter)
 
-    def forward(self, x: Tensor, edge_index: Union[Adj, Adjacency], edge_weight: Optional[Tensor] = None) -> Tensor:
+    def forward(
+        self, x: Tensor, edge_index: Adj | Adjacency, edge_weight: Tensor | None = None
+    ) -> Tensor:
         r"""Maps ``[N, in_channels]`` to ``[N, out_channels]``."""
         neighbors = super().forward(x, edge_index, edge_weight)
         first = neighbors + x if self.add_self else neighbors
-        out = first @ self.weight1 if self.bias is None else torch.addmm(self.bias, first, self.weight1)
+        out = (
+            first @ self.weight1
+            if self.bias is None
+            else torch.addmm(self.bias, first, self.weight1)
+        )
         return F.leaky_relu(torch.addmm(out, neighbors * x, self.weight2), self.negative_slope)
 
     def __repr__(self) -> str:

@@ -1,7 +1,10 @@
-r"""Message passing on sparse kernels; falls back to PyG's per-edge messages when hooks or an explainer need them."""
+r"""Message passing on sparse kernels; falls back to PyG's per-edge messages when hooks or an
+explainer need them.
+"""
+
 from __future__ import annotations
 
-from typing import Any, Optional, Union
+from typing import Any
 
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
@@ -13,18 +16,20 @@ from genrec_pyg.ops import Adjacency, DividedAdjacency, spmm
 
 
 class SparseConv(MessagePassing):
-    r"""Weighted sum over neighbors :math:`\mathbf{y}_i = \sum_{j \in \mathcal{N}(i)} w_{ij} \, \mathbf{x}_j`.
+    r"""Weighted sum over neighbors
+    :math:`\mathbf{y}_i = \sum_{j \in \mathcal{N}(i)} w_{ij} \, \mathbf{x}_j`.
 
     Three kinds of graph are accepted, with the same result:
 
-    * an :class:`~genrec_pyg.ops.Adjacency`, whose rows are targets: :meth:`message_and_aggregate` calls
-      :func:`genrec_pyg.ops.spmm` on its cached layouts. While an explainer or a hook on messages, aggregation or propagation
-      is active, the edges are listed in the order of its entries instead, so that PyG's explainers and hooks see every
-      message;
-    * ``edge_index`` ``[2, E]`` from source to target with optional ``edge_weight``: PyG's gather and scatter. That of an
-      adjacency is ``adj.to_edge_index()[0].flip(0)``;
-    * a ``torch_sparse.SparseTensor`` or sparse :class:`torch.Tensor`, transposed as PyG wants it (rows are targets). It is
-      converted at every call: make an :class:`~genrec_pyg.ops.Adjacency` once where speed matters.
+    * an :class:`~genrec_pyg.ops.Adjacency`, whose rows are targets: :meth:`message_and_aggregate`
+      calls :func:`genrec_pyg.ops.spmm` on its cached layouts. While an explainer or a hook on
+      messages, aggregation or propagation is active, the edges are listed in the order of its
+      entries instead, so that PyG's explainers and hooks see every message;
+    * ``edge_index`` ``[2, E]`` from source to target with optional ``edge_weight``: PyG's gather
+      and scatter. That of an adjacency is ``adj.to_edge_index()[0].flip(0)``;
+    * a ``torch_sparse.SparseTensor`` or sparse :class:`torch.Tensor`, transposed as PyG wants it
+      (rows are targets). It is converted at every call: make an :class:`~genrec_pyg.ops.Adjacency`
+      once where speed matters.
 
     Node features may be ``[N, d]`` or, for several modalities over one graph, ``[M, N, d]``.
 
@@ -37,21 +42,28 @@ class SparseConv(MessagePassing):
         super().__init__(aggr='add', node_dim=-2, **kwargs)
         self.backend = backend
 
-    def forward(self, x: Tensor, edge_index: Union[Adj, Adjacency], edge_weight: Optional[Tensor] = None,
-                num_targets: Optional[int] = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Adj | Adjacency,
+        edge_weight: Tensor | None = None,
+        num_targets: int | None = None,
+    ) -> Tensor:
         r"""Sums over neighbors.
 
         Args:
             x: Source features ``[N, d]`` or ``[M, N, d]``.
             edge_index: Graph.
-            edge_weight: Weights ``[E]`` of a plain ``edge_index``, or in place of the entries of an adjacency.
+            edge_weight: Weights ``[E]`` of a plain ``edge_index``, or in place of the entries of an
+                adjacency.
             num_targets: Number of targets of a plain ``edge_index`` where it differs from ``N``.
 
         Returns:
             Target features ``[R, d]`` or ``[M, R, d]``.
 
         Raises:
-            ConfigError: If ``edge_weight`` comes with a sparse tensor, which has weights of its own.
+            ConfigError: If ``edge_weight`` comes with a sparse tensor, which has weights of its
+                own.
         """
         if isinstance(edge_index, DividedAdjacency):
             return spmm(edge_index, x, self.backend)
@@ -65,26 +77,41 @@ class SparseConv(MessagePassing):
             edge_index = entries.flip(0)
         if is_sparse(edge_index):
             if edge_weight is not None:
-                raise ConfigError(f'edge_weight: got shape {tuple(edge_weight.shape)} beside a sparse tensor, accepted is '
-                                  'None: its entries are the weights')
+                raise ConfigError(
+                    f'edge_weight: got shape {tuple(edge_weight.shape)} beside a sparse tensor, '
+                    f'accepted is None: its entries are the weights'
+                )
             return self.propagate(edge_index, x=(x, None), edge_weight=None)
-        size = (x.size(self.node_dim), x.size(self.node_dim) if num_targets is None else num_targets)
+        size = (
+            x.size(self.node_dim),
+            x.size(self.node_dim) if num_targets is None else num_targets,
+        )
         return self.propagate(edge_index, x=(x, None), edge_weight=edge_weight, size=size)
 
-    def message(self, x_j: Tensor, edge_weight: Optional[Tensor]) -> Tensor:
+    def message(self, x_j: Tensor, edge_weight: Tensor | None) -> Tensor:
         r"""Weighted source row of every edge."""
         return x_j if edge_weight is None else edge_weight.to(x_j.dtype).unsqueeze(-1) * x_j
 
-    def message_and_aggregate(self, edge_index: Union[Adj, Adjacency], x: Any) -> Tensor:
+    def message_and_aggregate(self, edge_index: Adj | Adjacency, x: Any) -> Tensor:
         r"""All messages and their sum in one sparse product."""
         source = x[0] if isinstance(x, tuple) else x
-        matrix = edge_index if isinstance(edge_index, Adjacency) else Adjacency.from_sparse_tensor(edge_index)
+        matrix = (
+            edge_index
+            if isinstance(edge_index, Adjacency)
+            else Adjacency.from_sparse_tensor(edge_index)
+        )
         return spmm(matrix, source, self.backend)
 
     def _observed(self) -> bool:
-        return bool(self.explain or self._message_forward_pre_hooks or self._message_forward_hooks
-                    or self._aggregate_forward_pre_hooks or self._aggregate_forward_hooks
-                    or self._propagate_forward_pre_hooks or self._propagate_forward_hooks)
+        return bool(
+            self.explain
+            or self._message_forward_pre_hooks
+            or self._message_forward_hooks
+            or self._aggregate_forward_pre_hooks
+            or self._aggregate_forward_hooks
+            or self._propagate_forward_pre_hooks
+            or self._propagate_forward_hooks
+        )
 
     def _fused(self, matrix: Adjacency, x: Tensor) -> Tensor:
         arguments = {'x': (x, None)}
@@ -98,6 +125,8 @@ class SparseConv(MessagePassing):
 
     def _set_jittable_templates(self, raise_on_error: bool = False) -> None:
         super()._set_jittable_templates(raise_on_error)
-        # A subclass inherits the propagate that PyG generated for its parent and takes it for the original, to which it
-        # returns for explanations; but generated code ignores edge masks.
-        type(self)._orig_propagate = getattr(MessagePassing, '_orig_propagate', MessagePassing.propagate)
+        # A subclass inherits the propagate that PyG generated for its parent and takes it for the
+        # original, to which it returns for explanations; but generated code ignores edge masks.
+        type(self)._orig_propagate = getattr(
+            MessagePassing, '_orig_propagate', MessagePassing.propagate
+        )

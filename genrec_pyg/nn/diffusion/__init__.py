@@ -1,4 +1,7 @@
-r"""Diffusion processes on user-item rows, denoisers, objectives and the generator that puts them to work."""
+r"""Diffusion processes on user-item rows, denoisers, objectives and the generator that puts them to
+work.
+"""
+
 from genrec_pyg.nn.diffusion.config import (
     DENOISERS,
     PROCESSES,
@@ -26,10 +29,36 @@ from genrec_pyg.nn.diffusion.process import DiffusionProcess
 from genrec_pyg.nn.diffusion.states import ItemViews, RowState, SparseRows
 
 __all__ = [
-    'DENOISERS', 'Denoiser', 'DenoiserConfig', 'DenoiserTrainingConfig', 'DiffusionConfig', 'DiffusionProcess',
-    'FlipProcess', 'FlipRates', 'GaussianProcess', 'GaussianRates', 'GeneratedEdges', 'GeneratedGraph',
-    'GenerationConfig', 'InterestGenerator', 'ItemViews', 'LinearDenoiser', 'OBJECTIVES', 'Objective', 'PROCESSES',
-    'PerceptronDenoiser', 'RowState', 'SingleTokenDecoderLayer', 'SparseRows', 'TiedDenoiser', 'TransformerDenoiser',
-    'cumulative_flips', 'flip_rates', 'gaussian_rates', 'make_denoiser', 'make_objective', 'make_process',
-    'modality_contrast'
+    'DENOISERS',
+    'Denoiser',
+    'DenoiserConfig',
+    'DenoiserTrainingConfig',
+    'DiffusionConfig',
+    'DiffusionProcess',
+    'FlipProcess',
+    'FlipRates',
+    'GaussianProcess',
+    'GaussianRates',
+    'GeneratedEdges',
+    'GeneratedGraph',
+    'GenerationConfig',
+    'InterestGenerator',
+    'ItemViews',
+    'LinearDenoiser',
+    'OBJECTIVES',
+    'Objective',
+    'PROCESSES',
+    'PerceptronDenoiser',
+    'RowState',
+    'SingleTokenDecoderLayer',
+    'SparseRows',
+    'TiedDenoiser',
+    'TransformerDenoiser',
+    'cumulative_flips',
+    'flip_rates',
+    'gaussian_rates',
+    'make_denoiser',
+    'make_objective',
+    'make_process',
+    'modality_contrast',
 ]

@@ -1,9 +1,15 @@
 r"""Processes, objectives and denoisers by the names that models take."""
+
 from __future__ import annotations
 
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.diffusion.config import DENOISERS, PROCESSES
-from genrec_pyg.nn.diffusion.denoiser import Denoiser, PerceptronDenoiser, TiedDenoiser, TransformerDenoiser
+from genrec_pyg.nn.diffusion.denoiser import (
+    Denoiser,
+    PerceptronDenoiser,
+    TiedDenoiser,
+    TransformerDenoiser,
+)
 from genrec_pyg.nn.diffusion.flip import FlipProcess
 from genrec_pyg.nn.diffusion.gaussian import GaussianProcess
 from genrec_pyg.nn.diffusion.linear import LinearDenoiser
@@ -12,8 +18,13 @@ from genrec_pyg.nn.diffusion.process import DiffusionProcess
 from genrec_pyg.utils.validation import check_choice
 
 
-def make_process(name: str, num_steps: int = 5, scale: float = 1.0, weighting: str = 'snr',
-                 sample_noise: bool = True) -> DiffusionProcess:
+def make_process(
+    name: str,
+    num_steps: int = 5,
+    scale: float = 1.0,
+    weighting: str = 'snr',
+    sample_noise: bool = True,
+) -> DiffusionProcess:
     r"""The process called ``name``, each with its published schedule times ``scale``.
 
     Args:
@@ -45,9 +56,18 @@ def make_objective(name: str, focal_alpha: float = 0.25) -> Objective:
     return Focal(focal_alpha) if name == Focal.name else OBJECTIVES[name]()
 
 
-def make_denoiser(name: str, graph: TrainingGraph, process: DiffusionProcess, view_channels: int, num_layers: int = 6,
-                  rank: int = 512, modality_weight: float = 50.0, channels: int = 1000, dropout: float = 0.5,
-                  normalize: bool = False) -> Denoiser:
+def make_denoiser(
+    name: str,
+    graph: TrainingGraph,
+    process: DiffusionProcess,
+    view_channels: int,
+    num_layers: int = 6,
+    rank: int = 512,
+    modality_weight: float = 50.0,
+    channels: int = 1000,
+    dropout: float = 0.5,
+    normalize: bool = False,
+) -> Denoiser:
     r"""The denoiser called ``name``; arguments that another one takes are not used.
 
     Args:

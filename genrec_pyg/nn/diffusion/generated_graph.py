@@ -1,8 +1,9 @@
 r"""Graph of generated edges."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,9 +19,10 @@ class GeneratedEdges(NamedTuple):
     Args:
         edge_index: Users and items ``[2, G]``.
         probability: Predicted probability ``[G]``.
-        kept: Boolean, what survives the edge dropout of this epoch: one entry per edge ``[G]``, or per
-            stored entry of the adjacency matrix where a graph drops those.
+        kept: Boolean, what survives the edge dropout of this epoch: one entry per edge ``[G]``, or
+            per stored entry of the adjacency matrix where a graph drops those.
     """
+
     edge_index: Tensor
     probability: Tensor
     kept: Tensor
@@ -29,21 +31,25 @@ class GeneratedEdges(NamedTuple):
 class GeneratedGraph(GraphModule):
     r"""Edges of this epoch and their normalized adjacency matrices, each made once.
 
-    Edge dropout removes undirected edges, both directions together and no self loop, in training only.
+    Edge dropout removes undirected edges, both directions together and no self loop, in training
+    only.
 
     Args:
         graph: Training graph.
-        edge_weight: ``'probability'`` weighs an edge by its probability relative to the user's best,
-            ``'binary'`` by 1.
-        edge_dropout: Share of the edges that is dropped in an epoch; the others are divided by what is left.
+        edge_weight: ``'probability'`` weighs an edge by its probability relative to the user's
+            best, ``'binary'`` by 1.
+        edge_dropout: Share of the edges that is dropped in an epoch; the others are divided by what
+            is left.
     """
 
-    def __init__(self, graph: TrainingGraph, edge_weight: str = 'probability', edge_dropout: float = 0.0):
+    def __init__(
+        self, graph: TrainingGraph, edge_weight: str = 'probability', edge_dropout: float = 0.0
+    ):
         super().__init__()
         self.graph = graph
         self.edge_weight = edge_weight
         self.edge_dropout = edge_dropout
-        self.edges: Optional[GeneratedEdges] = None
+        self.edges: GeneratedEdges | None = None
         self._adjacencies: dict[bool, Adjacency] = {}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GeneratedGraph:
@@ -62,11 +68,13 @@ class GeneratedGraph(GraphModule):
         return self.edge_dropout > 0 and self.training
 
     def rebuild(self, edge_index: Tensor, probability: Tensor) -> None:
-        r"""Takes other edges ``[2, G]`` with their probabilities ``[G]``, and draws what is dropped of them."""
+        r"""Takes other edges ``[2, G]`` with their probabilities ``[G]``, and draws what is dropped
+        of them.
+        """
         draws = torch.rand(self.num_draws(probability.numel()), device=probability.device)
         self.replace(GeneratedEdges(edge_index, probability, draws < self.keep))
 
-    def replace(self, edges: Optional[GeneratedEdges]) -> None:
+    def replace(self, edges: GeneratedEdges | None) -> None:
         r"""Takes other edges, or none."""
         self.edges = edges
         self._adjacencies = {}
@@ -75,18 +83,23 @@ class GeneratedGraph(GraphModule):
         r"""Length of ``kept`` for this number of edges."""
         return num_edges
 
-    def adjacency(self) -> Optional[Adjacency]:
+    def adjacency(self) -> Adjacency | None:
         r"""Normalized adjacency ``[U + I, U + I]`` with self loops, or none without edges."""
         if self.edges is None:
             return None
         drops = self.drops
         if drops not in self._adjacencies:
-            whole = bipartite_adjacency(self.edges.edge_index, self.graph.num_users, self.graph.num_items,
-                                        self_loops=True, edge_weight=self._weight())
+            whole = bipartite_adjacency(
+                self.edges.edge_index,
+                self.graph.num_users,
+                self.graph.num_items,
+                self_loops=True,
+                edge_weight=self._weight(),
+            )
             self._adjacencies[drops] = self.drop(whole) if drops else whole
         return self._adjacencies[drops]
 
-    def _weight(self) -> Optional[Tensor]:
+    def _weight(self) -> Tensor | None:
         if self.edge_weight == 'binary':
             return None
         user, probability = self.edges.edge_index[0], self.edges.probability
@@ -104,4 +117,6 @@ class GeneratedGraph(GraphModule):
         loop = row == col
         survives = loop | torch.isin(user * graph.num_items + item, alive)
         value = torch.where(loop, value, value / self.keep)[survives]
-        return Adjacency.from_edge_index(torch.stack([row, col])[:, survives], value, adj.size, symmetric=True)
+        return Adjacency.from_edge_index(
+            torch.stack([row, col])[:, survives], value, adj.size, symmetric=True
+        )

@@ -1,9 +1,10 @@
 r"""Generates interactions for every user with a diffusion and turns them into a graph."""
+
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Optional, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -24,10 +25,14 @@ from genrec_pyg.ops import Adjacency, rows_per_block, topk_excluding
 
 
 class Debias(Protocol):
-    r"""Decides which changed entries stay, as :class:`~genrec_pyg.nn.cluster.InterestDebias` does."""
+    r"""Decides which changed entries stay, as :class:`~genrec_pyg.nn.cluster.InterestDebias`
+    does.
+    """
 
     def filter(self, user: Tensor, item: Tensor, added: Tensor) -> Tensor:
-        r"""Boolean ``[n]``: keep the change of entry ``(user, item)``; ``added`` marks 0 to 1, the others are 1 to 0."""
+        r"""Boolean ``[n]``: keep the change of entry ``(user, item)``; ``added`` marks 0 to 1, the
+        others are 1 to 0.
+        """
 
 
 class Candidates(NamedTuple):
@@ -39,6 +44,7 @@ class Candidates(NamedTuple):
         probability: Predicted probability of a clean one ``[n]``.
         observed: Boolean ``[n]``: the training rows have a one here.
     """
+
     user: Tensor
     item: Tensor
     probability: Tensor
@@ -56,6 +62,7 @@ class Changes(NamedTuple):
         added: Boolean ``[n]``: there is no one here in the training rows, so that a change adds it.
         undone: Boolean ``[n]``: the debiasing undid the change.
     """
+
     user: Tensor
     item: Tensor
     probability: Tensor
@@ -65,13 +72,14 @@ class Changes(NamedTuple):
 
 
 class InterestGenerator(GraphModule):
-    r"""Interest diffusion: trains a denoiser on noisy rows and rebuilds a graph (`GenRec-V1, ACM MM 2025
-    <https://doi.org/10.1145/3746027.3755734>`_; `DiffMM, ACM MM 2024 <https://arxiv.org/abs/2406.11781>`_).
+    r"""Interest diffusion: trains a denoiser on noisy rows and rebuilds a graph
+    (`GenRec-V1, ACM MM 2025 <https://doi.org/10.1145/3746027.3755734>`_;
+    `DiffMM, ACM MM 2024 <https://arxiv.org/abs/2406.11781>`_).
 
-    Once per epoch, :meth:`fit` makes one pass over all users and :meth:`generate` runs the reverse chain for
-    every user, then chooses edges: among the ``topk`` entries of largest probability the generated value
-    replaces the observed one, changes pass the debiasing, and the ``rebuild_k`` entries of largest
-    probability become the user's generated edges.
+    Once per epoch, :meth:`fit` makes one pass over all users and :meth:`generate` runs the reverse
+    chain for every user, then chooses edges: among the ``topk`` entries of largest probability the
+    generated value replaces the observed one, changes pass the debiasing, and the ``rebuild_k``
+    entries of largest probability become the user's generated edges.
 
     Args:
         graph: Training graph.
@@ -79,35 +87,52 @@ class InterestGenerator(GraphModule):
         process: Diffusion process; flips or Gaussian noise.
         training: How the denoiser is trained.
         generation: Which entries become edges.
-        start: Where the reverse chain starts, see :class:`~genrec_pyg.nn.diffusion.DiffusionConfig`.
+        start: Where the reverse chain starts, see
+            :class:`~genrec_pyg.nn.diffusion.DiffusionConfig`.
         objective: Objective in place of that of ``training``.
         debias: Filter of changed entries or none.
         signal_weight: Weight of the modality signal injection of DiffMM.
     """
+
     #: Class of the graph that is rebuilt.
     graph_class: type[GeneratedGraph] = GeneratedGraph
     #: Whether the denoiser drops out where edges are generated, as where it is trained.
     generates_with_dropout: bool = False
 
-    def __init__(self, graph: TrainingGraph, denoiser: Denoiser, process: DiffusionProcess,
-                 training: DenoiserTrainingConfig = DenoiserTrainingConfig(),
-                 generation: GenerationConfig = GenerationConfig(), start: str = 'diffused',
-                 objective: Optional[Objective] = None, debias: Optional[Debias] = None,
-                 signal_weight: float = 0.0):
+    def __init__(
+        self,
+        graph: TrainingGraph,
+        denoiser: Denoiser,
+        process: DiffusionProcess,
+        training: DenoiserTrainingConfig = DenoiserTrainingConfig(),
+        generation: GenerationConfig = GenerationConfig(),
+        start: str = 'diffused',
+        objective: Objective | None = None,
+        debias: Debias | None = None,
+        signal_weight: float = 0.0,
+    ):
         super().__init__()
-        objective = objective or denoiser.objective or make_objective(training.objective, training.focal_alpha)
+        objective = (
+            objective
+            or denoiser.objective
+            or make_objective(training.objective, training.focal_alpha)
+        )
         self.graph = graph
         self.denoiser = denoiser
         self.process = process
         self.objective = objective
         self.generation = generation
         self.debias = debias
-        self.denoiser_training = DenoiserTraining(denoiser, process, objective, training, signal_weight)
+        self.denoiser_training = DenoiserTraining(
+            denoiser, process, objective, training, signal_weight
+        )
         self.chain = ReverseChain(denoiser, process, objective, start)
         self.generated = self.graph_class(graph, generation.edge_weight, generation.edge_dropout)
-        self.interactions = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
+        self.interactions = Adjacency.from_edge_index(
+            graph.edge_index, size=(graph.num_users, graph.num_items)
+        )
         self.log_degree = torch.log1p(graph.item_degree().float())
-        self._candidates: Optional[Candidates] = None
+        self._candidates: Candidates | None = None
 
     def reset_parameters(self) -> None:
         r"""Redraws the denoiser and forgets its optimizer and the generated edges."""
@@ -116,7 +141,7 @@ class InterestGenerator(GraphModule):
         self._candidates = None
         self.generated.replace(None)
 
-    def wrap_optimizer(self, wrap: Optional[Wrap]) -> None:
+    def wrap_optimizer(self, wrap: Wrap | None) -> None:
         r"""Recreates the optimizer at its next use, within ``wrap`` unless it is :obj:`None`."""
         self.denoiser_training.wrap_optimizer(wrap)
 
@@ -126,13 +151,14 @@ class InterestGenerator(GraphModule):
         return self
 
     @property
-    def edges(self) -> Optional[GeneratedEdges]:
+    def edges(self) -> GeneratedEdges | None:
         r"""Generated edges of this epoch."""
         return self.generated.edges
 
-    def adjacency(self) -> Optional[Adjacency]:
-        r"""Normalized adjacency of the generated graph, or none before the first :meth:`generate`; see
-        :class:`~genrec_pyg.nn.diffusion.GeneratedGraph`."""
+    def adjacency(self) -> Adjacency | None:
+        r"""Normalized adjacency of the generated graph, or none before the first :meth:`generate`;
+        see :class:`~genrec_pyg.nn.diffusion.GeneratedGraph`.
+        """
         return self.generated.adjacency()
 
     def rows(self, user: Tensor) -> SparseRows:
@@ -141,23 +167,32 @@ class InterestGenerator(GraphModule):
 
     def fit(self, views: ItemViews) -> dict[str, float]:
         r"""Trains the denoiser for one pass over all users; returns mean loss terms and seconds."""
-        return self.denoiser_training.epoch(self.interactions, views) if self.denoiser.trainable else {}
+        return (
+            self.denoiser_training.epoch(self.interactions, views)
+            if self.denoiser.trainable
+            else {}
+        )
 
     def loss(self, rows: SparseRows, views: ItemViews) -> dict[str, Tensor]:
         r"""Loss terms of the denoiser for clean rows."""
         return self.denoiser_training.loss(rows, views)
 
-    def sample(self, rows: SparseRows, views: ItemViews, keys: Optional[ItemKeys] = None) -> Tensor:
+    def sample(self, rows: SparseRows, views: ItemViews, keys: ItemKeys | None = None) -> Tensor:
         r"""Logits ``[B, I]`` at the end of the reverse chain, see
-        :meth:`~genrec_pyg.nn.diffusion.reverse_chain.ReverseChain.sample`."""
+        :meth:`~genrec_pyg.nn.diffusion.reverse_chain.ReverseChain.sample`.
+        """
         return self.chain.sample(rows, views, keys)
 
     @torch.no_grad()
     def predict(self, views: ItemViews) -> tuple[Tensor, Tensor]:
-        r"""Queries ``[U, q]`` of all users' observed rows and keys ``[I, q]``: the prediction that enters scores."""
+        r"""Queries ``[U, q]`` of all users' observed rows and keys ``[I, q]``: the prediction that
+        enters scores.
+        """
         self.denoiser.eval()  # no dropout in scores, even when requested in the middle of training
         users = torch.arange(self.graph.num_users, device=views.embedding.device)
-        query = torch.cat([self._query(self.rows(user), views) for user in users.split(self._batch_size)])
+        query = torch.cat(
+            [self._query(self.rows(user), views) for user in users.split(self._batch_size)]
+        )
         return query, self.denoiser.keys(views)
 
     @property
@@ -171,7 +206,9 @@ class InterestGenerator(GraphModule):
 
     @torch.no_grad()
     def generate(self, views: ItemViews) -> dict[str, float]:
-        r"""Rebuilds the generated edges of all users; returns the share of new edges and seconds."""
+        r"""Rebuilds the generated edges of all users; returns the share of new edges and
+        seconds.
+        """
         begin = time.perf_counter()
         self.denoiser.train(self.generates_with_dropout)  # the model is in training mode here
         candidates = self._candidates if self.chain.is_constant else None
@@ -181,18 +218,28 @@ class InterestGenerator(GraphModule):
         user, item, probability, observed = self._choose(candidates)
         self.generated.rebuild(torch.stack([user, item]), probability)
         share = float((~observed).float().mean()) if observed.numel() else 0.0
-        return {'generated_edges': float(user.numel()), 'share_new_edges': share,
-                'seconds_rebuild': time.perf_counter() - begin}
+        return {
+            'generated_edges': float(user.numel()),
+            'share_new_edges': share,
+            'seconds_rebuild': time.perf_counter() - begin,
+        }
 
     @torch.no_grad()
     def changes(self, views: ItemViews) -> Changes:
-        r"""What a generation changes and what the debiasing undoes of it, for people to look at; nothing is kept of it. Its
-        random numbers are those of torch's global generator."""
+        r"""What a generation changes and what the debiasing undoes of it, for people to look at;
+        nothing is kept of it. Its random numbers are those of torch's global generator.
+        """
         self.denoiser.train(self.generates_with_dropout)
         candidates = self._all_candidates(views)
         one, undone = self._flip(candidates)
-        return Changes(candidates.user, candidates.item, candidates.probability, (one != candidates.observed) | undone,
-                       ~candidates.observed, undone)
+        return Changes(
+            candidates.user,
+            candidates.item,
+            candidates.probability,
+            (one != candidates.observed) | undone,
+            ~candidates.observed,
+            undone,
+        )
 
     def _all_candidates(self, views: ItemViews) -> Candidates:
         users = torch.arange(self.graph.num_users, device=views.embedding.device)
@@ -217,10 +264,16 @@ class InterestGenerator(GraphModule):
     def _flip(self, candidates: Candidates) -> tuple[Tensor, Tensor]:
         r"""Generated values after the debiasing, and which changes it undid."""
         probability, observed = candidates.probability, candidates.observed
-        one = torch.rand_like(probability) < probability if self.generation.final == 'sample' else probability > 0
+        one = (
+            torch.rand_like(probability) < probability
+            if self.generation.final == 'sample'
+            else probability > 0
+        )
         changed, undone = one != observed, torch.zeros_like(one)
         if self.debias is not None and bool(changed.any()):
-            undone[changed] = ~self.debias.filter(candidates.user[changed], candidates.item[changed], one[changed])
+            undone[changed] = ~self.debias.filter(
+                candidates.user[changed], candidates.item[changed], one[changed]
+            )
         return one ^ undone, undone
 
     def _choose(self, candidates: Candidates) -> Candidates:
@@ -233,13 +286,19 @@ class InterestGenerator(GraphModule):
         return Candidates(user[best], item[best], probability[best], observed[best])
 
     def get_extra_state(self) -> dict[str, Any]:
-        r"""Generated edges and optimizer, so that a checkpoint continues and evaluates exactly as the run did."""
-        return {'edges': None if self.edges is None else list(self.edges),
-                'optimizer': self.denoiser_training.state_dict()}
+        r"""Generated edges and optimizer, so that a checkpoint continues and evaluates exactly as
+        the run did.
+        """
+        return {
+            'edges': None if self.edges is None else list(self.edges),
+            'optimizer': self.denoiser_training.state_dict(),
+        }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         r"""Restores what :meth:`get_extra_state` returned."""
         device = self.graph.edge_index.device
         edges = state['edges']
-        self.generated.replace(None if edges is None else GeneratedEdges(*(x.to(device) for x in edges)))
+        self.generated.replace(
+            None if edges is None else GeneratedEdges(*(x.to(device) for x in edges))
+        )
         self.denoiser_training.load_state_dict(state['optimizer'])

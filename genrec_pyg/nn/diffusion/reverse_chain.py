@@ -1,7 +1,6 @@
 r"""Reverse chain of a diffusion, from a start to the last prediction."""
-from __future__ import annotations
 
-from typing import Optional
+from __future__ import annotations
 
 import torch
 from torch import Tensor
@@ -30,7 +29,9 @@ class ReverseChain:
         ConfigError: On an unknown start.
     """
 
-    def __init__(self, denoiser: Denoiser, process: DiffusionProcess, objective: Objective, start: str):
+    def __init__(
+        self, denoiser: Denoiser, process: DiffusionProcess, objective: Objective, start: str
+    ):
         check_choice('start', start, STARTS)
         self.denoiser = denoiser
         self.process = process
@@ -47,7 +48,7 @@ class ReverseChain:
         return ItemKeys(widened(self.denoiser.keys(views)))
 
     @torch.no_grad()
-    def sample(self, rows: SparseRows, views: ItemViews, keys: Optional[ItemKeys] = None) -> Tensor:
+    def sample(self, rows: SparseRows, views: ItemViews, keys: ItemKeys | None = None) -> Tensor:
         r"""Reverse chain for clean rows; returns the logits ``[B, I]`` of the last prediction.
 
         Args:
@@ -62,7 +63,9 @@ class ReverseChain:
         state: RowState = rows
         last = 0 if self.start == 'observed' else self.process.num_steps - 1
         if self.start == 'diffused':
-            state = self.process.diffuse(rows, torch.full_like(rows.rowptr[1:], last, dtype=torch.long), rates)
+            state = self.process.diffuse(
+                rows, torch.full_like(rows.rowptr[1:], last, dtype=torch.long), rates
+            )
         for step in range(last, 0, -1):
             query = self._query(state, rows, step, views)
             if factored:

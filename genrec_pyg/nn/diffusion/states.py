@@ -1,7 +1,10 @@
-r"""Rows of the user x item matrix and item representations, exchanged by diffusion processes and denoisers."""
+r"""Rows of the user x item matrix and item representations, exchanged by diffusion processes and
+denoisers.
+"""
+
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +19,7 @@ class SparseRows(NamedTuple):
         col: Items of the ones ``[nnz]``, ascending within a row.
         num_items: Number of columns ``I``.
     """
+
     rowptr: Tensor
     col: Tensor
     num_items: int
@@ -59,17 +63,20 @@ class ItemViews(NamedTuple):
     r"""Item representations available to a denoiser.
 
     Args:
-        embedding: Views :math:`\mathbf{V}_m = \mathbf{E}_i \odot \mathbf{F}_m` side by side ``[I, M * d]``, detached.
+        embedding: Views :math:`\mathbf{V}_m = \mathbf{E}_i \odot \mathbf{F}_m` side by side
+            ``[I, M * d]``, detached.
         num_modalities: Number ``M`` of views.
         log_degree: :math:`\log(1 + \mathrm{deg}_i)` ``[I]``.
-        features: Encoded features of one modality ``[I, d]``, detached, for the modality signal injection.
+        features: Encoded features of one modality ``[I, d]``, detached, for the modality signal
+            injection.
         items: Item embeddings ``[I, d]``, detached, for the same.
     """
+
     embedding: Tensor
     num_modalities: int
     log_degree: Tensor
-    features: Optional[Tensor] = None
-    items: Optional[Tensor] = None
+    features: Tensor | None = None
+    items: Tensor | None = None
 
 
 class ItemKeys:
@@ -95,7 +102,8 @@ class ItemKeys:
 
 
 class FactoredRows(NamedTuple):
-    r"""Real rows :math:`c \, \mathbf{X} + \mathbf{Q} \mathbf{K}^{\top}` ``[B, I]`` in factored form, never materialized.
+    r"""Real rows :math:`c \, \mathbf{X} + \mathbf{Q} \mathbf{K}^{\top}` ``[B, I]`` in factored
+    form, never materialized.
 
     Args:
         base: Rows :math:`\mathbf{X}`, sparse or dense.
@@ -103,15 +111,16 @@ class FactoredRows(NamedTuple):
         query: Queries ``[B, q]``.
         keys: Keys of the items.
     """
-    base: Union[SparseRows, Tensor]
+
+    base: SparseRows | Tensor
     share: float
     query: Tensor
     keys: ItemKeys
 
 
-#: State of a process: sparse where flips are rare, dense ``[B, I]`` where they are not (or where values are real), factored in
-#: a chain of linear steps.
-RowState = Union[SparseRows, Tensor, FactoredRows]
+#: State of a process: sparse where flips are rare, dense ``[B, I]`` where they are not (or where
+#: values are real), factored in a chain of linear steps.
+RowState = SparseRows | Tensor | FactoredRows
 
 
 def dense_rows(state: RowState) -> Tensor:
@@ -121,9 +130,9 @@ def dense_rows(state: RowState) -> Tensor:
     return state.dense() if isinstance(state, SparseRows) else state
 
 
-def row_product(state: RowState, weight: Tensor, value: Optional[Tensor] = None) -> Tensor:
-    r"""Product ``[B, d]`` of rows ``[B, I]`` with ``weight`` ``[I, d]``: a gather of the ones where the rows are sparse, small
-    products where they are factored.
+def row_product(state: RowState, weight: Tensor, value: Tensor | None = None) -> Tensor:
+    r"""Product ``[B, d]`` of rows ``[B, I]`` with ``weight`` ``[I, d]``: a gather of the ones where
+    the rows are sparse, small products where they are factored.
 
     Args:
         state: Rows.
@@ -131,7 +140,11 @@ def row_product(state: RowState, weight: Tensor, value: Optional[Tensor] = None)
         value: Entries ``[nnz]`` in place of the ones of sparse rows.
     """
     if isinstance(state, SparseRows):
-        return F.embedding_bag(state.col.long(), weight, state.rowptr[:-1].long(), mode='sum', per_sample_weights=value)
+        return F.embedding_bag(
+            state.col.long(), weight, state.rowptr[:-1].long(), mode='sum', per_sample_weights=value
+        )
     if isinstance(state, FactoredRows):
-        return state.share * row_product(state.base, weight) + state.query @ state.keys.product(weight)
+        return state.share * row_product(state.base, weight) + state.query @ state.keys.product(
+            weight
+        )
     return state.to(weight.dtype) @ weight

@@ -1,4 +1,7 @@
-r"""The generated interest of GenRec in closed form: views of the items, their fusion and its settings found on validation."""
+r"""The generated interest of GenRec in closed form: views of the items, their fusion and its
+settings found on validation.
+"""
+
 from genrec_pyg.nn.interest.config import InterestConfig
 from genrec_pyg.nn.interest.generated import GeneratedInterest
 from genrec_pyg.nn.interest.held_out import HeldOutLists
@@ -6,5 +9,14 @@ from genrec_pyg.nn.interest.schedule import FlipSchedule, KernelPath
 from genrec_pyg.nn.interest.search import InterestChoice, choose_interest
 from genrec_pyg.nn.interest.weights import best_share, mixture_weights
 
-__all__ = ['FlipSchedule', 'GeneratedInterest', 'HeldOutLists', 'InterestChoice', 'InterestConfig',
-           'KernelPath', 'best_share', 'choose_interest', 'mixture_weights']
+__all__ = [
+    'FlipSchedule',
+    'GeneratedInterest',
+    'HeldOutLists',
+    'InterestChoice',
+    'InterestConfig',
+    'KernelPath',
+    'best_share',
+    'choose_interest',
+    'mixture_weights',
+]

@@ -1,4 +1,7 @@
-r"""Standard deviation over the items of scores that are inner products, of which none is computed."""
+r"""Standard deviation over the items of scores that are inner products, of which none is
+computed.
+"""
+
 from __future__ import annotations
 
 import torch
@@ -12,8 +15,9 @@ def key_covariance(key: Tensor) -> Tensor:
 
 
 def score_variance(query: Tensor, covariance: Tensor) -> Tensor:
-    r"""Variance ``[B, 1]`` over the items of the scores of queries ``[B, q]``, :math:`\mathbf{q}_u \mathrm{Cov}(\mathbf{K})
-    \mathbf{q}_u^{\top}`, given :func:`key_covariance`."""
+    r"""Variance ``[B, 1]`` over the items of the scores of queries ``[B, q]``,
+    :math:`\mathbf{q}_u \mathrm{Cov}(\mathbf{K}) \mathbf{q}_u^{\top}`, given :func:`key_covariance`.
+    """
     return ((query @ covariance) * query).sum(dim=1, keepdim=True)
 
 
@@ -24,6 +28,7 @@ def inverse_deviation(variance: Tensor) -> Tensor:
 
 
 def unit_scores(query: Tensor, key: Tensor) -> Tensor:
-    r"""Queries ``[B, q]`` scaled so that the inner products of each with all keys ``[I, q]`` have standard deviation 1 over
-    the items; zero where these are all equal."""
+    r"""Queries ``[B, q]`` scaled so that the inner products of each with all keys ``[I, q]`` have
+    standard deviation 1 over the items; zero where these are all equal.
+    """
     return query * inverse_deviation(score_variance(query, key_covariance(key)))

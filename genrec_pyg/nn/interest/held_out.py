@@ -1,8 +1,10 @@
-r"""Validation users and what is known and held out of them, for choices that a model makes on the validation split."""
+r"""Validation users and what is known and held out of them, for choices that a model makes on the
+validation split.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -11,35 +13,43 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.graph import INTERACTS, ITEM, USER, has_split, known_masks, split_edges
 from genrec_pyg.ops import Adjacency, rows_per_block, topk_excluding
 
-#: Fewest users with held-out items on whom settings are chosen: with fewer the standard error of a recall is up to 0.07.
+#: Fewest users with held-out items on whom settings are chosen: with fewer the standard error of a
+#: recall is up to 0.07.
 MIN_USERS = 50
-#: Most users on whom a setting is measured, and most scores, below which it is half of them at least.
+#: Most users on whom a setting is measured, and most scores, below which it is half of them at
+#: least.
 MAX_USERS = 2000
-MAX_SCORES = 2 ** 23
+MAX_SCORES = 2**23
 
 #: Scores ``[B, I]`` of all items for users ``[B]``.
 Score = Callable[[Tensor], Tensor]
 
 
 class HeldOutLists:
-    r"""A sample of the users with validation items, known items masked. Nothing of the test split is read.
+    r"""A sample of the users with validation items, known items masked. Nothing of the test split
+    is read.
 
     Args:
         data: Canonical graph with splits.
         k: Length of the lists.
-        max_users: Users measured; more are thinned out evenly. By default :data:`MAX_USERS`, fewer where there are many
-            items, so that choosing takes a small part of a training.
+        max_users: Users measured; more are thinned out evenly. By default :data:`MAX_USERS`, fewer
+            where there are many items, so that choosing takes a small part of a training.
 
     Attributes:
         user: Users ``[n]``, ascending.
     """
 
-    def __init__(self, data: HeteroData, k: int = 20, max_users: Optional[int] = None):
+    def __init__(self, data: HeteroData, k: int = 20, max_users: int | None = None):
         size = int(data[USER].num_nodes), int(data[ITEM].num_nodes)
         device = data[INTERACTS].edge_index.device
-        held_out = split_edges(data, 'val') if has_split(data, 'val') else torch.empty(2, 0, dtype=torch.long, device=device)
+        held_out = (
+            split_edges(data, 'val')
+            if has_split(data, 'val')
+            else torch.empty(2, 0, dtype=torch.long, device=device)
+        )
         self.k = min(k, size[1])
-        known = [split_edges(data, name) for name in known_masks(data, 'val')]  # also histories of users outside the training
+        # also histories of users outside the training
+        known = [split_edges(data, name) for name in known_masks(data, 'val')]
         self.known = Adjacency.from_edge_index(torch.cat(known, dim=1), size=size)
         self.held_out = Adjacency.from_edge_index(held_out, size=size)
         if max_users is None:
@@ -56,7 +66,11 @@ class HeldOutLists:
 
     def to(self, device: torch.device) -> HeldOutLists:
         r"""Moves everything to ``device``."""
-        self.known, self.held_out, self.user = self.known.to(device), self.held_out.to(device), self.user.to(device)
+        self.known, self.held_out, self.user = (
+            self.known.to(device),
+            self.held_out.to(device),
+            self.user.to(device),
+        )
         return self
 
     @torch.no_grad()
@@ -70,8 +84,9 @@ class HeldOutLists:
 
     @torch.no_grad()
     def candidates(self, scores: Sequence[Score], depth: int = 100) -> CandidateScores:
-        r"""Scores of every function at the ``depth`` best items of each of them, so that their mixtures can be ranked without
-        ranking all items again: lists of a single function are exact, those of a mixture nearly so.
+        r"""Scores of every function at the ``depth`` best items of each of them, so that their
+        mixtures can be ranked without ranking all items again: lists of a single function are
+        exact, those of a mixture nearly so.
 
         Args:
             scores: Functions of users.
@@ -88,7 +103,11 @@ class HeldOutLists:
             valid = item < num_items
             valid[:, 1:] &= item[:, 1:] != item[:, :-1]
             place = item.clamp(max=num_items - 1)
-            found.append(torch.stack([block.gather(1, place).masked_fill(~valid, -torch.inf) for block in blocks]))
+            found.append(
+                torch.stack(
+                    [block.gather(1, place).masked_fill(~valid, -torch.inf) for block in blocks]
+                )
+            )
             hits.append(self._relevant(user, place) & valid)
         count = self.held_out.row_degree()[self.user]
         return CandidateScores(torch.cat(found, dim=1), torch.cat(hits), count, self.k)
@@ -102,7 +121,9 @@ class HeldOutLists:
         return torch.isin(wanted, key)
 
     def _hits(self, user: Tensor, item: Tensor, k: int) -> Tensor:
-        hit = self._relevant(user, item.clamp(max=self.known.size[1] - 1)) & (item < self.known.size[1])
+        hit = self._relevant(user, item.clamp(max=self.known.size[1] - 1)) & (
+            item < self.known.size[1]
+        )
         return hit[:, :k].sum(dim=1) / self.held_out.row_degree()[user]
 
 
@@ -121,7 +142,7 @@ class CandidateScores:
 
     def recall(self, weights: Sequence[float]) -> float:
         r"""Mean recall of the weighted sum of the scores."""
-        total: Optional[Tensor] = None
+        total: Tensor | None = None
         for weight, score in zip(weights, self.score):
             if weight != 0:
                 total = weight * score if total is None else total.add_(score, alpha=weight)

@@ -1,9 +1,10 @@
 r"""Finds the flip schedule of the kernel of an interest on the validation split."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Optional
+from typing import Any
 
 from genrec_pyg.nn.closed_form import ItemKernel
 from genrec_pyg.nn.interest.config import InterestConfig
@@ -19,7 +20,8 @@ DISCOUNTS = (-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 #: Most items of which all eigenpairs are found.
 MAX_DECOMPOSED = 2_048
-#: Items to the third power, over all inverses tried for the ridge of a larger catalog: a dozen seconds of one core.
+#: Items to the third power, over all inverses tried for the ridge of a larger catalog: a dozen
+#: seconds of one core.
 TRIAL_OPERATIONS = 2.5e11
 
 #: Recall of a schedule.
@@ -38,9 +40,13 @@ class ScheduleSearch:
         curve: Schedules tried, with the rank of the kernel and the recall.
     """
 
-    def __init__(self, views: Views, held_out: Optional[HeldOutLists], config: InterestConfig):
+    def __init__(self, views: Views, held_out: HeldOutLists | None, config: InterestConfig):
         self.views, self.held_out, self.config = views, held_out, config
-        self.pinned = {name: value for name in vars(FlipSchedule()) if (value := getattr(config, name)) != 'auto'}
+        self.pinned = {
+            name: value
+            for name in vars(FlipSchedule())
+            if (value := getattr(config, name)) != 'auto'
+        }
         self.start = replace(FlipSchedule(), **self.pinned)
         self.curve: list[dict[str, Any]] = []
 
@@ -54,9 +60,10 @@ class ScheduleSearch:
         return self._best(self.config.rank)
 
     def whole(self, schedule: FlipSchedule) -> tuple[FlipSchedule, ItemKernel]:
-        r"""Schedule and matrix of the whole kernel, given the schedule of its leading eigenpairs. Truncation regularizes
-        too, so that the whole kernel wants another ridge: found on all eigenpairs of a small catalog, on a few inverses of
-        a larger one."""
+        r"""Schedule and matrix of the whole kernel, given the schedule of its leading eigenpairs.
+        Truncation regularizes too, so that the whole kernel wants another ridge: found on all
+        eigenpairs of a small catalog, on a few inverses of a larger one.
+        """
         num_items = self.views.graph.num_items
         if self.searches and self.config.rank < num_items:
             if num_items > MAX_DECOMPOSED:
@@ -65,16 +72,21 @@ class ScheduleSearch:
         return schedule, self.views.whole_kernel(schedule)
 
     def sparse(self, schedule: FlipSchedule, path: KernelPath) -> tuple[FlipSchedule, ItemKernel]:
-        r"""Schedule and kernel as low rank plus sparse: ridge and discount once more, with the entries that the leading
-        eigenpairs leave out."""
+        r"""Schedule and kernel as low rank plus sparse: ridge and discount once more, with the
+        entries that the leading eigenpairs leave out.
+        """
         views, kernels = self.views, self.views.sparse_path(path, schedule)
         found: dict[FlipSchedule, float] = {}
 
         def measure(candidate: FlipSchedule) -> float:
             if candidate not in found:
                 kernel = views.discounted(kernels.kernel(candidate.ridge), candidate)
-                found[candidate] = self._recall(candidate, lambda user: kernel(views.histories(user)),
-                                                rank=self.config.rank, entries=kernel.neighbors.nnz)
+                found[candidate] = self._recall(
+                    candidate,
+                    lambda user: kernel(views.histories(user)),
+                    rank=self.config.rank,
+                    entries=kernel.neighbors.nnz,
+                )
             return found[candidate]
 
         if self.searches:
@@ -82,8 +94,9 @@ class ScheduleSearch:
         return schedule, views.discounted(kernels.kernel(schedule.ridge), schedule)
 
     def _best(self, rank: int) -> tuple[FlipSchedule, KernelPath]:
-        r"""The schedule of the best kernel of a rank: ridge and discount on one eigendecomposition, the two powers one after
-        the other."""
+        r"""The schedule of the best kernel of a rank: ridge and discount on one eigendecomposition,
+        the two powers one after the other.
+        """
         if not self.searches:
             return self.start, self._path(self.start, rank)
         best = self._best_ridge(self.start, rank)
@@ -99,7 +112,9 @@ class ScheduleSearch:
     def _path(self, schedule: FlipSchedule, rank: int) -> KernelPath:
         return KernelPath(self.views.statistics(schedule.row_weight), schedule.ridge_power, rank)
 
-    def _best_ridge(self, schedule: FlipSchedule, rank: int) -> tuple[float, FlipSchedule, KernelPath]:
+    def _best_ridge(
+        self, schedule: FlipSchedule, rank: int
+    ) -> tuple[float, FlipSchedule, KernelPath]:
         path = self._path(schedule, rank)
         found: dict[FlipSchedule, float] = {}
 
@@ -107,7 +122,9 @@ class ScheduleSearch:
             if candidate not in found:
                 discount = popularity_discount(self.views.degree, candidate.discount)
                 key = path.keys(candidate.ridge) * discount.unsqueeze(1)
-                found[candidate] = self._recall(candidate, lambda user: path.history[user] @ key.t(), rank=rank)
+                found[candidate] = self._recall(
+                    candidate, lambda user: path.history[user] @ key.t(), rank=rank
+                )
             return found[candidate]
 
         for _ in range(2):
@@ -118,16 +135,23 @@ class ScheduleSearch:
 
     def _by_inverses(self, schedule: FlipSchedule) -> tuple[FlipSchedule, ItemKernel]:
         num_items = self.views.graph.num_items
-        kernel, trials = self.views.whole_kernel(schedule), int(TRIAL_OPERATIONS / num_items ** 3)
+        kernel, trials = self.views.whole_kernel(schedule), int(TRIAL_OPERATIONS / num_items**3)
         if 'ridge' in self.pinned or trials < 1:
             return schedule, kernel
 
         def measure(candidate: FlipSchedule, matrix: ItemKernel) -> float:
             discount = popularity_discount(self.views.degree, candidate.discount)
-            return self._recall(candidate, lambda user: matrix(self.views.histories(user)) * discount, rank=num_items)
+            return self._recall(
+                candidate,
+                lambda user: matrix(self.views.histories(user)) * discount,
+                rank=num_items,
+            )
 
         best = measure(schedule, kernel)
-        for ridges in ([v for v in RIDGES if v > schedule.ridge], [v for v in reversed(RIDGES) if v < schedule.ridge]):
+        for ridges in (
+            [v for v in RIDGES if v > schedule.ridge],
+            [v for v in reversed(RIDGES) if v < schedule.ridge],
+        ):
             start = schedule
             for ridge in ridges[:trials]:
                 trials -= 1
@@ -140,7 +164,9 @@ class ScheduleSearch:
             if schedule is not start:
                 break
         if 'discount' not in self.pinned:
-            schedule = climb(schedule, 'discount', DISCOUNTS, lambda candidate: measure(candidate, kernel))
+            schedule = climb(
+                schedule, 'discount', DISCOUNTS, lambda candidate: measure(candidate, kernel)
+            )
         return schedule, kernel
 
     def _recall(self, schedule: FlipSchedule, score: Score, **more: Any) -> float:
@@ -156,7 +182,9 @@ class ScheduleSearch:
         return schedule
 
 
-def climb(schedule: FlipSchedule, name: str, values: Sequence[float], measure: Measure) -> FlipSchedule:
+def climb(
+    schedule: FlipSchedule, name: str, values: Sequence[float], measure: Measure
+) -> FlipSchedule:
     r"""Moves one setting along its grid, upward or else downward, while the recall grows.
 
     Args:

@@ -1,10 +1,11 @@
 r"""Chooses schedule, views and their weights of a generated interest on the validation split."""
+
 from __future__ import annotations
 
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 import torch
 
@@ -35,13 +36,16 @@ class InterestChoice:
 
     Args:
         kernel: Low rank plus sparse.
-        schedule: Flip schedule of the kernel; that of its low-rank view may be another, see the curve.
+        schedule: Flip schedule of the kernel; that of its low-rank view may be another, see the
+            curve.
         weights: Weight of every view.
         chosen: Whether anything was chosen on validation.
-        recall: Validation recall of the interest, of every view and of the search, on the users that were measured.
+        recall: Validation recall of the interest, of every view and of the search, on the users
+            that were measured.
         curve: Settings tried, with their recall.
         seconds: Seconds taken.
     """
+
     kernel: ItemKernel
     schedule: FlipSchedule
     weights: dict[str, float]
@@ -52,18 +56,28 @@ class InterestChoice:
 
     def report(self) -> dict[str, Any]:
         r"""Plain values for logs and ``metrics.json``."""
-        return {'schedule': vars(self.schedule) | {}, 'weights': self.weights, 'chosen_on_validation': self.chosen,
-                'recall': self.recall, 'curve': self.curve, 'seconds': self.seconds}
+        return {
+            'schedule': vars(self.schedule) | {},
+            'weights': self.weights,
+            'chosen_on_validation': self.chosen,
+            'recall': self.recall,
+            'curve': self.curve,
+            'seconds': self.seconds,
+        }
 
 
 @torch.no_grad()
-def choose_interest(graph: TrainingGraph, held_out: Optional[HeldOutLists] = None,
-                    config: InterestConfig = InterestConfig()) -> InterestChoice:
+def choose_interest(
+    graph: TrainingGraph,
+    held_out: HeldOutLists | None = None,
+    config: InterestConfig = InterestConfig(),
+) -> InterestChoice:
     r"""Finds the generated interest of a graph.
 
-    Views are the closed-form flip denoiser (kernel), the graph filter over one and two hops, and the content neighbors of
-    each modality. First the schedule of the kernel is found, then the weights of the views by coordinate search from the best
-    single view, so that on the users measured the mixture is at least as good as each of them.
+    Views are the closed-form flip denoiser (kernel), the graph filter over one and two hops, and
+    the content neighbors of each modality. First the schedule of the kernel is found, then the
+    weights of the views by coordinate search from the best single view, so that on the users
+    measured the mixture is at least as good as each of them.
 
     Args:
         graph: Training graph.
@@ -75,8 +89,11 @@ def choose_interest(graph: TrainingGraph, held_out: Optional[HeldOutLists] = Non
     """
     begin = time.perf_counter()
     if held_out is not None and not held_out.suffices:
-        logger.warning('interest: %d users have validation items, too few to choose on; its settings are the defaults',
-                       held_out.user.numel())
+        logger.warning(
+            'interest: %d users have validation items, too few to choose on; its settings '
+            'are the defaults',
+            held_out.user.numel(),
+        )
         held_out = None
     views = Views(graph, config.rank, config.num_neighbors, config.max_items)
     search = ScheduleSearch(views, held_out, config)
@@ -93,12 +110,18 @@ def choose_interest(graph: TrainingGraph, held_out: Optional[HeldOutLists] = Non
     if isinstance(config.view_weights, dict):
         unknown = [name for name in config.view_weights if name not in names]
         if unknown:
-            raise ConfigError(f"view_weights: got {', '.join(map(repr, unknown))}, accepted on this graph are "
-                              f"{', '.join(names)}")
+            raise ConfigError(
+                f'view_weights: got {", ".join(map(repr, unknown))}, accepted on this graph are '
+                f'{", ".join(names)}'
+            )
         weights = {name: float(config.view_weights.get(name, 0.0)) for name in names}
     elif held_out is None:
-        weights = {name: DEFAULT_WEIGHTS.get(name, 0.0 if name.endswith('_ridge') else DEFAULT_CONTENT_WEIGHT)
-                   for name in names}
+        weights = {
+            name: DEFAULT_WEIGHTS.get(
+                name, 0.0 if name.endswith('_ridge') else DEFAULT_CONTENT_WEIGHT
+            )
+            for name in names
+        }
     else:
         weights, recall = _choose_weights(views, held_out)
     kernel = views.mixture(weights)
@@ -107,11 +130,17 @@ def choose_interest(graph: TrainingGraph, held_out: Optional[HeldOutLists] = Non
     elif kernel.neighbors is not None:
         kernel = with_neighbors(kernel, config.num_neighbors)
     chosen = held_out is not None and not config.is_pinned
-    return InterestChoice(kernel, exact, weights, chosen, recall, search.curve, time.perf_counter() - begin)
+    return InterestChoice(
+        kernel, exact, weights, chosen, recall, search.curve, time.perf_counter() - begin
+    )
 
 
-def _trimmed(kernel: ItemKernel, views: Views, held_out: HeldOutLists, num_neighbors: int) -> tuple[ItemKernel, float]:
-    r"""The kernel with as few neighbors as do not cost recall, from ``num_neighbors`` on, and its recall."""
+def _trimmed(
+    kernel: ItemKernel, views: Views, held_out: HeldOutLists, num_neighbors: int
+) -> tuple[ItemKernel, float]:
+    r"""The kernel with as few neighbors as do not cost recall, from ``num_neighbors`` on, and its
+    recall.
+    """
     interest = GeneratedInterest(views.graph)
     found: list[tuple[float, ItemKernel]] = []
     for k in dict.fromkeys([num_neighbors, 2 * num_neighbors, 5 * num_neighbors, MOST_NEIGHBORS]):
@@ -121,10 +150,14 @@ def _trimmed(kernel: ItemKernel, views: Views, held_out: HeldOutLists, num_neigh
         interest.set_kernel(candidate)
         found.append((held_out.recall(interest.score), candidate))
     best = max(recall for recall, _ in found)
-    return next((candidate, recall) for recall, candidate in found if recall >= best - WORTH_NEIGHBORS)
+    return next(
+        (candidate, recall) for recall, candidate in found if recall >= best - WORTH_NEIGHBORS
+    )
 
 
-def _choose_weights(views: Views, held_out: HeldOutLists) -> tuple[dict[str, float], dict[str, float]]:
+def _choose_weights(
+    views: Views, held_out: HeldOutLists
+) -> tuple[dict[str, float], dict[str, float]]:
     names = list(views.kernels)
     views.measure_deviations(held_out.user)
     scaled = [_scaled(views.score(name), 1 / views.deviation[name]) for name in names]

@@ -1,4 +1,5 @@
 r"""Views of the items of a graph, and their mixture as low rank plus sparse."""
+
 from __future__ import annotations
 
 import logging
@@ -44,7 +45,9 @@ class Views:
 
     def __init__(self, graph: TrainingGraph, rank: int, num_neighbors: int, max_items: int):
         self.graph, self.rank, self.num_neighbors = graph, rank, num_neighbors
-        self.interactions = Adjacency.from_edge_index(graph.edge_index, size=(graph.num_users, graph.num_items))
+        self.interactions = Adjacency.from_edge_index(
+            graph.edge_index, size=(graph.num_users, graph.num_items)
+        )
         self.degree = graph.item_degree().clamp(min=1).float()
         self.dense = graph.num_items <= max_items
         self.kernels: dict[str, ItemKernel] = {}
@@ -59,7 +62,9 @@ class Views:
 
     def histories(self, user: Tensor) -> Adjacency:
         r"""Training rows ``[B, I]`` of users ``user`` ``[B]``."""
-        return Adjacency(*self.interactions.select_rows(user), None, (user.numel(), self.graph.num_items))
+        return Adjacency(
+            *self.interactions.select_rows(user), None, (user.numel(), self.graph.num_items)
+        )
 
     def whole_kernel(self, schedule: FlipSchedule) -> ItemKernel:
         r"""The kernel of a schedule as a dense matrix, without its discount."""
@@ -68,7 +73,9 @@ class Views:
 
     def _ridge(self, schedule: FlipSchedule) -> Tensor:
         statistics = self.statistics(schedule.row_weight)
-        return statistics.ridge(schedule.ridge * float(statistics.gram_diagonal.mean()), schedule.ridge_power)
+        return statistics.ridge(
+            schedule.ridge * float(statistics.gram_diagonal.mean()), schedule.ridge_power
+        )
 
     def add_whole(self, kernel: ItemKernel, schedule: FlipSchedule) -> None:
         r"""Takes what :meth:`whole_kernel` made as a view."""
@@ -76,23 +83,37 @@ class Views:
         self.kernels['kernel'] = kernel
 
     def add_low_rank(self, path: KernelPath, schedule: FlipSchedule) -> None:
-        r"""Takes the leading eigenpairs as a view of their own: without the small eigenvalues, which are mostly noise, it is
-        another view than the whole kernel, and sometimes the better one."""
-        key = path.keys(schedule.ridge) * popularity_discount(self.degree, schedule.discount).unsqueeze(1)
+        r"""Takes the leading eigenpairs as a view of their own: without the small eigenvalues,
+        which are mostly noise, it is another view than the whole kernel, and sometimes the better
+        one.
+        """
+        key = path.keys(schedule.ridge) * popularity_discount(
+            self.degree, schedule.discount
+        ).unsqueeze(1)
         self.kernels['low_rank'] = ItemKernel(self.graph.num_items, query=path.query, key=key)
 
     def sparse_path(self, path: KernelPath, schedule: FlipSchedule) -> LowRankKernelPath:
         r"""Kernels of all ridges as low rank plus sparse, from the eigenpairs of ``path``."""
         statistics = self.statistics(schedule.row_weight)
         most = MOST_NEIGHBORS if self.num_neighbors > 0 else 0
-        return LowRankKernelPath(statistics, statistics.ridge(path.unit, schedule.ridge_power), path.value, path.vector, most)
+        return LowRankKernelPath(
+            statistics,
+            statistics.ridge(path.unit, schedule.ridge_power),
+            path.value,
+            path.vector,
+            most,
+        )
 
     def discounted(self, kernel: ItemKernel, schedule: FlipSchedule) -> ItemKernel:
         r"""A kernel as low rank plus sparse with the discount of a schedule."""
         discount = popularity_discount(self.degree, schedule.discount)
         neighbors = kernel.neighbors
-        return ItemKernel(self.graph.num_items, query=kernel.query, key=kernel.key * discount.unsqueeze(1),
-                          neighbors=neighbors.with_value(neighbors.value * discount[neighbors.row()]))
+        return ItemKernel(
+            self.graph.num_items,
+            query=kernel.query,
+            key=kernel.key * discount.unsqueeze(1),
+            neighbors=neighbors.with_value(neighbors.value * discount[neighbors.row()]),
+        )
 
     def add_others(self) -> None:
         r"""Adds the views that have no settings: the graph filter and those of the modalities."""
@@ -102,17 +123,26 @@ class Views:
         for name, modality in self.graph.modalities.items():
             x = centered_unit_rows(modality.item_features().to(self.degree.dtype))
             if bool((x != 0).any()):
-                (item, neighbor), similarity = knn_graph(x, NUM_CONTENT_NEIGHBORS, include_self=False)
-                self.kernels[name] = neighbor_kernel(item, neighbor, similarity, self.graph.num_items)
+                (item, neighbor), similarity = knn_graph(
+                    x, NUM_CONTENT_NEIGHBORS, include_self=False
+                )
+                self.kernels[name] = neighbor_kernel(
+                    item, neighbor, similarity, self.graph.num_items
+                )
                 self.kernels[f'{name}_ridge'] = content_kernel(x, CONTENT_RIDGE)
             else:
-                logger.warning('modality %r: all features are equal or missing; it is no view of the interest', name)
+                logger.warning(
+                    'modality %r: all features are equal or missing; it is no view of the interest',
+                    name,
+                )
 
     def score(self, name: str) -> Score:
         r"""Scores of view ``name``."""
+
         def score(user: Tensor) -> Tensor:
             scores = self.kernels[name](self.histories(user))
             return self.kernels[name].propagate(scores) if name == 'two_hop' else scores
+
         return score
 
     def measure_deviations(self, user: Tensor) -> None:
@@ -125,22 +155,28 @@ class Views:
         r"""The weighted sum of the views as low rank plus sparse."""
         if not self.deviation:
             users = torch.arange(self.graph.num_users, device=self.degree.device)
-            self.measure_deviations(users[::max(1, len(users) // 512)])
-        factor = {name: weight / self.deviation[name] for name, weight in weights.items() if weight != 0}
+            self.measure_deviations(users[:: max(1, len(users) // 512)])
+        factor = {
+            name: weight / self.deviation[name] for name, weight in weights.items() if weight != 0
+        }
         if not factor:
             factor = {'kernel': 1.0}
         return self._compressed(factor) if self.dense else self._sum(factor)
 
     def _compressed(self, factor: dict[str, float]) -> ItemKernel:
         num_items = self.graph.num_items
-        total = torch.zeros(num_items, num_items, device=self.degree.device, dtype=self.degree.dtype)
+        total = torch.zeros(
+            num_items, num_items, device=self.degree.device, dtype=self.degree.dtype
+        )
         for name, value in factor.items():
             kernel = self.kernels[name]
             if kernel.weight is not None:
                 total.add_(kernel.weight.to(total.dtype), alpha=value)
                 continue
             if kernel.query is not None:
-                total.addmm_(kernel.query.to(total.dtype), kernel.key.t().to(total.dtype), alpha=value)
+                total.addmm_(
+                    kernel.query.to(total.dtype), kernel.key.t().to(total.dtype), alpha=value
+                )
                 continue
             sparse = kernel.neighbors
             dense = torch.zeros_like(total)
@@ -162,17 +198,24 @@ class Views:
             col.append(kernel.neighbors.col.long())
             value.append(scale * kernel.neighbors.value)
         size = (self.graph.num_items, self.graph.num_items)
-        merged = torch.sparse_coo_tensor(torch.stack([torch.cat(row), torch.cat(col)]), torch.cat(value), size).coalesce()
+        merged = torch.sparse_coo_tensor(
+            torch.stack([torch.cat(row), torch.cat(col)]), torch.cat(value), size
+        ).coalesce()
         neighbors = None
         if self.num_neighbors > 0:
             neighbors = largest_entries(merged.indices(), merged.values(), size[0], MOST_NEIGHBORS)
         empty = [self.degree.new_zeros(size[0], 1)]
-        return ItemKernel(size[0], query=torch.cat(queries or empty, dim=1), key=torch.cat(keys or empty, dim=1),
-                          neighbors=neighbors)
+        return ItemKernel(
+            size[0],
+            query=torch.cat(queries or empty, dim=1),
+            key=torch.cat(keys or empty, dim=1),
+            neighbors=neighbors,
+        )
 
 
 def compressed(weight: Tensor, rank: int, num_neighbors: int) -> ItemKernel:
-    r"""A dense kernel as its leading singular triples plus, per scored item, the largest entries of the rest.
+    r"""A dense kernel as its leading singular triples plus, per scored item, the largest entries of
+    the rest.
 
     Args:
         weight: Kernel ``[I, I]`` from history items to scored items; used up.
@@ -197,7 +240,9 @@ def compressed(weight: Tensor, rank: int, num_neighbors: int) -> ItemKernel:
         item = torch.arange(num_items, device=weight.device).unsqueeze(1).expand_as(index)
         entry = rest[index, item]
         keep = entry != 0
-        neighbors = Adjacency.from_edge_index(torch.stack([item[keep], index[keep]]), entry[keep], (num_items, num_items))
+        neighbors = Adjacency.from_edge_index(
+            torch.stack([item[keep], index[keep]]), entry[keep], (num_items, num_items)
+        )
     return ItemKernel(num_items, query=query, key=key, neighbors=neighbors)
 
 
@@ -206,8 +251,12 @@ def with_neighbors(kernel: ItemKernel, k: int) -> ItemKernel:
     if kernel.neighbors is None:
         return kernel
     index, value = kernel.neighbors.to_edge_index()
-    return ItemKernel(kernel.num_items, query=kernel.query, key=kernel.key,
-                      neighbors=largest_entries(index, value, kernel.num_items, k) if k > 0 else None)
+    return ItemKernel(
+        kernel.num_items,
+        query=kernel.query,
+        key=kernel.key,
+        neighbors=largest_entries(index, value, kernel.num_items, k) if k > 0 else None,
+    )
 
 
 def largest_entries(index: Tensor, value: Tensor, num_items: int, k: int) -> Adjacency:
@@ -215,8 +264,9 @@ def largest_entries(index: Tensor, value: Tensor, num_items: int, k: int) -> Adj
     order = torch.argsort(value.abs(), descending=True, stable=True)
     order = order[torch.argsort(index[0][order], stable=True)]
     count = torch.bincount(index[0], minlength=num_items)
-    rank = torch.arange(order.numel(), device=order.device) - (count.cumsum(0) - count)[index[0][order]]
+    rank = (
+        torch.arange(order.numel(), device=order.device)
+        - (count.cumsum(0) - count)[index[0][order]]
+    )
     keep = order[rank < k]
     return Adjacency.from_edge_index(index[:, keep], value[keep], (num_items, num_items))
-
-

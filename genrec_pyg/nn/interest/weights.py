@@ -1,4 +1,5 @@
 r"""Weights of a mixture of scores, found on validation."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -9,8 +10,11 @@ from genrec_pyg.nn.interest.held_out import CandidateScores
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
 
 
-def mixture_weights(candidates: CandidateScores, names: Sequence[str]) -> tuple[dict[str, float], dict[str, float], float]:
-    r"""Weights of a mixture by coordinate search from the best single function, so that it is at least as good as each.
+def mixture_weights(
+    candidates: CandidateScores, names: Sequence[str]
+) -> tuple[dict[str, float], dict[str, float], float]:
+    r"""Weights of a mixture by coordinate search from the best single function, so that it is at
+    least as good as each.
 
     Args:
         candidates: Scores of the functions.
@@ -27,17 +31,21 @@ def mixture_weights(candidates: CandidateScores, names: Sequence[str]) -> tuple[
 
 
 def best_share(candidates: CandidateScores) -> float:
-    r"""Weight in [0, 1] of the second of two functions beside the first, in steps of a tenth; the middle one of those that
-    are equally good. 0 and 1 are among them, so that the mixture is at least as good as either."""
+    r"""Weight in [0, 1] of the second of two functions beside the first, in steps of a tenth; the
+    middle one of those that are equally good. 0 and 1 are among them, so that the mixture is at
+    least as good as either.
+    """
     found = {step / 10: candidates.recall([1 - step / 10, step / 10]) for step in range(11)}
     best = max(found.values())
     equal = [share for share, recall in found.items() if recall == best]
     return equal[len(equal) // 2]
 
 
-def coordinate_search(weights: dict[str, float], measure, values: Sequence[float] = WEIGHTS,
-                      num_rounds: int = 2) -> tuple[dict[str, float], float]:
-    r"""Moves one weight after the other to its best value while that is better; at least one stays positive.
+def coordinate_search(
+    weights: dict[str, float], measure, values: Sequence[float] = WEIGHTS, num_rounds: int = 2
+) -> tuple[dict[str, float], float]:
+    r"""Moves one weight after the other to its best value while that is better; at least one stays
+    positive.
 
     Args:
         weights: Where to start.

@@ -1,8 +1,9 @@
 r"""Pretrained encoders as part of a model, and what they read of every item."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 #: Keys of the configuration of a network that reads pictures.
 _OF_IMAGES = {'image_size', 'num_channels', 'vision_config'}
 #: Bytes of decoded pictures that are kept.
-_CACHE_BYTES = 2 ** 30
+_CACHE_BYTES = 2**30
 
 
 class Tokens:
@@ -44,11 +45,12 @@ class Tokens:
 
 
 class Pictures:
-    r"""Pictures of every item, decoded at once and kept where they take less than a gibibyte, else when they are asked for.
+    r"""Pictures of every item, decoded at once and kept where they take less than a gibibyte, else
+    when they are asked for.
 
     Args:
-        files: Place of every picture, see :func:`~genrec_pyg.encoders.item_images.open_image`; an item without one has an
-            empty place and a gray picture.
+        files: Place of every picture, see :func:`~genrec_pyg.encoders.item_images.open_image`; an
+            item without one has an empty place and a gray picture.
         read: From a path to pixels, uint8 ``[3, H, W]``.
         size: Height and width.
     """
@@ -81,8 +83,12 @@ class Network(torch.nn.Module):
             :class:`~genrec_pyg.nn.items.prefix.FrozenPrefix`.
     """
 
-    def __init__(self, encoder: Union[TextEncoder, ImageEncoder], again: Callable[[], Union[TextEncoder, ImageEncoder]],
-                 keep_frozen: bool = False):
+    def __init__(
+        self,
+        encoder: TextEncoder | ImageEncoder,
+        again: Callable[[], TextEncoder | ImageEncoder],
+        keep_frozen: bool = False,
+    ):
         super().__init__()
         self._prefix = FrozenPrefix(encoder) if keep_frozen else None
         self.encoder, self._again = encoder, again
@@ -91,11 +97,14 @@ class Network(torch.nn.Module):
     def reset_parameters(self) -> None:
         r"""Makes all weights those that were loaded, or draws them again where they were drawn."""
         names = self.encoder.state_dict()
-        self.encoder.load_state_dict({name: value for name, value in self._again().state_dict().items() if name in names})
+        self.encoder.load_state_dict(
+            {name: value for name, value in self._again().state_dict().items() if name in names}
+        )
 
     def train(self, mode: bool = True) -> Network:
-        r"""Sets training or evaluation mode. Batch normalization keeps the statistics that it came with: a row does not depend
-        on which other items are in the batch."""
+        r"""Sets training or evaluation mode. Batch normalization keeps the statistics that it came
+        with: a row does not depend on which other items are in the batch.
+        """
         super().train(mode)
         for module in self.modules():
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
@@ -110,7 +119,7 @@ class Network(torch.nn.Module):
         steps = self.encoder.preprocessing
         return to_pixels(open_image(place), steps.size, steps.resample)
 
-    def read(self, values: Sequence[str]) -> Union[Tokens, Pictures, States]:
+    def read(self, values: Sequence[str]) -> Tokens | Pictures | States:
         r"""Inputs of items from their texts, or the files of their pictures.
 
         Raises:
@@ -122,11 +131,17 @@ class Network(torch.nn.Module):
         tokens = encoder.token_lists(values)
         unknown = encoder.unknown_share(tokens)
         if unknown > 0.5:
-            raise DataError(f'{encoder.weights.name}: its vocabulary lacks {unknown:.0%} of the words of the items, accepted '
-                            'is an encoder of their language')
+            raise DataError(
+                f'{encoder.weights.name}: its vocabulary lacks {unknown:.0%} of the words of the '
+                f'items, accepted is an encoder of their language'
+            )
         ids, mask = encoder.pad(tokens)
         length = mask.sum(dim=1)
-        return Tokens(ids, length) if self._prefix is None else self._prefix.states(ids, length.clamp(min=1))
+        return (
+            Tokens(ids, length)
+            if self._prefix is None
+            else self._prefix.states(ids, length.clamp(min=1))
+        )
 
 
 class Opener:
@@ -146,7 +161,9 @@ class Opener:
     def __init__(self, side: ItemSide):
         self.side = side
         weights = find_weights(side.encoder)
-        reads_images = not weights.path.is_dir() or bool(_OF_IMAGES & set(read_json(weights.path / 'config.json')))
+        reads_images = not weights.path.is_dir() or bool(
+            _OF_IMAGES & set(read_json(weights.path / 'config.json'))
+        )
         self.default_content = 'image' if reads_images else 'title'
 
     def network(self) -> Network:
@@ -158,12 +175,14 @@ class Opener:
             train_last(encoder.model, self.side.unfreeze)
         return Network(encoder, self._load, self.side.keep_frozen)
 
-    def _load(self) -> Union[TextEncoder, ImageEncoder]:
+    def _load(self) -> TextEncoder | ImageEncoder:
         side = self.side
         if self.default_content == 'image':
             encoder = ImageEncoder.from_pretrained(side.encoder)
         else:
-            encoder = TextEncoder.from_pretrained(side.encoder, side.pooling, side.max_length, side.lowercase)
+            encoder = TextEncoder.from_pretrained(
+                side.encoder, side.pooling, side.max_length, side.lowercase
+            )
         if side.weights == 'random':
             _draw(encoder.model)
         return encoder

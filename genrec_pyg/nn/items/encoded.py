@@ -1,8 +1,9 @@
 r"""Item rows from an encoder of text or images that is trained with the model."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Optional, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -22,10 +23,13 @@ class ContentInputs(Protocol):
     Args:
         length: How much work each item is ``[I]``; items of about one length share a chunk.
     """
+
     length: Tensor
 
     def batch(self, item: Tensor) -> tuple[Tensor, ...]:
-        r"""Inputs of the encoder for items ``[n]``, as short as their lengths allow, on the device of ``item``."""
+        r"""Inputs of the encoder for items ``[n]``, as short as their lengths allow, on the device
+        of ``item``.
+        """
 
 
 class ContentNetwork(Protocol):
@@ -35,6 +39,7 @@ class ContentNetwork(Protocol):
         width: Width ``w`` of the vectors.
         revision: Digest of the files it was loaded from.
     """
+
     width: int
     revision: str
 
@@ -56,13 +61,16 @@ class EncodedRows(ItemRows):
     https://arxiv.org/abs/2303.13835).
 
     .. math::
-        \mathbf{e}_i = \mathrm{MLP}_l(\mathrm{GELU}(\mathbf{W} \, \mathrm{pool}(\mathrm{encoder}(i)) + \mathbf{b}))
+        \mathbf{e}_i = \mathrm{MLP}_l(\mathrm{GELU}(\mathbf{W} \, \mathrm{pool}(\mathrm{encoder}(i))
+        + \mathbf{b}))
 
-    Each distinct item is encoded once per batch, padding never. Items are sorted by length and cut into chunks, which are
-    padded to their longest item. With ``recompute`` forward keeps only the rows, and backward computes one chunk after
-    another again, so that memory is that of one chunk whatever the batch: gradient caching (Gao et al., RepL4NLP 2021,
-    https://arxiv.org/abs/2101.06983), with the exact gradient. Dropout of a chunk has a seed of its own, so that several
-    processes, each of which encodes some of the chunks, draw what one process draws.
+    Each distinct item is encoded once per batch, padding never. Items are sorted by length and cut
+    into chunks, which are padded to their longest item. With ``recompute`` forward keeps only the
+    rows, and backward computes one chunk after another again, so that memory is that of one chunk
+    whatever the batch: gradient caching (Gao et al., RepL4NLP 2021,
+    https://arxiv.org/abs/2101.06983), with the exact gradient. Dropout of a chunk has a seed of its
+    own, so that several processes, each of which encodes some of the chunks, draw what one process
+    draws.
 
     Args:
         inputs: What the encoder reads of every item.
@@ -73,12 +81,22 @@ class EncodedRows(ItemRows):
         dropout: Dropout of these layers.
         chunk_size: Most items that are encoded at a time.
         recompute: Whether backward computes chunks again.
-        xavier: Whether the projection starts from a normal distribution and a bias of 0, as heads of images do, or as linear
-            maps of torch do, as heads of text do.
+        xavier: Whether the projection starts from a normal distribution and a bias of 0, as heads
+            of images do, or as linear maps of torch do, as heads of text do.
     """
 
-    def __init__(self, inputs: ContentInputs, network: ContentNetwork, num_items: int, channels: int, num_layers: int = 0,
-                 dropout: float = 0.1, chunk_size: int = 256, recompute: bool = False, xavier: bool = False):
+    def __init__(
+        self,
+        inputs: ContentInputs,
+        network: ContentNetwork,
+        num_items: int,
+        channels: int,
+        num_layers: int = 0,
+        dropout: float = 0.1,
+        chunk_size: int = 256,
+        recompute: bool = False,
+        xavier: bool = False,
+    ):
         super().__init__(num_items, channels)
         self._inputs = inputs
         self.network = network
@@ -116,21 +134,28 @@ class EncodedRows(ItemRows):
             CheckpointError: If it is another one.
         """
         if state['encoder'] != self.network.revision:
-            raise CheckpointError(f"item_side.encoder: its files have the digest {self.network.revision}, accepted is "
-                                  f"{state['encoder']}, with which the model was trained")
+            raise CheckpointError(
+                f'item_side.encoder: its files have the digest {self.network.revision}, accepted '
+                f'is {state["encoder"]}, with which the model was trained'
+            )
 
     def compute(self, item: Tensor) -> Tensor:
         r"""Rows ``[n, d]`` of distinct items ``[n]``, float32 under autocast too."""
         return self._encode(self._inputs, item)
 
     def new_rows(self, content: Sequence[Any]) -> Tensor:
-        r"""Rows ``[n, d]`` of items that are not in the graph, given their texts, or the places of their pictures."""
-        return self._encode(self.network.read(content), torch.arange(len(content), device=self.projection.weight.device))
+        r"""Rows ``[n, d]`` of items that are not in the graph, given their texts, or the places of
+        their pictures.
+        """
+        return self._encode(
+            self.network.read(content),
+            torch.arange(len(content), device=self.projection.weight.device),
+        )
 
     def _encode(self, inputs: ContentInputs, item: Tensor) -> Tensor:
         order = inputs.length[item.cpu()].argsort(stable=True).to(item.device)
         chunks = item[order].split(self.chunk_size)
-        seed = int(torch.randint(2 ** 62, ())) if self._draws() else None
+        seed = int(torch.randint(2**62, ())) if self._draws() else None
 
         def rows(number: int) -> Tensor:
             found = inputs.batch(chunks[number])
@@ -146,14 +171,17 @@ class EncodedRows(ItemRows):
         return widened(self.layers(torch.nn.functional.gelu(self.projection(self.network(*found)))))
 
     def _draws(self) -> bool:
-        return self.training and any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in self.modules())
+        return self.training and any(
+            isinstance(module, torch.nn.Dropout) and module.p > 0 for module in self.modules()
+        )
 
 
 class _seeded:  # noqa: N801  a context, no noun
-    r"""Within this context random numbers come from a seed; afterwards from where they came before. Without a seed nothing
-    changes."""
+    r"""Within this context random numbers come from a seed; afterwards from where they came before.
+    Without a seed nothing changes.
+    """
 
-    def __init__(self, seed: Optional[int], device: torch.device):
+    def __init__(self, seed: int | None, device: torch.device):
         devices = [device] if device.type == 'cuda' else []
         self.seed = seed
         self.fork = torch.random.fork_rng(devices, enabled=seed is not None)
@@ -167,8 +195,12 @@ class _seeded:  # noqa: N801  a context, no noun
         self.fork.__exit__(*exception)
 
 
-def _without_frozen(module: EncodedRows, state: dict[str, Any], prefix: str, local_metadata: Any) -> None:
-    r"""Leaves tensors that no training changes out of a state: they are those of the encoder's files."""
+def _without_frozen(
+    module: EncodedRows, state: dict[str, Any], prefix: str, local_metadata: Any
+) -> None:
+    r"""Leaves tensors that no training changes out of a state: they are those of the encoder's
+    files.
+    """
     for name, parameter in module.network.named_parameters():
         if not parameter.requires_grad:
             state.pop(f'{prefix}network.{name}', None)
@@ -176,6 +208,11 @@ def _without_frozen(module: EncodedRows, state: dict[str, Any], prefix: str, loc
 
 def _frozen_may_miss(module: EncodedRows, incompatible: Any) -> None:
     r"""Takes a state without them; they are compared by the digest of the encoder."""
-    frozen = [name for name, parameter in module.network.named_parameters() if not parameter.requires_grad]
-    incompatible.missing_keys[:] = [key for key in incompatible.missing_keys
-                                    if not any(key.endswith(f'network.{name}') for name in frozen)]
+    frozen = [
+        name for name, parameter in module.network.named_parameters() if not parameter.requires_grad
+    ]
+    incompatible.missing_keys[:] = [
+        key
+        for key in incompatible.missing_keys
+        if not any(key.endswith(f'network.{name}') for name in frozen)
+    ]

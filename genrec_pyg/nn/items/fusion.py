@@ -1,4 +1,5 @@
 r"""Item rows from a table and content together."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -15,8 +16,8 @@ FUSIONS = {'add': 0, 'concat': 1, 'concat3': 3}
 
 
 class FusedRows(ItemRows):
-    r"""A learned row per item and the row of its content together (Yuan et al., SIGIR 2023, Sec. 5.4,
-    https://arxiv.org/abs/2303.13835).
+    r"""A learned row per item and the row of its content together (Yuan et al., SIGIR 2023, Sec.
+    5.4, https://arxiv.org/abs/2303.13835).
 
     .. math::
         \mathbf{e}_i = \mathrm{MLP}_k(\mathbf{t}_i + \mathbf{g}_i) \quad \text{or} \quad
@@ -27,12 +28,20 @@ class FusedRows(ItemRows):
     Args:
         table: Learned rows :math:`\mathbf{t}`.
         content: What gives the rows :math:`\mathbf{g}`, of the same width.
-        fusion: ``'add'``, ``'concat'`` (:math:`c = 1`) or ``'concat3'`` (:math:`c = 3`, of the public program alone).
+        fusion: ``'add'``, ``'concat'`` (:math:`c = 1`) or ``'concat3'`` (:math:`c = 3`, of the
+            public program alone).
         num_layers: Layers :math:`k` after the fusion.
         dropout: Dropout of all these layers.
     """
 
-    def __init__(self, table: ItemTable, content: ItemRows, fusion: str = 'add', num_layers: int = 0, dropout: float = 0.1):
+    def __init__(
+        self,
+        table: ItemTable,
+        content: ItemRows,
+        fusion: str = 'add',
+        num_layers: int = 0,
+        dropout: float = 0.1,
+    ):
         super().__init__(table.num_items, table.channels)
         width = self.channels
         self.table, self.content = table, content

@@ -1,4 +1,5 @@
 r"""Rows of all nodes of which those of items come from an item side."""
+
 from __future__ import annotations
 
 import torch
@@ -21,7 +22,8 @@ class NodeRows(GraphModule):
         num_users: Number of users ``U``.
         items: What gives the rows of items.
         init: Start of the rows of users, see :func:`~genrec_pyg.nn.embedding.init_table`.
-        penalty_rows: Which learned rows :meth:`penalty` counts: ``'batch'``, those of the triples, or ``'table'``, all.
+        penalty_rows: Which learned rows :meth:`penalty` counts: ``'batch'``, those of the triples,
+            or ``'table'``, all.
 
     Attributes:
         user: User table ``[U, d]``.
@@ -30,10 +32,15 @@ class NodeRows(GraphModule):
         ConfigError: If ``init`` or ``penalty_rows`` is unknown.
     """
 
-    def __init__(self, num_users: int, items: ItemRows, init: str = 'xavier', penalty_rows: str = 'batch'):
+    def __init__(
+        self, num_users: int, items: ItemRows, init: str = 'xavier', penalty_rows: str = 'batch'
+    ):
         super().__init__()
         if penalty_rows not in PENALTY_ROWS:
-            raise ConfigError(f"penalty_rows: got {penalty_rows!r}, accepted are {', '.join(map(repr, PENALTY_ROWS))}")
+            raise ConfigError(
+                f'penalty_rows: got {penalty_rows!r}, accepted are '
+                f'{", ".join(map(repr, PENALTY_ROWS))}'
+            )
         self.init, self.penalty_rows = init, penalty_rows
         self.user = Parameter(torch.empty(num_users, items.channels))
         self.items = items
@@ -56,7 +63,10 @@ class NodeRows(GraphModule):
             negatives: Whether the negatives of the batch count.
         """
         if self.penalty_rows == 'table':
-            return squared_norm(self.user, self.items.id_rows(torch.arange(self.items.num_items, device=self.user.device)))
+            return squared_norm(
+                self.user,
+                self.items.id_rows(torch.arange(self.items.num_items, device=self.user.device)),
+            )
         items = (batch.pos, batch.neg) if negatives else (batch.pos,)
         rows = [self.items.id_rows(item) for item in items]
         return batch_l2(self.user[batch.user], *(row for row in rows if row.size(0) > 0))

@@ -1,4 +1,5 @@
 r"""Frozen lower layers of a text encoder, whose outputs are computed once per item."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -13,7 +14,7 @@ from genrec_pyg.exceptions import ConfigError
 #: Tokens that are encoded at a time.
 _TOKENS_PER_BLOCK = 16_384
 #: Most bytes of kept outputs.
-_MOST_BYTES = 2 ** 32
+_MOST_BYTES = 2**32
 
 
 class States:
@@ -29,7 +30,9 @@ class States:
         self.start = length.cumsum(0) - length
 
     def batch(self, item: Tensor) -> tuple[Tensor, Tensor]:
-        r"""States ``[n, T, w]`` and mask ``[n, T]`` of items ``[n]``, as wide as the longest of them."""
+        r"""States ``[n, T, w]`` and mask ``[n, T]`` of items ``[n]``, as wide as the longest of
+        them.
+        """
         chosen = item.cpu()
         length = self.length[chosen]
         place = torch.arange(int(length.max()) if length.numel() > 0 else 1)
@@ -53,10 +56,11 @@ class _Passed(torch.nn.Module):
 
 
 class FrozenPrefix:
-    r"""Takes embeddings and frozen lower layers out of an encoder of BERT's kind. What is left goes on from their outputs.
+    r"""Takes embeddings and frozen lower layers out of an encoder of BERT's kind. What is left goes
+    on from their outputs.
 
-    Lower layers run once per item, without dropout, so that a step costs what its trained layers cost. Names of the trained
-    tensors stay as they were.
+    Lower layers run once per item, without dropout, so that a step costs what its trained layers
+    cost. Names of the trained tensors stay as they were.
 
     Args:
         encoder: Text encoder whose embeddings and first layers are frozen.
@@ -69,15 +73,19 @@ class FrozenPrefix:
         model = encoder.model
         layers = getattr(getattr(model, 'encoder', None), 'layer', None)
         if not isinstance(layers, torch.nn.ModuleList) or not hasattr(model, 'embeddings'):
-            raise ConfigError(f'item_side.keep_frozen: got True for {type(model).__name__}, accepted are text encoders of the '
-                              'kind of BERT')
+            raise ConfigError(
+                f'item_side.keep_frozen: got True for {type(model).__name__}, accepted are text '
+                f'encoders of the kind of BERT'
+            )
         embeddings = model.embeddings
         count = 0
         while count < len(layers) and not _trains(layers[count]):
             count += 1
         if count == 0 or _trains(embeddings):
-            raise ConfigError('item_side.keep_frozen: got True, but the first layer is trained; accepted is '
-                              f'item_side.unfreeze up to {len(layers) - 1} blocks')
+            raise ConfigError(
+                'item_side.keep_frozen: got True, but the first layer is trained; accepted is '
+                f'item_side.unfreeze up to {len(layers) - 1} blocks'
+            )
         self.encoder = encoder
         self._lower = [embeddings, *layers[:count]]
         self._upper = [_Given(), *(_Passed() for _ in range(count))]
@@ -91,7 +99,8 @@ class FrozenPrefix:
 
     @torch.no_grad()
     def states(self, ids: Tensor, length: Tensor) -> States:
-        r"""Outputs of the lower layers for token ids ``[I, T]`` of which the first ``length`` ``[I]`` are real.
+        r"""Outputs of the lower layers for token ids ``[I, T]`` of which the first ``length``
+        ``[I]`` are real.
 
         Raises:
             ConfigError: If they would take more than 4 GiB.
@@ -99,12 +108,17 @@ class FrozenPrefix:
         model = self.encoder.model
         total, width = int(length.sum()), self.encoder.width
         if total * width * 4 > _MOST_BYTES:
-            raise ConfigError(f'item_side.keep_frozen: got True for {total} tokens of width {width}, accepted are outputs of '
-                              f'up to {_MOST_BYTES} bytes')
+            raise ConfigError(
+                f'item_side.keep_frozen: got True for {total} tokens of width {width}, accepted '
+                f'are outputs of up to {_MOST_BYTES} bytes'
+            )
         dtype = next(self._lower[0].parameters()).dtype
         flat = torch.empty(total, width, dtype=dtype)
         start = length.cumsum(0) - length
-        upper = [model.encoder.layer[number] for number in range(len(self._upper) - 1, len(model.encoder.layer))]
+        upper = [
+            model.encoder.layer[number]
+            for number in range(len(self._upper) - 1, len(model.encoder.layer))
+        ]
         was_training = model.training
         self._put(self._lower)
         for number in range(len(upper)):
@@ -115,7 +129,9 @@ class FrozenPrefix:
             for item in order.split(max(1, _TOKENS_PER_BLOCK // max(1, ids.size(1)))):
                 size = int(length[item].max())
                 mask = torch.arange(size) < length[item].unsqueeze(1)
-                found = model(input_ids=ids[item, :size].long(), attention_mask=mask.long()).last_hidden_state
+                found = model(
+                    input_ids=ids[item, :size].long(), attention_mask=mask.long()
+                ).last_hidden_state
                 flat[(start[item].unsqueeze(1) + torch.arange(size))[mask]] = found[mask]
         finally:
             self._put(self._upper)

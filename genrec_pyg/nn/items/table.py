@@ -1,9 +1,10 @@
 r"""The interface of item sides, what gives the rows of items, and the plainest of them."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from genrec_pyg.nn.graph_module import GraphModule
 
 class _Computed(NamedTuple):
     r"""Distinct items ``[n]`` in order and their rows ``[n + 1, d]``, the last one zero."""
+
     item: Tensor
     rows: Tensor
 
@@ -22,8 +24,9 @@ class _Computed(NamedTuple):
 class ItemRows(GraphModule):
     r"""Base class of item sides: a row ``[d]`` for each of ``I`` items.
 
-    Models ask for :meth:`forward`, all rows, and for :meth:`rows` of those that a batch holds. Where a row is costly, a loss
-    names all items of its batch to :meth:`computed` first, so that each distinct one is computed once.
+    Models ask for :meth:`forward`, all rows, and for :meth:`rows` of those that a batch holds.
+    Where a row is costly, a loss names all items of its batch to :meth:`computed` first, so that
+    each distinct one is computed once.
 
     A subclass implements :meth:`compute`.
 
@@ -40,7 +43,7 @@ class ItemRows(GraphModule):
         if channels < 1:
             raise ConfigError(f'hidden_channels: got {channels}, accepted are integers from 1')
         self.num_items, self.channels = num_items, channels
-        self._computed: Optional[_Computed] = None
+        self._computed: _Computed | None = None
 
     def reset_parameters(self) -> None:
         r"""Redraws all parameters; those of an encoder become what it was loaded with."""
@@ -54,7 +57,8 @@ class ItemRows(GraphModule):
         r"""Within this context rows are looked up that are computed at its beginning, each once.
 
         Args:
-            *items: All items that will be asked for, in tensors of any shape, padding among them; without any, all items.
+            *items: All items that will be asked for, in tensors of any shape, padding among them;
+                without any, all items.
         """
         before, self._computed = self._computed, self._compute_distinct(items)
         try:
@@ -72,9 +76,12 @@ class ItemRows(GraphModule):
         return _Computed(found, torch.cat([rows, rows.new_zeros(1, rows.size(1))]))
 
     def rows(self, item: Tensor) -> Tensor:
-        r"""Rows ``[..., d]`` of items ``[...]``; that of padding, ``I``, is zero and has no gradient."""
+        r"""Rows ``[..., d]`` of items ``[...]``; that of padding, ``I``, is zero and has no
+        gradient.
+        """
         found = self._compute_distinct((item,)) if self._computed is None else self._computed
-        place = torch.searchsorted(found.item, item.contiguous())  # padding is above all items, so behind the last row
+        # padding is above all items, so behind the last row
+        place = torch.searchsorted(found.item, item.contiguous())
         return found.rows[place.flatten()].view(*item.shape, -1)
 
     def forward(self) -> Tensor:
@@ -88,17 +95,22 @@ class ItemRows(GraphModule):
         return iter(())
 
     def new_rows(self, content: Any) -> Tensor:
-        r"""Rows ``[n, d]`` of items that the model was made without, from what this side reads of items: their texts or
-        pictures, or features by modality.
+        r"""Rows ``[n, d]`` of items that the model was made without, from what this side reads of
+        items: their texts or pictures, or features by modality.
 
         Raises:
             ConfigError: If the side has learned rows, of which new items have none.
         """
-        raise ConfigError(f'content: got {len(content)} new items for {type(self).__name__}, whose rows are learned; accepted '
-                          "are item sides that read content alone (item_side.kind 'frozen' or 'encoder')")
+        raise ConfigError(
+            f'content: got {len(content)} new items for {type(self).__name__}, whose rows '
+            f'are learned; accepted '
+            "are item sides that read content alone (item_side.kind 'frozen' or 'encoder')"
+        )
 
     def id_rows(self, item: Tensor) -> Tensor:
-        r"""Rows ``[n, d]`` of the learned table that belong to items, for penalties; none of a side without such a table."""
+        r"""Rows ``[n, d]`` of the learned table that belong to items, for penalties; none of a side
+        without such a table.
+        """
         return next(self.parameters()).new_zeros(0, self.channels)
 
     def __repr__(self) -> str:
@@ -137,7 +149,9 @@ class ItemTable(ItemRows):
         yield
 
     def rows(self, item: Tensor) -> Tensor:
-        r"""Rows ``[..., d]`` of items ``[...]``; that of padding, ``I``, is zero and has no gradient."""
+        r"""Rows ``[..., d]`` of items ``[...]``; that of padding, ``I``, is zero and has no
+        gradient.
+        """
         padding = item >= self.num_items
         found = self.weight[item.masked_fill(padding, 0).flatten()].view(*item.shape, -1)
         return found.masked_fill(padding.unsqueeze(-1), 0)

@@ -1,4 +1,5 @@
 r"""Losses: ranking, contrastive, penalties, chunked."""
+
 from genrec_pyg.nn.losses.ranking import (
     ROW_PENALTIES,
     bank_contrast,

@@ -1,4 +1,5 @@
 r"""Settings of the ranking and the contrastive terms of a loss."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ class RankingConfig:
         temperature: Temperature of the softmax.
         num_negatives: Negatives that a batch shares, at most its size.
     """
+
     loss: str = 'softmax'
     temperature: float = 0.2
     num_negatives: int = 512
@@ -34,11 +36,14 @@ class ContrastConfig:
 
     Args:
         view_weight: Weight :math:`\lambda_1` of side against content, users and items; 0 for none.
-        pair_weight: Weight :math:`\lambda_2` of users against both views of their items; 0 for none.
+        pair_weight: Weight :math:`\lambda_2` of users against both views of their items; 0 for
+            none.
         temperature: Temperature of these terms.
-        group_size: Rows that are contrasted with one another. A larger batch is cut into groups of about
-            this size, so that the cost stays linear in the batch; by default the batch of the paper.
+        group_size: Rows that are contrasted with one another. A larger batch is cut into groups of
+            about this size, so that the cost stays linear in the batch; by default the batch of the
+            paper.
     """
+
     view_weight: float = 0.1
     pair_weight: float = 0.1
     temperature: float = 0.5

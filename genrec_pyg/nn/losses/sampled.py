@@ -1,8 +1,8 @@
 r"""Losses of a target among sampled, shared, in-batch or all items."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -16,13 +16,20 @@ from genrec_pyg.utils.precision import full_precision, widened
 NO_CANDIDATE = -1e30
 
 
-def sampled_softmax(positive: Tensor, negative: Tensor, log_q_positive: Optional[Tensor] = None,
-                    log_q_negative: Optional[Tensor] = None, mask: Optional[Tensor] = None, beta: float = 0.0,
-                    detach_weights: bool = False) -> Tensor:
+def sampled_softmax(
+    positive: Tensor,
+    negative: Tensor,
+    log_q_positive: Tensor | None = None,
+    log_q_negative: Tensor | None = None,
+    mask: Tensor | None = None,
+    beta: float = 0.0,
+    detach_weights: bool = False,
+) -> Tensor:
     r"""Cross-entropy of a target among sampled negatives, hard ones weighing more on request.
 
-    With scores corrected by the proposal, :math:`x = s - \log q` (Bengio and Senecal, AISTATS 2003), and the weights of
-    REMI (Xie et al., RecSys 2023, https://doi.org/10.1145/3604915.3608766), which have the mean 1,
+    With scores corrected by the proposal, :math:`x = s - \log q` (Bengio and Senecal, AISTATS
+    2003), and the weights of REMI (Xie et al., RecSys 2023,
+    https://doi.org/10.1145/3604915.3608766), which have the mean 1,
 
     .. math::
         \ell = -x^+ + \log \Bigl( e^{x^+} + \sum_j w_j e^{x_j} \Bigr), \qquad
@@ -34,8 +41,8 @@ def sampled_softmax(positive: Tensor, negative: Tensor, log_q_positive: Optional
         positive: Scores of the targets ``[...]``.
         negative: Scores of the negatives ``[..., n]``.
         log_q_positive: Log probability of the target under the proposal, broadcast to ``positive``.
-        log_q_negative: Log probability of the negatives, broadcast to ``negative``; a constant cancels against that of the
-            target.
+        log_q_negative: Log probability of the negatives, broadcast to ``negative``; a constant
+            cancels against that of the target.
         mask: Negatives that do not count, boolean, broadcast to ``negative``.
         beta: :math:`\beta`; 0 weighs all negatives alike.
         detach_weights: Whether the weights are constants for the gradient.
@@ -62,13 +69,17 @@ def sampled_softmax(positive: Tensor, negative: Tensor, log_q_positive: Optional
     return torch.logaddexp(target, logit.logsumexp(dim=-1)) - target
 
 
-def shared_negatives_softmax(user: Tensor, positive: Tensor, negative: Tensor, temperature: float) -> Tensor:
-    r"""Sampled softmax over cosine scores, with negatives that all rows share (`Wu et al., "On the Effectiveness of Sampled
-    Softmax Loss for Item Recommendation", TOIS 2024 <https://arxiv.org/abs/2201.02327>`_).
+def shared_negatives_softmax(
+    user: Tensor, positive: Tensor, negative: Tensor, temperature: float
+) -> Tensor:
+    r"""Sampled softmax over cosine scores, with negatives that all rows share
+    (`Wu et al., "On the Effectiveness of Sampled Softmax Loss for Item Recommendation", TOIS 2024 <https://arxiv.org/abs/2201.02327>`_).
 
     .. math::
-        \mathcal{L} = -\frac{1}{B} \sum_k \log \frac{\exp(\cos(\mathbf{u}_k, \mathbf{i}^+_k) / \tau)}
-        {\exp(\cos(\mathbf{u}_k, \mathbf{i}^+_k) / \tau) + \sum_{j=1}^{n} \exp(\cos(\mathbf{u}_k, \mathbf{i}_j) / \tau)}
+        \mathcal{L} = -\frac{1}{B} \sum_k \log \frac{\exp(\cos(\mathbf{u}_k, \mathbf{i}^+_k) /
+        \tau)}
+        {\exp(\cos(\mathbf{u}_k, \mathbf{i}^+_k) / \tau) + \sum_{j=1}^{n} \exp(\cos(\mathbf{u}_k,
+        \mathbf{i}_j) / \tau)}
 
     Args:
         user: User rows ``[B, d]``.
@@ -83,8 +94,8 @@ def shared_negatives_softmax(user: Tensor, positive: Tensor, negative: Tensor, t
 
 
 def softmax_over_items(query: Tensor, item: Tensor, target: Tensor) -> Tensor:
-    r"""Cross-entropy of targets among all items, in blocks whose scores backward computes again: nothing of size ``P x I``
-    outlives a block.
+    r"""Cross-entropy of targets among all items, in blocks whose scores backward computes again:
+    nothing of size ``P x I`` outlives a block.
 
     Args:
         query: Queries ``[P, d]``, whose scores are inner products.
@@ -94,6 +105,7 @@ def softmax_over_items(query: Tensor, item: Tensor, target: Tensor) -> Tensor:
     Returns:
         One loss per query ``[P]``.
     """
+
     def of_rows(query: Tensor, target: Tensor) -> Tensor:
         scores = query @ item.t()
         return cross_entropy(widened(scores), target, reduction='none')
@@ -101,8 +113,11 @@ def softmax_over_items(query: Tensor, item: Tensor, target: Tensor) -> Tensor:
     return in_row_blocks(of_rows, (query, target), item.size(0))
 
 
-def in_row_blocks(function: Callable[..., Tensor], columns: tuple[Tensor, ...], num_candidates: int) -> Tensor:
-    r"""Results ``[P]`` of ``function`` on blocks of rows, backward computing a block again where there are several.
+def in_row_blocks(
+    function: Callable[..., Tensor], columns: tuple[Tensor, ...], num_candidates: int
+) -> Tensor:
+    r"""Results ``[P]`` of ``function`` on blocks of rows, backward computing a block again where
+    there are several.
 
     Args:
         function: Takes rows of all ``columns``, returns one number per row.
@@ -116,9 +131,10 @@ def in_row_blocks(function: Callable[..., Tensor], columns: tuple[Tensor, ...], 
     return torch.cat([checkpoint(function, *block, use_reentrant=False) for block in blocks])
 
 
-def logistic_loss(positive: Tensor, negative: Tensor, mask: Optional[Tensor] = None) -> Tensor:
-    r"""Binary cross-entropy of targets and negatives, both counting once per target: with all scores 0 it is
-    :math:`2 \ln 2` (SASRec: Kang and McAuley, ICDM 2018, Eq. 7, https://arxiv.org/abs/1808.09781).
+def logistic_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Binary cross-entropy of targets and negatives, both counting once per target: with all
+    scores 0 it is :math:`2 \ln 2` (SASRec: Kang and McAuley, ICDM 2018, Eq. 7,
+    https://arxiv.org/abs/1808.09781).
 
     Args:
         positive: Scores of the targets ``[P]``.
@@ -136,17 +152,25 @@ def logistic_loss(positive: Tensor, negative: Tensor, mask: Optional[Tensor] = N
     return positive.mean() + share.mean()
 
 
-def in_batch_softmax(query: Tensor, row: Tensor, target: Tensor, window: Tensor, item_rows: Callable[[Tensor], Tensor],
-                     log_popularity: Tensor) -> Tensor:
-    r"""Cross-entropy of targets among the items of the other windows of a batch, corrected for their popularity
-    (https://github.com/westlake-repl/IDvs.MoRec, after Yi et al., RecSys 2019).
+def in_batch_softmax(
+    query: Tensor,
+    row: Tensor,
+    target: Tensor,
+    window: Tensor,
+    item_rows: Callable[[Tensor], Tensor],
+    log_popularity: Tensor,
+) -> Tensor:
+    r"""Cross-entropy of targets among the items of the other windows of a batch, corrected for
+    their popularity (https://github.com/westlake-repl/IDvs.MoRec, after Yi et al., RecSys 2019).
 
     .. math::
-        \ell = -z_t + \log \Bigl( e^{z_t} + \sum_{j \in \text{batch},\, j \notin S_u} e^{z_j} \Bigr), \qquad
+        \ell = -z_t + \log \Bigl( e^{z_t} + \sum_{j \in \text{batch},\, j \notin S_u} e^{z_j}
+        \Bigr), \qquad
         z_j = \mathbf{h} \cdot \mathbf{e}_j - \log p_j
 
-    All items :math:`S_u` of the own window are left out, later ones too; an item that occurs in several other places counts
-    as often. The sum runs over distinct items, so memory is ``P`` times their number.
+    All items :math:`S_u` of the own window are left out, later ones too; an item that occurs in
+    several other places counts as often. The sum runs over distinct items, so memory is ``P`` times
+    their number.
 
     Args:
         query: Queries :math:`\mathbf{h}` ``[P, d]``.

@@ -1,4 +1,5 @@
 r"""Fusion of several modality views of the same nodes."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ class FusedViews(NamedTuple):
         views: View ``[n, d]`` of every modality.
         weight: Attention weights ``[M, n]``, summing to 1 over the modalities.
     """
+
     common: Tensor
     views: Sequence[Tensor]
     weight: Tensor
@@ -29,21 +31,24 @@ class FusedViews(NamedTuple):
 
 
 class ModalityAttention(torch.nn.Module):
-    r"""Attention over modalities per node (`GenRec-V1, ACM MM 2025 <https://doi.org/10.1145/3746027.3755734>`_;
+    r"""Attention over modalities per node
+    (`GenRec-V1, ACM MM 2025 <https://doi.org/10.1145/3746027.3755734>`_;
     `MGCN, ACM MM 2023 <https://arxiv.org/abs/2308.03588>`_, the same without batch normalization).
 
     .. math::
-        \alpha_m = \mathrm{softmax}_m \left( \mathbf{v}^{\top} \tanh(\mathrm{BN}(\mathbf{W} \mathbf{z}_m + \mathbf{b}))
+        \alpha_m = \mathrm{softmax}_m \left( \mathbf{v}^{\top} \tanh(\mathrm{BN}(\mathbf{W}
+        \mathbf{z}_m + \mathbf{b}))
         \right), \qquad \mathrm{common} = \sum_m \alpha_m \mathbf{z}_m
 
-    The module is shared by the modalities, so batch normalization takes its statistics over the rows of all of them
-    together: statistics per modality would differ from the running ones that evaluation uses.
+    The module is shared by the modalities, so batch normalization takes its statistics over the
+    rows of all of them together: statistics per modality would differ from the running ones that
+    evaluation uses.
 
     Args:
         channels: Width ``d`` of the views.
         batch_norm: Whether there is the batch normalization.
-        joint_norm: Whether its statistics are those of all modalities together, or of each by itself (released GenRec-V1,
-            which never uses running ones).
+        joint_norm: Whether its statistics are those of all modalities together, or of each by
+            itself (released GenRec-V1, which never uses running ones).
     """
 
     def __init__(self, channels: int, batch_norm: bool = True, joint_norm: bool = True):
@@ -66,7 +71,8 @@ class ModalityAttention(torch.nn.Module):
         if num_modalities == 1:
             return FusedViews(views[0], views, z.new_ones(1, num_nodes))
         blocks = z.reshape(-1, channels).chunk(1 if self.joint_norm else num_modalities)
-        # tanh(x) = 2 sigmoid(2 x) - 1: the sigmoid takes a fraction of the time, and the constant cancels in the softmax.
+        # tanh(x) = 2 sigmoid(2 x) - 1: the sigmoid takes a fraction of the time, and the constant
+        # cancels in the softmax.
         key = torch.sigmoid(torch.cat([self._doubled_norm(self.key(block)) for block in blocks]))
         weight = (2 * self.query(key)).view(num_modalities, num_nodes).softmax(dim=0)
         common = weight[0].unsqueeze(1) * views[0]

@@ -1,5 +1,7 @@
 r"""The interaction graph with edges between similar items (GUME: Lin et al., CIKM 2024,
-https://arxiv.org/abs/2407.12338)."""
+https://arxiv.org/abs/2407.12338).
+"""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -34,7 +36,8 @@ def common_neighbors(graphs: Sequence[Adjacency], present: Sequence[Tensor]) -> 
 
 
 def enhanced_adjacency(graph: TrainingGraph, item_pairs: Tensor) -> tuple[Adjacency, Adjacency]:
-    r"""Normalized adjacency of the interactions and of edges from items to items, over the joint index.
+    r"""Normalized adjacency of the interactions and of edges from items to items, over the joint
+    index.
 
     .. math::
         \mathbf{A} = \mathbf{D}^{-1/2} \begin{bmatrix} 0 & \mathbf{R} \\
@@ -57,5 +60,7 @@ def enhanced_adjacency(graph: TrainingGraph, item_pairs: Tensor) -> tuple[Adjace
     edge_index = torch.stack([torch.cat([user, item, row]), torch.cat([item, user, col])])
     ones = torch.ones(edge_index.size(1), device=user.device)
     value = knn_weights(edge_index, ones, num_nodes)
-    return (Adjacency.from_edge_index(edge_index, value, (num_nodes, num_nodes)),
-            interactions.with_value(value[:user.numel()]))
+    return (
+        Adjacency.from_edge_index(edge_index, value, (num_nodes, num_nodes)),
+        interactions.with_value(value[: user.numel()]),
+    )

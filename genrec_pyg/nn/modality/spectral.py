@@ -1,9 +1,9 @@
 r"""Filters in the Fourier domain of the feature axis."""
+
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -23,15 +23,17 @@ class SpectralFilter(torch.nn.Module):
     With :math:`\mathcal{F}` the unitary Fourier transform of real rows over their ``d`` features,
 
     .. math::
-        \mathbf{c} = \mathcal{F}^{-1} \Bigl( \boldsymbol{\omega} \odot \prod_m \mathcal{F} \mathbf{f}_m \Bigr)
+        \mathbf{c} = \mathcal{F}^{-1} \Bigl( \boldsymbol{\omega} \odot \prod_m \mathcal{F}
+        \mathbf{f}_m \Bigr)
 
-    which for one input is a circular convolution, and so a linear map (:meth:`circulant`). The spectrum of a real row is real
-    at frequency 0, and for even ``d`` at the highest one: the imaginary parts of these factors could not matter, and there are
-    none.
+    which for one input is a circular convolution, and so a linear map (:meth:`circulant`). The
+    spectrum of a real row is real at frequency 0, and for even ``d`` at the highest one: the
+    imaginary parts of these factors could not matter, and there are none.
 
     Args:
         channels: Width ``d``.
-        init: ``'normal'``, standard normal parts as in the authors' program, or ``'identity'``, factors of 1.
+        init: ``'normal'``, standard normal parts as in the authors' program, or ``'identity'``,
+            factors of 1.
 
     Raises:
         ConfigError: If ``channels`` is not positive or ``init`` unknown.
@@ -46,7 +48,9 @@ class SpectralFilter(torch.nn.Module):
         if channels < 1:
             raise ConfigError(f'hidden_channels: got {channels}, accepted are integers from 1')
         if init not in FILTER_INITS:
-            raise ConfigError(f"filter_init: got {init!r}, accepted are {', '.join(map(repr, FILTER_INITS))}")
+            raise ConfigError(
+                f'filter_init: got {init!r}, accepted are {", ".join(map(repr, FILTER_INITS))}'
+            )
         self.channels, self.init = channels, init
         self.real = Parameter(torch.empty(channels // 2 + 1))
         self.imag = Parameter(torch.empty((channels - 1) // 2))
@@ -67,8 +71,12 @@ class SpectralFilter(torch.nn.Module):
         return torch.complex(self.real, imag)
 
     def circulant(self) -> Tensor:
-        r"""The linear map ``[d, d]`` that :meth:`forward` is for one input, to be multiplied from the right."""
-        kernel = torch.fft.irfft(self.factors(), n=self.channels, norm='ortho') / math.sqrt(self.channels)
+        r"""The linear map ``[d, d]`` that :meth:`forward` is for one input, to be multiplied from
+        the right.
+        """
+        kernel = torch.fft.irfft(self.factors(), n=self.channels, norm='ortho') / math.sqrt(
+            self.channels
+        )
         index = torch.arange(self.channels, device=kernel.device)
         return kernel[(index - index.unsqueeze(1)) % self.channels]
 
@@ -76,14 +84,20 @@ class SpectralFilter(torch.nn.Module):
         r"""Filters rows ``[n, d]``."""
         return x @ self.circulant().to(x.dtype)
 
-    def fuse(self, rows: Sequence[Tensor], present: Optional[Sequence[Tensor]] = None) -> Tensor:
+    def fuse(self, rows: Sequence[Tensor], present: Sequence[Tensor] | None = None) -> Tensor:
         r"""Filters the product of the spectra of several inputs.
 
         Args:
             rows: Inputs ``[n, d]``, at least one.
-            present: Per input the rows that take part ``[n, 1]``; all by default. A row without any input is zero.
+            present: Per input the rows that take part ``[n, 1]``; all by default. A row without any
+                input is zero.
         """
-        spectra = [torch.fft.rfft(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x, norm='ortho') for x in rows]
+        spectra = [
+            torch.fft.rfft(
+                x.float() if x.dtype in (torch.float16, torch.bfloat16) else x, norm='ortho'
+            )
+            for x in rows
+        ]
         if present is not None:
             present = [mask.bool() for mask in present]
             spectra = [torch.where(mask, spectrum, 1) for mask, spectrum in zip(present, spectra)]

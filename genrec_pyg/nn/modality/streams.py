@@ -1,4 +1,5 @@
 r"""User preferences and item content of every modality, propagated apart."""
+
 from __future__ import annotations
 
 import math
@@ -50,7 +51,8 @@ class UserPreferences(ParameterDict):
 
 
 class ContentMLP(torch.nn.Module):
-    r"""Two linear maps ``d_m -> 4d -> d`` with a leaky ReLU between; an item without the modality gets a zero row.
+    r"""Two linear maps ``d_m -> 4d -> d`` with a leaky ReLU between; an item without the modality
+    gets a zero row.
 
     Args:
         in_channels: Feature width ``d_m``.
@@ -59,7 +61,10 @@ class ContentMLP(torch.nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
-        self.first, self.second = Linear(in_channels, 4 * out_channels), Linear(4 * out_channels, out_channels)
+        self.first, self.second = (
+            Linear(in_channels, 4 * out_channels),
+            Linear(4 * out_channels, out_channels),
+        )
 
     def reset_parameters(self) -> None:
         r"""Draws weights and biases as the framework does."""
@@ -75,11 +80,13 @@ class ModalityStreams(GraphModule):
     r"""Streams of DualGNN (Wang et al., TMM 2021) and DRAGON (Zhou et al., ECAI 2023).
 
     .. math::
-        \mathbf{x}_m = \mathrm{norm} \begin{bmatrix} \boldsymbol{\Pi}_m \\ \mathrm{MLP}_m(\mathbf{X}_m) \end{bmatrix}, \qquad
+        \mathbf{x}_m = \mathrm{norm} \begin{bmatrix} \boldsymbol{\Pi}_m
+        \\ \mathrm{MLP}_m(\mathbf{X}_m) \end{bmatrix}, \qquad
         \mathbf{z}_m = \sum_{l=0}^{L} \mathbf{A}^l \mathbf{x}_m
 
-    with :math:`\mathbf{A}` the symmetric normalized training graph without self loops. All modalities are column blocks of
-    one propagation. Users weigh their modalities by a learned table, whose rows start close to ``1 / M``.
+    with :math:`\mathbf{A}` the symmetric normalized training graph without self loops. All
+    modalities are column blocks of one propagation. Users weigh their modalities by a learned
+    table, whose rows start close to ``1 / M``.
 
     Args:
         graph: Training graph with at least one modality.
@@ -96,12 +103,24 @@ class ModalityStreams(GraphModule):
 
     def __init__(self, graph: TrainingGraph, channels: int, num_layers: int = 2):
         super().__init__()
-        self.num_users, self.num_items, self.num_layers = graph.num_users, graph.num_items, num_layers
-        self.preferences = UserPreferences(graph.num_users, dict.fromkeys(graph.modalities, channels))
+        self.num_users, self.num_items, self.num_layers = (
+            graph.num_users,
+            graph.num_items,
+            num_layers,
+        )
+        self.preferences = UserPreferences(
+            graph.num_users, dict.fromkeys(graph.modalities, channels)
+        )
         self.features = item_features(graph, normalize=False)
-        self.encoders = ModuleDict({name: ContentMLP(features.x.size(1), channels)
-                                    for name, features in self.features.items()})
-        self.adjacency = bipartite_adjacency(graph.edge_index, graph.num_users, graph.num_items, self_loops=False)
+        self.encoders = ModuleDict(
+            {
+                name: ContentMLP(features.x.size(1), channels)
+                for name, features in self.features.items()
+            }
+        )
+        self.adjacency = bipartite_adjacency(
+            graph.edge_index, graph.num_users, graph.num_items, self_loops=False
+        )
         self.conv = LightConv(num_layers)
         self.weight = Parameter(torch.empty(graph.num_users, len(self.features)))
         self.reset_parameters()
@@ -116,14 +135,25 @@ class ModalityStreams(GraphModule):
             self.weight.copy_(noise.softmax(dim=1))
 
     def penalty(self, user: Tensor) -> Tensor:
-        r"""Mean square of the preferences of the users ``user`` ``[B]``, summed over modalities, plus that of all weights."""
+        r"""Mean square of the preferences of the users ``user`` ``[B]``, summed over modalities,
+        plus that of all weights.
+        """
         rows = [table[user] for table in self.preferences.values()]
         return row_penalty(*rows, self.weight, shape='mean_square')
 
     def starts(self) -> Tensor:
-        r"""Rows :math:`\mathbf{x}_m` of all nodes and modalities before propagation ``[N, M, d]``, users first."""
-        return torch.stack([torch.cat([unit_rows(self.preferences[name]), unit_rows(self.encoders[name](features))])
-                            for name, features in self.features.items()], dim=1)
+        r"""Rows :math:`\mathbf{x}_m` of all nodes and modalities before propagation ``[N, M, d]``,
+        users first.
+        """
+        return torch.stack(
+            [
+                torch.cat(
+                    [unit_rows(self.preferences[name]), unit_rows(self.encoders[name](features))]
+                )
+                for name, features in self.features.items()
+            ],
+            dim=1,
+        )
 
     def forward(self) -> tuple[Tensor, Tensor]:
         r"""Propagated rows :math:`\mathbf{z}_m` of users ``[U, M, d]`` and items ``[I, M, d]``."""

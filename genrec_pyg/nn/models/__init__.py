@@ -1,4 +1,7 @@
-r"""Recommendation models, one file each, in families; :mod:`~genrec_pyg.nn.models.registry` lists them."""
+r"""Recommendation models, one file each, in families; :mod:`~genrec_pyg.nn.models.registry` lists
+them.
+"""
+
 from __future__ import annotations
 
 from genrec_pyg.nn.models.recommender import Recommender

@@ -1,9 +1,9 @@
 r"""Late fusion of trained models."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Union
 
 import torch
 from torch import Tensor
@@ -15,14 +15,16 @@ from genrec_pyg.nn.models.recommender import Recommender
 
 
 class Blend(Recommender):
-    r"""Weighted sum of the standardized scores of trained models (CombSUM of `Fox and Shaw, TREC 1993
-    <https://trec.nist.gov/pubs/trec2/papers/txt/23.txt>`_ after a z-score per user).
+    r"""Weighted sum of the standardized scores of trained models (CombSUM of
+    `Fox and Shaw, TREC 1993 <https://trec.nist.gov/pubs/trec2/papers/txt/23.txt>`_ after a z-score
+    per user).
 
     .. math::
-        \mathrm{score}_{ui} = \sum_m w_m \frac{s^m_{ui} - \mathrm{mean}_j\, s^m_{uj}}{\mathrm{std}_j\, s^m_{uj}}
+        \mathrm{score}_{ui} = \sum_m w_m \frac{s^m_{ui} - \mathrm{mean}_j\,
+        s^m_{uj}}{\mathrm{std}_j\, s^m_{uj}}
 
-    It is not registered: ``python -m genrec_pyg.blend`` makes one from finished runs. It has no embeddings, so that all items
-    are ranked.
+    It is not registered: ``python -m genrec_pyg.blend`` makes one from finished runs. It has no
+    embeddings, so that all items are ranked.
 
     Args:
         data: Canonical graph or training graph.
@@ -30,20 +32,30 @@ class Blend(Recommender):
         weights: Weight of every member; those of weight 0 are left out.
 
     Raises:
-        ConfigError: If names differ, a weight is negative or not finite, all are 0, or a member has other users or items.
+        ConfigError: If names differ, a weight is negative or not finite, all are 0, or a member has
+            other users or items.
     """
+
     trainable = False
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], members: Mapping[str, Recommender],
-                 weights: Mapping[str, float]):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        members: Mapping[str, Recommender],
+        weights: Mapping[str, float],
+    ):
         super().__init__(data, modalities=[])
         check_weights(weights)
         if members.keys() != weights.keys():
-            raise ConfigError(f'weights: got {list(weights)}, accepted are those of {list(members)}')
+            raise ConfigError(
+                f'weights: got {list(weights)}, accepted are those of {list(members)}'
+            )
         for name, member in members.items():
             if (member.num_users, member.num_items) != (self.num_users, self.num_items):
-                raise ConfigError(f'members: {name} has {member.num_users} users and {member.num_items} items, accepted are '
-                                  f'{self.num_users} and {self.num_items}')
+                raise ConfigError(
+                    f'members: {name} has {member.num_users} users and {member.num_items} items, '
+                    f'accepted are {self.num_users} and {self.num_items}'
+                )
         self.weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
         self.members = torch.nn.ModuleList(members[name] for name in self.weights)
         self.reads_history = any(member.reads_history for member in self.members)
@@ -74,9 +86,14 @@ def check_weights(weights: Mapping[str, float]) -> None:
     Raises:
         ConfigError: If one is negative or not finite, or none is positive.
     """
-    numbers = all(isinstance(weight, (int, float)) and 0 <= weight < float('inf') for weight in weights.values())
+    numbers = all(
+        isinstance(weight, (int, float)) and 0 <= weight < float('inf')
+        for weight in weights.values()
+    )
     if not numbers or not any(weights.values()):
-        raise ConfigError(f'weights: got {dict(weights)}, accepted are numbers from 0, at least one above it')
+        raise ConfigError(
+            f'weights: got {dict(weights)}, accepted are numbers from 0, at least one above it'
+        )
 
 
 def standardized(scores: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 r"""Base class of the models that score a list of items."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -16,18 +16,21 @@ from genrec_pyg.ops import Adjacency
 
 
 class HistoryRecommender(Recommender):
-    r"""A model without anything learned per user: the score of an item follows from the items of a history alone, so that new
-    users are served from their list of items without fitting anything again.
+    r"""A model without anything learned per user: the score of an item follows from the items of a
+    history alone, so that new users are served from their list of items without fitting anything
+    again.
 
-    A subclass implements :meth:`history_terms`, or :meth:`score_rows` where its scores are no sum of such terms.
+    A subclass implements :meth:`history_terms`, or :meth:`score_rows` where its scores are no sum
+    of such terms.
 
     Args:
         data: Canonical graph or training graph.
         modalities: Modalities to use.
     """
+
     trainable = False
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None):
+    def __init__(self, data: HeteroData | TrainingGraph, modalities: Iterable[str] | None = None):
         super().__init__(data, modalities)
         size = (self.graph.num_users, self.graph.num_items)
         self.interactions = Adjacency.from_edge_index(self.graph.edge_index, size=size)
@@ -38,7 +41,8 @@ class HistoryRecommender(Recommender):
         return self.score_rows(Adjacency(rowptr, item, None, (user.numel(), self.num_items)))
 
     def score_history(self, rowptr: Tensor, item: Tensor) -> Tensor:
-        r"""Scores ``[B, I]`` of all items for histories of any users, also of such that are not in the graph.
+        r"""Scores ``[B, I]`` of all items for histories of any users, also of such that are not in
+        the graph.
 
         Args:
             rowptr: Row offsets ``[B + 1]`` of the histories.
@@ -48,15 +52,27 @@ class HistoryRecommender(Recommender):
             DataError: If offsets do not fit the items or an item is not in the graph.
         """
         count = rowptr.diff()
-        if rowptr.numel() < 1 or int(rowptr[0]) != 0 or int(rowptr[-1]) != item.numel() or bool((count < 0).any()):
-            raise DataError(f'history: row offsets {rowptr[:3].tolist()} ... {rowptr[-1:].tolist()} for {item.numel()} items, '
-                            'accepted are ascending offsets from 0 to the number of items')
+        if (
+            rowptr.numel() < 1
+            or int(rowptr[0]) != 0
+            or int(rowptr[-1]) != item.numel()
+            or bool((count < 0).any())
+        ):
+            raise DataError(
+                f'history: row offsets {rowptr[:3].tolist()} ... {rowptr[-1:].tolist()} for '
+                f'{item.numel()} items, '
+                'accepted are ascending offsets from 0 to the number of items'
+            )
         row = torch.repeat_interleave(count, output_size=item.numel())
-        rows = Adjacency.from_edge_index(torch.stack([row, item]), size=(count.numel(), self.num_items))
+        rows = Adjacency.from_edge_index(
+            torch.stack([row, item]), size=(count.numel(), self.num_items)
+        )
         return self.score_rows(rows)
 
     def history_terms(self) -> tuple[HistoryTerm, ...]:
-        r"""The terms whose weighted sum the scores of histories are; empty where they are no such sum."""
+        r"""The terms whose weighted sum the scores of histories are; empty where they are no such
+        sum.
+        """
         return ()
 
     def score_rows(self, rows: Adjacency) -> Tensor:

@@ -1,8 +1,8 @@
 r"""Base class of the models that learn from triples with BPR."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional, Union
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,11 +19,14 @@ PAIRWISE_GRID = GridSupport({'embedding.user': 'user', 'embedding.item': 'item'}
 
 
 class PairwiseRecommender(Recommender):
-    r"""A table of users and one of items, learned by BPR on the embeddings and an L2 penalty on initial rows.
+    r"""A table of users and one of items, learned by BPR on the embeddings and an L2 penalty on
+    initial rows.
 
     .. math::
-        \mathcal{L} = \frac{1}{B} \sum_k \mathrm{softplus}(s^-_k - s^+_k) + \frac{\lambda}{2B} \sum_k \left(
-        \Vert \mathbf{e}_{u_k} \Vert^2 + \Vert \mathbf{e}_{i^+_k} \Vert^2 + \Vert \mathbf{e}_{i^-_k} \Vert^2 \right)
+        \mathcal{L} = \frac{1}{B} \sum_k \mathrm{softplus}(s^-_k - s^+_k) + \frac{\lambda}{2B}
+        \sum_k \left(
+        \Vert \mathbf{e}_{u_k} \Vert^2 + \Vert \mathbf{e}_{i^+_k} \Vert^2 + \Vert \mathbf{e}_{i^-_k}
+        \Vert^2 \right)
 
     A subclass implements :meth:`embed`; one with further terms adds them to :meth:`rank_terms`.
 
@@ -33,7 +36,8 @@ class PairwiseRecommender(Recommender):
         hidden_channels: Width ``d`` of the tables.
         l2: :math:`\lambda`.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
-        penalty_rows: ``'batch'``, the penalty above, or ``'table'``, :math:`\lambda \Vert \mathbf{E} \Vert^2` in every step.
+        penalty_rows: ``'batch'``, the penalty above, or ``'table'``,
+            :math:`\lambda \Vert \mathbf{E} \Vert^2` in every step.
         user_channels: Width of the user table where it differs from ``d``.
         contents: Attributes of ``data['item']`` with raw content that the model reads.
 
@@ -41,14 +45,28 @@ class PairwiseRecommender(Recommender):
         ConfigError: On an argument outside its accepted values.
     """
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, l2: float = 1e-4, init: str = 'xavier', penalty_rows: str = 'batch',
-                 user_channels: Optional[int] = None, contents: Iterable[str] = ()):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        hidden_channels: int = 64,
+        l2: float = 1e-4,
+        init: str = 'xavier',
+        penalty_rows: str = 'batch',
+        user_channels: int | None = None,
+        contents: Iterable[str] = (),
+    ):
         super().__init__(data, modalities, contents)
         check_range('l2', l2, 0)
         self.l2 = l2
-        self.embedding = NodeEmbedding(self.num_users, self.num_items, user_channels or hidden_channels,
-                                       hidden_channels, init, penalty_rows)
+        self.embedding = NodeEmbedding(
+            self.num_users,
+            self.num_items,
+            user_channels or hidden_channels,
+            hidden_channels,
+            init,
+            penalty_rows,
+        )
 
     def reset_parameters(self) -> None:
         r"""Redraws all parameters."""
@@ -57,10 +75,15 @@ class PairwiseRecommender(Recommender):
                 module.reset_parameters()
 
     def rank_terms(self, users: Tensor, items: Tensor, batch: Triples) -> dict[str, Tensor]:
-        r"""BPR of embeddings of all ``users`` and ``items``, and the penalty on the initial rows."""
+        r"""BPR of embeddings of all ``users`` and ``items``, and the penalty on the initial
+        rows.
+        """
         user, positive, negative = self.layout.pairs(users, items, batch)
         gap = self.layout.inner(user, negative - positive)
-        return {'bpr': self.layout.mean(F.softplus(gap), batch), 'l2': self.l2 * self.embedding.penalty(batch)}
+        return {
+            'bpr': self.layout.mean(F.softplus(gap), batch),
+            'l2': self.l2 * self.embedding.penalty(batch),
+        }
 
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR and L2 on a batch of triples."""

@@ -1,4 +1,7 @@
-r"""Settings of models: groups of arguments (data classes), their dotted names, and names that they had before."""
+r"""Settings of models: groups of arguments (data classes), their dotted names, and names that they
+had before.
+"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -13,18 +16,24 @@ Conversion = Callable[[Any], dict[str, Any]]
 
 
 def setting_groups(model: type) -> dict[str, Any]:
-    r"""Arguments of the constructor of ``model`` that are groups: name to default, an instance of a data class."""
+    r"""Arguments of the constructor of ``model`` that are groups: name to default, an instance of a
+    data class.
+    """
     parameters = inspect.signature(model.__init__).parameters
-    return {name: parameter.default for name, parameter in parameters.items()
-            if dataclasses.is_dataclass(parameter.default)}
+    return {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if dataclasses.is_dataclass(parameter.default)
+    }
 
 
 def with_groups(model: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    r"""Arguments of the constructor of ``model``, with every group that is given as a mapping made from it; what the
-    mapping does not name has its default.
+    r"""Arguments of the constructor of ``model``, with every group that is given as a mapping made
+    from it; what the mapping does not name has its default.
 
     Raises:
-        ConfigError: On an unknown setting in a group, a value that it refuses, or a former name of a setting.
+        ConfigError: On an unknown setting in a group, a value that it refuses, or a former name of
+            a setting.
     """
     arguments = dict(arguments)
     groups = setting_groups(model)
@@ -33,12 +42,16 @@ def with_groups(model: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(given, type(default)):
             continue
         if not isinstance(given, Mapping):
-            raise ConfigError(f'{name}: got {given!r}, accepted are {type(default).__name__} or a mapping of settings'
-                              f'{_hint(model, name, given)}')
+            raise ConfigError(
+                f'{name}: got {given!r}, accepted are {type(default).__name__} or a mapping of '
+                f'settings{_hint(model, name, given)}'
+            )
         accepted = [field.name for field in dataclasses.fields(default)]
         for key in given:
             if key not in accepted:
-                raise ConfigError(f'{name}.{key}: no such setting, accepted are {", ".join(accepted)}')
+                raise ConfigError(
+                    f'{name}.{key}: no such setting, accepted are {", ".join(accepted)}'
+                )
         try:
             arguments[name] = dataclasses.replace(default, **given)
         except ConfigError as error:
@@ -50,7 +63,9 @@ def with_groups(model: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dotted(model: type, settings: Mapping[str, Any]) -> dict[str, Any]:
-    r"""Settings of ``model`` by dotted name (``'encoder.num_layers'``), from groups or nested mappings."""
+    r"""Settings of ``model`` by dotted name (``'encoder.num_layers'``), from groups or nested
+    mappings.
+    """
     groups, flat = setting_groups(model), {}
     for name, value in settings.items():
         if name in groups and dataclasses.is_dataclass(value):
@@ -83,8 +98,13 @@ def upgrade(model: type, settings: Mapping[str, Any]) -> dict[str, Any]:
     r"""Settings by dotted name, from the configuration of this or an earlier version."""
     groups, former = setting_groups(model), former_settings(model)
     flat = dotted(model, settings)
-    old = {name: value for name, value in flat.items() if name in former and (name in groups or '.' not in name)}
-    for name in (name for name in former if name in old):  # in the order of the table: later ones win
+    old = {
+        name: value
+        for name, value in flat.items()
+        if name in former and (name in groups or '.' not in name)
+    }
+    # in the order of the table: later ones win
+    for name in (name for name in former if name in old):
         del flat[name]
         flat.update(former[name](old[name]))
     return flat
@@ -108,4 +128,4 @@ def _hint(model: type, name: str, value: Any) -> str:
         found = former_settings(model)[name](value)
     except TypeError:
         return ''
-    return f"; it is {' and '.join(found)} now" if found else ''
+    return f'; it is {" and ".join(found)} now' if found else ''

@@ -1,4 +1,5 @@
 r"""Layers over sequences of items: causal attention, interests and their selection."""
+
 from genrec_pyg.nn.sequence.attention import CausalTransformer
 from genrec_pyg.nn.sequence.interests import (
     SELECTIONS,
@@ -9,5 +10,12 @@ from genrec_pyg.nn.sequence.interests import (
     squash,
 )
 
-__all__ = ['CausalTransformer', 'DynamicRouting', 'InterestSelection', 'SELECTIONS', 'SelfAttentiveInterests',
-           'routing_penalty', 'squash']
+__all__ = [
+    'CausalTransformer',
+    'DynamicRouting',
+    'InterestSelection',
+    'SELECTIONS',
+    'SelfAttentiveInterests',
+    'routing_penalty',
+    'squash',
+]

@@ -1,8 +1,11 @@
-r"""Several interests per user: how they come from a history, and which of them learns from a target."""
+r"""Several interests per user: how they come from a history, and which of them learns from a
+target.
+"""
+
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,13 +22,17 @@ _SQUASH_EPS = 1e-9
 
 
 def he_normal_(weight: Tensor) -> None:
-    r"""Fills a tensor of several axes with a normal of variance 2 over the size of all axes but the first."""
+    r"""Fills a tensor of several axes with a normal of variance 2 over the size of all axes but the
+    first.
+    """
     torch.nn.init.normal_(weight, std=math.sqrt(2 / weight[0].numel()))
 
 
 def squash(z: Tensor) -> Tensor:
-    r"""Shortens vectors ``[..., d]`` to a length below 1: :math:`\frac{\Vert z \Vert^2}{1 + \Vert z \Vert^2}
-    \frac{z}{\Vert z \Vert}` (Sabour et al., NeurIPS 2017, Eq. 1, https://arxiv.org/abs/1710.09829)."""
+    r"""Shortens vectors ``[..., d]`` to a length below 1:
+    :math:`\frac{\Vert z \Vert^2}{1 + \Vert z \Vert^2} \frac{z}{\Vert z \Vert}` (Sabour et al.,
+    NeurIPS 2017, Eq. 1, https://arxiv.org/abs/1710.09829).
+    """
     square = z.square().sum(dim=-1, keepdim=True)
     return square / (1 + square) * z / (square + _SQUASH_EPS).sqrt()
 
@@ -35,10 +42,12 @@ class SelfAttentiveInterests(torch.nn.Module):
     https://arxiv.org/abs/2005.09347).
 
     .. math::
-        \mathbf{A} = \mathrm{softmax} \bigl( \mathbf{W}_2 \tanh(\mathbf{W}_1 (\mathbf{H} + \mathbf{P})^\top) \bigr), \qquad
+        \mathbf{A} = \mathrm{softmax} \bigl( \mathbf{W}_2 \tanh(\mathbf{W}_1 (\mathbf{H} +
+        \mathbf{P})^\top) \bigr), \qquad
         \mathbf{M} = \mathbf{A} \mathbf{H}
 
-    Positions enter the attention only; an interest is a convex combination of item rows. A row without any item gives zeros.
+    Positions enter the attention only; an interest is a convex combination of item rows. A row
+    without any item gives zeros.
 
     Args:
         channels: Width ``d``.
@@ -65,7 +74,9 @@ class SelfAttentiveInterests(torch.nn.Module):
             rows: Item rows ``[B, S, d]``, zero at padding.
             mask: Positions that hold an item ``[B, S]``.
         """
-        logits = widened(self.interest(torch.tanh(self.hidden(rows + self.position[:, :rows.size(1)])))).transpose(1, 2)
+        logits = widened(
+            self.interest(torch.tanh(self.hidden(rows + self.position[:, : rows.size(1)])))
+        ).transpose(1, 2)
         # Finite, so that a row of padding alone has a gradient of zero rather than none.
         logits = logits.masked_fill(~mask.unsqueeze(1), NO_CANDIDATE)
         attention = logits.softmax(dim=2) * mask.unsqueeze(1)
@@ -76,24 +87,27 @@ class DynamicRouting(torch.nn.Module):
     r"""Interests by behavior-to-interest dynamic routing (MIND: Li et al., CIKM 2019, Sec. 3.3,
     https://arxiv.org/abs/1904.08030).
 
-    One bilinear map :math:`\hat{\mathbf{H}} = \mathbf{H} \mathbf{W}` serves all pairs; logits start from noise, without which
-    all interests would be equal for ever, and in every round
+    One bilinear map :math:`\hat{\mathbf{H}} = \mathbf{H} \mathbf{W}` serves all pairs; logits start
+    from noise, without which all interests would be equal for ever, and in every round
 
     .. math::
-        \mathbf{w} = \mathrm{softmax}(\mathbf{b}), \quad \mathbf{v}_k = \mathrm{squash} \Bigl( \sum_i w_{ki}
-        \hat{\mathbf{h}}_i \Bigr), \quad b_{ki} \leftarrow b_{ki} + \hat{\mathbf{h}}_i \cdot \mathbf{v}_k
+        \mathbf{w} = \mathrm{softmax}(\mathbf{b}), \quad \mathbf{v}_k = \mathrm{squash} \Bigl(
+        \sum_i w_{ki}
+        \hat{\mathbf{h}}_i \Bigr), \quad b_{ki} \leftarrow b_{ki} + \hat{\mathbf{h}}_i \cdot
+        \mathbf{v}_k
 
-    Only the last round has a gradient. In training the noise is drawn once per batch; otherwise it is a buffer, so that
-    scores repeat.
+    Only the last round has a gradient. In training the noise is drawn once per batch; otherwise it
+    is a buffer, so that scores repeat.
 
     Args:
         channels: Width ``d``.
         num_interests: Interests ``K``.
         num_positions: Width of histories ``S``.
         rounds: Number of rounds.
-        axis: ``'interest'``, every item distributes itself over the interests, as the paper means it; or ``'position'``,
-            every interest over the items, as REMI and BaM compute it.
-        renormalize: Under ``'position'``, whether padding takes no share; REMI and BaM let it, and drop its share.
+        axis: ``'interest'``, every item distributes itself over the interests, as the paper means
+            it; or ``'position'``, every interest over the items, as REMI and BaM compute it.
+        renormalize: Under ``'position'``, whether padding takes no share; REMI and BaM let it, and
+            drop its share.
         std: Standard deviation of the noise.
         relu_layer: Whether a layer with ReLU follows.
 
@@ -101,8 +115,17 @@ class DynamicRouting(torch.nn.Module):
         ConfigError: If ``rounds`` is below 1, ``axis`` unknown or ``std`` not positive.
     """
 
-    def __init__(self, channels: int, num_interests: int, num_positions: int, rounds: int = 3, axis: str = 'interest',
-                 renormalize: bool = True, std: float = 1.0, relu_layer: bool = False):
+    def __init__(
+        self,
+        channels: int,
+        num_interests: int,
+        num_positions: int,
+        rounds: int = 3,
+        axis: str = 'interest',
+        renormalize: bool = True,
+        std: float = 1.0,
+        relu_layer: bool = False,
+    ):
         super().__init__()
         if rounds < 1:
             raise ConfigError(f'routing_rounds: got {rounds}, accepted are integers from 1')
@@ -125,7 +148,9 @@ class DynamicRouting(torch.nn.Module):
         noise = torch.randn(self.start.shape, generator=torch.Generator().manual_seed(0))
         self.start.copy_(self.std * noise)
 
-    def forward(self, rows: Tensor, mask: Tensor, start: Optional[Tensor] = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, rows: Tensor, mask: Tensor, start: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         r"""Interests ``[B, K, d]`` and routing weights ``[B, K, S]`` of histories.
 
         Args:
@@ -135,12 +160,13 @@ class DynamicRouting(torch.nn.Module):
         """
         if start is None:
             start = self.std * torch.randn_like(self.start) if self.training else self.start
-        if self.axis == 'position' and not self.renormalize:  # padding takes its share in narrower rows too
+        # padding takes its share in narrower rows too
+        if self.axis == 'position' and not self.renormalize:
             missing = self.start.size(1) - rows.size(1)
             rows, mask = pad(rows, (0, 0, 0, missing)), pad(mask, (0, missing))
         mapped = self.bilinear(rows)
         fixed = mapped.detach()
-        logits = start[..., :rows.size(1)].to(mapped).expand(rows.size(0), -1, -1)
+        logits = start[..., : rows.size(1)].to(mapped).expand(rows.size(0), -1, -1)
         for _ in range(self.rounds - 1):
             capsule = squash(self._weights(logits, mask) @ fixed)
             logits = logits + capsule @ fixed.transpose(1, 2)
@@ -164,6 +190,7 @@ class Selected(NamedTuple):
         share: Probability of every interest ``[B, K]``, one-hot under ``'hard'``.
         index: The interest drawn ``[B]``.
     """
+
     share: Tensor
     index: Tensor
 
@@ -172,21 +199,23 @@ class InterestSelection(torch.nn.Module):
     r"""Chooses the interest that learns from a target (BaM: Lee, Yun and Kang, BigData 2024,
     https://github.com/snudatalab/BaM).
 
-    ===============  ==========================================================  =====================================
-    ``kind``         correlation :math:`c_k` of interest and target              interest
-    ===============  ==========================================================  =====================================
-    ``hard``         :math:`\mathbf{m}_k \cdot \mathbf{e}`                       the largest, first on ties
-    ``p``            :math:`\mathbf{m}_k \cdot \mathbf{e}`                       drawn by :math:`\mathrm{softmax}(\tau c)`
-    ``l``            :math:`(\mathbf{W}_a \mathbf{m}_k + \mathbf{a}) \cdot
-                     (\mathbf{W}_b \mathbf{e} + \mathbf{b})`                     drawn by :math:`\mathrm{softmax}(\tau c)`
-    ``uniform``      0                                                           drawn, the control of both
-    ===============  ==========================================================  =====================================
+    ===============  ==========================================================  ===================
+    ``kind`` correlation :math:`c_k` of interest and target interest ===============
+    ========================================================== =====================================
+    ``hard`` :math:`\mathbf{m}_k \cdot \mathbf{e}` the largest, first on ties ``p``
+    :math:`\mathbf{m}_k \cdot \mathbf{e}` drawn by :math:`\mathrm{softmax}(\tau c)` ``l``
+    :math:`(\mathbf{W}_a \mathbf{m}_k + \mathbf{a}) \cdot
+                     (\mathbf{W}_b \mathbf{e} + \mathbf{b})` drawn by :math:`\mathrm{softmax}(\tau
+                     c)`
+    ``uniform`` 0 drawn, the control of both ===============
+    ========================================================== =====================================
 
-    No gradient flows through the draw, so the maps of ``'l'`` stay what they were drawn as (as published) unless
-    ``projection`` is ``'learned'``, which needs the expected loss.
+    No gradient flows through the draw, so the maps of ``'l'`` stay what they were drawn as (as
+    published) unless ``projection`` is ``'learned'``, which needs the expected loss.
 
     Args:
-        kind: A name of the table, or ``'label_aware'`` for the attention of MIND, which has no draw.
+        kind: A name of the table, or ``'label_aware'`` for the attention of MIND, which has no
+            draw.
         channels: Width ``d``.
         tau: :math:`\tau`; 0 is uniform, large is hard.
         projection_channels: Width of the maps of ``'l'``.
@@ -196,17 +225,29 @@ class InterestSelection(torch.nn.Module):
         ConfigError: On arguments outside their accepted values.
     """
 
-    def __init__(self, kind: str, channels: int, tau: float = 1.0, projection_channels: int = 16,
-                 projection: str = 'frozen'):
+    def __init__(
+        self,
+        kind: str,
+        channels: int,
+        tau: float = 1.0,
+        projection_channels: int = 16,
+        projection: str = 'frozen',
+    ):
         super().__init__()
         if kind not in SELECTIONS:
-            raise ConfigError(f"selection: got {kind!r}, accepted are {', '.join(map(repr, SELECTIONS))}")
+            raise ConfigError(
+                f'selection: got {kind!r}, accepted are {", ".join(map(repr, SELECTIONS))}'
+            )
         if not 0 <= tau < math.inf:
             raise ConfigError(f'tau: got {tau}, accepted are finite numbers from 0')
         if projection not in ('frozen', 'learned'):
-            raise ConfigError(f"projection: got {projection!r}, accepted are 'frozen' and 'learned'")
+            raise ConfigError(
+                f"projection: got {projection!r}, accepted are 'frozen' and 'learned'"
+            )
         if projection_channels < 1:
-            raise ConfigError(f'projection_channels: got {projection_channels}, accepted are integers from 1')
+            raise ConfigError(
+                f'projection_channels: got {projection_channels}, accepted are integers from 1'
+            )
         self.kind, self.tau = kind, tau
         self.learned = kind == 'l' and projection == 'learned'
         self.of_interest = self.of_target = None
@@ -224,7 +265,7 @@ class InterestSelection(torch.nn.Module):
                 he_normal_(layer.weight)
                 torch.nn.init.zeros_(layer.bias)
 
-    def shares(self, interests: Tensor, target: Tensor, valid: Optional[Tensor] = None) -> Tensor:
+    def shares(self, interests: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
         r"""Probability ``[B, K]`` with which every interest learns.
 
         Args:
@@ -234,7 +275,9 @@ class InterestSelection(torch.nn.Module):
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.learned):
             if self.kind == 'l':
-                correlation = (self.of_interest(interests) * self.of_target(target).unsqueeze(1)).sum(dim=2)
+                correlation = (
+                    self.of_interest(interests) * self.of_target(target).unsqueeze(1)
+                ).sum(dim=2)
             elif self.kind == 'uniform':
                 correlation = interests.new_zeros(interests.shape[:2])
             else:
@@ -242,20 +285,26 @@ class InterestSelection(torch.nn.Module):
             if valid is not None:
                 correlation = correlation.masked_fill(~valid, NO_CANDIDATE)
             if self.kind in ('hard', 'label_aware'):
-                return torch.nn.functional.one_hot(correlation.argmax(dim=1), correlation.size(1)).to(correlation)
+                return torch.nn.functional.one_hot(
+                    correlation.argmax(dim=1), correlation.size(1)
+                ).to(correlation)
             # A product with 0 would keep what is no interest.
             scaled = self.tau * correlation
-            return (scaled if valid is None else scaled.masked_fill(~valid, NO_CANDIDATE)).softmax(dim=1)
+            return (scaled if valid is None else scaled.masked_fill(~valid, NO_CANDIDATE)).softmax(
+                dim=1
+            )
 
-    def forward(self, interests: Tensor, target: Tensor, valid: Optional[Tensor] = None) -> Selected:
-        r"""Shares, as :meth:`shares`, and one interest per target drawn from the global random state."""
+    def forward(self, interests: Tensor, target: Tensor, valid: Tensor | None = None) -> Selected:
+        r"""Shares, as :meth:`shares`, and one interest per target drawn from the global random
+        state.
+        """
         share = self.shares(interests, target, valid)
         if self.kind in ('hard', 'label_aware'):
             return Selected(share, share.argmax(dim=1))
         return Selected(share, torch.multinomial(share.detach(), 1).squeeze(1))
 
 
-def routing_penalty(attention: Tensor, channels: int, mask: Optional[Tensor] = None) -> Tensor:
+def routing_penalty(attention: Tensor, channels: int, mask: Tensor | None = None) -> Tensor:
     r"""Keeps an interest from resting on one item (REMI: Xie et al., RecSys 2023, Sec. 4.3,
     https://doi.org/10.1145/3604915.3608766), summed over the batch.
 
@@ -265,13 +314,15 @@ def routing_penalty(attention: Tensor, channels: int, mask: Optional[Tensor] = N
     Args:
         attention: Attention ``[B, K, S]``.
         channels: The divisor ``d``, width of the model.
-        mask: Positions ``[B, S]`` that count. :obj:`None` counts padding too, as published: a short history then pays even if
-            its weights are even.
+        mask: Positions ``[B, S]`` that count. :obj:`None` counts padding too, as published: a short
+            history then pays even if its weights are even.
     """
     if mask is None:
         spread = (attention - attention.mean(dim=2, keepdim=True)).square()
     else:
         mask = mask.unsqueeze(1)
-        mean = (attention * mask).sum(dim=2, keepdim=True) / mask.sum(dim=2, keepdim=True).clamp(min=1)
+        mean = (attention * mask).sum(dim=2, keepdim=True) / mask.sum(dim=2, keepdim=True).clamp(
+            min=1
+        )
         spread = (attention - mean).square() * mask
     return (spread.sum(dim=2) / channels).square().sum()

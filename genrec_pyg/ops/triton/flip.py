@@ -1,7 +1,8 @@
-r"""Flips of binary rows, drawn in the kernel by a counter-based generator: dense and sparse form are the same draw."""
-from __future__ import annotations
+r"""Flips of binary rows, drawn in the kernel by a counter-based generator: dense and sparse form
+are the same draw.
+"""
 
-from typing import Optional
+from __future__ import annotations
 
 import torch
 import triton
@@ -16,13 +17,16 @@ _BLOCK_COLUMNS = 1024
 
 @triton.jit
 def _uniform(seed_ptr, row, block, BLOCK: tl.constexpr):
-    r"""Uniform numbers of the columns ``BLOCK * block`` to ``BLOCK * (block + 1)``, functions of seed, row and column."""
+    r"""Uniform numbers of the columns ``BLOCK * block`` to ``BLOCK * (block + 1)``, functions of
+    seed, row and column.
+    """
     counter = block * (BLOCK // 4) + tl.arange(0, BLOCK // 4)
     zero = counter * 0
     a, b, c, d = tl.philox(tl.load(seed_ptr), counter, zero + row, zero, zero)
     bits = tl.interleave(tl.interleave(a, c), tl.interleave(b, d))
-    # All 32 bits: small rates need the resolution. The largest numbers would round to 1, and then not every rate 1 flips.
-    return tl.minimum(bits.to(tl.float32) * (2.0 ** -32), 1 - 2.0 ** -24)
+    # All 32 bits: small rates need the resolution. The largest numbers would round to 1, and then
+    # not every rate 1 flips.
+    return tl.minimum(bits.to(tl.float32) * (2.0**-32), 1 - 2.0**-24)
 
 
 @triton.jit
@@ -32,8 +36,12 @@ def _flip(seed_ptr, p01_ptr, p10_ptr, one, row, block, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _ones_after(seed_ptr, rowptr_ptr, col_ptr, p01_ptr, p10_ptr, row, block, num_cols, BLOCK: tl.constexpr):
-    r"""Columns of a block and whether each holds a one after the flips, for a row given by its ones."""
+def _ones_after(
+    seed_ptr, rowptr_ptr, col_ptr, p01_ptr, p10_ptr, row, block, num_cols, BLOCK: tl.constexpr
+):
+    r"""Columns of a block and whether each holds a one after the flips, for a row given by its
+    ones.
+    """
     column = block * BLOCK + tl.arange(0, BLOCK)
     end = tl.load(rowptr_ptr + row + 1).to(tl.int64)
     low = tl.load(rowptr_ptr + row).to(tl.int64)
@@ -64,24 +72,51 @@ def _dense_kernel(seed_ptr, x_ptr, p01_ptr, p10_ptr, out_ptr, num_cols, BLOCK: t
 
 
 @triton.jit
-def _count_kernel(seed_ptr, rowptr_ptr, col_ptr, p01_ptr, p10_ptr, count_ptr, num_cols, num_blocks, BLOCK: tl.constexpr):
+def _count_kernel(
+    seed_ptr,
+    rowptr_ptr,
+    col_ptr,
+    p01_ptr,
+    p10_ptr,
+    count_ptr,
+    num_cols,
+    num_blocks,
+    BLOCK: tl.constexpr,
+):
     row, block = tl.program_id(0), tl.program_id(1)
-    _, one = _ones_after(seed_ptr, rowptr_ptr, col_ptr, p01_ptr, p10_ptr, row, block, num_cols, BLOCK)
+    _, one = _ones_after(
+        seed_ptr, rowptr_ptr, col_ptr, p01_ptr, p10_ptr, row, block, num_cols, BLOCK
+    )
     tl.store(count_ptr + row.to(tl.int64) * num_blocks + block, tl.sum(one.to(tl.int32), axis=0))
 
 
 @triton.jit
-def _write_kernel(seed_ptr, rowptr_ptr, col_ptr, p01_ptr, p10_ptr, offset_ptr, out_ptr, num_cols, num_blocks,
-                  BLOCK: tl.constexpr):
+def _write_kernel(
+    seed_ptr,
+    rowptr_ptr,
+    col_ptr,
+    p01_ptr,
+    p10_ptr,
+    offset_ptr,
+    out_ptr,
+    num_cols,
+    num_blocks,
+    BLOCK: tl.constexpr,
+):
     row, block = tl.program_id(0), tl.program_id(1)
-    column, one = _ones_after(seed_ptr, rowptr_ptr, col_ptr, p01_ptr, p10_ptr, row, block, num_cols, BLOCK)
+    column, one = _ones_after(
+        seed_ptr, rowptr_ptr, col_ptr, p01_ptr, p10_ptr, row, block, num_cols, BLOCK
+    )
     rank = tl.cumsum(one.to(tl.int32), axis=0) - 1
     offset = tl.load(offset_ptr + row.to(tl.int64) * num_blocks + block)
     tl.store(out_ptr + offset + rank, column.to(tl.int64), mask=one)
 
 
-def flip_dense(x: Tensor, p01: Tensor, p10: Tensor, generator: Optional[torch.Generator] = None) -> Tensor:
-    r"""As :func:`genrec_pyg.ops.flip_dense`: one pass that reads ``x`` and writes the result, no random numbers in memory.
+def flip_dense(
+    x: Tensor, p01: Tensor, p10: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    r"""As :func:`genrec_pyg.ops.flip_dense`: one pass that reads ``x`` and writes the result, no
+    random numbers in memory.
 
     Raises:
         ConfigError: If ``x`` is not on a GPU and the kernels are not interpreted.
@@ -92,17 +127,32 @@ def flip_dense(x: Tensor, p01: Tensor, p10: Tensor, generator: Optional[torch.Ge
         # Triton reads booleans as single bits, which do not compare; their bytes do.
         source, target = (t.view(torch.uint8) if t.dtype == torch.bool else t for t in (x, out))
         with on_device_of(x, _dense_kernel):
-            _dense_kernel[_grid(x.size(0), x.size(1))](_seed(x, generator), source, _rates(p01), _rates(p10), target,
-                                                       x.size(1), BLOCK=_BLOCK_COLUMNS)
+            _dense_kernel[_grid(x.size(0), x.size(1))](
+                _seed(x, generator),
+                source,
+                _rates(p01),
+                _rates(p10),
+                target,
+                x.size(1),
+                BLOCK=_BLOCK_COLUMNS,
+            )
     return out
 
 
-def sample_flips(rowptr: Tensor, col: Tensor, num_cols: int, p01: Tensor, p10: Tensor,
-                 generator: Optional[torch.Generator] = None) -> tuple[Tensor, Tensor]:
-    r"""As :func:`genrec_pyg.ops.sample_flips`, and bit for bit the ones of :func:`flip_dense` for the same seed.
+def sample_flips(
+    rowptr: Tensor,
+    col: Tensor,
+    num_cols: int,
+    p01: Tensor,
+    p10: Tensor,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""As :func:`genrec_pyg.ops.sample_flips`, and bit for bit the ones of :func:`flip_dense` for
+    the same seed.
 
-    The numbers are drawn twice, once to count the ones of every block of columns and once to write them where they belong,
-    because drawing again is cheaper than keeping them. Nothing dense is held.
+    The numbers are drawn twice, once to count the ones of every block of columns and once to write
+    them where they belong, because drawing again is cheaper than keeping them. Nothing dense is
+    held.
 
     Args:
         rowptr: Row offsets ``[B + 1]``, int64.
@@ -119,23 +169,30 @@ def sample_flips(rowptr: Tensor, col: Tensor, num_cols: int, p01: Tensor, p10: T
     if num_rows == 0 or num_cols == 0:
         return torch.zeros_like(rowptr), col.new_empty(0)
     grid = _grid(num_rows, num_cols)
-    source = (_seed(col, generator), rowptr.contiguous(), col.contiguous(), _rates(p01), _rates(p10))
+    source = (
+        _seed(col, generator),
+        rowptr.contiguous(),
+        col.contiguous(),
+        _rates(p01),
+        _rates(p10),
+    )
     count = torch.empty(num_rows * grid[1], dtype=torch.int32, device=col.device)
     with on_device_of(col, _count_kernel):
         _count_kernel[grid](*source, count, num_cols, grid[1], BLOCK=_BLOCK_COLUMNS)
         offset = torch.cat([rowptr.new_zeros(1), count.cumsum(0)])
         out = col.new_empty(int(offset[-1]))
         _write_kernel[grid](*source, offset, out, num_cols, grid[1], BLOCK=_BLOCK_COLUMNS)
-    return offset[::grid[1]].contiguous(), out
+    return offset[:: grid[1]].contiguous(), out
 
 
 def _grid(num_rows: int, num_cols: int) -> tuple[int, int]:
     return num_rows, triton.cdiv(num_cols, _BLOCK_COLUMNS)
 
 
-def _seed(like: Tensor, generator: Optional[torch.Generator]) -> Tensor:
-    # Stays on the device: reading it would wait for the device, and a CUDA graph advances the generator at every replay.
-    return torch.randint(2 ** 62, (1, ), device=like.device, generator=generator)
+def _seed(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    # Stays on the device: reading it would wait for the device, and a CUDA graph advances the
+    # generator at every replay.
+    return torch.randint(2**62, (1,), device=like.device, generator=generator)
 
 
 def _rates(probability: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +75,8 @@ def activity_chart(values: Values, metric: str) -> Chart:
 
 def popularity_chart(values: Values, k: int) -> Chart:
     r"""Recall by the number of training users of the item: the mean over users of the share of
-    their held-out items of a group that are in the list."""
+    their held-out items of a group that are in the list.
+    """
     first = next(iter(values.values()))
     groups = quantile_groups(first.pairs['popularity'], GROUPS, 'pairs')
     series = {}
@@ -125,7 +126,7 @@ def figure_charts(figures: Mapping[str, Mapping[str, float]], k: int) -> list[Ch
 
 
 def _bars(
-    title: str, groups: Sequence[Group], series: Mapping[str, Sequence[Union[float, None]]]
+    title: str, groups: Sequence[Group], series: Mapping[str, Sequence[float | None]]
 ) -> Chart:
     return {
         'kind': 'bar',

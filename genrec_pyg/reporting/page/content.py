@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,8 +38,8 @@ def page_content(
     k: int = 20,
     num_users: int = 40,
     users: Sequence[str] = (),
-    titles: Optional[Mapping[str, str]] = None,
-    images: Optional[ItemImages] = None,
+    titles: Mapping[str, str] | None = None,
+    images: ItemImages | None = None,
 ) -> dict[str, Any]:
     r"""Measures runs of the same data and gathers what a page shows of them.
 
@@ -144,8 +144,8 @@ def _items(
     data: HeteroData,
     shown: set[int],
     folder: Path,
-    titles: Optional[Mapping[str, str]],
-    images: Optional[ItemImages],
+    titles: Mapping[str, str] | None,
+    images: ItemImages | None,
 ) -> dict[str, dict[str, str]]:
     ids, own = raw_ids(data, ITEM), data[ITEM].get('title')
     found = {}

@@ -2,7 +2,7 @@ r"""What flip diffusion added to the histories of users and removed, and what de
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,7 +50,8 @@ class Flips:
 
     def of_user(self, user: int) -> dict[str, list[list[Any]]]:
         r"""Generated edges of a user with their probabilities, and the changes: item,
-        probability."""
+        probability.
+        """
         changes = self.changes
         mine = changes.user == user
         found = {
@@ -67,7 +68,7 @@ class Flips:
         return found
 
 
-def flips_of(model: Recommender) -> Optional[Flips]:
+def flips_of(model: Recommender) -> Flips | None:
     r"""The flips of a model, if it generates interests by flips."""
     if not isinstance(model, GenRec) or model.generator is None:
         return None

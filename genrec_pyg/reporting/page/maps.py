@@ -64,7 +64,8 @@ def item_maps(
 
 def _project(x: np.ndarray) -> np.ndarray:
     r"""Places in the unit square ``[n, 2]``, by t-SNE of the principal components
-    (`van der Maaten and Hinton, JMLR 2008 <https://jmlr.org/papers/v9/vandermaaten08a.html>`_)."""
+    (`van der Maaten and Hinton, JMLR 2008 <https://jmlr.org/papers/v9/vandermaaten08a.html>`_).
+    """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 

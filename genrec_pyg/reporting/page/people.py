@@ -38,7 +38,8 @@ class Likeness:
 
     def reasons(self, item: int, history: Tensor) -> list[list[Any]]:
         r"""The nearest items of a history, best first: item, how (``'users'`` or a modality),
-        cosine."""
+        cosine.
+        """
         if history.numel() == 0:
             return []
         found = []

@@ -7,7 +7,7 @@ import io
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ def pictures(source: Any, item: Iterable[int], root: Path) -> dict[int, str]:
     return found
 
 
-def _open(source: Any, number: int, root: Path) -> Optional[Any]:
+def _open(source: Any, number: int, root: Path) -> Any | None:
     if isinstance(source, ItemImages):
         content = source.content(number)
         return None if content is None else decode_image(content, source.name(number))
@@ -65,7 +65,7 @@ def _open(source: Any, number: int, root: Path) -> Optional[Any]:
     return read_image(path)
 
 
-def _from_pixels(value: Tensor) -> Optional[Any]:
+def _from_pixels(value: Tensor) -> Any | None:
     from PIL import Image
 
     if value.dim() != 3 or value.size(0) not in (1, 3):

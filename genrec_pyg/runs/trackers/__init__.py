@@ -8,4 +8,12 @@ group ``genrec_pyg.trackers`` or ``package.module:Class``. One is any class with
 from genrec_pyg.runs.trackers.base import TrackedRun, Tracker, Trackers, flat_figures
 from genrec_pyg.runs.trackers.registry import TRACKERS, make_tracker, start_trackers
 
-__all__ = ['TRACKERS', 'TrackedRun', 'Tracker', 'Trackers', 'flat_figures', 'make_tracker', 'start_trackers']
+__all__ = [
+    'TRACKERS',
+    'TrackedRun',
+    'Tracker',
+    'Trackers',
+    'flat_figures',
+    'make_tracker',
+    'start_trackers',
+]

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from genrec_pyg.exceptions import ConfigError
 
@@ -28,7 +28,7 @@ class TrackedRun:
     name: str
     folder: Path
     settings: Mapping[str, Any]
-    group: Optional[str] = None
+    group: str | None = None
     epochs_done: int = 0
 
 

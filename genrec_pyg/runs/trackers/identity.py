@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Optional
 
 from genrec_pyg.utils.files import write_json
 
@@ -12,7 +11,7 @@ from genrec_pyg.utils.files import write_json
 FILE = 'trackers.json'
 
 
-def read_identity(folder: Path, tracker: str) -> Optional[str]:
+def read_identity(folder: Path, tracker: str) -> str | None:
     r"""The name that ``tracker`` gave the run in ``folder``, if it is known."""
     try:
         found = json.loads((folder / FILE).read_text('utf-8')).get(tracker)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.runs.trackers.base import TrackedRun
@@ -19,10 +19,11 @@ _ALLOWED = '_-. /:'
 
 class MLflowTracker:
     r"""Logs to MLflow through its client, so that an active run of the caller's is left alone. A
-    training that is resumed goes on in its run; trials of a search have the tag ``search``."""
+    training that is resumed goes on in its run; trials of a search have the tag ``search``.
+    """
 
     def __init__(self) -> None:
-        self._client: Optional[Any] = None
+        self._client: Any | None = None
         self._run = ''
 
     def start(self, run: TrackedRun) -> None:

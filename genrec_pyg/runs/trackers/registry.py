@@ -45,8 +45,13 @@ def make_tracker(name: str) -> Tracker:
     return tracker
 
 
-def start_trackers(names: Iterable[str], settings: Mapping[str, Any], epochs_done: int, output: Path | None,
-                   trial: Path | None = None) -> Trackers:
+def start_trackers(
+    names: Iterable[str],
+    settings: Mapping[str, Any],
+    epochs_done: int,
+    output: Path | None,
+    trial: Path | None = None,
+) -> Trackers:
     r"""Begins a run with trackers, or goes on with one.
 
     Args:
@@ -64,7 +69,15 @@ def start_trackers(names: Iterable[str], settings: Mapping[str, Any], epochs_don
     name = folder.name if group is None else f'{group}-{folder.name}'
     flat = {}
     for part, entry in settings.items():
-        flat |= {f'{part}.{key}': value for key, value in entry.items()} if isinstance(entry, dict) else {part: entry}
+        flat |= (
+            {f'{part}.{key}': value for key, value in entry.items()}
+            if isinstance(entry, dict)
+            else {part: entry}
+        )
     trackers = Trackers({tracker: make_tracker(tracker) for tracker in names})
-    trackers.start(TrackedRun(name, folder, {key: str(value) for key, value in flat.items()}, group, epochs_done))
+    trackers.start(
+        TrackedRun(
+            name, folder, {key: str(value) for key, value in flat.items()}, group, epochs_done
+        )
+    )
     return trackers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 from genrec_pyg.runs.trackers.base import TrackedRun
 
@@ -13,10 +13,11 @@ logger = logging.getLogger(__name__)
 
 class TensorBoardTracker:
     r"""Writes ``RUN/tensorboard``. It is on by default, so where the package is missing it only
-    says so."""
+    says so.
+    """
 
     def __init__(self) -> None:
-        self._writer: Optional[Any] = None
+        self._writer: Any | None = None
 
     def start(self, run: TrackedRun) -> None:
         try:

@@ -1,11 +1,12 @@
 r"""Weights & Biases, from its own settings: ``WANDB_PROJECT``, ``WANDB_MODE=offline`` and
-others."""
+others.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.runs.trackers.base import TrackedRun
@@ -14,10 +15,11 @@ from genrec_pyg.runs.trackers.identity import read_identity, write_identity
 
 class WandbTracker:
     r"""Logs to Weights & Biases, in a run of its own beside any that the caller has. A training
-    that is resumed goes on in its run; trials of a search are a group."""
+    that is resumed goes on in its run; trials of a search are a group.
+    """
 
     def __init__(self) -> None:
-        self._run: Optional[Any] = None
+        self._run: Any | None = None
 
     def start(self, run: TrackedRun) -> None:
         try:

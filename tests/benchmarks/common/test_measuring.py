@@ -28,12 +28,17 @@ def test_interleaved_seconds_take_turns():
     candidates = {'a': lambda: calls.append('a'), 'b': lambda: calls.append('b')}
     seconds = timing.interleaved_seconds(candidates, repeats=4, warmup=1)
     assert {name: len(values) for name, values in seconds.items()} == {'a': 4, 'b': 4}
-    assert all(set(calls[i:i + 2]) == {'a', 'b'} for i in range(0, 10, 2))
+    assert all(set(calls[i : i + 2]) == {'a', 'b'} for i in range(0, 10, 2))
     assert calls[2:4] == ['a', 'b'] and calls[4:6] == ['b', 'a']  # whoever is first changes
 
 
 def test_summary():
-    assert timing.summary([3.0, 1.0, 2.0, 10.0]) == {'median': 2.5, 'min': 1.0, 'max': 10.0, 'count': 4}
+    assert timing.summary([3.0, 1.0, 2.0, 10.0]) == {
+        'median': 2.5,
+        'min': 1.0,
+        'max': 10.0,
+        'count': 4,
+    }
 
 
 def test_memory_grows_and_keeps_its_peak():
@@ -60,7 +65,9 @@ def test_machine_names_settings_of_memory(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     assert 'Environment' not in machine.machine_line(machine.machine(1))
     monkeypatch.setenv('THP_MEM_ALLOC_ENABLE', '1')
-    assert machine.machine_line(machine.machine(1)).endswith(' Environment: THP_MEM_ALLOC_ENABLE=1.')
+    assert machine.machine_line(machine.machine(1)).endswith(
+        ' Environment: THP_MEM_ALLOC_ENABLE=1.'
+    )
 
 
 def test_thread_environment():
@@ -102,5 +109,7 @@ def test_condense_relates_to_the_first():
 def test_positive_takes_integers_from_1():
     assert flags.positive('1') == 1 and flags.positive('20') == 20
     for text in ('0', '-3', '1.5', 'many'):
-        with pytest.raises(argparse.ArgumentTypeError, match=f'^got {text}, accepted are integers from 1$'):
+        with pytest.raises(
+            argparse.ArgumentTypeError, match=f'^got {text}, accepted are integers from 1$'
+        ):
             flags.positive(text)

@@ -60,7 +60,9 @@ def test_failures_carry_the_output(folder):
     worker = start(folder, 'fails later')
     try:
         worker.epoch()
-        with pytest.raises(WorkerError, match=r'(?s)system_under_test ended with code 1.*more noise.*cannot go on'):
+        with pytest.raises(
+            WorkerError, match=r'(?s)system_under_test ended with code 1.*more noise.*cannot go on'
+        ):
             worker.epoch()
         with pytest.raises(WorkerError):
             worker.epoch()

@@ -37,7 +37,7 @@ class Factors(torch.nn.Module):
     def forward(self, user, positive, negative):
         gap = self.factor * (self.user[user].cuda() * (self.item[positive] - self.item[negative])).sum(dim=1)
         return -torch.nn.functional.logsigmoid(gap).mean()
-"""
+"""  # noqa: E501
 ADAPTER = """
 import importlib
 
@@ -70,7 +70,7 @@ def missing(checkout):
 
 
 MODELS = {'Right': lambda checkout: compare(checkout, 1), 'Wrong': lambda checkout: compare(checkout, 1.5), 'Missing': missing}
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture
@@ -91,7 +91,10 @@ def checkout(tmp_path, monkeypatch):
 def call(checkout, tmp_path):
     def call(*flags):
         output = str(tmp_path / 'out')
-        return agreement.main(['--toolbox', 'stand_in', '--checkout', str(checkout), '--output', output, *flags])
+        return agreement.main(
+            ['--toolbox', 'stand_in', '--checkout', str(checkout), '--output', output, *flags]
+        )
+
     return call
 
 
@@ -102,11 +105,19 @@ def test_what_agrees_is_reported(call, checkout, tmp_path):
     assert document['repository'] == 'nobody/stand-in (public domain)' and document['failed'] == []
     figures = document['models']['Right']
     assert [figure['quantity'] for figure in figures] == [
-        'user embeddings', 'item embeddings', 'loss', 'gradient of the loss: user table', 'gradient of the loss: item table']
+        'user embeddings',
+        'item embeddings',
+        'loss',
+        'gradient of the loss: user table',
+        'gradient of the loss: item table',
+    ]
     assert all(figure['agrees'] and figure['relative'] <= 1e-5 for figure in figures)
     assert figures[2]['note'] == 'no penalty'
     markdown = (tmp_path / 'out' / 'agreement-stand_in.md').read_text()
-    assert '| Right | item embeddings | 0.0e+00 | 0.0e+00 |  |' in markdown and 'Everything compared agrees.' in markdown
+    assert (
+        '| Right | item embeddings | 0.0e+00 | 0.0e+00 |  |' in markdown
+        and 'Everything compared agrees.' in markdown
+    )
     assert str(tmp_path) not in markdown
     assert {path: path.read_bytes() for path in checkout.rglob('*.py')} == before
 
@@ -118,17 +129,23 @@ def test_what_disagrees_or_fails_is_named(call, tmp_path, caplog):
     assert list(document['models']) == ['Wrong']
     wrong = [figure['quantity'] for figure in document['models']['Wrong'] if not figure['agrees']]
     assert wrong == ['loss', 'gradient of the loss: user table', 'gradient of the loss: item table']
-    assert document['failed'] == ["Missing could not be compared: ModuleNotFoundError: No module named 'no_such_module'"]
+    assert document['failed'] == [
+        "Missing could not be compared: ModuleNotFoundError: No module named 'no_such_module'"
+    ]
     for text in ((tmp_path / 'out' / 'both.md').read_text(), caplog.text):
         assert '* Wrong, loss: differs by ' in text and '* Wrong, user embeddings' not in text
-        assert f"* {document['failed'][0]}" in text and 'Everything compared agrees.' not in text
+        assert f'* {document["failed"][0]}' in text and 'Everything compared agrees.' not in text
 
 
 def test_usage_errors(call, tmp_path, capsys):
     for flags, message in (
-            (['--models', 'Right', 'Nothing'], '--models: got Nothing, accepted for stand_in are Right, Wrong, Missing'),
-            (['--checkout', str(tmp_path / 'absent')], 'absent is not a folder'),
-            (['--toolbox', 'other'], "invalid choice: 'other'")):
+        (
+            ['--models', 'Right', 'Nothing'],
+            '--models: got Nothing, accepted for stand_in are Right, Wrong, Missing',
+        ),
+        (['--checkout', str(tmp_path / 'absent')], 'absent is not a folder'),
+        (['--toolbox', 'other'], "invalid choice: 'other'"),
+    ):
         with pytest.raises(SystemExit) as error:
             call(*flags)
         assert error.value.code == 2 and message in capsys.readouterr().err
@@ -139,14 +156,19 @@ def test_every_adapter_names_its_repository_and_our_models():
     for module in agreement.TOOLBOXES.values():
         adapter = importlib.import_module(module)
         assert '/' in adapter.REPOSITORY
-        assert all(issubclass(get_model(name.partition(',')[0]), Recommender) for name in adapter.MODELS)
+        assert all(
+            issubclass(get_model(name.partition(',')[0]), Recommender) for name in adapter.MODELS
+        )
 
 
 def test_differences():
     theirs, ours = torch.tensor([1.0, -4.0]), torch.tensor([1.5, -4.0])
     found = Agreement('x', theirs, ours)
     assert (found.difference, found.relative, found.agrees) == (0.5, 0.125, False)
-    assert Agreement('x', theirs, theirs * (1 + 5e-6)).agrees and not Agreement('x', theirs, theirs * (1 + 2e-5)).agrees
+    assert (
+        Agreement('x', theirs, theirs * (1 + 5e-6)).agrees
+        and not Agreement('x', theirs, theirs * (1 + 2e-5)).agrees
+    )
     precise = theirs.double()
     assert not Agreement('x', precise, precise * (1 + 5e-6)).agrees
     zero = Agreement('x', torch.zeros(2), torch.zeros(2))
@@ -159,17 +181,21 @@ def test_differences():
 def test_gradients_of_both_sides():
     theirs, ours = (torch.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
     tables = {'t': (theirs, ours), 'n': tuple(torch.ones(1, requires_grad=True) for _ in range(2))}
-    loss, table, other = loss_agreements((theirs ** 2).sum().view(1), 3 * ours.sum(), tables, 'why')
+    loss, table, other = loss_agreements((theirs**2).sum().view(1), 3 * ours.sum(), tables, 'why')
     assert (loss.theirs, loss.ours, loss.note) == (5, 9, 'why')
     assert table.quantity == 'gradient of the loss: t'
     assert table.theirs.tolist() == [2, 4] and table.ours.tolist() == [3, 3]
     assert other.theirs.tolist() == other.ours.tolist() == [0]
-    assert [one.quantity for one in loss_agreements(theirs.sum(), ours.sum(), {}, name='term')] == ['term']
+    assert [one.quantity for one in loss_agreements(theirs.sum(), ours.sum(), {}, name='term')] == [
+        'term'
+    ]
 
 
 def test_weights():
     layers = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
-    tables = layer_tables({'a': layers, 'b': (torch.nn.Linear(2, 2, bias=False), torch.nn.Linear(2, 2, bias=False))})
+    tables = layer_tables(
+        {'a': layers, 'b': (torch.nn.Linear(2, 2, bias=False), torch.nn.Linear(2, 2, bias=False))}
+    )
     assert list(tables) == ['a weight', 'a bias', 'b weight']
     randomize(theirs for theirs, _ in tables.values())
     copy_weights(tables)
@@ -189,8 +215,15 @@ def test_both_sides_see_the_same_toy_graph():
         assert degree.min() == 1 and degree[-3:].tolist() == [1, 1, 1]
     again = training_graph(toy_graph(('image', 'text', 'audio')))
     assert torch.equal(graph.edge_index, again.edge_index)
-    assert [tuple(modality.x.shape) for modality in graph.modalities.values()] == [(20, 5), (20, 7), (20, 9)]
-    assert all(torch.equal(modality.x, again.modalities[name].x) for name, modality in graph.modalities.items())
+    assert [tuple(modality.x.shape) for modality in graph.modalities.values()] == [
+        (20, 5),
+        (20, 7),
+        (20, 9),
+    ]
+    assert all(
+        torch.equal(modality.x, again.modalities[name].x)
+        for name, modality in graph.modalities.items()
+    )
 
 
 def test_the_batch_has_held_and_unheld_items():
@@ -208,16 +241,22 @@ def test_dropout_is_the_same_before_and_after_taking_rows():
     with fixed_dropout():
         assert torch.equal(F.dropout(x, 0.75)[index], F.dropout(x[index], 0.75))
         assert torch.equal(F.dropout(x, 0.75), 4 * x.relu())
-        assert torch.equal(F.dropout(x, 0.5, training=False), x) and torch.equal(F.dropout(x, 0.0), x)
+        assert torch.equal(F.dropout(x, 0.5, training=False), x) and torch.equal(
+            F.dropout(x, 0.0), x
+        )
     assert comparison.F.dropout is F.dropout and F.dropout.__module__ == 'torch.nn.functional'
 
 
 def test_foreign_code_leaves_no_trace(tmp_path):
     import scipy.sparse
-    (tmp_path / 'stand_in_project.py').write_text("import setproctitle\nsetproctitle.setproctitle('x')\nvalue = 3\n")
+
+    (tmp_path / 'stand_in_project.py').write_text(
+        "import setproctitle\nsetproctitle.setproctitle('x')\nvalue = 3\n"
+    )
     path, cuda = list(sys.path), torch.Tensor.cuda
     with comparison.foreign_code(tmp_path):
         import stand_in_project
+
         assert stand_in_project.value == 3 and sys.path[0] == str(tmp_path)
         x = torch.ones(2)
         assert x.cuda() is x and x.cuda(0) is x

@@ -10,8 +10,13 @@ def metrics(value):
 
 
 def test_table_gives_mean_and_spread():
-    text = study.table({'default': {'0': metrics(0.10), '1': metrics(0.12)}}, {'Popularity': metrics(0.05)})
-    assert '| default | 2 | 0.1100 ± 0.0141 | 0.1100 ± 0.0141 | 0.0550 ± 0.0071 | 0.0055 ± 0.0007 | 5 | 10 |' in text
+    text = study.table(
+        {'default': {'0': metrics(0.10), '1': metrics(0.12)}}, {'Popularity': metrics(0.05)}
+    )
+    assert (
+        '| default | 2 | 0.1100 ± 0.0141 | 0.1100 ± 0.0141 | 0.0550 ± 0.0071 | 0.0055 ± '
+        '0.0007 | 5 | 10 |' in text
+    )
     assert '| Popularity | 1 | 0.0500 |' in text
 
 
@@ -30,8 +35,22 @@ def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
         stem.with_name(stem.name + '.json').write_text(json.dumps(document))
 
     monkeypatch.setattr(study, 'references', lambda arguments: {'EASE': metrics(0.08)})
-    monkeypatch.setattr(sys, 'argv', ['study.py', '--root', 'data', '--output', str(tmp_path), '--dataset', 'demo',
-                                      '--settings', 'default', 'other'])
+    monkeypatch.setattr(
+        sys,
+        'argv',
+        [
+            'study.py',
+            '--root',
+            'data',
+            '--output',
+            str(tmp_path),
+            '--dataset',
+            'demo',
+            '--settings',
+            'default',
+            'other',
+        ],
+    )
     settings = {'default': [], 'other': ['--hparams.l2', '1'], 'not asked for': []}
     for interrupted in (True, False, False):
         try:
@@ -40,7 +59,8 @@ def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
             assert interrupted
     flags = ('--hparams.l2', '1')
     assert calls == [('demo', (), 0), ('demo', flags, 0), ('demo', (), 1), None, ('demo', flags, 1)]
-    assert reports == [0, 1, 1, 2, 2, 2]  # after every run, and at the end of both sessions that reached it
+    # after every run, and at the end of both sessions that reached it
+    assert reports == [0, 1, 1, 2, 2, 2]
     document = json.loads((tmp_path / 'study-demo.json').read_text())
     assert document['runs']['other'] == {str(seed): metrics(0.1 + seed) for seed in (0, 1)}
     assert document['references'] == {'EASE': metrics(0.08)}

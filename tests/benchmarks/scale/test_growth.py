@@ -29,7 +29,7 @@ def test_zipf_graph_has_splits_and_features():
 
 def test_slope():
     x = [1, 2, 4, 8]
-    assert growth.slope(x, [3 * value ** 1.5 for value in x]) == pytest.approx(1.5)
+    assert growth.slope(x, [3 * value**1.5 for value in x]) == pytest.approx(1.5)
 
 
 def test_curves_and_figure(tmp_path, monkeypatch):
@@ -37,15 +37,26 @@ def test_curves_and_figure(tmp_path, monkeypatch):
 
     def run_point(sizes, args):
         users = sizes['users']
-        return {**sizes, **{key: float(users) for key in ('setup', *growth.FIGURES)}, 'evaluated_users': 3}
+        return {
+            **sizes,
+            **{key: float(users) for key in ('setup', *growth.FIGURES)},
+            'evaluated_users': 3,
+        }
+
     monkeypatch.setattr(growth, 'run_point', run_point)
     assert growth.main(['--doublings', '2', '--output', str(tmp_path)]) == 0
     text = (tmp_path / 'growth.md').read_text()
-    assert '| users | 1.00 |' in text and '| items | 0.00 |' in text and (tmp_path / 'growth.svg').stat().st_size > 1000
+    assert (
+        '| users | 1.00 |' in text
+        and '| items | 0.00 |' in text
+        and (tmp_path / 'growth.svg').stat().st_size > 1000
+    )
 
 
 def test_a_point_is_measured():
     args = argparse.Namespace(steps=2, threads=1, negatives=8, block=64, allocator='default')
     point = growth.run_point({'users': 200, 'items': 60, 'edges': 1500}, args)
-    assert point['epoch'] == pytest.approx(point['denoiser'] + point['rebuild'] + point['recommender'])
+    assert point['epoch'] == pytest.approx(
+        point['denoiser'] + point['rebuild'] + point['recommender']
+    )
     assert 0 < point['memory_at_rest'] <= point['memory'] and 0 <= point['recall@20'] <= 1

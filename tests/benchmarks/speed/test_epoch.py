@@ -8,20 +8,37 @@ from benchmarks.speed import epoch
 
 
 def answer(seconds, peak, recall=(0.1, 0.3, 0.2)):
-    epochs = [{'wall': dict.fromkeys(PHASES, second), 'processor': dict.fromkeys(PHASES, second / 2),
-               'memory': {'peak': peak, 'now': peak}, 'figures': {'recall@20': value}}
-              for second, value in zip(seconds, recall)]
-    ready = {'seconds': 1.5, 'memory_import': 10, 'memory': {'peak': 20, 'now': 20}, 'description': {'flags': 'none'}}
+    epochs = [
+        {
+            'wall': dict.fromkeys(PHASES, second),
+            'processor': dict.fromkeys(PHASES, second / 2),
+            'memory': {'peak': peak, 'now': peak},
+            'figures': {'recall@20': value},
+        }
+        for second, value in zip(seconds, recall)
+    ]
+    ready = {
+        'seconds': 1.5,
+        'memory_import': 10,
+        'memory': {'peak': 20, 'now': 20},
+        'description': {'flags': 'none'},
+    }
     return {'ready': ready, 'epochs': epochs}
 
 
-ANSWERS = {'ours, tied': answer([1.0, 2.0, 9.0], 500_000_000), 'released': answer([10.0, 30.0, 20.0], 2_000_000_000)}
+ANSWERS = {
+    'ours, tied': answer([1.0, 2.0, 9.0], 500_000_000),
+    'released': answer([10.0, 30.0, 20.0], 2_000_000_000),
+}
 
 
 def test_condense_takes_medians_and_ratios():
     systems = epoch.condense(ANSWERS)
     ours, released = systems['ours, tied'], systems['released']
-    assert ours['wall_seconds']['denoiser']['median'] == 2.0 and ours['wall_seconds']['epoch']['median'] == 8.0
+    assert (
+        ours['wall_seconds']['denoiser']['median'] == 2.0
+        and ours['wall_seconds']['epoch']['median'] == 8.0
+    )
     assert ours['times_faster'] == {'wall': 10.0, 'processor': 10.0}
     assert ours['memory_share'] == 0.25 and ours['first_epoch_seconds'] == 4.0
     assert 'times_faster' not in released
@@ -32,21 +49,30 @@ def test_no_ratio_without_released():
 
 
 def test_time_to_quality_counts_epochs_of_median_length():
-    answers = {'ours, default': answer([1.0, 9.0, 2.0], 1, recall=(0.25, 0.31, 0.4)),
-               'released': answer([10.0, 40.0, 20.0], 1, recall=(0.1, 0.3, 0.2))}
+    answers = {
+        'ours, default': answer([1.0, 9.0, 2.0], 1, recall=(0.25, 0.31, 0.4)),
+        'released': answer([10.0, 40.0, 20.0], 1, recall=(0.1, 0.3, 0.2)),
+    }
     systems = epoch.condense(answers)
     assert systems['released']['best'] == {'epoch': 2, 'recall@20': 0.3}
-    assert systems['released']['time_to_quality'] == {'epoch': 2, 'wall': 160.0, 'processor': 80.0}  # 4 phases, median 20 s
-    assert systems['ours, default']['time_to_quality'] == {'epoch': 2, 'wall': 16.0, 'processor': 8.0}
+    # 4 phases, median 20 s
+    assert systems['released']['time_to_quality'] == {'epoch': 2, 'wall': 160.0, 'processor': 80.0}
+    assert systems['ours, default']['time_to_quality'] == {
+        'epoch': 2,
+        'wall': 16.0,
+        'processor': 8.0,
+    }
     assert systems['ours, default']['best'] == {'epoch': 3, 'recall@20': 0.4}
     answers['ours, default'] = answer([1.0], 1, recall=(0.25,))
     assert epoch.condense(answers)['ours, default']['time_to_quality'] is None
 
 
 def test_long_runs_report_the_time_to_quality(tmp_path, monkeypatch):
-    answers = {'ours, default': answer([1.0] * 10, 1, recall=[0.1] + [0.4] * 9),
-               'ours, poor': answer([1.0] * 10, 1, recall=[0.1] * 10),
-               'released': answer([20.0] * 10, 1, recall=[0.0] * 9 + [0.3])}
+    answers = {
+        'ours, default': answer([1.0] * 10, 1, recall=[0.1] + [0.4] * 9),
+        'ours, poor': answer([1.0] * 10, 1, recall=[0.1] * 10),
+        'released': answer([20.0] * 10, 1, recall=[0.0] * 9 + [0.3]),
+    }
     monkeypatch.setattr(epoch, 'measure', lambda args: [answers])
     (tmp_path / 'toy').mkdir()
     stem = tmp_path / 'long'
@@ -80,13 +106,16 @@ def test_failed_system(tmp_path, monkeypatch, caplog):
     assert 'it ended with code 1' in caplog.text
 
 
-@pytest.mark.parametrize('flags, message', [
-    (['--threads', '0'], '--threads: got 0'),
-    (['--epochs', '-1'], '--epochs: got -1'),
-    (['--set', 'model.layers'], "--set: got 'model.layers', accepted is KEY=VALUE"),
-    (['--denoisers'], 'nothing to measure'),
-    (['--released', 'nowhere'], '--released: nowhere is not a folder'),
-])
+@pytest.mark.parametrize(
+    'flags, message',
+    [
+        (['--threads', '0'], '--threads: got 0'),
+        (['--epochs', '-1'], '--epochs: got -1'),
+        (['--set', 'model.layers'], "--set: got 'model.layers', accepted is KEY=VALUE"),
+        (['--denoisers'], 'nothing to measure'),
+        (['--released', 'nowhere'], '--released: nowhere is not a folder'),
+    ],
+)
 def test_bad_usage(flags, message, capsys):
     with pytest.raises(SystemExit) as error:
         epoch.parse_arguments(['--root', '.', *flags])

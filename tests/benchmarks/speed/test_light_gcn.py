@@ -16,7 +16,9 @@ def candidates():
 
 
 def test_all_compute_the_same(candidates):
-    assert {light_gcn.OURS, 'torch_geometric, edge_index', 'torch_geometric, CSR'} <= set(candidates)
+    assert {light_gcn.OURS, 'torch_geometric, edge_index', 'torch_geometric, CSR'} <= set(
+        candidates
+    )
     light_gcn.check(candidates)
 
 
@@ -33,11 +35,26 @@ def test_steps_move_all_alike(candidates):
         step()
     tables = [torch.cat([p.detach() for p in parameters]) for _, parameters in candidates.values()]
     for table in tables[1:]:
-        # Adam's first step is the sign of the gradient: rounding decides it where the gradient is nearly zero.
+        # Adam's first step is the sign of the gradient: rounding decides it where the gradient is
+        # nearly zero.
         assert ((table - tables[0]).abs() < 1e-5).float().mean() > 0.99
 
 
 def test_report(tmp_path):
-    assert light_gcn.main(['--dataset', 'demo', '--repeats', '1', '--channels', '4', '--output', str(tmp_path / 'x')]) == 0
+    assert (
+        light_gcn.main(
+            [
+                '--dataset',
+                'demo',
+                '--repeats',
+                '1',
+                '--channels',
+                '4',
+                '--output',
+                str(tmp_path / 'x'),
+            ]
+        )
+        == 0
+    )
     assert json.loads((tmp_path / 'x.json').read_text())['steps'][light_gcn.OURS]['times_ours'] == 1
     assert '| torch_geometric, CSR |' in (tmp_path / 'x.md').read_text()

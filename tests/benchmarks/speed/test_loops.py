@@ -12,7 +12,9 @@ from genrec_pyg.graph import split_edges
 
 
 class PlainLoops:
-    """What the released implementation is asked for, written as plain loops over the same interactions."""
+    """What the released implementation is asked for, written as plain loops over the same
+    interactions.
+    """
 
     def __init__(self, root):
         data = load_dataset('demo', str(root))
@@ -39,7 +41,9 @@ class PlainLoops:
             gains = [1 / math.log2(listed.index(name) + 2) for name in wanted if name in listed]
             sums['recall@20'] += len(gains) / len(wanted)
             sums['precision@20'] += len(gains) / len(listed)
-            sums['ndcg@20'] += sum(gains) / sum(1 / math.log2(place + 2) for place in range(min(len(wanted), len(listed))))
+            sums['ndcg@20'] += sum(gains) / sum(
+                1 / math.log2(place + 2) for place in range(min(len(wanted), len(listed)))
+            )
         return {name: value / len(user) for name, value in sums.items()}
 
     def rank(self, users, items):
@@ -61,7 +65,9 @@ class WrongRecall(PlainLoops):
         return {**super().rank(users, items), 'recall@20': 0.5}
 
 
-@pytest.mark.parametrize('system, message', [(NoNegatives, 'disagree: negatives'), (WrongRecall, 'disagree: recall@20')])
+@pytest.mark.parametrize(
+    'system, message', [(NoNegatives, 'disagree: negatives'), (WrongRecall, 'disagree: recall@20')]
+)
 def test_disagreement_is_found_before_anything_is_timed(system, message, tmp_path):
     with pytest.raises(AssertionError, match=message):
         loops.parts(system(tmp_path), tmp_path, 'demo')
@@ -75,12 +81,29 @@ def test_report(tmp_path, monkeypatch):
     monkeypatch.setattr(loops, 'released_system', system)
     (tmp_path / 'demo').mkdir()
     stem = tmp_path / 'loops-demo'
-    assert loops.main(['--root', str(tmp_path), '--dataset', 'demo', '--released', str(tmp_path), '--repeats', '1', '--output',
-                       str(stem)]) == 0
+    assert (
+        loops.main(
+            [
+                '--root',
+                str(tmp_path),
+                '--dataset',
+                'demo',
+                '--released',
+                str(tmp_path),
+                '--repeats',
+                '1',
+                '--output',
+                str(stem),
+            ]
+        )
+        == 0
+    )
     document = json.loads(stem.with_suffix('.json').read_text())
     assert len(document['parts']) == 3
-    assert all(sides[loops.OURS]['times_ours'] == 1 and sides[loops.RELEASED]['median'] > 0
-               for sides in document['parts'].values())
+    assert all(
+        sides[loops.OURS]['times_ours'] == 1 and sides[loops.RELEASED]['median'] > 0
+        for sides in document['parts'].values()
+    )
     assert 'times faster' in stem.with_suffix('.md').read_text()
 
 

@@ -42,11 +42,33 @@ def test_a_counted_loader_gives_every_batch():
 
 def test_report(tmp_path):
     stem = tmp_path / 'phases-demo'
-    assert phases.main(['--root', str(tmp_path), '--dataset', 'demo', '--modalities', 'image', 'text', '--epochs', '1',
-                        '--output', str(stem)]) == 0
+    assert (
+        phases.main(
+            [
+                '--root',
+                str(tmp_path),
+                '--dataset',
+                'demo',
+                '--modalities',
+                'image',
+                'text',
+                '--epochs',
+                '1',
+                '--output',
+                str(stem),
+            ]
+        )
+        == 0
+    )
     document = json.loads(stem.with_suffix('.json').read_text())
-    assert {'backward', 'optimizer', 'encoder: fusion', 'evaluation', 'loss terms of the batch',
-            'denoiser: generated graph'} <= set(document['phases'])
+    assert {
+        'backward',
+        'optimizer',
+        'encoder: fusion',
+        'evaluation',
+        'loss terms of the batch',
+        'denoiser: generated graph',
+    } <= set(document['phases'])
     assert all(row['calls'] > 0 for row in document['operators'])
     assert '| backward |' in stem.with_suffix('.md').read_text()
 

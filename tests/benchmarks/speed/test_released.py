@@ -7,7 +7,8 @@ import scipy.sparse as sp
 from benchmarks.common.worker import PHASES, Worker
 from benchmarks.speed.released import prepare_checkout
 
-# A stand-in with the module and function names that the harness relies on; it fails without the changes from outside.
+# A stand-in with the module and function names that the harness relies on; it fails without the
+# changes from outside.
 STAND_IN = {
     'Params.py': """
 import argparse
@@ -28,7 +29,7 @@ class DataHandler:
             self.dense = torch.tensor(pickle.load(file).A).cuda()  # what the adapter must make run on a CPU
         self.trnLoader = torch.utils.data.DataLoader(self.dense, batch_size=2)
         self.diffusionLoader = torch.utils.data.DataLoader(self.dense, batch_size=2)
-""",
+""",  # noqa: E501
     'Model.py': '',
     'Main.py': """
 import time
@@ -58,7 +59,7 @@ class Coach:
 
     def testEpoch(self):
         return {'Recall': 0.5}
-""",
+""",  # noqa: E501
 }
 
 
@@ -99,7 +100,10 @@ def test_run(checkout, data, tmp_path):
             assert answer['figures'] == {'recall@20': 0.5}
             wall = answer['wall']
             assert set(wall) == set(PHASES)
-            assert 0.02 <= wall['denoiser'] < wall['rebuild'] and 0.04 <= wall['recommender'] < wall['rebuild']
+            assert (
+                0.02 <= wall['denoiser'] < wall['rebuild']
+                and 0.04 <= wall['recommender'] < wall['rebuild']
+            )
     finally:
         worker.close()
     assert {path: path.read_bytes() for path in checkout.rglob('*') if path.is_file()} == before
@@ -109,7 +113,10 @@ def test_three_modalities_use_the_other_switch(checkout, data, tmp_path):
     np.save(data / 'text_feat.npy', np.ones((4, 3)))
     folder = tmp_path / 'copy'
     folder.mkdir()
-    assert prepare_checkout(checkout, data, ['image', 'text', 'audio'], folder) == ['--data', 'tiktok']
+    assert prepare_checkout(checkout, data, ['image', 'text', 'audio'], folder) == [
+        '--data',
+        'tiktok',
+    ]
     assert (folder / 'Datasets' / 'tiktok' / 'audio_feat.npy').is_file()
 
 

@@ -2,10 +2,11 @@
 
     python tests/datasets/io/fuzz_readers.py --count 100000
 
-Each mutant must be refused with ``DataError`` (logs of whose columns none is known: ``ConfigError``) or read as what it is,
-every value in its range. Any other exception, a signal or more than ``LIMIT`` seconds for one mutant is a failure; the mutant
-is then kept in ``--folder``.
+Each mutant must be refused with ``DataError`` (logs of whose columns none is known:
+``ConfigError``) or read as what it is, every value in its range. Any other exception, a signal or
+more than ``LIMIT`` seconds for one mutant is a failure; the mutant is then kept in ``--folder``.
 """
+
 import argparse
 import collections
 import faulthandler
@@ -45,10 +46,30 @@ LIMIT = 20
 #: Bytes of address space of a child process beyond what it starts with.
 MEMORY = 2 << 30
 OPCODES = bytes(sorted({ord(opcode.code) for opcode in pickletools.opcodes}))
-NAMES = [b'dtype', b'ndarray', b'scalar', b'_reconstruct', b'_frombuffer', b'encode', b'coo_matrix', b'csr_matrix', b'memmap',
-         b'matrix', b'O8', b'V8', b'f8', b'i4', b'U4', b'>i8', b'_shape', b'indptr', b'coords', b'latin1']
+NAMES = [
+    b'dtype',
+    b'ndarray',
+    b'scalar',
+    b'_reconstruct',
+    b'_frombuffer',
+    b'encode',
+    b'coo_matrix',
+    b'csr_matrix',
+    b'memmap',
+    b'matrix',
+    b'O8',
+    b'V8',
+    b'f8',
+    b'i4',
+    b'U4',
+    b'>i8',
+    b'_shape',
+    b'indptr',
+    b'coords',
+    b'latin1',
+]
 KINDS = ('pickle', 'array', 'table', 'log', 'features', 'sparse')
-NUMBERS = [0, 1, 2, 3, 0x7F, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2 ** 40, 2 ** 63 - 1, 2 ** 64 - 1]
+NUMBERS = [0, 1, 2, 3, 0x7F, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2**40, 2**63 - 1, 2**64 - 1]
 
 
 def seeds() -> list[tuple[str, bytes]]:
@@ -70,7 +91,12 @@ def seeds() -> list[tuple[str, bytes]]:
         buffer = io.BytesIO()
         np.save(buffer, np.asfortranarray(dense.astype(kind)))
         found.append(('array', buffer.getvalue()))
-        for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        for method in (
+            zipfile.ZIP_STORED,
+            zipfile.ZIP_DEFLATED,
+            zipfile.ZIP_BZIP2,
+            zipfile.ZIP_LZMA,
+        ):
             packed = io.BytesIO()
             with zipfile.ZipFile(packed, 'w', method) as archive:
                 archive.writestr('x_feat.npy', buffer.getvalue())
@@ -78,39 +104,72 @@ def seeds() -> list[tuple[str, bytes]]:
     for header in ('userID\titemID\tx_label', 'userID\titemID\trating\ttimestamp\tx_label'):
         width = header.count('\t') + 1
         lines = [header, *('\t'.join(map(str, rng.integers(3, size=width))) for _ in range(9))]
-        found += [('table', ('\n'.join(lines) + end).encode()) for end in ('', '\n', '\r\n\r\n') for _ in range(6)]
+        found += [
+            ('table', ('\n'.join(lines) + end).encode())
+            for end in ('', '\n', '\r\n\r\n')
+            for _ in range(6)
+        ]
     return found + logs()
 
 
 def logs() -> list[tuple[str, bytes]]:
     """Logs of every layout, and Parquet files and sparse matrices of features."""
-    rows = [('A2SUAM1J3GNN3B', '0000013714', 5, 1252800000), ('A10000012B7CGYKOMPQ4L', 'B00YQ6X8EO', 3, 1355443200),
-            ('A2SUAM1J3GNN3B', 'B00YQ6X8EX', 1, 1300000000)]
+    rows = [
+        ('A2SUAM1J3GNN3B', '0000013714', 5, 1252800000),
+        ('A10000012B7CGYKOMPQ4L', 'B00YQ6X8EO', 3, 1355443200),
+        ('A2SUAM1J3GNN3B', 'B00YQ6X8EX', 1, 1300000000),
+    ]
     names = ('reviewerID', 'asin', 'overall', 'unixReviewTime')
-    amazon = ''.join(json.dumps({**dict(zip(names, row)), 'helpful': [0, 1], 'title': 'a "b"\n'}) + '\n' for row in rows)
+    amazon = ''.join(
+        json.dumps({**dict(zip(names, row)), 'helpful': [0, 1], 'title': 'a "b"\n'}) + '\n'
+        for row in rows
+    )
     texts = {
-        'json': amazon, 'json 2023': amazon.replace('asin', 'parent_asin').replace('reviewerID', 'user_id'),
-        'amazon': ''.join(f'{user},{item},{rating}.0,{time}\n' for user, item, rating, time in rows),
-        'amazon 2018': ''.join(f'{item},{user},{rating}.0,{time}\n' for user, item, rating, time in rows),
+        'json': amazon,
+        'json 2023': amazon.replace('asin', 'parent_asin').replace('reviewerID', 'user_id'),
+        'amazon': ''.join(
+            f'{user},{item},{rating}.0,{time}\n' for user, item, rating, time in rows
+        ),
+        'amazon 2018': ''.join(
+            f'{item},{user},{rating}.0,{time}\n' for user, item, rating, time in rows
+        ),
         'movielens': ''.join(f'{n}\t{n * 7 % 5}\t{n % 5 + 1}\t{881250949 + n}\n' for n in range(9)),
-        'movielens 1m': ''.join(f'{n}::{n * 7 % 5}::{n % 5 + 1}::{978300760 + n}\n' for n in range(9)),
-        'movielens 25m': 'userId,movieId,rating,timestamp\n1,296,5.0,1147880044\n1,306,3.5,1147868817\n',
-        'recbole': 'user_id:token\titem_id:token\trating:float\ttimestamp:float\n7\t"9\t5\t3\n8\t9\t1\t4.5\n',
-        'mmrec': 'userID\titemID\tx_label\n7\t9\t2\n8\t9\t0\n', 'pairs': '1 17\n1 3\n2 17\n',
-        'quotes': 'user,item,time,split\n"a ""b""","x\ny",2024-01-02T03:04:05Z,train\nc,z,2024-01-01,test\n'}
+        'movielens 1m': ''.join(
+            f'{n}::{n * 7 % 5}::{n % 5 + 1}::{978300760 + n}\n' for n in range(9)
+        ),
+        'movielens 25m': 'userId,movieId,rating,timestamp\n1,296,5.0,1147880044\n1,306,3.5,1147868817\n',  # noqa: E501
+        'recbole': 'user_id:token\titem_id:token\trating:float\ttimestamp:float\n7\t"9\t5\t3\n8\t9\t1\t4.5\n',  # noqa: E501
+        'mmrec': 'userID\titemID\tx_label\n7\t9\t2\n8\t9\t0\n',
+        'pairs': '1 17\n1 3\n2 17\n',
+        'quotes': 'user,item,time,split\n"a ""b""","x\ny",2024-01-02T03:04:05Z,train\nc,z,2024-01-01,test\n',  # noqa: E501
+    }
     found = []
     for text in texts.values():
         found += [('log', text.encode()) for _ in range(8)]
         found.append(('log', gzip.compress(text.encode(), mtime=0)))
     users, items, ratings, times = map(list, zip(*rows))
-    for when in (pa.array(times), pa.array(times, pa.timestamp('s')), pa.array(times, pa.timestamp('ns')),
-                 pa.array(map(str, times))):
-        table = pa.table({'user': pa.array(users).dictionary_encode(), 'item': items, 'rating': ratings, 'time': when})
+    for when in (
+        pa.array(times),
+        pa.array(times, pa.timestamp('s')),
+        pa.array(times, pa.timestamp('ns')),
+        pa.array(map(str, times)),
+    ):
+        table = pa.table(
+            {
+                'user': pa.array(users).dictionary_encode(),
+                'item': items,
+                'rating': ratings,
+                'time': when,
+            }
+        )
         for settings in ({'compression': 'none'}, {'compression': 'zstd', 'use_dictionary': False}):
             buffer = io.BytesIO()
             parquet.write_table(table, buffer, **settings)
             found += [('log', buffer.getvalue())] * 4
-    for column in ([[1.0, 2.0], [3.0, 4.0], None], pa.array([[1.0, 2.0]] * 3, pa.list_(pa.float32(), 2))):
+    for column in (
+        [[1.0, 2.0], [3.0, 4.0], None],
+        pa.array([[1.0, 2.0]] * 3, pa.list_(pa.float32(), 2)),
+    ):
         buffer = io.BytesIO()
         parquet.write_table(pa.table({'item': items, 'v': column}), buffer)
         found += [('features', buffer.getvalue())] * 6
@@ -136,16 +195,22 @@ def try_log(path: Path, rng: random.Random) -> None:
             ids, number = read_ids(column, role, name)
             assert len(number) == len(column) and len(set(map(str, ids))) == len(ids)
             assert np.array_equal(np.unique(number), np.arange(len(ids)))
-            assert [str(ids[place]) for place in number] == [str(value) for value in column.to_pylist()]
+            assert [str(ids[place]) for place in number] == [
+                str(value) for value in column.to_pylist()
+            ]
         elif role == 'split':
             assert set(read_labels(column, name).tolist()) <= {0, 1, 2}
         else:
             found = read_numbers(column, role, name)
-            assert found.dtype.kind in 'if' and len(found) == len(column) and np.isfinite(found).all()
+            assert (
+                found.dtype.kind in 'if' and len(found) == len(column) and np.isfinite(found).all()
+            )
 
 
 def mutate(content: bytes, others: list[bytes], rng: random.Random) -> bytes:
-    """One to six random changes: bits, opcodes, names, numbers, pieces cut, doubled, moved or taken from another file."""
+    """One to six random changes: bits, opcodes, names, numbers, pieces cut, doubled, moved or taken
+    from another file.
+    """
     found = bytearray(content)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
         place = rng.randrange(len(found) + 1)
@@ -154,7 +219,7 @@ def mutate(content: bytes, others: list[bytes], rng: random.Random) -> bytes:
         if kind == 0 and place < len(found):
             found[place] ^= 1 << rng.randrange(8)
         elif kind == 1:
-            found[place:place + 1] = bytes([rng.choice(OPCODES)])
+            found[place : place + 1] = bytes([rng.choice(OPCODES)])
         elif kind == 2:
             found[place:place] = bytes([rng.choice(OPCODES)])
         elif kind == 3:
@@ -162,22 +227,24 @@ def mutate(content: bytes, others: list[bytes], rng: random.Random) -> bytes:
         elif kind == 4:
             found[place:place] = found[place:end] * rng.choice((1, 2, 50))
         elif kind == 5:
-            number = struct.pack('<Q', rng.choice(NUMBERS))[:rng.choice((1, 2, 4, 8))]
-            found[place:place + len(number)] = number
+            number = struct.pack('<Q', rng.choice(NUMBERS))[: rng.choice((1, 2, 4, 8))]
+            found[place : place + len(number)] = number
         elif kind == 6:
             old, new = rng.choice(NAMES), rng.choice(NAMES)
             found = bytearray(bytes(found).replace(old, new, 1))
         elif kind == 7:
             other = rng.choice(others)
             start = rng.randrange(len(other))
-            found[place:end] = other[start:start + rng.choice((4, 40, 400))]
+            found[place:end] = other[start : start + rng.choice((4, 40, 400))]
         else:
             found[place:end] = rng.randbytes(end - place)
     return bytes(found)
 
 
 def try_mutants(first: int, count: int, seed: int, folder: str, kinds: Sequence[str]) -> None:
-    """Child process: tries ``count`` mutants and leaves their outcomes in a file; a failure ends it."""
+    """Child process: tries ``count`` mutants and leaves their outcomes in a file; a failure ends
+    it.
+    """
     faulthandler.enable()
     with open('/proc/self/statm') as file:
         now = int(file.read().split()[0]) * resource.getpagesize()
@@ -199,27 +266,43 @@ def try_mutants(first: int, count: int, seed: int, folder: str, kinds: Sequence[
                 rows, cols = matrix.shape
                 assert matrix.nnz == len(matrix.row) == len(matrix.col) == len(matrix.data)
                 if matrix.nnz:
-                    assert 0 <= matrix.row.min() and matrix.row.max() < rows and 0 <= matrix.col.min()
-                    assert matrix.col.max() < cols and np.isfinite(matrix.data).all() and (matrix.data != 0).all()
+                    assert (
+                        matrix.row.min() >= 0 and matrix.row.max() < rows and matrix.col.min() >= 0
+                    )
+                    assert (
+                        matrix.col.max() < cols
+                        and np.isfinite(matrix.data).all()
+                        and (matrix.data != 0).all()
+                    )
             elif kind == 'log':
                 try_log(path, rng)
             elif kind == 'features':
                 found = read_features(f'{path}:v', 'v')
-                assert len(found.ids) == len(found.x) and found.x.dtype == np.float32 and np.isfinite(found.x).all()
+                assert (
+                    len(found.ids) == len(found.x)
+                    and found.x.dtype == np.float32
+                    and np.isfinite(found.x).all()
+                )
             elif kind == 'sparse':
                 x = load_sparse_features(path)
                 assert x.dtype == np.float32 and x.indices.max(initial=0) < x.shape[1]
             elif kind == 'table':
                 columns = read_interactions(path)
-                assert len({len(column) for column in columns.values()}) == 1 and columns['userID'].dtype == np.int64
-                assert columns['userID'].min() >= 0 <= columns['itemID'].min() and set(columns['x_label']) <= {0, 1, 2}
+                assert (
+                    len({len(column) for column in columns.values()}) == 1
+                    and columns['userID'].dtype == np.int64
+                )
+                assert columns['userID'].min() >= 0 <= columns['itemID'].min() and set(
+                    columns['x_label']
+                ) <= {0, 1, 2}
                 assert all(np.isfinite(column).all() for column in columns.values())
             else:
                 x = load_features(path)
                 assert x.dtype == np.float32 and x.ndim == 2 and np.isfinite(x).all()
             outcomes[kind, 'read'] += 1
         except (ConfigError, DataError) as error:
-            assert isinstance(error, DataError) or kind in ('log', 'features')  # of which columns may be named
+            # of which columns may be named
+            assert isinstance(error, DataError) or kind in ('log', 'features')
             assert str(path) in str(error) and len(str(error)) < 2000, error
             outcomes[kind, 'refused'] += 1
         slowest = max(slowest, time.perf_counter() - start)
@@ -230,24 +313,33 @@ def try_mutants(first: int, count: int, seed: int, folder: str, kinds: Sequence[
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--count', type=int, default=100_000, help='mutants in all')
     parser.add_argument('--block', type=int, default=1000, help='mutants per child process')
     parser.add_argument('--workers', type=int, default=os.cpu_count())
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--kinds', nargs='+', choices=KINDS, default=KINDS, help='kinds of files that are changed')
+    parser.add_argument(
+        '--kinds', nargs='+', choices=KINDS, default=KINDS, help='kinds of files that are changed'
+    )
     parser.add_argument('--folder', help='where a mutant that fails is kept')
     arguments = parser.parse_args()
     folder = arguments.folder or tempfile.mkdtemp(prefix='fuzz-')
     Path(folder).mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context('fork')
-    waiting = [(first, min(arguments.block, arguments.count - first)) for first in range(0, arguments.count, arguments.block)]
+    waiting = [
+        (first, min(arguments.block, arguments.count - first))
+        for first in range(0, arguments.count, arguments.block)
+    ]
     running: dict[int, multiprocessing.Process] = {}
     total, slowest, failed = collections.Counter(), 0.0, 0
     while waiting or running:
         while waiting and len(running) < arguments.workers:
             first, count = waiting.pop(0)
-            running[first] = context.Process(target=try_mutants, args=(first, count, arguments.seed, folder, arguments.kinds))
+            running[first] = context.Process(
+                target=try_mutants, args=(first, count, arguments.seed, folder, arguments.kinds)
+            )
             running[first].start()
         for first, process in list(running.items()):
             process.join(0.05)
@@ -256,7 +348,11 @@ def main() -> int:
             del running[first]
             if process.exitcode:
                 failed += 1
-                print(f'block {first}: exit status {process.exitcode}, mutant {folder}/mutant-{first}', flush=True)
+                print(
+                    f'block {first}: exit status {process.exitcode}, mutant '
+                    f'{folder}/mutant-{first}',
+                    flush=True,
+                )
                 continue
             outcome = Path(folder) / f'outcome-{first}'
             outcomes, seconds = pickle.loads(outcome.read_bytes())

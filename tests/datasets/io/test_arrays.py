@@ -41,9 +41,15 @@ def test_zipped_features(tmp_path):
 
 def test_bad_feature_files(tmp_path):
     path = tmp_path / 'x.npy'
-    for array, message in ((np.array([[1.0, 2.0], [np.nan, 1.0]]), '1 rows have NaN or infinite values, the first is row 1'),
-                           (np.array([[1e300]]), 'infinite'), (np.ones(3), 'accepted is a matrix'),
-                           (np.array([['a']]), 'accepted is a matrix')):
+    for array, message in (
+        (
+            np.array([[1.0, 2.0], [np.nan, 1.0]]),
+            '1 rows have NaN or infinite values, the first is row 1',
+        ),
+        (np.array([[1e300]]), 'infinite'),
+        (np.ones(3), 'accepted is a matrix'),
+        (np.array([['a']]), 'accepted is a matrix'),
+    ):
         np.save(path, array)
         with pytest.raises(DataError, match=message):
             load_features(path)
@@ -63,7 +69,9 @@ def test_bad_feature_files(tmp_path):
 
 def test_header_that_claims_more_than_the_file_costs_no_memory(tmp_path):
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {'descr': '<f4', 'fortran_order': False, 'shape': (2 ** 40, 2 ** 10)})
+    np.lib.format.write_array_header_1_0(
+        header, {'descr': '<f4', 'fortran_order': False, 'shape': (2**40, 2**10)}
+    )
     (tmp_path / 'x.npy').write_bytes(header.getvalue() + b'1234')
     with pytest.raises(DataError, match='truncated or damaged'):
         load_features(tmp_path / 'x.npy')

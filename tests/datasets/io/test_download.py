@@ -21,7 +21,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header('Content-Length', str(len(CONTENT)))
         self.end_headers()
-        self.wfile.write(CONTENT[:len(CONTENT) // 2] if self.path == '/truncated' else CONTENT)
+        self.wfile.write(CONTENT[: len(CONTENT) // 2] if self.path == '/truncated' else CONTENT)
 
     def log_message(self, *arguments):
         pass
@@ -46,14 +46,25 @@ def test_a_failing_server_is_asked_again(server, tmp_path):
     assert (tmp_path / 'file').exists() and len(Handler.hits) == 2
 
 
-@pytest.mark.parametrize('path,checksum,tries,message', [
-    ('missing', None, 1, 'the server answers 404'), ('truncated', None, 2, 'truncated|IncompleteRead'),
-    ('file', '0' * 64, 2, 'checksum [0-9a-f]{64}, expected 0000')])
-def test_failures_name_the_reason_and_leave_nothing_new(server, tmp_path, path, checksum, tries, message):
+@pytest.mark.parametrize(
+    'path,checksum,tries,message',
+    [
+        ('missing', None, 1, 'the server answers 404'),
+        ('truncated', None, 2, 'truncated|IncompleteRead'),
+        ('file', '0' * 64, 2, 'checksum [0-9a-f]{64}, expected 0000'),
+    ],
+)
+def test_failures_name_the_reason_and_leave_nothing_new(
+    server, tmp_path, path, checksum, tries, message
+):
     (tmp_path / 'file').write_bytes(b'old')
-    with pytest.raises(DataError, match=f'file: cannot be downloaded from {server}/{path} .*({message})'):
+    with pytest.raises(
+        DataError, match=f'file: cannot be downloaded from {server}/{path} .*({message})'
+    ):
         download_file(f'{server}/{path}', tmp_path / 'file', checksum, attempts=2, pause=0.01)
-    assert [p.name for p in tmp_path.iterdir()] == ['file'] and (tmp_path / 'file').read_bytes() == b'old'
+    assert [p.name for p in tmp_path.iterdir()] == ['file'] and (
+        tmp_path / 'file'
+    ).read_bytes() == b'old'
     assert len(Handler.hits) == tries
 
 

@@ -37,14 +37,22 @@ class Evil:
         return os.system, ('touch /tmp/evil',)
 
 
-@pytest.mark.parametrize('value, message', [
-    (pickle.dumps(Evil(), protocol=4), "asks for 'system'"),
-    (pickle.dumps(types.SimpleNamespace(size=(1, 1)), protocol=4), "asks for 'SimpleNamespace'"),
-    (pickle.dumps([1, 2], protocol=4), 'accepted are encoded pictures'),
-    (pickled(bytes(11)), 'has 11 bytes for 2 x 2 x 3'),
-    (pickled(bytes(4), channels=1), 'has 4 bytes for 2 x 2 x 1'),
-    (pickled(bytes(12), size=('2', 2)), 'has 12 bytes for 2 x 2 x 3'),
-    (pickled(bytes(12))[:-5], 'cannot be read|has no end'), (b'\x80', 'cannot be read|has no end')])
+@pytest.mark.parametrize(
+    'value, message',
+    [
+        (pickle.dumps(Evil(), protocol=4), "asks for 'system'"),
+        (
+            pickle.dumps(types.SimpleNamespace(size=(1, 1)), protocol=4),
+            "asks for 'SimpleNamespace'",
+        ),
+        (pickle.dumps([1, 2], protocol=4), 'accepted are encoded pictures'),
+        (pickled(bytes(11)), 'has 11 bytes for 2 x 2 x 3'),
+        (pickled(bytes(4), channels=1), 'has 4 bytes for 2 x 2 x 1'),
+        (pickled(bytes(12), size=('2', 2)), 'has 12 bytes for 2 x 2 x 3'),
+        (pickled(bytes(12))[:-5], 'cannot be read|has no end'),
+        (b'\x80', 'cannot be read|has no end'),
+    ],
+)
 def test_other_objects_and_damage_are_refused(value, message):
     assert is_pickle(value)
     with pytest.raises(DataError, match=f'key 7: .*({message})'):
@@ -57,8 +65,10 @@ def lmdb():
 
 
 def test_keys_and_values(lmdb, tmp_path):
-    with lmdb.open(str(tmp_path / 'images.lmdb'), subdir=False) as file, \
-            file.begin(write=True) as write:
+    with (
+        lmdb.open(str(tmp_path / 'images.lmdb'), subdir=False) as file,
+        file.begin(write=True) as write,
+    ):
         for key, value in ((b'7', b'seven'), (b'12', b'twelve'), (b'__len__', b'2')):
             write.put(key, value)
     images = LmdbImages(tmp_path / 'images.lmdb')

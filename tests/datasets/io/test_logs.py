@@ -19,18 +19,30 @@ def column(*values, kind=None):
 
 @pytest.mark.parametrize('kind', ['plain', 'gzip', 'tabs', 'parquet', 'mapping'])
 def test_one_log_in_every_form_has_the_same_columns(tmp_path, kind):
-    names = {'userId': ['u10', 'u9', 'u10'], 'movie_id': ['x', 'y', 'y'], 'rating': ['4', '2.5', '1']}
+    names = {
+        'userId': ['u10', 'u9', 'u10'],
+        'movie_id': ['x', 'y', 'y'],
+        'rating': ['4', '2.5', '1'],
+    }
     path = tmp_path / 'log'
     if kind == 'plain':
         path.write_text(TEXT)
     elif kind == 'gzip':
         path.write_bytes(gzip.compress(TEXT.encode()))
     elif kind == 'tabs':
-        path.write_text('\n'.join('\t'.join(row) for row in zip(*([name, *column] for name, column in names.items()))))
+        path.write_text(
+            '\n'.join(
+                '\t'.join(row) for row in zip(*([name, *column] for name, column in names.items()))
+            )
+        )
     elif kind == 'parquet':
         parquet.write_table(pa.table(names), path)
     found, source = read_columns(names if kind == 'mapping' else path)
-    assert source == ('table' if kind == 'mapping' else str(path)) and set(found) == {'user', 'item', 'rating'}
+    assert source == ('table' if kind == 'mapping' else str(path)) and set(found) == {
+        'user',
+        'item',
+        'rating',
+    }
     ids, number = read_ids(found['user'], 'user', source)
     assert list(ids) == ['u9', 'u10'] and number.tolist() == [1, 0, 1]  # digits count by value
     assert read_numbers(found['rating'], 'rating', source).tolist() == [4, 2.5, 1]
@@ -50,13 +62,17 @@ def test_typed_headers_and_positions(tmp_path):
 def test_missing_unknown_and_ambiguous_columns_name_what_is_there(tmp_path):
     with pytest.raises(ConfigError, match="columns: got 'weight', accepted are user, item"):
         read_columns({}, {'weight': 'w'})
-    with pytest.raises(ConfigError, match=r"\('person', 'thing'\) is known as user; say which with --columns"):
+    with pytest.raises(
+        ConfigError, match=r"\('person', 'thing'\) is known as user; say which with --columns"
+    ):
         find_columns(['person', 'thing'], {}, 'log.csv', ('user', 'item'))
     found = find_columns(['person', 'ASIN'], {'user': 'person'}, 'log.csv', ('user', 'item'))
     assert found == {'user': 'person', 'item': 'ASIN'}
 
 
-@pytest.mark.parametrize('content', [b'', b'\0\0\0', b'\xff\xfe\x00a', b'user,item\n1,2\n3\n', b'PAR1 and no more'])
+@pytest.mark.parametrize(
+    'content', [b'', b'\0\0\0', b'\xff\xfe\x00a', b'user,item\n1,2\n3\n', b'PAR1 and no more']
+)
 def test_damaged_files_end_in_an_error_that_names_them(tmp_path, content):
     path = tmp_path / 'log.csv'
     path.write_bytes(content)
@@ -67,7 +83,13 @@ def test_damaged_files_end_in_an_error_that_names_them(tmp_path, content):
 def test_ids_of_numbers_texts_and_mixed_digits():
     ids, number = read_ids(column(30, 4, 30), 'item', 'log')
     assert ids.tolist() == [4, 30] and number.tolist() == [1, 0, 1]
-    assert order_ids(pa.array(["b2", "b10", "a5", "a", "b02"]))[0] == ["a", "a5", "b02", "b2", "b10"]
+    assert order_ids(pa.array(['b2', 'b10', 'a5', 'a', 'b02']))[0] == [
+        'a',
+        'a5',
+        'b02',
+        'b2',
+        'b10',
+    ]
     with pytest.raises(DataError, match='log: .*user'):
         read_ids(column('a', None), 'user', 'log')
 

@@ -17,9 +17,15 @@ X = np.arange(6, dtype=np.float32).reshape(3, 2)
 @pytest.fixture
 def features(tmp_path):
     (tmp_path / 'items.tsv').write_text('item\ttitle\n')
-    write_features(tmp_path / 'title.npy', ['a', 'b', 'c'], X, {
-        'encoder': {'encoder': 'minilm'},
-        'source': {'path': 'items.tsv', 'sha256': source_digest(tmp_path / 'items.tsv')}})
+    write_features(
+        tmp_path / 'title.npy',
+        ['a', 'b', 'c'],
+        X,
+        {
+            'encoder': {'encoder': 'minilm'},
+            'source': {'path': 'items.tsv', 'sha256': source_digest(tmp_path / 'items.tsv')},
+        },
+    )
     return tmp_path / 'title.npy'
 
 
@@ -86,6 +92,7 @@ def test_the_manifest_goes_first(tmp_path, monkeypatch):
 
     def die(*arguments):
         raise KeyboardInterrupt
+
     monkeypatch.setattr('genrec_pyg.datasets.io.feature_files.write_atomically', die)
     with pytest.raises(KeyboardInterrupt):
         write_features(tmp_path / 'a.npy', ['b'], X[1:2], {})
@@ -103,10 +110,16 @@ def test_damaged_sparse_features_are_refused(tmp_path):
     found = read_features(path, 'tags')
     assert found.ids.tolist() == [4, 7] and found.x.toarray().tolist() == [[1, 0], [0, 1.5]]
     content = path.read_bytes()
-    path.write_bytes(content[:len(content) // 2])
+    path.write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match='not a readable sparse matrix'):
         read_features(path, 'tags')
-    np.savez(path, data=np.ones(1), indices=np.array([9]), indptr=np.array([0, 1]),
-             shape=np.array([1, 2]), format=np.array(b'csr'))
+    np.savez(
+        path,
+        data=np.ones(1),
+        indices=np.array([9]),
+        indptr=np.array([0, 1]),
+        shape=np.array([1, 2]),
+        format=np.array(b'csr'),
+    )
     with pytest.raises(DataError, match='not a readable sparse matrix'):
         read_features(path, 'tags')

@@ -12,7 +12,9 @@ import scipy.sparse as sp
 from genrec_pyg.datasets.io.pickles import load_scipy_pickle
 from genrec_pyg.exceptions import DataError
 
-MATRIX = sp.coo_matrix((np.array([1.0, 1.0, 0.0, 2.0]), (np.array([0, 1, 1, 2]), np.array([3, 0, 1, 2]))), shape=(3, 4))
+MATRIX = sp.coo_matrix(
+    (np.array([1.0, 1.0, 0.0, 2.0]), (np.array([0, 1, 1, 2]), np.array([3, 0, 1, 2]))), shape=(3, 4)
+)
 
 
 def write(path, content):
@@ -30,7 +32,9 @@ def test_sparse_matrices_are_read_and_stored_zeros_dropped(tmp_path, form, proto
 
 def test_old_module_names_are_understood(tmp_path):
     content = pickle.dumps(MATRIX, protocol=2)
-    old = content.replace(b'cscipy.sparse._coo\n', b'cscipy.sparse.coo\n').replace(b'cnumpy._core.', b'cnumpy.core.')
+    old = content.replace(b'cscipy.sparse._coo\n', b'cscipy.sparse.coo\n').replace(
+        b'cnumpy._core.', b'cnumpy.core.'
+    )
     assert old != content
     assert load_scipy_pickle(write(tmp_path / 'old.pkl', old)).nnz == 3
 
@@ -50,20 +54,35 @@ class Evaluate:
         return eval, ("open('executed', 'w')",)
 
 
-@pytest.mark.parametrize('payload,name', [(System(), 'system'), (NumpyLoad(), 'load'), (Evaluate(), 'eval'),
-                                          ([MATRIX, System()], 'system')])
+@pytest.mark.parametrize(
+    'payload,name',
+    [
+        (System(), 'system'),
+        (NumpyLoad(), 'load'),
+        (Evaluate(), 'eval'),
+        ([MATRIX, System()], 'system'),
+    ],
+)
 def test_foreign_names_are_refused_and_never_executed(tmp_path, monkeypatch, payload, name):
     monkeypatch.chdir(tmp_path)
     path = write(tmp_path / 'evil.pkl', payload)
-    with pytest.raises(DataError, match=rf'evil.pkl: the pickle asks for .*\.{name}, accepted are SciPy'):
+    with pytest.raises(
+        DataError, match=rf'evil.pkl: the pickle asks for .*\.{name}, accepted are SciPy'
+    ):
         load_scipy_pickle(path)
     assert not (tmp_path / 'executed').exists()
 
 
-@pytest.mark.parametrize('content,message', [
-    (b'', 'not a readable pickle'), (b'garbage', 'not a readable pickle'),
-    (pickle.dumps(MATRIX)[:-40], 'not a readable pickle'),
-    (pickle.dumps([1, 2]), 'holds list'), (pickle.dumps(np.eye(2)), 'holds ndarray')])
+@pytest.mark.parametrize(
+    'content,message',
+    [
+        (b'', 'not a readable pickle'),
+        (b'garbage', 'not a readable pickle'),
+        (pickle.dumps(MATRIX)[:-40], 'not a readable pickle'),
+        (pickle.dumps([1, 2]), 'holds list'),
+        (pickle.dumps(np.eye(2)), 'holds ndarray'),
+    ],
+)
 def test_damaged_and_other_content(tmp_path, content, message):
     with pytest.raises(DataError, match=f'bad.pkl: {message}'):
         load_scipy_pickle(write(tmp_path / 'bad.pkl', content))
@@ -101,8 +120,14 @@ def attributes(**values):
 
 def array(content, shape=b'K\x01\x85', kind=b'i4', state=b''):
     """``_frombuffer`` of an array as opcodes."""
-    return (b'cnumpy._core.numeric\n_frombuffer\n(B' + struct.pack('<I', len(content)) + content + dtype(kind, state) + shape
-            + b'X\x01\x00\x00\x00CtR')
+    return (
+        b'cnumpy._core.numeric\n_frombuffer\n(B'
+        + struct.pack('<I', len(content))
+        + content
+        + dtype(kind, state)
+        + shape
+        + b'X\x01\x00\x00\x00CtR'
+    )
 
 
 ONE, NUMBER = array(struct.pack('<i', 1)), array(struct.pack('<d', 1.0), kind=b'f8')
@@ -112,38 +137,57 @@ def test_opcodes_written_by_hand_make_a_matrix(tmp_path):
     matrix = load_scipy_pickle(write(tmp_path / 'm.pkl', attributes(row=ONE, col=ONE, data=NUMBER)))
     assert matrix.toarray().tolist() == [[0, 0], [0, 1]]
     big = array(struct.pack('>i', 1), kind=b'>i4')
-    assert load_scipy_pickle(write(tmp_path / 'm.pkl', attributes(row=big, col=ONE, data=NUMBER))).row.tolist() == [1]
+    assert load_scipy_pickle(
+        write(tmp_path / 'm.pkl', attributes(row=big, col=ONE, data=NUMBER))
+    ).row.tolist() == [1]
 
 
 # The state of dtype('O') with its flags set to zero.
 OBJECT = b'(K\x03X\x01\x00\x00\x00|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb'
 NESTED = b')' + b'\x85' * 4000  # a tuple in a tuple in a tuple ...
-DOUBLED = b')' + b'q\x00h\x00\x86' * 60  # a tuple of twice the tuple before, 2 ** 60 times the first
+# a tuple of twice the tuple before, 2 ** 60 times the first
+DOUBLED = b')' + b'q\x00h\x00\x86' * 60
 HOSTILE = {
-    'a pointer of the choice of the file': b'\x80\x02cnumpy.core.multiarray\nscalar\n(' + dtype(b'O8', OBJECT) + b'C\x08'
-                                           + struct.pack('<Q', 0x4141414141414141) + b'tR.',
-    'an array of pointers': attributes(row=ONE, col=ONE, data=array(b'A' * 8, kind=b'O8', state=OBJECT)),
+    'a pointer of the choice of the file': b'\x80\x02cnumpy.core.multiarray\nscalar\n('
+    + dtype(b'O8', OBJECT)
+    + b'C\x08'
+    + struct.pack('<Q', 0x4141414141414141)
+    + b'tR.',
+    'an array of pointers': attributes(
+        row=ONE, col=ONE, data=array(b'A' * 8, kind=b'O8', state=OBJECT)
+    ),
     'a plain dtype with the state of objects': attributes(
-        row=ONE, col=ONE, data=array(b'A' * 8, kind=b'f8', state=OBJECT.replace(b'|', b'O'))),
+        row=ONE, col=ONE, data=array(b'A' * 8, kind=b'f8', state=OBJECT.replace(b'|', b'O'))
+    ),
     'a field outside its array': attributes(row=ONE, col=ONE, data=array(b'A' * 8, kind=b'V8')),
-    'a shape larger than its bytes': attributes(row=array(b'AAAA', b'J\xff\xff\xff\x7f\x85'), col=ONE, data=NUMBER),
-    'a negative shape': attributes(row=array(b'AAAA', b'J\xff\xff\xff\xff\x85'), col=ONE, data=NUMBER),
-    'a shape that overflows': attributes(row=array(b'', b'\x8a\x05\x00\x00\x00\x00\x01' * 3 + b'\x87'), col=ONE, data=NUMBER),
+    'a shape larger than its bytes': attributes(
+        row=array(b'AAAA', b'J\xff\xff\xff\x7f\x85'), col=ONE, data=NUMBER
+    ),
+    'a negative shape': attributes(
+        row=array(b'AAAA', b'J\xff\xff\xff\xff\x85'), col=ONE, data=NUMBER
+    ),
+    'a shape that overflows': attributes(
+        row=array(b'', b'\x8a\x05\x00\x00\x00\x00\x01' * 3 + b'\x87'), col=ONE, data=NUMBER
+    ),
     'a memo of gigabytes': b'\x80\x02Nr\xff\xff\xff\x7f0N.',
-    'bytes of gigabytes': b'\x80\x04\x8e' + struct.pack('<Q', 2 ** 40) + b'A.',
+    'bytes of gigabytes': b'\x80\x04\x8e' + struct.pack('<Q', 2**40) + b'A.',
     'a deeply nested key': b'\x80\x02}' + NESTED + b'Ns.',
     'a key that takes forever to hash': b'\x80\x02}' + DOUBLED + b'Ns.',
     'a deeply nested shape': attributes(row=array(b'AAAA', NESTED), col=ONE, data=NUMBER),
-    'an array as its own dtype': b'\x80\x02cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btRq\x01'
-                                 b'(K\x01K\x01\x85h\x01\x89C\x01AtbK\x00.',
-    'text encoded again and again': b'\x80\x02X' + struct.pack('<I', 10 ** 6) + b'A' * 10 ** 6 + b'q\x00'
-                                    + b'c_codecs\nencode\n(h\x00X\x06\x00\x00\x00latin1tR' * 4000 + b'.',
+    'an array as its own dtype': b'\x80\x02cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btRq\x01'  # noqa: E501
+    b'(K\x01K\x01\x85h\x01\x89C\x01AtbK\x00.',
+    'text encoded again and again': b'\x80\x02X'
+    + struct.pack('<I', 10**6)
+    + b'A' * 10**6
+    + b'q\x00'
+    + b'c_codecs\nencode\n(h\x00X\x06\x00\x00\x00latin1tR' * 4000
+    + b'.',
     'another encoding': b'\x80\x02c_codecs\nencode\n(X\x01\x00\x00\x00AX\x03\x00\x00\x00zlbtR.',
     'numpy.ndarray called': b'\x80\x02cnumpy\nndarray\n(J\xff\xff\xff\x7f\x85tR.',
-    'a matrix called': b'\x80\x02cscipy.sparse\ncsr_matrix\nJ\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86\x85R.',
-    'a number of 5000 digits as the shape': b'\x80\x02cscipy.sparse\ncoo_matrix\n)\x81}X\x06\x00\x00\x00_shape'
-                                            b'\x8b' + struct.pack('<i', 5000) + b'\x01' * 5000 + b'K\x01\x86sb.',
-    'far too many opcodes': b'\x80\x02' + b'N0' * 10 ** 6 + b'N.',
+    'a matrix called': b'\x80\x02cscipy.sparse\ncsr_matrix\nJ\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86\x85R.',  # noqa: E501
+    'a number of 5000 digits as the shape': b'\x80\x02cscipy.sparse\ncoo_matrix\n)\x81}X\x06\x00\x00\x00_shape'  # noqa: E501
+    b'\x8b' + struct.pack('<i', 5000) + b'\x01' * 5000 + b'K\x01\x86sb.',
+    'far too many opcodes': b'\x80\x02' + b'N0' * 10**6 + b'N.',
 }
 
 
@@ -166,33 +210,55 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
 
 @pytest.mark.slow
 def test_hostile_pickles_end_in_an_error_and_nothing_worse(tmp_path):
-    """In a process of their own: the first of them killed the interpreter, others filled its memory or never ended."""
+    """In a process of their own: the first of them killed the interpreter, others filled its memory
+    or never ended.
+    """
     for name, content in HOSTILE.items():
         write(tmp_path / name, content)
-    done = subprocess.run([sys.executable, '-c', PROGRAM, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, '-c', PROGRAM, str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stdout[-200:] + done.stderr[-2000:]
     assert done.stdout.splitlines() == sorted(HOSTILE)
 
 
-@pytest.mark.parametrize('content', [sp.lil_matrix(MATRIX), sp.dok_matrix(MATRIX), sp.dia_matrix(np.eye(3)), {'a': MATRIX},
-                                     pickle.dumps(MATRIX, protocol=0), pickle.dumps(MATRIX, protocol=1)])
+@pytest.mark.parametrize(
+    'content',
+    [
+        sp.lil_matrix(MATRIX),
+        sp.dok_matrix(MATRIX),
+        sp.dia_matrix(np.eye(3)),
+        {'a': MATRIX},
+        pickle.dumps(MATRIX, protocol=0),
+        pickle.dumps(MATRIX, protocol=1),
+    ],
+)
 def test_the_message_names_the_accepted_forms(tmp_path, content):
-    with pytest.raises(DataError, match='m.pkl: .*accepted are SciPy sparse matrices in COO, CSR or CSC form, pickled with '
-                                        'protocol 2 or later'):
+    with pytest.raises(
+        DataError,
+        match='m.pkl: .*accepted are SciPy sparse matrices in COO, CSR or CSC form, pickled with '
+        'protocol 2 or later',
+    ):
         load_scipy_pickle(write(tmp_path / 'm.pkl', content))
 
 
-@pytest.mark.parametrize('kind', [bool, np.int8, np.uint16, np.int64, np.float16, np.float32, '>f8', '>i4'])
+@pytest.mark.parametrize(
+    'kind', [bool, np.int8, np.uint16, np.int64, np.float16, np.float32, '>f8', '>i4']
+)
 @pytest.mark.parametrize('protocol', [2, 3, 4, 5])
 def test_every_type_of_number_and_index(tmp_path, kind, protocol):
     for form in (sp.coo_array, sp.csr_matrix, sp.csc_array):
         given = form(MATRIX)
-        given.data = given.data.astype(kind)  # SciPy itself makes none of float16 or of the other byte order
+        # SciPy itself makes none of float16 or of the other byte order
+        given.data = given.data.astype(kind)
         for name in ('indices', 'indptr'):
             if hasattr(given, name):
                 setattr(given, name, getattr(given, name).astype(np.int64))
         found = load_scipy_pickle(write(tmp_path / 'm.pkl', pickle.dumps(given, protocol=protocol)))
-        assert np.array_equal(found.toarray(), MATRIX.toarray().astype(kind)) and found.data.dtype.isnative
+        assert (
+            np.array_equal(found.toarray(), MATRIX.toarray().astype(kind))
+            and found.data.dtype.isnative
+        )
 
 
 def test_numbers_of_numpy_in_the_shape_and_an_empty_matrix(tmp_path):
@@ -204,9 +270,24 @@ def test_numbers_of_numpy_in_the_shape_and_an_empty_matrix(tmp_path):
 
 @pytest.mark.slow
 def test_mutated_pickles_are_read_or_refused(tmp_path):
-    """A smaller run of the script; ``python tests/datasets/io/fuzz_readers.py --count 100000`` is the whole one."""
+    """A smaller run of the script; ``python tests/datasets/io/fuzz_readers.py --count 100000`` is
+    the whole one.
+    """
     script = Path(__file__).with_name('fuzz_readers.py')
-    done = subprocess.run([sys.executable, str(script), '--count', '2000', '--workers', '1', '--folder', str(tmp_path)],
-                          capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(script),
+            '--count',
+            '2000',
+            '--workers',
+            '1',
+            '--folder',
+            str(tmp_path),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'refused' in done.stdout and 'read' in done.stdout

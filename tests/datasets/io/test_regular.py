@@ -14,13 +14,18 @@ from genrec_pyg.exceptions import DataError
 
 def test_checksum(tmp_path):
     (tmp_path / 'x').write_bytes(b'abc')
-    assert file_sha256(tmp_path / 'x') == 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
+    assert (
+        file_sha256(tmp_path / 'x')
+        == 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
+    )
 
 
 @pytest.mark.parametrize('read', [open_regular, file_sha256, load_features, load_scipy_pickle])
 def test_what_is_no_file_is_refused_without_waiting(tmp_path, read):
     os.mkfifo(tmp_path / 'pipe')
-    with pytest.raises(DataError, match='pipe: cannot be read .is a pipe or a device, accepted is a file'):
+    with pytest.raises(
+        DataError, match='pipe: cannot be read .is a pipe or a device, accepted is a file'
+    ):
         read(tmp_path / 'pipe')
     with pytest.raises(DataError, match='cannot be read .is a folder'):
         read(tmp_path)
@@ -42,5 +47,9 @@ def test_what_is_compressed_is_named(tmp_path, read, pack):
 def test_folders_are_listed_or_named(tmp_path):
     for name in ('b.x', 'a.x', '.hidden.x', 'c.y'):
         (tmp_path / name).touch()
-    assert list_folder(tmp_path, '*.x') == ['a.x', 'b.x'] and list_folder(tmp_path) == ['a.x', 'b.x', 'c.y']
+    assert list_folder(tmp_path, '*.x') == ['a.x', 'b.x'] and list_folder(tmp_path) == [
+        'a.x',
+        'b.x',
+        'c.y',
+    ]
     assert list_folder(tmp_path / 'a.x') == list_folder(tmp_path / 'missing') == []

@@ -49,10 +49,17 @@ def test_items_without_features_have_no_weights():
 
 def test_features_are_weighted_cosines():
     x, y = torch.randn(7, 4), torch.randn(7, 3)
-    graph = TrainingGraph(1, 7, torch.tensor([[0], [0]]), {'image': Modality('image', x, 7), 'text': Modality('text', y, 7)})
+    graph = TrainingGraph(
+        1,
+        7,
+        torch.tensor([[0], [0]]),
+        {'image': Modality('image', x, 7), 'text': Modality('text', y, 7)},
+    )
     found = content_features(graph, {'image': 3.0, 'text': 1.0})
-    cosine = [torch.nn.functional.cosine_similarity(z.unsqueeze(1), z.unsqueeze(0), dim=2)
-              for z in (x - x.mean(dim=0), y - y.mean(dim=0))]
+    cosine = [
+        torch.nn.functional.cosine_similarity(z.unsqueeze(1), z.unsqueeze(0), dim=2)
+        for z in (x - x.mean(dim=0), y - y.mean(dim=0))
+    ]
     assert torch.allclose(found @ found.t(), 0.75 * cosine[0] + 0.25 * cosine[1], atol=1e-5)
     assert content_features(graph, {'image': 0.0, 'text': 1.0}).shape == (7, 3)
     with pytest.raises(ConfigError, match='modality_weights: got'):
@@ -60,26 +67,35 @@ def test_features_are_weighted_cosines():
 
 
 def test_constant_features_say_nothing():
-    graph = TrainingGraph(1, 9, torch.tensor([[0], [0]]), {'image': Modality('image', torch.full((9, 5), 0.1), 9)})
+    graph = TrainingGraph(
+        1, 9, torch.tensor([[0], [0]]), {'image': Modality('image', torch.full((9, 5), 0.1), 9)}
+    )
     assert not content_features(graph).any()
 
 
 @pytest.mark.parametrize('strength', [0.0, 0.7, 20.0])
 def test_feature_prior_minimizes_its_objective(strength):
-    """Newton's method on the free entries: the objective is quadratic, so that one step from anywhere is the minimum."""
+    """Newton's method on the free entries: the objective is quadratic, so that one step from
+    anywhere is the minimum.
+    """
     num_items = 6
     matrix = (torch.rand(30, num_items) < 0.4).double()
     content = content_kernel(torch.randn(num_items, 3), 1.5)
     prior = content.to_dense().double()
-    statistics = InteractionStatistics.of(Adjacency.from_edge_index(matrix.nonzero().t(), size=matrix.shape), 0.25)
+    statistics = InteractionStatistics.of(
+        Adjacency.from_edge_index(matrix.nonzero().t(), size=matrix.shape), 0.25
+    )
     ridge = statistics.ridge(2.0, 0.3)
     rows = matrix * matrix.sum(dim=1, keepdim=True).clamp(min=1) ** -0.25
     free = ~torch.eye(num_items, dtype=torch.bool)
 
     def objective(entries):
         weight = torch.zeros(num_items, num_items, dtype=torch.float64).index_put((free,), entries)
-        return ((rows - rows @ weight).square().sum() + (ridge.double().unsqueeze(1) * weight.square()).sum()
-                + strength * (weight - prior).square().sum())
+        return (
+            (rows - rows @ weight).square().sum()
+            + (ridge.double().unsqueeze(1) * weight.square()).sum()
+            + strength * (weight - prior).square().sum()
+        )
 
     start = torch.randn(num_items * (num_items - 1), dtype=torch.float64)
     hessian = torch.autograd.functional.hessian(objective, start)
@@ -91,10 +107,17 @@ def test_feature_prior_minimizes_its_objective(strength):
 
 def test_a_weak_prior_is_ease_and_a_strong_one_is_the_content():
     matrix = (torch.rand(30, 6) < 0.4).double()
-    statistics = InteractionStatistics.of(Adjacency.from_edge_index(matrix.nonzero().t(), size=matrix.shape))
+    statistics = InteractionStatistics.of(
+        Adjacency.from_edge_index(matrix.nonzero().t(), size=matrix.shape)
+    )
     ridge, content = statistics.ridge(2.0), content_kernel(torch.randn(6, 3), 1.5)
-    assert torch.allclose(feature_prior_kernel(statistics, ridge, content, 0.0).weight,
-                          dense_interaction_kernel(statistics, ridge).weight, atol=1e-5)
-    assert torch.allclose(feature_prior_kernel(statistics, ridge, content, 1e5).weight, content.to_dense(), atol=1e-2)
+    assert torch.allclose(
+        feature_prior_kernel(statistics, ridge, content, 0.0).weight,
+        dense_interaction_kernel(statistics, ridge).weight,
+        atol=1e-5,
+    )
+    assert torch.allclose(
+        feature_prior_kernel(statistics, ridge, content, 1e5).weight, content.to_dense(), atol=1e-2
+    )
     with pytest.raises(ConfigError, match='prior_strength: got -1'):
         feature_prior_kernel(statistics, ridge, content, -1.0)

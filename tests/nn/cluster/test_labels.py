@@ -8,12 +8,15 @@ from genrec_pyg.nn.cluster import interest_labels
 def test_one_number_serves_all_modalities(tiny_graph):
     labels = interest_labels(training_graph(tiny_graph).modalities, 2)
     assert list(labels) == ['image', 'text']
-    assert all(label.shape == (7,) and label.unique().tolist() == [0, 1] for label in labels.values())
+    assert all(
+        label.shape == (7,) and label.unique().tolist() == [0, 1] for label in labels.values()
+    )
 
 
 def test_mapping_with_a_default_and_names_that_are_absent(tiny_graph):
     labels = interest_labels(training_graph(tiny_graph).modalities, {'text': 3, 'audio': 46})
-    assert labels['text'].unique().numel() == 3 and labels['image'].unique().numel() == 7  # 20, but there are 7 items
+    # 20, but there are 7 items
+    assert labels['text'].unique().numel() == 3 and labels['image'].unique().numel() == 7
 
 
 @pytest.mark.parametrize('clusters', ['spectral', 'eigengap'])

@@ -12,11 +12,17 @@ def blobs(num_clusters, size=30, spread=0.05, seed=0):
     rng = np.random.default_rng(seed)
     centers = rng.standard_normal((num_clusters, 6)) * 3
     truth = np.repeat(np.arange(num_clusters), size)
-    return torch.from_numpy(centers[truth] + spread * rng.standard_normal((len(truth), 6))).float(), truth
+    return torch.from_numpy(
+        centers[truth] + spread * rng.standard_normal((len(truth), 6))
+    ).float(), truth
 
 
 def same_partition(labels, truth):
-    return len(set(zip(labels.tolist(), truth.tolist()))) == len(set(truth.tolist())) == len(set(labels.tolist()))
+    return (
+        len(set(zip(labels.tolist(), truth.tolist())))
+        == len(set(truth.tolist()))
+        == len(set(labels.tolist()))
+    )
 
 
 def test_planted_clusters_are_found_whatever_the_column_scale():
@@ -53,8 +59,14 @@ def test_automatic_choice_returns_a_grid_point_at_the_bend():
 
 
 def test_automatic_choice_takes_the_grid_point_of_the_largest_second_difference(monkeypatch):
-    """Inertia 100, 60, 30, 25, 24: second differences 10, 25, 4, so the bend is at the third point, 23 clusters."""
-    monkeypatch.setattr(kmeans, 'fit_kmeans', lambda f, k, *_, **__: (None, {3: 100, 13: 60, 23: 30, 33: 25, 43: 24}[k]))
+    """Inertia 100, 60, 30, 25, 24: second differences 10, 25, 4, so the bend is at the third point,
+    23 clusters.
+    """
+    monkeypatch.setattr(
+        kmeans,
+        'fit_kmeans',
+        lambda f, k, *_, **__: (None, {3: 100, 13: 60, 23: 30, 33: 25, 43: 24}[k]),
+    )
     features = np.arange(50.0)[:, None]
     assert choose_num_clusters(features) == 23
     assert released_num_clusters(features) == 2 + 4  # the index of the smallest, stride forgotten

@@ -14,7 +14,9 @@ def planted(num_clusters=4, size=25, seed=0):
     generator = torch.Generator().manual_seed(seed)
     centers = torch.eye(num_clusters, 8)
     truth = torch.arange(num_clusters).repeat_interleave(size)
-    return [centers[truth] + 0.05 * torch.randn(truth.numel(), 8, generator=generator) for _ in range(2)], truth
+    return [
+        centers[truth] + 0.05 * torch.randn(truth.numel(), 8, generator=generator) for _ in range(2)
+    ], truth
 
 
 @pytest.mark.parametrize('num_clusters', [4, 'eigengap'])
@@ -62,7 +64,9 @@ def test_eigenpairs_of_a_graph_in_components_equal_the_dense_ones():
 def test_eigenpairs_of_a_complete_graph():
     """All positive eigenvalues are n / (n - 1); the known vector of 0 is not found again."""
     value, vector = laplacian_eigenpairs(sp.csr_matrix(np.ones((6, 6)) - np.eye(6)), 4)
-    assert np.allclose(value, [0, 1.2, 1.2, 1.2]) and np.allclose(vector.T @ vector, np.eye(4), atol=1e-8)
+    assert np.allclose(value, [0, 1.2, 1.2, 1.2]) and np.allclose(
+        vector.T @ vector, np.eye(4), atol=1e-8
+    )
 
 
 def test_lobpcg_takes_over_where_lanczos_fails(monkeypatch):
@@ -71,6 +75,7 @@ def test_lobpcg_takes_over_where_lanczos_fails(monkeypatch):
 
     def fail(*_, **__):
         raise ArpackNoConvergence('no convergence', np.zeros(0), np.zeros((60, 0)))
+
     monkeypatch.setattr(spectral, 'eigsh', fail)
     value, vector = laplacian_eigenpairs(affinity, 4)
     assert np.allclose(value, expected, atol=1e-6) and vector.shape == (60, 4)
@@ -95,7 +100,9 @@ def test_items_that_resemble_nothing_have_no_cluster():
 
 
 def test_small_cliques_do_not_take_the_clusters_of_the_rest():
-    """Three planted clusters that touch, and ten cliques of duplicates: the large clusters are found all the same."""
+    """Three planted clusters that touch, and ten cliques of duplicates: the large clusters are
+    found all the same.
+    """
     generator = torch.Generator().manual_seed(0)
     centers = torch.eye(3) + 0.4
     truth = torch.arange(3).repeat_interleave(80)
@@ -106,7 +113,9 @@ def test_small_cliques_do_not_take_the_clusters_of_the_rest():
     labels = spectral_labels(features, 3, num_neighbors=10)
     purity = sum(int(torch.bincount(labels[:240][truth == c]).max()) for c in range(3)) / 240
     assert purity > 0.9 and labels[:240].unique().numel() == 3
-    assert labels.min() == 0 and all(labels[240 + 12 * c:252 + 12 * c].unique().numel() == 1 for c in range(10))
+    assert labels.min() == 0 and all(
+        labels[240 + 12 * c : 252 + 12 * c].unique().numel() == 1 for c in range(10)
+    )
 
 
 def test_a_small_component_joins_the_most_similar_cluster():
@@ -127,8 +136,10 @@ def test_one_matrix_is_a_fused_matrix():
     assert torch.equal(spectral_labels(first, 4), spectral_labels([first], 4))
 
 
-@pytest.mark.parametrize('num_items,num_clusters,expected',
-                         [(0, 3, []), (1, 3, [-1]), (3, 20, [0, 1, 2]), (2, 'eigengap', [0, 0])])
+@pytest.mark.parametrize(
+    'num_items,num_clusters,expected',
+    [(0, 3, []), (1, 3, [-1]), (3, 20, [0, 1, 2]), (2, 'eigengap', [0, 0])],
+)
 def test_tiny_sets(num_items, num_clusters, expected):
     assert spectral_labels([torch.rand(num_items, 2) + 1], num_clusters).tolist() == expected
 

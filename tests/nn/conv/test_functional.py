@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from genrec_pyg.nn.conv.functional import half_mean, layer_outputs, propagate_once, spmm_blocks, stream_means
+from genrec_pyg.nn.conv.functional import (
+    half_mean,
+    layer_outputs,
+    propagate_once,
+    spmm_blocks,
+    stream_means,
+)
 from genrec_pyg.ops import bipartite_adjacency, bipartite_block, layer_mean
 
 EDGES = torch.tensor([[0, 0, 1, 2, 3], [0, 1, 1, 3, 0]])  # user 4 and item 2 isolated
@@ -15,11 +21,15 @@ def test_two_half_chains_are_the_whole(num_layers):
     own_users, to_items = half_mean(BLOCK.t(), users, num_layers)
     own_items, to_users = half_mean(BLOCK, items, num_layers)
     expected = layer_mean(WHOLE, torch.cat([users, items]), num_layers)
-    assert torch.allclose(torch.cat([own_users + to_users, own_items + to_items]), expected, atol=1e-12)
+    assert torch.allclose(
+        torch.cat([own_users + to_users, own_items + to_items]), expected, atol=1e-12
+    )
 
 
 def test_linear_features_are_propagated_once():
-    x, weight, bias = (torch.randn(*shape, dtype=torch.float64) for shape in ((4, 6), (6, 3), (1, 3)))
+    x, weight, bias = (
+        torch.randn(*shape, dtype=torch.float64) for shape in ((4, 6), (6, 3), (1, 3))
+    )
     mask = torch.tensor([[1.0], [1.0], [0.0], [1.0]], dtype=torch.float64)
     expected = half_mean(BLOCK, x @ weight + mask * bias, 3)
     found = (part @ torch.cat([weight, bias]) for part in propagate_once(BLOCK, x, mask, 3))

@@ -30,7 +30,9 @@ def test_low_rank_equals_memberships(slope):
     q = torch.nn.functional.leaky_relu(members.t() @ x, slope)
     for matrix in conv.maps[1]:
         q = torch.nn.functional.leaky_relu(matrix @ q, slope) + q
-    assert torch.allclose(conv(table, x, 1), torch.nn.functional.leaky_relu(members @ q, slope), atol=1e-12)
+    assert torch.allclose(
+        conv(table, x, 1), torch.nn.functional.leaky_relu(members @ q, slope), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize('dropout', ['element', 'edge'])
@@ -39,10 +41,15 @@ def test_dropout_acts_in_training_and_is_unbiased_on_the_way_in(dropout):
     table, x = torch.randn(6, 3), torch.randn(6, 3)
     assert not torch.equal(conv.train()(table, x), conv(table, x))
     assert torch.equal(conv.eval()(table, x), conv(table, x))
-    if dropout == 'edge':  # whole hyperedges: g = sum over surviving k of 4 times its part, half of the time
-        parts = torch.stack([torch.outer(table @ w, w @ (table.t() @ x)) for w in conv.weight.detach().t()])
+    # whole hyperedges: g = sum over surviving k of 4 times its part, half of the time
+    if dropout == 'edge':
+        parts = torch.stack(
+            [torch.outer(table @ w, w @ (table.t() @ x)) for w in conv.weight.detach().t()]
+        )
         found = conv.train()(table, x).detach()
-        share = torch.linalg.lstsq(parts.flatten(1).t(), found.flatten().unsqueeze(1)).solution.view(-1)
+        share = torch.linalg.lstsq(
+            parts.flatten(1).t(), found.flatten().unsqueeze(1)
+        ).solution.view(-1)
         assert all(min(abs(s), abs(s - 4)) < 1e-3 for s in share.tolist())
 
 
@@ -52,11 +59,16 @@ def test_soft_memberships_pass_the_sum_of_the_rows_on():
     hyperedges = conv.memberships(logits).t() @ x
     assert torch.allclose(hyperedges.sum(0), x.sum(0))
     users, items = conv(logits[:2], logits, x)
-    moved = conv(logits[:2] + torch.tensor([[3.0], [-1.0]]), logits + 2, x)  # a constant per row changes no membership
+    # a constant per row changes no membership
+    moved = conv(logits[:2] + torch.tensor([[3.0], [-1.0]]), logits + 2, x)
     assert torch.allclose(moved[0], users, rtol=1e-4) and torch.allclose(moved[1], items, rtol=1e-4)
 
 
-@pytest.mark.parametrize('noise, mean, deviation', [('gumbel', 0.5772, 1.2825), ('logistic', 0.0, 1.8138)])
+@pytest.mark.parametrize(
+    'noise, mean, deviation', [('gumbel', 0.5772, 1.2825), ('logistic', 0.0, 1.8138)]
+)
 def test_noise_of_soft_memberships_has_its_moments(noise, mean, deviation):
     drawn = SoftHyperConv(noise=noise)._draw(torch.zeros(400, 500))
-    assert drawn.mean().item() == pytest.approx(mean, abs=0.02) and drawn.std().item() == pytest.approx(deviation, rel=0.02)
+    assert drawn.mean().item() == pytest.approx(
+        mean, abs=0.02
+    ) and drawn.std().item() == pytest.approx(deviation, rel=0.02)

@@ -17,7 +17,9 @@ def test_kernel_and_messages_agree(conv, adjacency):
     fused, plain = conv(x, adjacency), conv(x, *spelled_out(adjacency))
     assert torch.allclose(fused, plain, atol=1e-12)
     weight = torch.randn_like(fused)
-    assert torch.allclose(*(torch.autograd.grad(out, x, weight)[0] for out in (fused, plain)), atol=1e-12)
+    assert torch.allclose(
+        *(torch.autograd.grad(out, x, weight)[0] for out in (fused, plain)), atol=1e-12
+    )
 
 
 def test_rectangular_graph_with_several_modalities():
@@ -34,7 +36,9 @@ def test_message_hooks_see_every_message_of_an_adjacency(adjacency):
     x = torch.randn(NUM_USERS + NUM_ITEMS, 3, dtype=torch.float64)
     conv, seen = LightConv(2), []
     expected = conv(x, adjacency)
-    handle = conv.register_message_forward_hook(lambda module, inputs, out: seen.append(out.size(-2)))
+    handle = conv.register_message_forward_hook(
+        lambda module, inputs, out: seen.append(out.size(-2))
+    )
     assert torch.allclose(conv(x, adjacency), expected)
     assert seen == [adjacency.nnz, adjacency.nnz]
     handle.remove()
@@ -49,7 +53,9 @@ def test_negative_layers_are_refused(conv):
 
 def test_zero_layers_are_the_identity(adjacency):
     x = torch.randn(NUM_USERS + NUM_ITEMS, 3, dtype=torch.float64)
-    assert torch.equal(LightConv(0)(x, adjacency), x) and torch.equal(ItemGraphConv(0)(x, adjacency), x)
+    assert torch.equal(LightConv(0)(x, adjacency), x) and torch.equal(
+        ItemGraphConv(0)(x, adjacency), x
+    )
 
 
 def test_layer_mean_of_pyg_light_convolutions():
@@ -72,14 +78,22 @@ class Regression(torch.nn.Module):
         return self.conv(x, edge_index, edge_weight).sum(dim=-1, keepdim=True)
 
 
-@pytest.mark.parametrize('conv', [LightConv(2), ItemGraphConv(2), ModalityConv(), SparseConv()], ids=repr)
+@pytest.mark.parametrize(
+    'conv', [LightConv(2), ItemGraphConv(2), ModalityConv(), SparseConv()], ids=repr
+)
 def test_explainer_finds_the_neighborhood(conv):
-    # SparseConv is the parent of all: what PyG generates for it must not reach the explanations of the others.
+    # SparseConv is the parent of all: what PyG generates for it must not reach the explanations of
+    # the others.
     SparseConv()
     adjacency = bipartite_adjacency(EDGES, NUM_USERS, NUM_ITEMS, self_loops=True)
     edge_index, weight = spelled_out(adjacency)
-    explainer = Explainer(Regression(conv), GNNExplainer(epochs=5), explanation_type='model', edge_mask_type='object',
-                          model_config={'mode': 'regression', 'task_level': 'node', 'return_type': 'raw'})
+    explainer = Explainer(
+        Regression(conv),
+        GNNExplainer(epochs=5),
+        explanation_type='model',
+        edge_mask_type='object',
+        model_config={'mode': 'regression', 'task_level': 'node', 'return_type': 'raw'},
+    )
     x = torch.rand(NUM_USERS + NUM_ITEMS, 3) + 0.1
     mask = explainer(x, edge_index, edge_weight=weight, index=2).edge_mask
     # User 2 has one item, which has no other user.
@@ -96,8 +110,11 @@ def test_weights_replace_the_entries_of_an_adjacency(conv, adjacency):
     fused, plain = conv(x, adjacency, weight), conv(x, spelled_out(adjacency)[0], weight)
     assert torch.allclose(fused, plain)
     upstream = torch.randn_like(plain)
-    for found, expected in zip(torch.autograd.grad(fused, (x, weight), upstream),
-                               torch.autograd.grad(plain, (x, weight), upstream), strict=True):
+    for found, expected in zip(
+        torch.autograd.grad(fused, (x, weight), upstream),
+        torch.autograd.grad(plain, (x, weight), upstream),
+        strict=True,
+    ):
         assert torch.allclose(found, expected)
 
 

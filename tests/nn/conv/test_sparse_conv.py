@@ -20,7 +20,9 @@ def test_torch_sparse_tensor_is_accepted(adjacency):
     torch_sparse = pytest.importorskip('torch_sparse')
     x = torch.randn(NUM_USERS + NUM_ITEMS, 3, dtype=torch.float64)
     edge_index, value = spelled_out(adjacency)
-    matrix = torch_sparse.SparseTensor(row=edge_index[1], col=edge_index[0], value=value, sparse_sizes=adjacency.size)
+    matrix = torch_sparse.SparseTensor(
+        row=edge_index[1], col=edge_index[0], value=value, sparse_sizes=adjacency.size
+    )
     assert torch.allclose(SparseConv()(x, matrix), SparseConv()(x, adjacency))
 
 
@@ -65,9 +67,19 @@ def test_weights_beside_a_sparse_tensor_are_refused(adjacency):
         SparseConv()(torch.randn(NUM_USERS + NUM_ITEMS, 3), csr, value)
 
 
-@pytest.mark.parametrize('register', ['propagate_forward_pre', 'propagate_forward', 'message_forward_pre', 'message_forward',
-                                      'aggregate_forward_pre', 'aggregate_forward', 'message_and_aggregate_forward_pre',
-                                      'message_and_aggregate_forward'])
+@pytest.mark.parametrize(
+    'register',
+    [
+        'propagate_forward_pre',
+        'propagate_forward',
+        'message_forward_pre',
+        'message_forward',
+        'aggregate_forward_pre',
+        'aggregate_forward',
+        'message_and_aggregate_forward_pre',
+        'message_and_aggregate_forward',
+    ],
+)
 def test_every_hook_runs_and_changes_nothing_by_itself(adjacency, register):
     x = torch.randn(NUM_USERS + NUM_ITEMS, 3, dtype=torch.float64)
     conv, calls = SparseConv(), []
@@ -83,7 +95,11 @@ def test_hook_before_the_fused_path_may_change_its_input(adjacency):
     conv = SparseConv()
     expected = conv(2 * x, adjacency)
     conv.register_message_and_aggregate_forward_pre_hook(
-        lambda module, inputs: (inputs[0], {'x': tuple(part if part is None else 2 * part for part in inputs[1]['x'])}))
+        lambda module, inputs: (
+            inputs[0],
+            {'x': tuple(part if part is None else 2 * part for part in inputs[1]['x'])},
+        )
+    )
     assert torch.allclose(conv(x, adjacency), expected)
 
 
@@ -91,10 +107,14 @@ def test_hook_before_the_fused_path_may_change_its_input(adjacency):
 def test_gradient_through_sparse_tensors_of_any_layout(adjacency, layout):
     (row, col), value = adjacency.to_edge_index()
     matrix = torch.sparse_coo_tensor(torch.stack([row, col]), value, adjacency.size)
-    matrix = {'coo': matrix.coalesce, 'csr': matrix.to_sparse_csr, 'csc': matrix.to_sparse_csc}[layout]()
+    matrix = {'coo': matrix.coalesce, 'csr': matrix.to_sparse_csr, 'csc': matrix.to_sparse_csc}[
+        layout
+    ]()
     x = torch.randn(NUM_USERS + NUM_ITEMS, 3, dtype=torch.float64, requires_grad=True)
     upstream = torch.randn(NUM_USERS + NUM_ITEMS, 3, dtype=torch.float64)
-    found, expected = (torch.autograd.grad(SparseConv()(x, graph), x, upstream)[0] for graph in (matrix, adjacency))
+    found, expected = (
+        torch.autograd.grad(SparseConv()(x, graph), x, upstream)[0] for graph in (matrix, adjacency)
+    )
     assert torch.allclose(found, expected)
 
 

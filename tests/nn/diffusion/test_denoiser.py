@@ -19,14 +19,19 @@ ROWS = SparseRows.from_dense(torch.tensor([[1, 0, 1, 0, 1], [0, 0, 0, 0, 0], [0,
 
 
 def views(num_items=5, num_modalities=2, channels=4, **kwargs):
-    return ItemViews(torch.randn(num_items, num_modalities * channels, **kwargs), num_modalities,
-                     torch.rand(num_items, **kwargs))
+    return ItemViews(
+        torch.randn(num_items, num_modalities * channels, **kwargs),
+        num_modalities,
+        torch.rand(num_items, **kwargs),
+    )
 
 
 def test_step_embedding_is_cosines_then_sines():
     embedding = step_embedding(torch.tensor([3]), 10)[0]
     angles = [3 * 10000 ** (-j / 5) for j in range(5)]
-    assert embedding.tolist() == pytest.approx([math.cos(a) for a in angles] + [math.sin(a) for a in angles], abs=1e-6)
+    assert embedding.tolist() == pytest.approx(
+        [math.cos(a) for a in angles] + [math.sin(a) for a in angles], abs=1e-6
+    )
     assert step_embedding(torch.tensor([3]), 5).shape == (1, 5)
 
 
@@ -51,16 +56,24 @@ def test_row_product_of_factored_rows_is_that_of_the_sum(base):
 
 @pytest.mark.parametrize('channels,heads,feedforward', [(16, 4, 16), (512, 8, 512)])
 def test_single_token_layer_equals_the_transformer_decoder_layer(channels, heads, feedforward):
-    reference = torch.nn.TransformerDecoderLayer(channels, heads, feedforward, dropout=0.2, batch_first=True).eval()
+    reference = torch.nn.TransformerDecoderLayer(
+        channels, heads, feedforward, dropout=0.2, batch_first=True
+    ).eval()
     with torch.no_grad():
         for parameter in reference.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    layer = SingleTokenDecoderLayer(channels, heads, feedforward, dropout=0.2).load_decoder_layer(reference).eval()
+    layer = (
+        SingleTokenDecoderLayer(channels, heads, feedforward, dropout=0.2)
+        .load_decoder_layer(reference)
+        .eval()
+    )
     h = torch.randn(7, channels)
     expected = reference(h.unsqueeze(1), torch.zeros(7, 1, channels)).squeeze(1)
     assert torch.allclose(layer(h), expected, atol=1e-5)
     double = copy.deepcopy(reference).double()
-    expected = double(h.double().unsqueeze(1), torch.zeros(7, 1, channels, dtype=torch.float64)).squeeze(1)
+    expected = double(
+        h.double().unsqueeze(1), torch.zeros(7, 1, channels, dtype=torch.float64)
+    ).squeeze(1)
     assert (layer.double()(h.double()) - expected).abs().max() < 1e-12
 
 
@@ -84,8 +97,14 @@ def test_initial_values_of_the_transformer():
 def small_denoiser(name, **arguments):
     """A denoiser of five items and two views of width 4."""
     if name == 'transformer':
-        return TransformerDenoiser(5, num_layers=1, num_heads=2, **{'channels': 16, 'output_channels': 8, **arguments})
-    return TiedDenoiser(2, 4, **arguments) if name == 'tied' else PerceptronDenoiser(5, **{'channels': 16, **arguments})
+        return TransformerDenoiser(
+            5, num_layers=1, num_heads=2, **{'channels': 16, 'output_channels': 8, **arguments}
+        )
+    return (
+        TiedDenoiser(2, 4, **arguments)
+        if name == 'tied'
+        else PerceptronDenoiser(5, **{'channels': 16, **arguments})
+    )
 
 
 @pytest.mark.parametrize('name', ['transformer', 'tied', 'perceptron'])
@@ -95,7 +114,9 @@ def test_logits_are_products_of_queries_and_keys(name):
     t = torch.tensor([0, 2, 4])
     logits = denoiser(ROWS, t, item_views)
     assert logits.shape == (3, 5)
-    assert torch.allclose(logits, denoiser.query(ROWS, t, item_views) @ denoiser.keys(item_views).t(), atol=1e-5)
+    assert torch.allclose(
+        logits, denoiser.query(ROWS, t, item_views) @ denoiser.keys(item_views).t(), atol=1e-5
+    )
     assert torch.allclose(logits, denoiser(ROWS.dense(), t, item_views), atol=1e-5)
     assert torch.equal(logits, denoiser(ROWS, t, item_views))
 
@@ -131,7 +152,11 @@ def test_perceptron_drops_entries_of_the_input_in_training_only(sparse):
 def test_initial_values_of_the_perceptron():
     torch.manual_seed(0)
     denoiser = PerceptronDenoiser(500, channels=200)
-    for weight, size in ((denoiser.item_weight, 710), (denoiser.input.weight, 710), (denoiser.output.weight, 700)):
+    for weight, size in (
+        (denoiser.item_weight, 710),
+        (denoiser.input.weight, 710),
+        (denoiser.output.weight, 700),
+    ):
         assert float(weight.detach().std()) == pytest.approx(math.sqrt(2 / size), rel=0.05)
     assert float(denoiser.output.bias.detach().std()) == pytest.approx(0.001, rel=0.1)
 
@@ -155,7 +180,10 @@ def test_tied_logits_average_the_modalities_and_add_a_popularity_bias():
         denoiser.bias.copy_(torch.tensor([0.5, 2.0]))
     item_views = views(dtype=torch.float64)
     query = denoiser.query(ROWS, torch.tensor([0, 1, 2]), item_views)
-    halves = [query[:, 4 * m:4 * m + 4] * 2 @ item_views.embedding[:, 4 * m:4 * m + 4].t() for m in range(2)]
+    halves = [
+        query[:, 4 * m : 4 * m + 4] * 2 @ item_views.embedding[:, 4 * m : 4 * m + 4].t()
+        for m in range(2)
+    ]
     expected = sum(halves) / 2 + 0.5 + 2.0 * item_views.log_degree
     assert torch.allclose(denoiser(ROWS, torch.tensor([0, 1, 2]), item_views), expected)
 
@@ -163,12 +191,20 @@ def test_tied_logits_average_the_modalities_and_add_a_popularity_bias():
 @pytest.mark.parametrize('name', ['transformer', 'tied', 'perceptron'])
 def test_gradients_in_double_precision(name):
     item_views = views(dtype=torch.float64)
-    arguments = {'transformer': dict(channels=8, output_channels=4), 'tied': dict(num_blocks=1), 'perceptron': {}}
+    arguments = {
+        'transformer': dict(channels=8, output_channels=4),
+        'tied': dict(num_blocks=1),
+        'perceptron': {},
+    }
     denoiser = small_denoiser(name, **arguments[name]).double().eval()
     parameters = dict(denoiser.named_parameters())
     names = ['output.weight', 'bias'] if name == 'tied' else ['item_weight', 'output.weight']
 
     def logits(*values):
-        return torch.func.functional_call(denoiser, dict(zip(names, values)), (ROWS, torch.tensor([0, 1, 2]), item_views))
+        return torch.func.functional_call(
+            denoiser, dict(zip(names, values)), (ROWS, torch.tensor([0, 1, 2]), item_views)
+        )
 
-    assert torch.autograd.gradcheck(logits, tuple(parameters[n].detach().clone().requires_grad_() for n in names))
+    assert torch.autograd.gradcheck(
+        logits, tuple(parameters[n].detach().clone().requires_grad_() for n in names)
+    )

@@ -30,7 +30,9 @@ def test_cumulative_flips_equal_the_matrix_product():
     up, down = cumulative_flips(gamma, epsilon)
     product = torch.eye(2, dtype=torch.float64)
     for t in range(3):
-        step = torch.stack([torch.stack([1 - gamma[t], gamma[t]]), torch.stack([epsilon[t], 1 - epsilon[t]])])
+        step = torch.stack(
+            [torch.stack([1 - gamma[t], gamma[t]]), torch.stack([epsilon[t], 1 - epsilon[t]])]
+        )
         product = product @ step
         assert product.sum(dim=1).tolist() == pytest.approx([1.0, 1.0])
         assert up[t].item() == pytest.approx(product[0, 1].item(), abs=1e-14)
@@ -55,7 +57,9 @@ def test_posterior_equals_enumeration_of_the_chain():
                 from_one = (1 - rates.epsilon[t]) if x_t == 1 else rates.epsilon[t]
                 from_zero = rates.gamma[t] if x_t == 1 else 1 - rates.gamma[t]
                 joint_one, joint_zero = prior_one * from_one, (1 - prior_one) * from_zero
-                assert table[x_t, x_0].item() == pytest.approx((joint_one / (joint_one + joint_zero)).item(), abs=1e-12)
+                assert table[x_t, x_0].item() == pytest.approx(
+                    (joint_one / (joint_one + joint_zero)).item(), abs=1e-12
+                )
 
 
 def test_posterior_without_noise_is_the_clean_value():
@@ -81,7 +85,10 @@ def test_reverse_draws_follow_the_mixed_posterior():
     probability = torch.tensor([0.3, 0.6]).expand(20_000, 2).contiguous()
     drawn = process.reverse(state, probability, 2, rates).dense().mean(dim=0)
     table = process.posterior(2, rates)
-    expected = [float(0.7 * table[1, 0] + 0.3 * table[1, 1]), float(0.4 * table[0, 0] + 0.6 * table[0, 1])]
+    expected = [
+        float(0.7 * table[1, 0] + 0.3 * table[1, 1]),
+        float(0.4 * table[0, 0] + 0.6 * table[0, 1]),
+    ]
     assert drawn.tolist() == pytest.approx(expected, abs=0.015)
 
 
@@ -91,7 +98,10 @@ def test_reverse_without_drawing_takes_the_likelier_value():
     rates = process.rates(rows_from([[1, 0, 0, 0]]))
     estimate = torch.tensor([[0.9, 0.1, 0.001, 0.95]])
     table = process.posterior(2, rates)
-    expected = [float((1 - p) * table[x, 0] + p * table[x, 1]) > 0.5 for x, p in zip((1, 0, 1, 0), estimate[0].tolist())]
+    expected = [
+        float((1 - p) * table[x, 0] + p * table[x, 1]) > 0.5
+        for x, p in zip((1, 0, 1, 0), estimate[0].tolist())
+    ]
     found = process.reverse(state, estimate, 2, rates)
     assert found.dense()[0].bool().tolist() == expected and sum(expected) == 2
 

@@ -19,7 +19,9 @@ def test_rates_follow_the_linear_variance_schedule():
         assert rates.beta[t].item() == pytest.approx(expected.item(), rel=1e-12)
     assert bool((rates.alpha_bar.diff() < 0).all())
     # Replacing the first rate moves every later share by one factor.
-    assert torch.allclose(rates.alpha_bar, (1 - variance) * (1 - 1e-4) / (1 - variance[0]), atol=1e-14, rtol=0)
+    assert torch.allclose(
+        rates.alpha_bar, (1 - variance) * (1 - 1e-4) / (1 - variance[0]), atol=1e-14, rtol=0
+    )
     assert float(gaussian_rates(2, scale=1.0, first=0.0, last=0.9999).beta[1]) == 0.999
 
 
@@ -43,7 +45,9 @@ def test_draws_have_the_marginal_mean_and_variance():
     for step in range(3):
         left = rates.alpha_bar[step].item()
         drawn = noisy[t == step]
-        assert drawn.mean(dim=0).tolist() == pytest.approx([math.sqrt(left) * x for x in (1, 0, 0, 1, 0)], abs=0.03)
+        assert drawn.mean(dim=0).tolist() == pytest.approx(
+            [math.sqrt(left) * x for x in (1, 0, 0, 1, 0)], abs=0.03
+        )
         assert drawn.var(dim=0).tolist() == pytest.approx([1 - left] * 5, rel=0.06)
 
 
@@ -54,8 +58,9 @@ def test_posterior_is_bayes_rule_on_a_grid(t):
     alpha, before = 1 - rates.beta[t], rates.alpha_bar[t - 1]
     x = torch.linspace(-6, 6, 200_001, dtype=torch.float64)
     for x_0, x_t in ((0.0, 0.4), (1.0, -0.3), (1.0, 1.2)):
-        log_density = (-(x_t - alpha.sqrt() * x).square() / (2 * rates.beta[t]) -
-                       (x - before.sqrt() * x_0).square() / (2 * (1 - before)))
+        log_density = -(x_t - alpha.sqrt() * x).square() / (2 * rates.beta[t]) - (
+            x - before.sqrt() * x_0
+        ).square() / (2 * (1 - before))
         density = log_density.softmax(dim=0)
         mean = (density * x).sum()
         clean, noisy, variance = process.posterior(t, rates)
@@ -64,8 +69,10 @@ def test_posterior_is_bayes_rule_on_a_grid(t):
 
 
 def test_posterior_by_hand():
-    """Two steps of variance 1/2: x_1 given x_0 has mean x_0 / sqrt 2 and precision 2; x_2 says sqrt 2 x_2 with precision 1.
-    So the posterior has precision 3 and mean (2 x_0 / sqrt 2 + sqrt 2 x_2) / 3."""
+    """Two steps of variance 1/2: x_1 given x_0 has mean x_0 / sqrt 2 and precision 2; x_2 says sqrt
+    2 x_2 with precision 1. So the posterior has precision 3 and mean (2 x_0 / sqrt 2 + sqrt 2 x_2)
+    / 3.
+    """
     rates = posterior_rates(torch.tensor([0.5, 0.5], dtype=torch.float64))
     assert rates.alpha_bar.tolist() == [0.5, 0.25]
     clean, noisy, variance = GaussianProcess(2).posterior(1, rates)
@@ -85,7 +92,7 @@ def test_chain_with_a_perfect_estimate_ranks_the_clean_entries_first(scale):
     for t in range(4, 0, -1):
         state = process.reverse(state, CLEAN.dense(), t, rates)
         assert bool(torch.isfinite(state).all())
-        assert bool((state[CLEAN.dense() == 1].min() > state[CLEAN.dense() == 0].max()))
+        assert bool(state[CLEAN.dense() == 1].min() > state[CLEAN.dense() == 0].max())
 
 
 def test_reverse_takes_the_mean_or_draws_around_it():
@@ -96,7 +103,9 @@ def test_reverse_takes_the_mean_or_draws_around_it():
     mean = GaussianProcess(sample_noise=False).reverse(rows, estimate, 2, rates)
     clean, noisy, variance = GaussianProcess().posterior(2, rates)
     assert torch.allclose(mean[0], torch.tensor([0.3 * clean + noisy, 0.6 * clean]))
-    assert torch.equal(mean, GaussianProcess(sample_noise=False).reverse(rows.dense(), estimate, 2, rates))
+    assert torch.equal(
+        mean, GaussianProcess(sample_noise=False).reverse(rows.dense(), estimate, 2, rates)
+    )
     drawn = GaussianProcess().reverse(rows, estimate, 2, rates)
     assert drawn.mean(dim=0).tolist() == pytest.approx(mean[0].tolist(), abs=0.01)
     assert drawn.var(dim=0).tolist() == pytest.approx([variance] * 2, rel=0.05)
@@ -110,12 +119,18 @@ def test_variational_term_is_the_divergence_of_the_posteriors():
     expected = 0.0
     for b in range(2):  # rows at the first step are left out
         clean, weight, variance = process.posterior(int(t[b]), rates)
-        pair = [torch.distributions.Normal(clean * x + weight * noisy[b], variance ** 0.5)
-                for x in (CLEAN.dense()[b].double(), estimate[b])]
-        expected = expected + min(int(t[b]) / 4, 0.5) * torch.distributions.kl_divergence(*pair).sum()
+        pair = [
+            torch.distributions.Normal(clean * x + weight * noisy[b], variance**0.5)
+            for x in (CLEAN.dense()[b].double(), estimate[b])
+        ]
+        expected = (
+            expected + min(int(t[b]) / 4, 0.5) * torch.distributions.kl_divergence(*pair).sum()
+        )
     assert torch.allclose(process.variational(estimate, CLEAN, noisy, t, rates), expected / 3)
     assert float(process.variational(CLEAN.dense(), CLEAN, noisy, t, rates)) == 0
-    assert torch.autograd.gradcheck(lambda x: process.variational(x, CLEAN, noisy, t, rates), estimate)
+    assert torch.autograd.gradcheck(
+        lambda x: process.variational(x, CLEAN, noisy, t, rates), estimate
+    )
 
 
 def test_weights_are_falls_of_the_signal_to_noise_ratio():
@@ -128,9 +143,16 @@ def test_weights_are_falls_of_the_signal_to_noise_ratio():
     assert torch.allclose(weight[1:], -ratio.diff())
 
 
-@pytest.mark.parametrize('function,arguments', [(GaussianProcess, dict(num_steps=0)), (GaussianProcess, dict(weighting='kl')),
-                                                (GaussianProcess, dict(scale=500.0)), (GaussianProcess, dict(scale=-1.0)),
-                                                (gaussian_rates, dict(first=0.1))])
+@pytest.mark.parametrize(
+    'function,arguments',
+    [
+        (GaussianProcess, dict(num_steps=0)),
+        (GaussianProcess, dict(weighting='kl')),
+        (GaussianProcess, dict(scale=500.0)),
+        (GaussianProcess, dict(scale=-1.0)),
+        (gaussian_rates, dict(first=0.1)),
+    ],
+)
 def test_bad_arguments_are_named(function, arguments):
     name = next(iter(arguments)).replace('scale', 'noise_scale')
     with pytest.raises(ConfigError, match=f'{name}: got'):

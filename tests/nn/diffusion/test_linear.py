@@ -2,14 +2,22 @@ import pytest
 import torch
 
 from genrec_pyg.graph import Modality, TrainingGraph
-from genrec_pyg.nn.diffusion import FlipProcess, GaussianProcess, ItemViews, LinearDenoiser, SparseRows
+from genrec_pyg.nn.diffusion import (
+    FlipProcess,
+    GaussianProcess,
+    ItemViews,
+    LinearDenoiser,
+    SparseRows,
+)
 from genrec_pyg.ops import leading_eigenpairs
 
 
 def random_graph(num_users=40, num_items=12, seed=0, **modalities):
     generator = torch.Generator().manual_seed(seed)
     matrix = torch.rand(num_users, num_items, generator=generator) < 0.3
-    return matrix.double(), TrainingGraph(num_users, num_items, matrix.nonzero().t().contiguous(), modalities)
+    return matrix.double(), TrainingGraph(
+        num_users, num_items, matrix.nonzero().t().contiguous(), modalities
+    )
 
 
 def ridge(process, matrix):
@@ -41,13 +49,15 @@ def test_gaussian_noise_is_the_constant_ridge_of_ease():
     denoiser = LinearDenoiser(graph, process, rank=12).double()
     denoiser.reset_parameters()
     left = float(process.rates(None).alpha_bar[-1])
-    inverse = torch.linalg.inv(matrix.t() @ matrix + 40 * (1 - left) / left * torch.eye(12, dtype=torch.float64))
+    inverse = torch.linalg.inv(
+        matrix.t() @ matrix + 40 * (1 - left) / left * torch.eye(12, dtype=torch.float64)
+    )
     expected = -inverse / inverse.diagonal()
     off_diagonal = ~torch.eye(12, dtype=torch.bool)
     assert torch.allclose(weight_matrix(denoiser)[off_diagonal], expected[off_diagonal], atol=1e-8)
     noisy = torch.randn(40, 12, dtype=torch.float64)
     found = denoiser(noisy, torch.full((40,), 4), ItemViews(torch.empty(12, 0), 0, torch.empty(12)))
-    assert torch.allclose(found, noisy / left ** 0.5 @ weight_matrix(denoiser), atol=1e-6)
+    assert torch.allclose(found, noisy / left**0.5 @ weight_matrix(denoiser), atol=1e-6)
 
 
 def test_solution_minimizes_the_expected_error_over_sampled_flips():
@@ -56,11 +66,19 @@ def test_solution_minimizes_the_expected_error_over_sampled_flips():
     process = FlipProcess(scale=3.0)
     rows = SparseRows.from_dense(matrix)
     rates = process.rates(rows)
-    up, contrast = float(rates.gamma_bar[-1]), 1 - float(rates.gamma_bar[-1]) - float(rates.epsilon_bar[-1])
-    draws = [(process.diffuse(rows, torch.full((30,), 4), rates).dense() - up) / contrast for _ in range(4000)]
+    up, contrast = (
+        float(rates.gamma_bar[-1]),
+        1 - float(rates.gamma_bar[-1]) - float(rates.epsilon_bar[-1]),
+    )
+    draws = [
+        (process.diffuse(rows, torch.full((30,), 4), rates).dense() - up) / contrast
+        for _ in range(4000)
+    ]
     noisy = torch.stack(draws).double()
     moment = torch.einsum('kui,kuj->ij', noisy, noisy) / len(draws)
-    assert torch.allclose(moment, matrix.t() @ matrix + torch.diag(ridge(process, matrix)), atol=0.5)
+    assert torch.allclose(
+        moment, matrix.t() @ matrix + torch.diag(ridge(process, matrix)), atol=0.5
+    )
 
 
 def test_modalities_are_rows_of_the_regression():
@@ -71,7 +89,9 @@ def test_modalities_are_rows_of_the_regression():
     denoiser.reset_parameters()
     centered = features.double() - features.double().mean(dim=0)
     unit = centered / centered.norm(dim=1, keepdim=True)
-    inverse = torch.linalg.inv(matrix.t() @ matrix + 2.0 * unit @ unit.t() + torch.diag(ridge(process, matrix)))
+    inverse = torch.linalg.inv(
+        matrix.t() @ matrix + 2.0 * unit @ unit.t() + torch.diag(ridge(process, matrix))
+    )
     expected = -inverse / inverse.diagonal()
     off_diagonal = ~torch.eye(12, dtype=torch.bool)
     assert torch.allclose(weight_matrix(denoiser)[off_diagonal], expected[off_diagonal], atol=1e-5)
@@ -88,7 +108,9 @@ def test_query_of_noisy_rows_is_unbiased():
     rates = process.rates(SparseRows.from_dense(matrix))
     repeated = SparseRows.from_dense(matrix[:1].expand(20_000, -1))
     noisy = process.diffuse(repeated, t, rates)
-    assert torch.allclose(denoiser.query(noisy, t, views).mean(dim=0), denoiser.clean_query(clean)[0], atol=0.02)
+    assert torch.allclose(
+        denoiser.query(noisy, t, views).mean(dim=0), denoiser.clean_query(clean)[0], atol=0.02
+    )
 
 
 def test_result_does_not_touch_or_depend_on_the_global_generator():
@@ -106,7 +128,9 @@ def test_result_does_not_touch_or_depend_on_the_global_generator():
 def test_noiseless_process_gives_finite_weights():
     _, graph = random_graph()
     denoiser = LinearDenoiser(graph, FlipProcess(scale=0.0))
-    assert bool(torch.isfinite(denoiser.query_weight).all()) and bool(torch.isfinite(denoiser.key_weight).all())
+    assert bool(torch.isfinite(denoiser.query_weight).all()) and bool(
+        torch.isfinite(denoiser.key_weight).all()
+    )
 
 
 @pytest.mark.parametrize('rank', [3, 10])

@@ -1,4 +1,5 @@
 """What flips and noise have in common."""
+
 import pytest
 import torch
 
@@ -23,7 +24,9 @@ def test_corrected_states_are_unbiased_and_have_the_stated_variance(name):
     rates = process.rates(rows)
     for step in range(3):
         shift, scale = process.unbiased(rates)[step].tolist()
-        estimate = (dense_rows(process.diffuse(rows, torch.full((30_000,), step), rates)) - shift) / scale
+        estimate = (
+            dense_rows(process.diffuse(rows, torch.full((30_000,), step), rates)) - shift
+        ) / scale
         assert estimate.mean(dim=0).tolist() == pytest.approx([1, 1, 0, 0, 0], abs=0.02)
     # An item that all users have and one that none has.
     variance = process.estimate_variance(torch.tensor([30_000.0, 30_000, 0, 0, 0]), 30_000, rates)
@@ -51,12 +54,18 @@ def test_step_weights_are_positive(name):
     rates = process.rates(rows)
     weight = process.step_weight(rows, rates)
     assert weight.shape == (4,) and bool((weight > 0).all()) and weight[0] == 1
-    # The first and the last ratio differ by what is lost on the way; the variance per entry is that of the whole table.
+    # The first and the last ratio differ by what is lost on the way; the variance per entry is that
+    # of the whole table.
     variance = process.entry_variance(rows.density(), rates)
     assert weight[1:].sum().item() == pytest.approx((1 / variance[0] - 1 / variance[-1]).item())
     popularity = torch.tensor([1.0, 1, 0, 0, 0], dtype=torch.float64)
-    assert process.estimate_variance(popularity, 2, rates).mean().item() / 2 == pytest.approx(variance[-1].item())
-    assert make_process(name, num_steps=4, weighting='equal').step_weight(rows, rates).tolist() == [1.0] * 4
+    assert process.estimate_variance(popularity, 2, rates).mean().item() / 2 == pytest.approx(
+        variance[-1].item()
+    )
+    assert (
+        make_process(name, num_steps=4, weighting='equal').step_weight(rows, rates).tolist()
+        == [1.0] * 4
+    )
 
 
 @pytest.mark.parametrize('name', PROCESSES)

@@ -1,6 +1,12 @@
 import torch
 
-from genrec_pyg.nn.diffusion.states import FactoredRows, ItemKeys, SparseRows, dense_rows, row_product
+from genrec_pyg.nn.diffusion.states import (
+    FactoredRows,
+    ItemKeys,
+    SparseRows,
+    dense_rows,
+    row_product,
+)
 
 
 def test_sparse_rows_are_their_dense_form():

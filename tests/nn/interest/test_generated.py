@@ -32,7 +32,9 @@ def test_scores_are_the_kernel_divided_by_the_deviation():
     user = torch.tensor([3, 0, 7, 4])
     assert torch.allclose(interest.score(user), expected[user], atol=1e-5)
     query, key = interest.embeddings()
-    assert torch.allclose(interest.add_sparse_scores(query[user] @ key.t(), user), expected[user], atol=1e-5)
+    assert torch.allclose(
+        interest.add_sparse_scores(query[user] @ key.t(), user), expected[user], atol=1e-5
+    )
     assert not interest.score(torch.tensor([7])).any()  # without a history
 
 
@@ -41,7 +43,9 @@ def test_histories_of_new_users_score_as_those_of_old_ones():
     user = torch.tensor([4, 1])
     rowptr, item = interest.interactions.select_rows(user)
     rows = Adjacency(rowptr, item, None, (2, 7))
-    found = interest.add_history_scores(interest.user_queries(rows) @ interest.key.t(), rowptr, item)
+    found = interest.add_history_scores(
+        interest.user_queries(rows) @ interest.key.t(), rowptr, item
+    )
     assert torch.allclose(found, interest.score(user), atol=1e-6)
 
 

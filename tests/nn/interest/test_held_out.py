@@ -35,7 +35,9 @@ def test_nothing_of_the_test_split_is_read(demo_data):
         store[name] = store[name][~demo_data['user', 'interacts', 'item'].test_mask]
     del store['test_mask']
     first, second = HeldOutLists(demo_data), HeldOutLists(changed)
-    assert torch.equal(first.user, second.user) and torch.equal(first.held_out.col, second.held_out.col)
+    assert torch.equal(first.user, second.user) and torch.equal(
+        first.held_out.col, second.held_out.col
+    )
     assert torch.equal(first.known.col, second.known.col)
 
 

@@ -27,7 +27,9 @@ def test_one_decomposition_gives_the_kernels_of_all_ridges(ridge, ridge_power, r
     path = KernelPath(InteractionStatistics.of(interactions, row_weight), ridge_power, rank=7)
     found = (path.query @ path.keys(ridge).t()).fill_diagonal_(0)
     r = torch.zeros(8, 7).index_put_(tuple(graph.edge_index), torch.ones(10))
-    assert torch.allclose(found.double(), dense_kernel(r, ridge, ridge_power, row_weight), atol=1e-5)
+    assert torch.allclose(
+        found.double(), dense_kernel(r, ridge, ridge_power, row_weight), atol=1e-5
+    )
     assert torch.allclose(path.history, r @ path.query, atol=1e-6)
 
 

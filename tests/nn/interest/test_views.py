@@ -22,7 +22,10 @@ def test_compressed_keeps_what_rank_and_neighbors_allow():
     assert int(sparse.neighbors.row_degree().max()) == 1 and sparse.query.shape == (40, 2)
     assert compressed(weight.clone(), rank=2, num_neighbors=0).neighbors is None
     whole = compressed(weight.clone(), rank=10, num_neighbors=5)
-    assert torch.equal(whole.query @ whole.key.t(), weight.fill_diagonal_(0)) and whole.neighbors is None
+    assert (
+        torch.equal(whole.query @ whole.key.t(), weight.fill_diagonal_(0))
+        and whole.neighbors is None
+    )
 
 
 def test_compression_draws_nothing_from_the_global_generator():
@@ -39,7 +42,9 @@ def test_largest_entries_of_rows():
 
 
 def test_the_number_of_neighbors_is_cut_per_scored_item():
-    kernel = neighbor_kernel(torch.tensor([0, 0, 2]), torch.tensor([1, 2, 0]), torch.tensor([1.0, -2.0, 3.0]), 3)
+    kernel = neighbor_kernel(
+        torch.tensor([0, 0, 2]), torch.tensor([1, 2, 0]), torch.tensor([1.0, -2.0, 3.0]), 3
+    )
     assert with_neighbors(kernel, 1).neighbors.to_edge_index()[0].tolist() == [[0, 2], [2, 0]]
     assert with_neighbors(kernel, 0).neighbors is None
     dense = ItemKernel(3, weight=torch.eye(3))
@@ -54,11 +59,19 @@ def test_a_mixture_is_the_sum_of_its_views_each_divided_by_its_deviation(max_ite
     user = torch.arange(8)
     views.measure_deviations(user)
     weights = {name: 0.5 + place for place, name in enumerate(views.kernels)}
-    assert views.dense == ('two_hop' in views.kernels) and {'filter', 'image', 'image_ridge'} <= set(weights)
-    expected = sum(weight / views.deviation[name] * views.score(name)(user) for name, weight in weights.items())
+    assert views.dense == ('two_hop' in views.kernels) and {
+        'filter',
+        'image',
+        'image_ridge',
+    } <= set(weights)
+    expected = sum(
+        weight / views.deviation[name] * views.score(name)(user) for name, weight in weights.items()
+    )
     rows = views.histories(user)
     found = views.mixture(weights)(rows)
-    seen = torch.zeros(8, 7, dtype=torch.bool).index_put_(tuple(views.graph.edge_index), torch.tensor(True))
+    seen = torch.zeros(8, 7, dtype=torch.bool).index_put_(
+        tuple(views.graph.edge_index), torch.tensor(True)
+    )
     assert torch.allclose(found[~seen], expected[~seen], atol=1e-4)  # of items that may be listed
 
 

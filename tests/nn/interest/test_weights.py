@@ -12,7 +12,9 @@ def two_functions(second):
 
 
 def test_coordinate_search_finds_the_best_of_a_separable_function():
-    weights, value = coordinate_search({'a': 1.0, 'b': 0.0}, lambda w: -(w['a'] - 0.3) ** 2 - (w['b'] - 1.5) ** 2)
+    weights, value = coordinate_search(
+        {'a': 1.0, 'b': 0.0}, lambda w: -((w['a'] - 0.3) ** 2) - (w['b'] - 1.5) ** 2
+    )
     assert weights == {'a': 0.3, 'b': 1.5} and value == pytest.approx(0.0)
     weights, _ = coordinate_search({'a': 1.0, 'b': 0.0}, lambda w: -sum(w.values()))
     assert sum(weights.values()) > 0  # never nothing at all
@@ -20,7 +22,11 @@ def test_coordinate_search_finds_the_best_of_a_separable_function():
 
 def test_a_mixture_starts_from_the_best_function():
     weights, recall, value = mixture_weights(two_functions([3.0, 0.0, 0.0]), ['bad', 'good'])
-    assert recall == {'bad': 0.0, 'good': 1.0} and weights == {'bad': 0.0, 'good': 1.0} and value == 1.0
+    assert (
+        recall == {'bad': 0.0, 'good': 1.0}
+        and weights == {'bad': 0.0, 'good': 1.0}
+        and value == 1.0
+    )
 
 
 def test_the_share_is_the_middle_of_what_is_equally_good():

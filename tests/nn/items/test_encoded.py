@@ -18,8 +18,12 @@ def folder(text_folder):
 def test_rows_are_the_projected_vectors_of_the_titles(folder):
     side = titled_items(folder).eval()
     encoder = side.network.encoder
-    expected = torch.stack([torch.nn.functional.gelu(side.projection(encoder(*encoder.tokenize([title]))))[0]
-                            for title in TITLES])
+    expected = torch.stack(
+        [
+            torch.nn.functional.gelu(side.projection(encoder(*encoder.tokenize([title]))))[0]
+            for title in TITLES
+        ]
+    )
     assert torch.allclose(side(), expected, atol=1e-6)
     rows = side.rows(ITEMS)
     assert torch.allclose(rows[0, :2], expected[[3, 2]], atol=1e-6) and not bool(rows[0, 2].any())
@@ -33,7 +37,8 @@ def test_each_distinct_item_is_encoded_once_and_padding_never(folder):
     with side.computed(ITEMS, torch.tensor([2, 3])):
         side.rows(ITEMS)
         side.rows(torch.tensor([2, 3]))
-    assert [rows for rows, _ in seen] == [2, 2] and sum(width for _, width in seen) == 4 + 6  # widths by length
+    # widths by length
+    assert [rows for rows, _ in seen] == [2, 2] and sum(width for _, width in seen) == 4 + 6
     assert len(seen) == 2
 
 
@@ -42,7 +47,11 @@ def test_encoding_again_in_backward_gives_the_exact_gradient(folder, chunk_size)
     """Also with dropout, whose draws are repeated."""
     torch.manual_seed(0)
     plain = titled_items(folder, chunk_size=chunk_size, projection_layers=1).double().train()
-    cached = titled_items(folder, chunk_size=chunk_size, projection_layers=1, recompute=True).double().train()
+    cached = (
+        titled_items(folder, chunk_size=chunk_size, projection_layers=1, recompute=True)
+        .double()
+        .train()
+    )
     cached.load_state_dict(plain.state_dict())
     weight = torch.randn(2, 3, 8, dtype=torch.float64)
     losses = []
@@ -100,12 +109,21 @@ def test_dropout_draws_nothing_from_what_follows_but_a_seed(folder):
     assert not torch.equal(torch.rand(1), found[0])
 
 
-@pytest.mark.parametrize('settings, frozen', [
-    (dict(), 0), (dict(unfreeze='none'), 37), (dict(unfreeze=1), 5 + 16), (dict(frozen_tensors=21), 21)])
+@pytest.mark.parametrize(
+    'settings, frozen',
+    [
+        (dict(), 0),
+        (dict(unfreeze='none'), 37),
+        (dict(unfreeze=1), 5 + 16),
+        (dict(frozen_tensors=21), 21),
+    ],
+)
 def test_what_is_frozen(folder, settings, frozen):
     side = titled_items(folder, **settings)
     tensors = list(side.network.parameters())
-    assert len(tensors) == 37 and [p.requires_grad for p in tensors] == [False] * frozen + [True] * (37 - frozen)
+    assert len(tensors) == 37 and [p.requires_grad for p in tensors] == [False] * frozen + [
+        True
+    ] * (37 - frozen)
     assert len(list(side.encoder_parameters())) == 37 - frozen
 
 
@@ -120,8 +138,12 @@ def test_frozen_tensors_are_no_part_of_a_state_and_the_files_must_be_the_same(fo
     other.load_state_dict(copy.deepcopy(side.state_dict()))
     assert torch.equal(other.eval()(), side.eval()())
     with pytest.raises(RuntimeError, match='Missing key'):
-        other.load_state_dict({key: value for key, value in state.items() if key != 'projection.weight'})
-    with pytest.raises(CheckpointError, match=r'item_side.encoder: its files have the digest \w+, accepted is'):
+        other.load_state_dict(
+            {key: value for key, value in state.items() if key != 'projection.weight'}
+        )
+    with pytest.raises(
+        CheckpointError, match=r'item_side.encoder: its files have the digest \w+, accepted is'
+    ):
         titled_items(text_folder('roberta'), unfreeze=1).set_extra_state(state['_extra_state'])
 
 
@@ -164,6 +186,7 @@ def test_batch_normalization_keeps_its_statistics(image_folder, tmp_path):
     from genrec_pyg.graph import training_graph
     from genrec_pyg.nn.items import ItemSide, make_items
     from genrec_pyg.testing import toy_graph
+
     data = toy_graph(0)
     files = [str(tmp_path / f'{item}.png') for item in range(6)]
     for item, file in enumerate(files):

@@ -35,8 +35,16 @@ def test_a_layer_over_both_the_learned_row_first():
     assert side()[0].tolist() == pytest.approx([0.841345, -0.158655], abs=1e-6)
 
 
-@pytest.mark.parametrize('fusion, fusion_layers, widths', [
-    ('add', 0, []), ('add', 2, [2, 2]), ('concat', 0, [4]), ('concat3', 0, [4, 2, 2]), ('concat', 1, [4, 2])])
+@pytest.mark.parametrize(
+    'fusion, fusion_layers, widths',
+    [
+        ('add', 0, []),
+        ('add', 2, [2, 2]),
+        ('concat', 0, [4]),
+        ('concat3', 0, [4, 2, 2]),
+        ('concat', 1, [4, 2]),
+    ],
+)
 def test_layers_have_these_inputs(fusion, fusion_layers, widths):
     layers = fused(fusion, num_layers=fusion_layers).layers
     assert [layer.in_features for layer in layers if isinstance(layer, torch.nn.Linear)] == widths

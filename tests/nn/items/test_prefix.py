@@ -32,13 +32,22 @@ def test_lower_layers_run_once(text_folder):
             parameter.add_(1)
     side.reset_parameters()
     side.projection.load_state_dict(titled_items(text_folder('bert')).projection.state_dict())
-    assert before.shape == side().shape and all(not name.startswith('network.encoder.model.embeddings')
-                                               for name in side.state_dict())
+    assert before.shape == side().shape and all(
+        not name.startswith('network.encoder.model.embeddings') for name in side.state_dict()
+    )
 
 
-@pytest.mark.parametrize('kind, unfreeze, message', [
-    ('bert', 'all', 'but the first layer is trained; accepted is item_side.unfreeze up to 1 blocks'),
-    ('opt', 1, 'got True for OPTModel, accepted are text encoders of the kind of BERT')])
+@pytest.mark.parametrize(
+    'kind, unfreeze, message',
+    [
+        (
+            'bert',
+            'all',
+            'but the first layer is trained; accepted is item_side.unfreeze up to 1 blocks',
+        ),
+        ('opt', 1, 'got True for OPTModel, accepted are text encoders of the kind of BERT'),
+    ],
+)
 def test_encoders_without_frozen_lower_layers_are_refused(kind, unfreeze, message, text_folder):
     with pytest.raises(ConfigError, match=message):
         titled_items(text_folder(kind), unfreeze=unfreeze, keep_frozen=True)

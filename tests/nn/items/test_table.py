@@ -7,7 +7,11 @@ def test_padding_has_a_zero_row_and_no_gradient():
     table = ItemTable(3, 4, 0.5)
     item = torch.tensor([[2, 3], [0, 0]])
     rows = table.rows(item)
-    assert rows.shape == (2, 2, 4) and torch.equal(rows[0, 0], table()[2]) and not bool(rows[0, 1].any())
+    assert (
+        rows.shape == (2, 2, 4)
+        and torch.equal(rows[0, 0], table()[2])
+        and not bool(rows[0, 1].any())
+    )
     rows.sum().backward()
     assert table.weight.grad[:, 0].tolist() == [2, 0, 1]
 

@@ -4,7 +4,11 @@ import torch.nn.functional as F
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.losses import graded
-from genrec_pyg.nn.losses.graded import bernoulli_divergence, graded_neighbor_contrast, weighted_bpr_loss
+from genrec_pyg.nn.losses.graded import (
+    bernoulli_divergence,
+    graded_neighbor_contrast,
+    weighted_bpr_loss,
+)
 
 
 @pytest.mark.parametrize('gap, expected', [(0.0, 0.510253), (1.0, 0.280604)])
@@ -13,14 +17,19 @@ def test_weighted_bpr_by_hand(gap, expected):
     assert found.item() == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize('a, b, expected', [(1.0, 0.0, 0.231059), (2.0, -1.0, 1.835567), (0.7, 0.7, 0.0), (200.0, 0.0, 100.0)])
+@pytest.mark.parametrize(
+    'a, b, expected',
+    [(1.0, 0.0, 0.231059), (2.0, -1.0, 1.835567), (0.7, 0.7, 0.0), (200.0, 0.0, 100.0)],
+)
 def test_divergence_by_hand(a, b, expected):
     found = bernoulli_divergence(torch.ones(1, 1), torch.tensor([[a]]), torch.tensor([[b]]))
     assert found.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_divergence_equals_the_four_logarithms_in_any_blocks(monkeypatch):
-    users, first, second = (torch.randn(n, 3, dtype=torch.float64, requires_grad=True) for n in (5, 4, 4))
+    users, first, second = (
+        torch.randn(n, 3, dtype=torch.float64, requires_grad=True) for n in (5, 4, 4)
+    )
     p, q = (users @ first.t()).sigmoid(), (users @ second.t()).sigmoid()
     expected = ((p - q) * (p.log() - q.log()) + (q - p) * ((1 - p).log() - (1 - q).log())).mean()
     gradients = torch.autograd.grad(expected, (users, first, second))
@@ -28,12 +37,14 @@ def test_divergence_equals_the_four_logarithms_in_any_blocks(monkeypatch):
         monkeypatch.setattr(graded, 'rows_per_block', lambda *_, rows=rows: rows)
         found = bernoulli_divergence(users, first, second)
         assert torch.allclose(found, expected, atol=1e-12)
-        assert all(map(torch.allclose, torch.autograd.grad(found, (users, first, second)), gradients))
+        assert all(
+            map(torch.allclose, torch.autograd.grad(found, (users, first, second)), gradients)
+        )
 
 
 def test_graded_contrast_by_hand():
     """One anchor with cosines 1, 1/2, 0 and one positive per grade."""
-    rows = torch.tensor([[1.0, 0.0], [0.5, 0.75 ** 0.5], [0.0, 1.0]], dtype=torch.float64)
+    rows = torch.tensor([[1.0, 0.0], [0.5, 0.75**0.5], [0.0, 1.0]], dtype=torch.float64)
     found = graded_neighbor_contrast([rows], torch.tensor([0]), 1)
     assert found.item() == pytest.approx(0.085097 + 0.078890, abs=1e-6)
 
@@ -41,7 +52,9 @@ def test_graded_contrast_by_hand():
 def by_hand(views, anchors, count, present):
     losses = []
     cosines = [F.normalize(view)[anchors] @ F.normalize(view).t() for view in views]
-    shares = [cosine.softmax(1) * known[anchors].unsqueeze(1) for cosine, known in zip(cosines, present)]
+    shares = [
+        cosine.softmax(1) * known[anchors].unsqueeze(1) for cosine, known in zip(cosines, present)
+    ]
     for cosine, share, known in zip(cosines, shares, present):
         for row, item in enumerate(anchors.tolist()):
             if known[item]:
@@ -49,7 +62,10 @@ def by_hand(views, anchors, count, present):
                 first = set(order[:count])
                 rest = [j for j in share[row].argsort(descending=True).tolist() if j not in first]
                 e = (cosine[row] / 0.2).exp()
-                losses.append(-(e[list(first)].sum() / e.sum()).log() - (e[rest[:count]].sum() / e[rest].sum()).log())
+                losses.append(
+                    -(e[list(first)].sum() / e.sum()).log()
+                    - (e[rest[:count]].sum() / e[rest].sum()).log()
+                )
     return torch.stack(losses).mean()
 
 
@@ -64,7 +80,10 @@ def test_graded_contrast_of_several_views_in_any_blocks(monkeypatch):
         monkeypatch.setattr(graded, 'rows_per_block', lambda *_, rows=rows: rows)
         found = graded_neighbor_contrast(views, anchors, 3, 0.2, present)
         assert torch.allclose(found, expected, atol=1e-6)
-        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(torch.autograd.grad(found, views), gradients))
+        assert all(
+            torch.allclose(a, b, atol=1e-6)
+            for a, b in zip(torch.autograd.grad(found, views), gradients)
+        )
 
 
 def test_graded_contrast_of_few_items_is_finite():

@@ -15,7 +15,9 @@ def test_weights_sum_to_one_and_common_is_their_mean():
     attention = ModalityAttention(4).double().eval()
     z = torch.randn(3, 7, 4, dtype=torch.float64)
     fused = attention(z)
-    logits = torch.stack([torch.tanh(attention.norm(attention.key(view))) @ attention.query.weight[0] for view in z])
+    logits = torch.stack(
+        [torch.tanh(attention.norm(attention.key(view))) @ attention.query.weight[0] for view in z]
+    )
     weight = logits.exp() / logits.exp().sum(dim=0)
     assert torch.allclose(fused.weight, weight)
     assert torch.allclose(fused.common, (weight.unsqueeze(-1) * z).sum(dim=0))
@@ -36,8 +38,12 @@ def test_statistics_are_of_all_modalities_together_or_of_each(joint):
     z = torch.randn(3, 7, 4) + torch.arange(3).view(3, 1, 1)
     key = attention.key(z)
     dims = (0, 1) if joint else (1,)
-    key = (key - key.mean(dims, keepdim=True)) / (key.var(dims, unbiased=False, keepdim=True) + attention.norm.eps).sqrt()
-    assert torch.allclose(attention(z).weight, (torch.tanh(key) @ attention.query.weight[0]).softmax(dim=0), atol=1e-6)
+    key = (key - key.mean(dims, keepdim=True)) / (
+        key.var(dims, unbiased=False, keepdim=True) + attention.norm.eps
+    ).sqrt()
+    assert torch.allclose(
+        attention(z).weight, (torch.tanh(key) @ attention.query.weight[0]).softmax(dim=0), atol=1e-6
+    )
 
 
 def test_equal_views_have_nothing_specific():

@@ -41,7 +41,9 @@ def test_gate_lies_between_zero_and_one_and_follows_its_formula():
     z = torch.randn(8, 4)
     out = gate(z)
     assert bool(((out > 0) & (out < 1)).all())
-    assert torch.allclose(out, torch.sigmoid(gate.linear(z) / (1 + gate.norm.eps) ** 0.5), atol=1e-6)
+    assert torch.allclose(
+        out, torch.sigmoid(gate.linear(z) / (1 + gate.norm.eps) ** 0.5), atol=1e-6
+    )
 
 
 def test_without_batch_normalization_the_rows_do_not_meet():
@@ -54,7 +56,9 @@ def test_without_batch_normalization_the_rows_do_not_meet():
     gate = Gate(6, batch_norm=False)
     assert torch.allclose(gate(x), torch.sigmoid(gate.linear(x)))
     for module in (plain, bilinear, gate):
-        assert torch.allclose(module(x)[:1], module(x[:1]), atol=1e-6) and not list(module.buffers())
+        assert torch.allclose(module(x)[:1], module(x[:1]), atol=1e-6) and not list(
+            module.buffers()
+        )
         before = module.linear.weight.clone()
         module.reset_parameters()
         assert not torch.equal(before, module.linear.weight)

@@ -39,8 +39,9 @@ def test_enhanced_adjacency_by_hand():
     """User 0 likes both items, user 1 item 0; item 1 listens to item 0: degrees 2, 1, 2, 2."""
     graph = TrainingGraph(2, 2, torch.tensor([[0, 0, 1], [0, 1, 0]]))
     adjacency, block = enhanced_adjacency(graph, torch.tensor([[1], [0]]))
-    half, root = 0.5, 0.5 ** 0.5
-    expected = torch.tensor([[0, 0, half, half], [0, 0, root, 0], [half, root, 0, 0],
-                             [half, 0, half, 0]])
+    half, root = 0.5, 0.5**0.5
+    expected = torch.tensor(
+        [[0, 0, half, half], [0, 0, root, 0], [half, root, 0, 0], [half, 0, half, 0]]
+    )
     assert torch.allclose(adjacency @ torch.eye(4), expected)
     assert torch.allclose(block @ torch.eye(2), expected[:2, 2:])

@@ -12,7 +12,12 @@ EDGES = torch.tensor([[0, 0, 1, 1, 2, 3], [0, 1, 1, 2, 3, 4]])  # user 4 and ite
 
 def make_graph(*names):
     torch.manual_seed(0)
-    return TrainingGraph(U, I, EDGES, {name: Modality(name, torch.randn(I, 3 + i), I) for i, name in enumerate(names)})
+    return TrainingGraph(
+        U,
+        I,
+        EDGES,
+        {name: Modality(name, torch.randn(I, 3 + i), I) for i, name in enumerate(names)},
+    )
 
 
 def dense(adjacency):
@@ -42,7 +47,11 @@ def test_collaborative_view_is_the_layer_mean(num_layers):
 
 
 def test_all_views_equal_plain_formula():
-    encoder = MultimodalGraphEncoder(make_graph('image', 'text', 'audio'), D, num_neighbors=2).double().eval()
+    encoder = (
+        MultimodalGraphEncoder(make_graph('image', 'text', 'audio'), D, num_neighbors=2)
+        .double()
+        .eval()
+    )
     generated = bipartite_adjacency(torch.tensor([[0, 4], [3, 5]]), U, I, self_loops=True)
     adjacency, extra = normalized_loops(), dense(generated)
     x = torch.cat([encoder.user_embedding, encoder.item_embedding])
@@ -51,7 +60,9 @@ def test_all_views_equal_plain_formula():
     views = []
     for name, modality in encoder.graph.modalities.items():
         encoded = encoder.encoders[name](modality.x.double(), encoder.rho)
-        q = dense(encoder.item_graphs[name]) @ (encoder.item_embedding * encoder.gates[name](encoded))
+        q = dense(encoder.item_graphs[name]) @ (
+            encoder.item_embedding * encoder.gates[name](encoded)
+        )
         views.append(torch.cat([adjacency[:U, U:] @ q, q]))
     fused = encoder.attention(torch.stack(views))
     side = fused.common
@@ -65,8 +76,17 @@ def test_all_views_equal_plain_formula():
 
 def test_encoder_of_mgcn_equals_plain_formula():
     encoder = MultimodalGraphEncoder(
-        make_graph('image', 'text', 'audio'), D, num_layers=2, num_neighbors=2, side_scale=None, merge=None, batch_norm=False,
-        residual=False, self_loops=False, shared_gates=False).double()
+        make_graph('image', 'text', 'audio'),
+        D,
+        num_layers=2,
+        num_neighbors=2,
+        side_scale=None,
+        merge=None,
+        batch_norm=False,
+        residual=False,
+        self_loops=False,
+        shared_gates=False,
+    ).double()
     matrix = torch.zeros(U + I, U + I, dtype=torch.float64)
     matrix[EDGES[0], U + EDGES[1]] = matrix[U + EDGES[1], EDGES[0]] = 1
     scale = torch.where(matrix.sum(dim=1) > 0, matrix.sum(dim=1).clamp(min=1).rsqrt(), 0)
@@ -76,9 +96,14 @@ def test_encoder_of_mgcn_equals_plain_formula():
     views = []
     for name, modality in encoder.graph.modalities.items():
         projection, gate = encoder.encoders[name].linear, encoder.gates[name].linear
-        q = dense(encoder.item_graphs[name]) @ (encoder.item_embedding * gate(projection(modality.x.double())).sigmoid())
+        q = dense(encoder.item_graphs[name]) @ (
+            encoder.item_embedding * gate(projection(modality.x.double())).sigmoid()
+        )
         views.append(torch.cat([adjacency[:U, U:] @ q, q]))
-    keys = [torch.tanh(encoder.attention.key(view)) @ encoder.attention.query.weight[0] for view in views]
+    keys = [
+        torch.tanh(encoder.attention.key(view)) @ encoder.attention.query.weight[0]
+        for view in views
+    ]
     common = (torch.stack(keys).softmax(dim=0).unsqueeze(2) * torch.stack(views)).sum(dim=0)
     side = common
     for gate, view in zip(encoder.specific_gates.values(), views):
@@ -98,7 +123,9 @@ def test_merge_by_sum_propagates_over_the_sum_of_both_graphs():
     assert torch.allclose(encoder(generated).content, expected, atol=1e-7)
     assert torch.equal(encoder(generated).content, encoder(generated).content)
     other = bipartite_adjacency(torch.tensor([[1], [2]]), U, I, self_loops=True)
-    assert torch.allclose(encoder(other).content, (x + (normalized_loops() + dense(other)) @ x) / 2, atol=1e-7)
+    assert torch.allclose(
+        encoder(other).content, (x + (normalized_loops() + dense(other)) @ x) / 2, atol=1e-7
+    )
     encoder.float()
     assert encoder(generated.to(torch.float)).content.dtype == torch.float
 

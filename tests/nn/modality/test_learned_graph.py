@@ -7,7 +7,9 @@ from genrec_pyg.nn.modality.learned_graph import LearnedItemGraph
 
 A = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
 B = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.96, 0.28]])
-GRAPH = TrainingGraph(2, 3, torch.tensor([[0, 0, 1], [0, 1, 1]]), {'a': Modality('a', A, 3), 'b': Modality('b', B, 3)})
+GRAPH = TrainingGraph(
+    2, 3, torch.tensor([[0, 0, 1], [0, 1, 1]]), {'a': Modality('a', A, 3), 'b': Modality('b', B, 3)}
+)
 HALF = torch.full((2,), 0.5, dtype=torch.float64)
 
 
@@ -26,13 +28,35 @@ def features():
 
 def test_learned_part_by_hand():
     found = dense(make(original_weight=0.0)(features(), HALF))
-    expected = [[0.561798, 0.164522, 0.262393], [0, 0.535332, 0.463183], [0.262393, 0.213448, 0.531915]]
+    expected = [
+        [0.561798, 0.164522, 0.262393],
+        [0, 0.535332, 0.463183],
+        [0.262393, 0.213448, 0.531915],
+    ]
     assert torch.allclose(found, torch.tensor(expected, dtype=torch.float64), atol=1e-6)
 
 
-@pytest.mark.parametrize('mix, expected', [
-    ('joint', [[0.567022, 0.175551, 0.246647], [0, 0.535971, 0.462544], [0.246647, 0.221345, 0.532783]]),
-    ('separate', [[0.567602, 0.176777, 0.244898], [0, 0.536042, 0.462473], [0.244898, 0.222222, 0.532880]])])
+@pytest.mark.parametrize(
+    'mix, expected',
+    [
+        (
+            'joint',
+            [
+                [0.567022, 0.175551, 0.246647],
+                [0, 0.535971, 0.462544],
+                [0.246647, 0.221345, 0.532783],
+            ],
+        ),
+        (
+            'separate',
+            [
+                [0.567602, 0.176777, 0.244898],
+                [0, 0.536042, 0.462473],
+                [0.244898, 0.222222, 0.532880],
+            ],
+        ),
+    ],
+)
 def test_mixed_graph_by_hand(mix, expected):
     found = dense(make(mix=mix)(features(), HALF))
     assert torch.allclose(found, torch.tensor(expected, dtype=torch.float64), atol=1e-6)
@@ -46,7 +70,9 @@ def test_gradients_by_hand():
     value.backward()
     assert value.item() == pytest.approx(4.681146, abs=1e-6)
     assert logits.grad.tolist() == pytest.approx([0.646355, -0.646355], abs=1e-6)
-    expected = torch.tensor([[0, 0.109560], [0.032271, -0.024203], [0.069221, 0]], dtype=torch.float64)
+    expected = torch.tensor(
+        [[0, 0.109560], [0.032271, -0.024203], [0.069221, 0]], dtype=torch.float64
+    )
     assert torch.allclose(content['a'].grad, expected, atol=1e-6)
 
 
@@ -65,7 +91,10 @@ def test_all_weight_on_the_raw_features_leaves_nothing_to_learn():
     content = features()
     assert not make(1.0).select(content).learned
     graph = make(1.0)(content, HALF.clone().requires_grad_())
-    assert torch.autograd.grad(graph.value.sum(), list(content.values()), allow_unused=True) == (None, None)
+    assert torch.autograd.grad(graph.value.sum(), list(content.values()), allow_unused=True) == (
+        None,
+        None,
+    )
 
 
 def test_a_cosine_that_turns_negative_counts_as_nothing():
@@ -80,7 +109,9 @@ def test_kept_places_survive_features_that_change():
     graph, content = make(), features()
     kept = graph.select(content)
     same = graph(content, HALF, kept)
-    assert torch.equal(same.value, graph(content, HALF).value) and torch.equal(same.col, kept.union.col)
+    assert torch.equal(same.value, graph(content, HALF).value) and torch.equal(
+        same.col, kept.union.col
+    )
     other = graph({'a': content['b'], 'b': content['a']}, HALF, kept)
     assert torch.equal(other.col, same.col)
 

@@ -7,12 +7,16 @@ from genrec_pyg.graph import Modality, TrainingGraph, training_graph
 from genrec_pyg.nn.modality.streams import ContentMLP, ModalityStreams
 
 #: Item 2 has no edge.
-GRAPH = TrainingGraph(2, 3, torch.tensor([[0, 0, 1], [0, 1, 1]]), {'image': Modality('image', torch.ones(3, 2), 3)})
+GRAPH = TrainingGraph(
+    2, 3, torch.tensor([[0, 0, 1], [0, 1, 1]]), {'image': Modality('image', torch.ones(3, 2), 3)}
+)
 
 
 def test_propagation_by_hand(monkeypatch):
     streams = ModalityStreams(GRAPH, 1).double()
-    monkeypatch.setattr(streams, 'starts', lambda: torch.tensor([1.0, 2, 3, 4, 5]).double().view(5, 1, 1))
+    monkeypatch.setattr(
+        streams, 'starts', lambda: torch.tensor([1.0, 2, 3, 4, 5]).double().view(5, 1, 1)
+    )
     users, items = streams()
     assert users.flatten().tolist() == pytest.approx([6.578427, 6.181981], abs=1e-6)
     assert items.flatten().tolist() == pytest.approx([6.621320, 9.974874, 5], abs=1e-6)
@@ -26,8 +30,13 @@ def test_starts_are_unit_rows_of_preferences_and_content():
         streams.encoders['image'].first.bias.zero_()
         streams.encoders['image'].second.weight.copy_(torch.tensor([[1.0], [0.0]]).expand(2, 8))
         streams.encoders['image'].second.bias.zero_()
-    assert torch.allclose(streams.encoders['image'](streams.features['image'])[0], torch.tensor([-0.16, 0.0]).double())
-    assert torch.allclose(streams.starts()[:, 0], torch.tensor([[0.6, 0.8], [0, 0], [-1, 0], [-1, 0], [-1, 0]]).double())
+    assert torch.allclose(
+        streams.encoders['image'](streams.features['image'])[0], torch.tensor([-0.16, 0.0]).double()
+    )
+    assert torch.allclose(
+        streams.starts()[:, 0],
+        torch.tensor([[0.6, 0.8], [0, 0], [-1, 0], [-1, 0], [-1, 0]]).double(),
+    )
 
 
 def test_an_item_without_a_modality_starts_from_zero():

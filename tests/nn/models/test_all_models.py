@@ -1,4 +1,5 @@
 """What every trained model must do; one set of tests over the registry."""
+
 import copy
 
 import pytest
@@ -14,15 +15,20 @@ from genrec_pyg.training import Trainer
 from genrec_pyg.transforms import DropModality, MapTypes
 
 #: Trained models but GenRec and those over histories, which have tests of their own.
-NAMES = [name for name, entry in MODELS.items()
-         if entry.trained and name != 'GenRec' and entry.family != 'sequential']
+NAMES = [
+    name
+    for name, entry in MODELS.items()
+    if entry.trained and name != 'GenRec' and entry.family != 'sequential'
+]
 #: Small settings.
 SMALL: dict[str, dict] = {
     'CLCRec': dict(num_negatives=4),
     'DiffMM': dict(denoiser_channels=12, rebuild_k=2, contrast_weight=0.1),
     'GRCN': dict(content_channels=4),
-    'HCCF': dict(num_hyperedges=6, detach=False),  # a detached side has no gradient to compare with differences
-    # A row of which dropout leaves a membership below 1e-12 is divided by its norm, but passes no gradient.
+    # a detached side has no gradient to compare with differences
+    'HCCF': dict(num_hyperedges=6, detach=False),
+    # A row of which dropout leaves a membership below 1e-12 is divided by its norm, but passes no
+    # gradient.
     'LGMRec': dict(temperature=1.0),
     'MVGAE': dict(latent_channels=12),
     'NCL': dict(warmup=1, num_clusters=3, contrast_weight=0.1, prototype_weight=0.1),
@@ -69,7 +75,9 @@ def test_items_without_a_modality_and_nodes_without_edges_are_finite(name):
 @pytest.mark.parametrize('name', NAMES)
 def test_held_out_edges_change_no_embedding(name):
     first = train_steps(make(name)).embed()
-    second = train_steps(make(name, toy_data(held_out=torch.tensor([[7, 3, 5], [6, 0, 1]])))).embed()
+    second = train_steps(
+        make(name, toy_data(held_out=torch.tensor([[7, 3, 5], [6, 0, 1]])))
+    ).embed()
     assert all(torch.equal(a, b) for a, b in zip(first, second))
 
 
@@ -87,15 +95,28 @@ def test_renumbered_nodes_have_the_same_scores(name):
     torch.manual_seed(1)
     order = {8: torch.randperm(8), 7: torch.randperm(7)}  # old number of every new one
     data, renumbered = toy_data(), toy_data()
-    for edge_type, sizes in ((('user', 'interacts', 'item'), (8, 7)), (('item', 'has', 'image'), (7,)),
-                             (('item', 'has', 'text'), (7,))):
+    for edge_type, sizes in (
+        (('user', 'interacts', 'item'), (8, 7)),
+        (('item', 'has', 'image'), (7,)),
+        (('item', 'has', 'text'), (7,)),
+    ):
         edge_index = renumbered[edge_type].edge_index
         for row, size in enumerate(sizes):
             edge_index[row] = order[size].argsort()[edge_index[row]]
-    model, other = (make(name, graph, hidden_channels=4).double().eval() for graph in (data, renumbered))
-    other.load_state_dict({key: value[order[len(value)]] if torch.is_tensor(value) and value.dim() > 0 and len(value) in order
-                           else value for key, value in model.state_dict().items()})
-    assert torch.allclose(other.score(torch.arange(8)), model.score(order[8])[:, order[7]], atol=1e-6)
+    model, other = (
+        make(name, graph, hidden_channels=4).double().eval() for graph in (data, renumbered)
+    )
+    other.load_state_dict(
+        {
+            key: value[order[len(value)]]
+            if torch.is_tensor(value) and value.dim() > 0 and len(value) in order
+            else value
+            for key, value in model.state_dict().items()
+        }
+    )
+    assert torch.allclose(
+        other.score(torch.arange(8)), model.score(order[8])[:, order[7]], atol=1e-6
+    )
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -116,7 +137,9 @@ def test_shipped_settings_build_the_model(name, dataset):
 
 
 class FixedTargets:
-    """Targets without gradient stay what they were in the first loss, for differences see through a stop of the gradient."""
+    """Targets without gradient stay what they were in the first loss, for differences see through a
+    stop of the gradient.
+    """
 
     def __init__(self, model):
         self.seen, self.next = [], 0
@@ -141,7 +164,9 @@ def test_gradients_in_double_precision(name):
     for epoch in range(3):
         model.start_epoch(epoch)
     targets = FixedTargets(model)
-    names, values = zip(*((n, p.detach().clone().requires_grad_()) for n, p in model.named_parameters()))
+    names, values = zip(
+        *((n, p.detach().clone().requires_grad_()) for n, p in model.named_parameters())
+    )
 
     def loss(*parameters):
         torch.manual_seed(7)  # the same masks for every difference
@@ -168,8 +193,17 @@ def test_reset_and_seed_repeat_the_numbers(name):
 @pytest.mark.parametrize('name', NAMES)
 def test_a_resumed_run_gives_the_same_numbers(name, tmp_path):
     def fit(model, folder, epochs, resume=False):
-        trainer = Trainer(epochs=epochs, lr=0.01, batch_size=4, patience=0, ks=(2, 5), monitor='recall@5', device='cpu',
-                          progress=False, output=tmp_path / folder)
+        trainer = Trainer(
+            epochs=epochs,
+            lr=0.01,
+            batch_size=4,
+            patience=0,
+            ks=(2, 5),
+            monitor='recall@5',
+            device='cpu',
+            progress=False,
+            output=tmp_path / folder,
+        )
         return trainer.fit(model, toy_data(), resume=resume)
 
     whole, stopped, resumed = make(name), make(name), make(name)
@@ -188,11 +222,23 @@ def test_the_seed_of_the_trainer_repeats_a_training(name):
     for _ in range(3):
         settings = {'hidden_channels': 8, **SMALL.get(name, {})}
         model = get_model(name)(toy_data(), **settings)
-        trainer = Trainer(epochs=2, lr=0.01, batch_size=4, ks=(2, 5), monitor='recall@5', device='cpu', progress=False)
+        trainer = Trainer(
+            epochs=2,
+            lr=0.01,
+            batch_size=4,
+            ks=(2, 5),
+            monitor='recall@5',
+            device='cpu',
+            progress=False,
+        )
         found.append((trainer.fit(model, toy_data()).test, model.state_dict()))
     for figures, state in found[1:]:
         assert figures == found[0][0]
-        assert all(torch.equal(state[key], value) for key, value in found[0][1].items() if torch.is_tensor(value))
+        assert all(
+            torch.equal(state[key], value)
+            for key, value in found[0][1].items()
+            if torch.is_tensor(value)
+        )
 
 
 @pytest.mark.parametrize('name', [*NAMES, 'GenRec'])
@@ -203,10 +249,14 @@ def test_drawing_anew_starts_as_the_constructor_does(name):
     for key, value in ((key, parameter.detach()) for key, parameter in model.named_parameters()):
         old = before[key]
         if old.numel() < 100:  # too few for a comparison of spreads
-            assert bool((old == old.view(-1)[0]).all()) == bool((value == value.view(-1)[0]).all()), key
+            assert bool((old == old.view(-1)[0]).all()) == bool(
+                (value == value.view(-1)[0]).all()
+            ), key
         else:
             assert float(value.std()) == pytest.approx(float(old.std()), rel=0.3, abs=1e-9), key
-            assert float(value.mean()) == pytest.approx(float(old.mean()), abs=0.3 * float(old.std()) + 1e-9), key
+            assert float(value.mean()) == pytest.approx(
+                float(old.mean()), abs=0.3 * float(old.std()) + 1e-9
+            ), key
 
 
 @pytest.mark.parametrize('name', [*NAMES, 'GenRec'])
@@ -228,7 +278,11 @@ def test_renamed_types_change_no_embedding(name):
     for node_type in data.node_types:
         renamed[names.get(node_type, node_type)].update(data[node_type])
     for source, relation, target in data.edge_types:
-        kind = names.get(source, source), {'interacts': 'buys'}.get(relation, relation), names.get(target, target)
+        kind = (
+            names.get(source, source),
+            {'interacts': 'buys'}.get(relation, relation),
+            names.get(target, target),
+        )
         renamed[kind].update(data[source, relation, target])
     mapped = MapTypes(user='customer', item='product', rel='buys')(renamed)
     first, second = train_steps(make(name)).embed(), train_steps(make(name, mapped)).embed()
@@ -242,15 +296,22 @@ def test_a_modality_may_have_one_node_or_none(name, alone, links):
     """One item has the node, all items share it, it is one of three, or there is none."""
     data = toy_data(0 if alone else 2)
     data['audio'].x = torch.randn(len(links) and max(node for _, node in links) * 2 + 1, 5)
-    data['item', 'has', 'audio'].edge_index = torch.tensor(links, dtype=torch.long).view(-1, 2).t().contiguous()
+    data['item', 'has', 'audio'].edge_index = (
+        torch.tensor(links, dtype=torch.long).view(-1, 2).t().contiguous()
+    )
     model = get_model(name)(data, hidden_channels=8, **SMALL.get(name, {}))
     train_steps(model)
     assert bool(torch.isfinite(model.score(torch.arange(8))).all())
-    assert all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()
-               if torch.is_tensor(value) and value.is_floating_point())
+    assert all(
+        bool(torch.isfinite(value).all())
+        for value in model.state_dict().values()
+        if torch.is_tensor(value) and value.is_floating_point()
+    )
 
 
-@pytest.mark.parametrize('names', [('type', 'clip.v1'), ('training', 'keys'), ('users', 'items'), ('a b', 'c/#1')])
+@pytest.mark.parametrize(
+    'names', [('type', 'clip.v1'), ('training', 'keys'), ('users', 'items'), ('a b', 'c/#1')]
+)
 @pytest.mark.parametrize('name', [*NAMES, 'GenRec'])
 def test_names_of_modalities_decide_nothing(name, names, tmp_path):
     """A training gives with any names what it gives with image and text, and can be resumed."""
@@ -261,14 +322,24 @@ def test_names_of_modalities_decide_nothing(name, names, tmp_path):
     scores = []
     for graph in (data, renamed):
         model = get_model(name)(graph, hidden_channels=8, **SMALL.get(name, {}))
-        trainer = Trainer(epochs=2, lr=0.01, batch_size=4, ks=(5,), monitor='recall@5', device='cpu', progress=False,
-                          output=tmp_path / str(len(scores)))
+        trainer = Trainer(
+            epochs=2,
+            lr=0.01,
+            batch_size=4,
+            ks=(5,),
+            monitor='recall@5',
+            device='cpu',
+            progress=False,
+            output=tmp_path / str(len(scores)),
+        )
         result = trainer.fit(model, graph)
         with torch.no_grad():
             scores.append((model.score(torch.arange(8)), len(result.history[0]['loss'])))
         torch.manual_seed(5)
         trainer.epochs = 3
-        trainer.fit(get_model(name)(graph, hidden_channels=8, **SMALL.get(name, {})), graph, resume=True)
+        trainer.fit(
+            get_model(name)(graph, hidden_channels=8, **SMALL.get(name, {})), graph, resume=True
+        )
     assert torch.equal(scores[0][0], scores[1][0]) and scores[0][1] == scores[1][1]
 
 
@@ -277,8 +348,17 @@ def test_names_of_modalities_decide_nothing(name, names, tmp_path):
 def test_beats_popularity_on_the_demo_data(name, demo_data):
     torch.manual_seed(0)
     model = get_model(name)(demo_data, **DEMO.get(name, {}).get('hparams', {}))
-    settings = {'epochs': 12, 'lr': 0.02, 'batch_size': 512, **DEMO.get(name, {}).get('trainer', {})}
-    found = Trainer(progress=False, eval_every=3, **settings).fit(model, demo_data).validation['recall@20']
+    settings = {
+        'epochs': 12,
+        'lr': 0.02,
+        'batch_size': 512,
+        **DEMO.get(name, {}).get('trainer', {}),
+    }
+    found = (
+        Trainer(progress=False, eval_every=3, **settings)
+        .fit(model, demo_data)
+        .validation['recall@20']
+    )
     popular = evaluate(get_model('Popularity')(demo_data), demo_data, 'val', (20,))['recall@20']
     assert found > popular + MARGIN
 
@@ -335,10 +415,22 @@ def test_features_of_nodes_that_no_item_links_to_change_nothing(name):
 def test_mirrored_steps_train_every_model_and_repeat(name):
     """Both steps see one batch, so that a model must leave it as it is."""
     states = []
-    for options in (dict(), dict(mirror_gradient=True, mg_interval=1), dict(mirror_gradient=True, mg_interval=1)):
+    for options in (
+        dict(),
+        dict(mirror_gradient=True, mg_interval=1),
+        dict(mirror_gradient=True, mg_interval=1),
+    ):
         model = get_model(name)(toy_data(), **{'hidden_channels': 8, **SMALL.get(name, {})})
-        Trainer(epochs=2, lr=0.01, batch_size=4, ks=(5,), monitor='recall@5', device='cpu', progress=False,
-                **options).fit(model, toy_data())
+        Trainer(
+            epochs=2,
+            lr=0.01,
+            batch_size=4,
+            ks=(5,),
+            monitor='recall@5',
+            device='cpu',
+            progress=False,
+            **options,
+        ).fit(model, toy_data())
         states.append(torch.cat([parameter.detach().view(-1) for parameter in model.parameters()]))
     plain, mirrored, again = states
     assert torch.equal(mirrored, again) and bool(torch.isfinite(mirrored).all())
@@ -347,8 +439,9 @@ def test_mirrored_steps_train_every_model_and_repeat(name):
 
 @pytest.mark.parametrize('name', [*NAMES, 'GenRec'])
 def test_several_nodes_of_a_modality_stand_for_their_mean(name):
-    """Item 0 has two images; where one of them is far off, the other is so on the opposite side. DiffMM and GenRec map nodes
-    by more than a linear layer before they take the mean."""
+    """Item 0 has two images; where one of them is far off, the other is so on the opposite side.
+    DiffMM and GenRec map nodes by more than a linear layer before they take the mean.
+    """
     scores = []
     for shift in (0.0, 0.5):
         data = toy_data()

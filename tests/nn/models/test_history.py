@@ -7,13 +7,18 @@ from genrec_pyg.graph import training_graph
 from genrec_pyg.nn.models import MODELS, get_model
 from genrec_pyg.nn.models.history import HistoryRecommender
 
-NAMES = [name for name, entry in MODELS.items()
-         if not entry.trained and issubclass(get_model(name), HistoryRecommender)]
+NAMES = [
+    name
+    for name, entry in MODELS.items()
+    if not entry.trained and issubclass(get_model(name), HistoryRecommender)
+]
 CONTENT = [name for name in NAMES if MODELS[name].needs_modality]
 
 
 def test_all_models_of_item_histories_are_here():
-    assert {'ItemKNN', 'EASE', 'GraphFilter', 'ItemKNNCBF', 'AddEASE', 'FeaturePriorEASE'} <= set(NAMES)
+    assert {'ItemKNN', 'EASE', 'GraphFilter', 'ItemKNNCBF', 'AddEASE', 'FeaturePriorEASE'} <= set(
+        NAMES
+    )
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -43,7 +48,9 @@ def test_unfit_histories_are_refused(name):
 @pytest.mark.parametrize('name', NAMES)
 def test_held_out_edges_change_no_score(name):
     first = get_model(name)(toy_data()).score(torch.arange(8))
-    second = get_model(name)(toy_data(held_out=torch.tensor([[7, 3, 5], [6, 0, 1]]))).score(torch.arange(8))
+    second = get_model(name)(toy_data(held_out=torch.tensor([[7, 3, 5], [6, 0, 1]]))).score(
+        torch.arange(8)
+    )
     assert torch.equal(first, second)
 
 
@@ -57,7 +64,10 @@ def test_shapes_and_state(name):
 
 @pytest.mark.parametrize('name', CONTENT)
 def test_content_is_required(name):
-    with pytest.raises(ConfigError, match=f'modalities: got none, accepted for {name} is a graph with at least one modality'):
+    with pytest.raises(
+        ConfigError,
+        match=f'modalities: got none, accepted for {name} is a graph with at least one modality',
+    ):
         get_model(name)(toy_data(0))
 
 

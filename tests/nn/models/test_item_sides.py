@@ -1,4 +1,5 @@
 """What models do with every item side."""
+
 import pytest
 import torch
 from helpers.content_graphs import titled_data
@@ -9,7 +10,11 @@ from genrec_pyg.training import Trainer
 
 NAMES = ('SASRec', 'GRU4Rec', 'DSSM', 'MIND', 'ComiRecSA', 'REMI', 'LightGCN')
 KINDS = ('id', 'frozen', 'encoder', 'id+frozen', 'id+encoder')
-SETTINGS = {'MIND': dict(num_negatives=4), 'ComiRecSA': dict(num_negatives=4), 'REMI': dict(num_negatives=4)}
+SETTINGS = {
+    'MIND': dict(num_negatives=4),
+    'ComiRecSA': dict(num_negatives=4),
+    'REMI': dict(num_negatives=4),
+}
 
 
 def data_with_everything():
@@ -20,13 +25,22 @@ def data_with_everything():
 
 
 def side(kind, folder, **settings):
-    return {'kind': kind, **({'encoder': str(folder)} if kind.endswith('encoder') else {}), **settings}
+    return {
+        'kind': kind,
+        **({'encoder': str(folder)} if kind.endswith('encoder') else {}),
+        **settings,
+    }
 
 
 def make(name, kind, folder, data=None, item_side=None, **settings):
     torch.manual_seed(0)
-    return get_model(name)(data_with_everything() if data is None else data, hidden_channels=8,
-                           item_side=side(kind, folder, **(item_side or {})), **SETTINGS.get(name, {}), **settings)
+    return get_model(name)(
+        data_with_everything() if data is None else data,
+        hidden_channels=8,
+        item_side=side(kind, folder, **(item_side or {})),
+        **SETTINGS.get(name, {}),
+        **settings,
+    )
 
 
 def steps(model, count=3):
@@ -48,9 +62,15 @@ def steps(model, count=3):
 @pytest.mark.parametrize('name', NAMES)
 def test_every_model_trains_with_every_side(name, kind, text_folder):
     model = make(name, kind, text_folder('bert'))
-    before = {key: value.clone() for key, value in model.state_dict().items() if torch.is_tensor(value)}
+    before = {
+        key: value.clone() for key, value in model.state_dict().items() if torch.is_tensor(value)
+    }
     steps(model)
-    changed = [key for key, value in model.state_dict().items() if key in before and not torch.equal(value, before[key])]
+    changed = [
+        key
+        for key, value in model.state_dict().items()
+        if key in before and not torch.equal(value, before[key])
+    ]
     assert any('network.encoder' in key for key in changed) == kind.endswith('encoder')
     model.eval()
     scores = model.score(torch.arange(5))
@@ -76,20 +96,41 @@ def test_items_that_nobody_has_get_the_row_of_their_content(name, text_folder):
 
 @pytest.mark.parametrize('loss', ['bce', 'inbatch', 'sampled', 'softmax'])
 def test_a_batch_encodes_each_distinct_item_once(loss, text_folder):
-    model = make('SASRec', 'encoder', text_folder('bert'), item_side=dict(chunk_size=3), loss=loss, num_negatives=2)
+    model = make(
+        'SASRec',
+        'encoder',
+        text_folder('bert'),
+        item_side=dict(chunk_size=3),
+        loss=loss,
+        num_negatives=2,
+    )
     count = []
-    model.items.network.register_forward_pre_hook(lambda module, inputs: count.append(inputs[0].size(0)))
+    model.items.network.register_forward_pre_hook(
+        lambda module, inputs: count.append(inputs[0].size(0))
+    )
     batch = next(iter(model.make_loader(8, 'user')))
     model.loss(batch)
     items = torch.cat([batch.item.flatten(), batch.negative.flatten()])
     distinct = items[items < 11].unique().numel()
-    assert sum(count) == (11 if loss == 'softmax' else distinct) if loss != 'sampled' else sum(count) <= distinct + 2
+    assert (
+        sum(count) == (11 if loss == 'softmax' else distinct)
+        if loss != 'sampled'
+        else sum(count) <= distinct + 2
+    )
 
 
 @pytest.mark.parametrize('kind', ['encoder', 'id+encoder'])
 def test_encoding_again_in_backward_gives_the_same_training(kind, text_folder):
-    plain, cached = (make('SASRec', kind, text_folder('bert'), loss='inbatch',
-                          item_side=dict(recompute=recompute, chunk_size=3)) for recompute in (False, True))
+    plain, cached = (
+        make(
+            'SASRec',
+            kind,
+            text_folder('bert'),
+            loss='inbatch',
+            item_side=dict(recompute=recompute, chunk_size=3),
+        )
+        for recompute in (False, True)
+    )
     assert steps(plain) == pytest.approx(steps(cached), rel=1e-5)
     for a, b in zip(plain.parameters(), cached.parameters()):
         assert torch.allclose(a, b, atol=1e-5)
@@ -98,21 +139,36 @@ def test_encoding_again_in_backward_gives_the_same_training(kind, text_folder):
 def test_the_whole_of_an_evaluation_encodes_every_item_once(text_folder):
     model = make('SASRec', 'encoder', text_folder('bert')).eval()
     count = []
-    model.items.network.register_forward_pre_hook(lambda module, inputs: count.append(inputs[0].size(0)))
+    model.items.network.register_forward_pre_hook(
+        lambda module, inputs: count.append(inputs[0].size(0))
+    )
     with model.cached_embeddings():
         model.score(torch.arange(5))
     assert sum(count) == 11
 
 
 def fit(model, folder, epochs, resume=False, **settings):
-    trainer = Trainer(epochs=epochs, lr=0.01, batch_size=4, patience=0, ks=(2, 5), monitor='recall@5', device='cpu',
-                      progress=False, output=folder, sampler='user', **settings)
+    trainer = Trainer(
+        epochs=epochs,
+        lr=0.01,
+        batch_size=4,
+        patience=0,
+        ks=(2, 5),
+        monitor='recall@5',
+        device='cpu',
+        progress=False,
+        output=folder,
+        sampler='user',
+        **settings,
+    )
     return trainer.fit(model, data_with_everything(), resume=resume)
 
 
 def test_a_resumed_run_gives_the_same_numbers(text_folder, tmp_path):
-    whole, stopped, resumed = (make('SASRec', 'id+encoder', text_folder('bert'), item_side=dict(unfreeze=1))
-                               for _ in range(3))
+    whole, stopped, resumed = (
+        make('SASRec', 'id+encoder', text_folder('bert'), item_side=dict(unfreeze=1))
+        for _ in range(3)
+    )
     settings = dict(encoder_lr=1e-3, encoder_weight_decay=0.1, decoupled_weight_decay=True)
     expected = fit(whole, tmp_path / 'whole', 4, **settings)
     fit(stopped, tmp_path / 'parts', 2, **settings)
@@ -127,7 +183,12 @@ def test_an_encoder_has_its_own_learning_rate(text_folder):
     model = make('SASRec', 'id+encoder', text_folder('bert'))
     trainer = Trainer(lr=1e-3, encoder_lr=1e-5, weight_decay=0.1, device='cpu', progress=False)
     head, encoder = trainer.make_optimizer(model).param_groups
-    assert (head['lr'], encoder['lr'], head['weight_decay'], encoder['weight_decay']) == (1e-3, 1e-5, 0.1, 0.1)
+    assert (head['lr'], encoder['lr'], head['weight_decay'], encoder['weight_decay']) == (
+        1e-3,
+        1e-5,
+        0.1,
+        0.1,
+    )
     own = {id(parameter) for parameter in model.items.content.network.parameters()}
     assert {id(parameter) for parameter in encoder['params']} == own
     assert len(head['params']) + len(own) == len(list(model.parameters()))
@@ -138,8 +199,11 @@ def test_an_encoder_has_its_own_learning_rate(text_folder):
 
 def test_decoupled_decay_shrinks_what_has_no_gradient(text_folder):
     model = make('DSSM', 'id', None)
-    before = model.items.weight.detach()[10].clone()  # of an item without interactions, and no negative here
-    trainer = Trainer(lr=0.1, weight_decay=0.5, decoupled_weight_decay=True, device='cpu', progress=False)
+    # of an item without interactions, and no negative here
+    before = model.items.weight.detach()[10].clone()
+    trainer = Trainer(
+        lr=0.1, weight_decay=0.5, decoupled_weight_decay=True, device='cpu', progress=False
+    )
     optimizer = trainer.make_optimizer(model)
     model.items.weight.grad = torch.zeros_like(model.items.weight)
     optimizer.step()
@@ -153,7 +217,10 @@ def test_items_that_come_after_the_training_are_ranked_by_their_content(kind, te
     new = {'text': torch.randn(2, 6)} if kind == 'frozen' else ['the best games', 'rain rain']
     with torch.no_grad():
         if kind.startswith('id'):
-            with pytest.raises(ConfigError, match="content: got 2 new items for .*, whose rows are learned; accepted are"):
+            with pytest.raises(
+                ConfigError,
+                match='content: got 2 new items for .*, whose rows are learned; accepted are',
+            ):
                 model.items.new_rows(new)
             return
         users, items = model.embed()
@@ -163,5 +230,7 @@ def test_items_that_come_after_the_training_are_ranked_by_their_content(kind, te
     assert rows.shape == (2, 8) and bool(torch.isfinite(scores).all())
     assert int(scores[0].argmax()) == 13  # far along the direction of a user: his first
     if kind == 'frozen':
-        with pytest.raises(ConfigError, match='content: got text .2, 5., accepted are features of width 6 of text'):
+        with pytest.raises(
+            ConfigError, match='content: got text .2, 5., accepted are features of width 6 of text'
+        ):
             model.items.new_rows({'text': torch.randn(2, 5)})

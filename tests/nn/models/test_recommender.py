@@ -21,7 +21,9 @@ class Fixed(Recommender):
 
 
 def test_score_is_the_inner_product():
-    model = Fixed(torch.tensor([[1.0, 2.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
+    model = Fixed(
+        torch.tensor([[1.0, 2.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    )
     assert model.score(torch.tensor([1, 0])).tolist() == [[0, 1, 1], [1, 2, 3]]
 
 
@@ -80,5 +82,6 @@ def test_the_signature_of_a_model_is_that_of_its_constructor():
     import inspect
 
     from genrec_pyg.nn.models import LightGCN
+
     names = list(inspect.signature(LightGCN).parameters)
     assert names[:2] == ['data', 'modalities'] and 'num_layers' in names and 'self' not in names

@@ -47,7 +47,9 @@ def write_package(folder):
     metadata = folder / 'shop_models-1.0.dist-info'
     metadata.mkdir()
     (metadata / 'METADATA').write_text('Metadata-Version: 2.1\nName: shop_models\nVersion: 1.0\n')
-    (metadata / 'entry_points.txt').write_text('[genrec_pyg.models]\nShopBias = shop_models.bias:Bias\n')
+    (metadata / 'entry_points.txt').write_text(
+        '[genrec_pyg.models]\nShopBias = shop_models.bias:Bias\n'
+    )
     return folder
 
 
@@ -66,17 +68,20 @@ def test_models_of_other_packages(name, package):
     assert (model.__module__, model.__name__) == ('shop_models.bias', 'Bias') and name not in MODELS
 
 
-@pytest.mark.parametrize('name, message', [
-    ('NoModel', 'MFBPR.*ShopBias or package.module:Class'),
-    ('', 'or package.module:Class'),
-    ('shop_models.bias:', 'or package.module:Class'),
-    ('../shop:Bias', 'or package.module:Class'),
-    ('shop_models.bias:Absent', "cannot be imported .*Absent"),
-    ('shop_models.absent:Bias', 'cannot be imported .*shop_models.absent'),
-    ('shop_models.broken:Bias', 'cannot be imported .*no_such_package_at_all'),
-    ('shop_models.bias:function', 'accepted is a subclass of'),
-    ('collections:OrderedDict', 'accepted is a subclass of'),
-])
+@pytest.mark.parametrize(
+    'name, message',
+    [
+        ('NoModel', 'MFBPR.*ShopBias or package.module:Class'),
+        ('', 'or package.module:Class'),
+        ('shop_models.bias:', 'or package.module:Class'),
+        ('../shop:Bias', 'or package.module:Class'),
+        ('shop_models.bias:Absent', 'cannot be imported .*Absent'),
+        ('shop_models.absent:Bias', 'cannot be imported .*shop_models.absent'),
+        ('shop_models.broken:Bias', 'cannot be imported .*no_such_package_at_all'),
+        ('shop_models.bias:function', 'accepted is a subclass of'),
+        ('collections:OrderedDict', 'accepted is a subclass of'),
+    ],
+)
 def test_other_names_are_refused(name, message, package):
     with pytest.raises(ConfigError, match=f'model: got {name!r}.*{message}'):
         get_model(name)
@@ -89,8 +94,13 @@ def test_a_model_of_another_package_is_trained_evaluated_and_recommends_by_comma
     path = os.pathsep.join([str(tmp_path / 'site'), *filter(None, sys.path)])
 
     def run(command, *arguments):
-        done = subprocess.run([sys.executable, '-m', f'genrec_pyg.{command}', *arguments], cwd=tmp_path, text=True,
-                              env={**os.environ, 'PYTHONPATH': path}, capture_output=True)
+        done = subprocess.run(
+            [sys.executable, '-m', f'genrec_pyg.{command}', *arguments],
+            cwd=tmp_path,
+            text=True,
+            env={**os.environ, 'PYTHONPATH': path},
+            capture_output=True,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -28,17 +28,24 @@ def test_normalization_comes_after_each_sum():
             if 'norm' not in name:
                 parameter.zero_()
     x, length = torch.tensor([[[1.0, 3.0], [5.0, 1.0], [0.0, 0.0]]]), torch.tensor([2])
-    assert torch.allclose(model(x, length)[0, :2], torch.tensor([[-1.0, 1.0], [1.0, -1.0]]), atol=1e-5)
+    assert torch.allclose(
+        model(x, length)[0, :2], torch.tensor([[-1.0, 1.0], [1.0, -1.0]]), atol=1e-5
+    )
     with torch.no_grad():
         for block in model.blocks:
             block.contract.bias.copy_(torch.tensor([2.0, 0.0]))
-    # Where the branch cancels the row, its normalization is near zero and the second block turns it around.
-    assert torch.allclose(model(x, length)[0, :2], torch.tensor([[1.0, -1.0], [1.0, -1.0]]), atol=1e-4)
+    # Where the branch cancels the row, its normalization is near zero and the second block turns it
+    # around.
+    assert torch.allclose(
+        model(x, length)[0, :2], torch.tensor([[1.0, -1.0], [1.0, -1.0]]), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize('channels,positions,count', [(8, 5, 1736), (512, 20, 6_311_936)])
 def test_number_of_parameters(channels, positions, count):
-    assert sum(p.numel() for p in CausalTransformer(channels, positions, 2, 2).parameters()) == count
+    assert (
+        sum(p.numel() for p in CausalTransformer(channels, positions, 2, 2).parameters()) == count
+    )
 
 
 @pytest.fixture
@@ -64,7 +71,7 @@ def test_padding_and_the_other_rows_change_nothing(model):
     found = model(noisy, length)
     for row, real in enumerate(length.tolist()):
         assert torch.equal(found[row, :real], expected[row, :real])
-        alone = model(x[row:row + 1, :real], length[row:row + 1])
+        alone = model(x[row : row + 1, :real], length[row : row + 1])
         assert torch.allclose(alone[0], expected[row, :real], atol=1e-6)
 
 
@@ -78,9 +85,14 @@ def test_positions_count_from_the_end(model):
     assert torch.allclose(longer(x, length)[:, :3], model(x, length)[:, :3], atol=1e-6)
 
 
-@pytest.mark.parametrize('arguments,message', [
-    (dict(num_layers=0), 'num_layers: got 0'), (dict(num_heads=3), 'num_heads: got 3, accepted are divisors'),
-    (dict(dropout=1.0), 'dropout: got')])
+@pytest.mark.parametrize(
+    'arguments,message',
+    [
+        (dict(num_layers=0), 'num_layers: got 0'),
+        (dict(num_heads=3), 'num_heads: got 3, accepted are divisors'),
+        (dict(dropout=1.0), 'dropout: got'),
+    ],
+)
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ConfigError, match=message):
         CausalTransformer(8, 4, **arguments)

@@ -1,4 +1,7 @@
-"""Numbers worked by hand, most of them checked against the program that the authors of BaM released."""
+"""Numbers worked by hand, most of them checked against the program that the authors of BaM
+released.
+"""
+
 import pytest
 import torch
 
@@ -33,9 +36,14 @@ def routing(rounds=3, **arguments):
     return layer
 
 
-@pytest.mark.parametrize('rounds,expected', [
-    (1, [[0.575146, 0.359246], [0.359246, 0.575146]]), (2, [[0.591932, 0.339261], [0.339261, 0.591932]]),
-    (3, [[0.608739, 0.318623], [0.318623, 0.608739]])])
+@pytest.mark.parametrize(
+    'rounds,expected',
+    [
+        (1, [[0.575146, 0.359246], [0.359246, 0.575146]]),
+        (2, [[0.591932, 0.339261], [0.339261, 0.591932]]),
+        (3, [[0.608739, 0.318623], [0.318623, 0.608739]]),
+    ],
+)
 def test_routing_over_interests(rounds, expected):
     interests, weights = routing(rounds)(ROWS, MASK, START)
     assert close(interests[0], expected)
@@ -50,14 +58,18 @@ def test_routing_over_positions_as_released():
     assert close(last[0], [[0.123258, 0.065107], [0.197619, 0.379710]])
 
 
-@pytest.mark.parametrize('arguments,changes', [({}, False), (dict(axis='position'), False),
-                                               (dict(axis='position', renormalize=False), True)])
+@pytest.mark.parametrize(
+    'arguments,changes',
+    [({}, False), (dict(axis='position'), False), (dict(axis='position', renormalize=False), True)],
+)
 def test_whether_padding_takes_a_share(arguments, changes):
     other = START.clone()
     other[0, 3] = -5
     first, second = (routing(**arguments)(ROWS, MASK, start)[0] for start in (START, other))
     assert torch.allclose(first, second) != changes
-    assert torch.allclose(routing(**arguments)(ROWS[:, :3], MASK[:, :3], START)[0], first, atol=1e-6)
+    assert torch.allclose(
+        routing(**arguments)(ROWS[:, :3], MASK[:, :3], START)[0], first, atol=1e-6
+    )
 
 
 def test_only_the_last_round_has_a_gradient_and_noise_repeats_in_evaluation():
@@ -68,7 +80,11 @@ def test_only_the_last_round_has_a_gradient_and_noise_repeats_in_evaluation():
     interests, weights = layer(rows, mask)
     assert not weights.requires_grad
     interests.sum().backward()
-    assert bool(torch.isfinite(rows.grad).all()) and not bool(rows.grad[2].any()) and bool(rows.grad[0].any())
+    assert (
+        bool(torch.isfinite(rows.grad).all())
+        and not bool(rows.grad[2].any())
+        and bool(rows.grad[0].any())
+    )
     layer.eval()
     assert torch.equal(layer(rows, mask)[0], layer(rows, mask)[0])
     layer.train()
@@ -89,7 +105,10 @@ def attentive():
 
 
 def test_self_attention():
-    rows, mask = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]]), torch.tensor([[True, True, False]])
+    rows, mask = (
+        torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]]),
+        torch.tensor([[True, True, False]]),
+    )
     layer = attentive()
     interests, attention = layer(rows, mask)
     assert close(attention[0], [[0.712006, 0.287994, 0], [0.140602, 0.859398, 0]])
@@ -111,7 +130,9 @@ def test_a_history_of_padding_alone_gives_zeros_and_no_gradient():
 INTERESTS, TARGET = torch.tensor([[[2.0, 0.0], [1.0, 5.0]]]), torch.tensor([[1.0, 0.0]])
 
 
-@pytest.mark.parametrize('tau,expected', [(0, 0.5), (0.5, 0.622459), (1, 0.731059), (2, 0.880797), (10, 0.999955)])
+@pytest.mark.parametrize(
+    'tau,expected', [(0, 0.5), (0.5, 0.622459), (1, 0.731059), (2, 0.880797), (10, 0.999955)]
+)
 def test_soft_selection(tau, expected):
     share = InterestSelection('p', 2, tau=tau).shares(INTERESTS, TARGET)
     assert close(share, [[expected, 1 - expected]])
@@ -120,13 +141,22 @@ def test_soft_selection(tau, expected):
 def test_selection_by_name():
     torch.manual_seed(0)
     assert InterestSelection('hard', 2)(INTERESTS, TARGET).index.tolist() == [0]
-    assert InterestSelection('hard', 2)(INTERESTS[:, :1].expand(1, 3, 2), TARGET).index.tolist() == [0]  # ties
+    # ties
+    assert InterestSelection('hard', 2)(
+        INTERESTS[:, :1].expand(1, 3, 2), TARGET
+    ).index.tolist() == [0]
     assert close(InterestSelection('uniform', 2, tau=5).shares(INTERESTS, TARGET), [[0.5, 0.5]])
-    many = InterestSelection('p', 2)(INTERESTS.expand(100_000, 2, 2), TARGET.expand(100_000, 2)).index
+    many = InterestSelection('p', 2)(
+        INTERESTS.expand(100_000, 2, 2), TARGET.expand(100_000, 2)
+    ).index
     assert abs(float((many == 0).float().mean()) - 0.731059) < 0.006
     layer = InterestSelection('l', 2, tau=2.0)
     a, b = layer.of_interest, layer.of_target
-    expected = (2 * (INTERESTS @ a.weight.t() + a.bias) @ (TARGET @ b.weight.t() + b.bias).t()).squeeze(2).softmax(dim=1)
+    expected = (
+        (2 * (INTERESTS @ a.weight.t() + a.bias) @ (TARGET @ b.weight.t() + b.bias).t())
+        .squeeze(2)
+        .softmax(dim=1)
+    )
     assert torch.allclose(layer.shares(INTERESTS, TARGET), expected, atol=1e-6)
 
 
@@ -134,7 +164,9 @@ def test_selection_by_name():
 def test_interests_that_a_user_does_not_have_are_never_chosen(kind):
     torch.manual_seed(0)
     valid = torch.tensor([[False, True]]).expand(50, 2)
-    chosen = InterestSelection(kind, 2, tau=0.0)(INTERESTS.expand(50, 2, 2), TARGET.expand(50, 2), valid)
+    chosen = InterestSelection(kind, 2, tau=0.0)(
+        INTERESTS.expand(50, 2, 2), TARGET.expand(50, 2), valid
+    )
     assert bool((chosen.index == 1).all()) and close(chosen.share, [[0.0, 1.0]] * 50)
 
 
@@ -145,7 +177,9 @@ def test_gradient_of_the_maps():
         assert share.requires_grad == learned
         if learned:
             share[0, 0].backward()
-            assert all(p.grad is not None for p in layer.parameters() if p is not layer.of_interest.bias)
+            assert all(
+                p.grad is not None for p in layer.parameters() if p is not layer.of_interest.bias
+            )
         else:
             assert not any(p.requires_grad for p in layer.parameters())
 
@@ -153,18 +187,26 @@ def test_gradient_of_the_maps():
 def test_routing_penalty():
     attention = torch.tensor([[[0.5, 0.5, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]]])
     assert float(routing_penalty(attention, 64)) == pytest.approx(1.525879e-4, rel=1e-5)
-    assert float(routing_penalty(attention.expand(2, 2, 4), 64)) == pytest.approx(3.051758e-4, rel=1e-5)
+    assert float(routing_penalty(attention.expand(2, 2, 4), 64)) == pytest.approx(
+        3.051758e-4, rel=1e-5
+    )
     mask = torch.tensor([[True, True, False, False]])
     assert float(routing_penalty(attention, 64, mask)) == pytest.approx(6.103516e-5, rel=1e-5)
     assert float(routing_penalty(attention[:, :1], 64, mask)) == 0
 
 
-@pytest.mark.parametrize('make,message', [
-    (lambda: InterestSelection('best', 2), "selection: got 'best'"), (lambda: InterestSelection('p', 2, tau=-1), 'tau: got'),
-    (lambda: InterestSelection('l', 2, projection='x'), 'projection: got'),
-    (lambda: InterestSelection('l', 2, projection_channels=0), 'projection_channels: got'),
-    (lambda: DynamicRouting(2, 2, 2, rounds=0), 'routing_rounds: got'),
-    (lambda: DynamicRouting(2, 2, 2, axis='x'), 'routing_axis: got'), (lambda: DynamicRouting(2, 2, 2, std=0), 'routing_std')])
+@pytest.mark.parametrize(
+    'make,message',
+    [
+        (lambda: InterestSelection('best', 2), "selection: got 'best'"),
+        (lambda: InterestSelection('p', 2, tau=-1), 'tau: got'),
+        (lambda: InterestSelection('l', 2, projection='x'), 'projection: got'),
+        (lambda: InterestSelection('l', 2, projection_channels=0), 'projection_channels: got'),
+        (lambda: DynamicRouting(2, 2, 2, rounds=0), 'routing_rounds: got'),
+        (lambda: DynamicRouting(2, 2, 2, axis='x'), 'routing_axis: got'),
+        (lambda: DynamicRouting(2, 2, 2, std=0), 'routing_std'),
+    ],
+)
 def test_bad_arguments_are_named(make, message):
     with pytest.raises(ConfigError, match=message):
         make()

@@ -14,9 +14,11 @@ def triton_is_the_default(monkeypatch, triton_works):
 
 @pytest.fixture(params=['rows', 'shares'])
 def strategy(request, monkeypatch):
-    """One program per row, or equal shares of rows and entries; a share of 8 cuts rows into several."""
+    """One program per row, or equal shares of rows and entries; a share of 8 cuts rows into
+    several.
+    """
     module = triton_kernels().spmm.__globals__
-    monkeypatch.setitem(module, '_LONG_ROW', 10 ** 9 if request.param == 'rows' else -1)
+    monkeypatch.setitem(module, '_LONG_ROW', 10**9 if request.param == 'rows' else -1)
     monkeypatch.setitem(module, '_MIN_SHARE', 8)
     monkeypatch.setitem(module, '_SKEWED', {})
     return request.param

@@ -12,7 +12,9 @@ def plain_contrast(x, bank, temperature, positive):
     return F.cross_entropy(F.normalize(x) @ F.normalize(bank).t() / temperature, positive)
 
 
-@pytest.mark.parametrize('num_rows,num_bank,channels', [(1, 1, 1), (5, 70, 3), (70, 40, 64), (40, 40, 192)])
+@pytest.mark.parametrize(
+    'num_rows,num_bank,channels', [(1, 1, 1), (5, 70, 3), (70, 40, 64), (40, 40, 192)]
+)
 @pytest.mark.parametrize('temperature', [0.5, 0.01])
 def test_contrast_and_gradients(num_rows, num_bank, channels, temperature):
     x, bank = torch.randn(num_rows, channels), torch.randn(num_bank, channels)
@@ -22,7 +24,10 @@ def test_contrast_and_gradients(num_rows, num_bank, channels, temperature):
     wanted = torch.autograd.grad(expected, exact)
     leaves = [t.to(DEVICE).requires_grad_() for t in (x, bank)]
     loss = info_nce(leaves[0], None, temperature, leaves[1], positive.to(DEVICE))
-    assert type(loss.grad_fn.next_functions[0][0].next_functions[0][0]).__name__ != '_LogSumExpBackward'
+    assert (
+        type(loss.grad_fn.next_functions[0][0].next_functions[0][0]).__name__
+        != '_LogSumExpBackward'
+    )
     torch.testing.assert_close(plain(loss), expected.detach(), rtol=1e-5, atol=1e-5)
     # The cosines are rounded to 6e-8 before they are divided by the temperature and exponentiated.
     error = {'rtol': 1e-4, 'atol': 1e-5 / temperature / num_rows}
@@ -42,7 +47,8 @@ def test_contrast_equals_the_kernel_of_the_cpu(monkeypatch):
 
 
 def test_contrast_of_opposed_rows_is_finite():
-    # All logits are far below zero: what lies beyond the end of a tile must not win the maximum or overflow.
+    # All logits are far below zero: what lies beyond the end of a tile must not win the maximum or
+    # overflow.
     x = torch.ones(3, 4, device=DEVICE, requires_grad=True)
     bank = (-torch.ones(5, 4, device=DEVICE)).requires_grad_()
     loss = info_nce(x, None, 0.005, bank, torch.zeros(3, dtype=torch.long, device=DEVICE))
@@ -52,7 +58,12 @@ def test_contrast_of_opposed_rows_is_finite():
 
 
 def test_contrast_outside_the_kernel_takes_the_other_way():
-    for x, y in ((torch.randn(3, 300), torch.randn(3, 300)), (torch.randn(3, 4).double(), torch.randn(3, 4).double())):
+    for x, y in (
+        (torch.randn(3, 300), torch.randn(3, 300)),
+        (torch.randn(3, 4).double(), torch.randn(3, 4).double()),
+    ):
         positive = torch.arange(3)
         loss = info_nce(x.to(DEVICE), y.to(DEVICE), 0.5)
-        torch.testing.assert_close(plain(loss), plain_contrast(x.double(), y.double(), 0.5, positive), **CLOSE)
+        torch.testing.assert_close(
+            plain(loss), plain_contrast(x.double(), y.double(), 0.5, positive), **CLOSE
+        )

@@ -211,7 +211,9 @@ def test_wandb_writes_a_run_offline(tmp_path, monkeypatch, caplog):
             break
         time.sleep(0.2)
     content = file.read_bytes()
-    assert all(name in content for name in (b'val/recall@20', b'final/test/recall@20', b'trainer.lr'))
+    assert all(
+        name in content for name in (b'val/recall@20', b'final/test/recall@20', b'trainer.lr')
+    )
 
 
 @pytest.mark.slow

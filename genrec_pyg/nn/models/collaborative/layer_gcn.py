@@ -1,8 +1,8 @@
 r"""LayerGCN: layers refined by their similarity to the layer that they start from."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -17,17 +17,21 @@ from genrec_pyg.utils.validation import check_choice, check_range
 
 
 class LayerGCN(PairwiseRecommender):
-    r"""LayerGCN (Zhou, Lin, Liu, Miao, "Layer-refined Graph Convolutional Networks for Recommendation", ICDE 2023).
+    r"""LayerGCN (Zhou, Lin, Liu, Miao, "Layer-refined Graph Convolutional Networks for
+    Recommendation", ICDE 2023).
 
     .. math::
-        \mathbf{x}^{l+1} = \cos \left( \mathbf{A} \mathbf{x}^l, \mathbf{x}^0 \right) \odot \mathbf{A} \mathbf{x}^l, \qquad
+        \mathbf{x}^{l+1} = \cos \left( \mathbf{A} \mathbf{x}^l, \mathbf{x}^0 \right) \odot
+        \mathbf{A} \mathbf{x}^l, \qquad
         \mathbf{z} = \sum_{l=1}^{L} \mathbf{x}^l
 
-    with one cosine per node: a node whose neighborhood disagrees with its own row takes little from it, so that deep layers
-    do not become alike. The rows :math:`\mathbf{x}^0` are no part of the output, so a node without training edge has
-    embedding zero. Every epoch trains on a part of the interactions, renormalized; evaluation uses all.
+    with one cosine per node: a node whose neighborhood disagrees with its own row takes little from
+    it, so that deep layers do not become alike. The rows :math:`\mathbf{x}^0` are no part of the
+    output, so a node without training edge has embedding zero. Every epoch trains on a part of the
+    interactions, renormalized; evaluation uses all.
 
-    Every term is a mean over the batch. The published ones are sums, so the published weights carry over.
+    Every term is a mean over the batch. The published ones are sums, so the published weights carry
+    over.
 
     Differences from public implementations: ``docs/parity.md``.
 
@@ -41,19 +45,28 @@ class LayerGCN(PairwiseRecommender):
         penalty_rows: Rows that the penalty counts, ``'batch'`` or ``'table'``.
         edge_dropout: Share of interactions that an epoch leaves out.
         pruning: Which: ``'degree'``, those between nodes of high degree first
-            (:meth:`~genrec_pyg.nn.interaction_graph.InteractionGraph.degree_drop`), ``'uniform'``, or
-            ``'alternate'``, the two in turn,
-            degrees first.
+            (:meth:`~genrec_pyg.nn.interaction_graph.InteractionGraph.degree_drop`), ``'uniform'``,
+            or ``'alternate'``, the two in turn, degrees first.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
+
     grid = PAIRWISE_GRID
     FORMER_SETTINGS = {'reg': renamed('penalty_rows'), 'ratio': renamed('edge_dropout')}
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, num_layers: int = 4, l2: float = 1e-4, init: str = 'xavier',
-                 penalty_rows: str = 'batch', edge_dropout: float = 0.1, pruning: str = 'alternate'):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        hidden_channels: int = 64,
+        num_layers: int = 4,
+        l2: float = 1e-4,
+        init: str = 'xavier',
+        penalty_rows: str = 'batch',
+        edge_dropout: float = 0.1,
+        pruning: str = 'alternate',
+    ):
         super().__init__(data, modalities, hidden_channels, l2, init, penalty_rows)
         check_range('num_layers', num_layers, 1)
         check_choice('pruning', pruning, ('degree', 'uniform', 'alternate'))
@@ -62,7 +75,9 @@ class LayerGCN(PairwiseRecommender):
 
     def start_epoch(self, epoch: int) -> dict[str, float]:
         r"""Draws the interactions of the epoch."""
-        self.interactions.prune(self.pruning == 'uniform' or (self.pruning == 'alternate' and epoch % 2 == 1))
+        self.interactions.prune(
+            self.pruning == 'uniform' or (self.pruning == 'alternate' and epoch % 2 == 1)
+        )
         return {}
 
     def embed(self) -> tuple[Tensor, Tensor]:
@@ -74,4 +89,6 @@ class LayerGCN(PairwiseRecommender):
             x = spmm(graph, x)
             x = self.layout.cosine(x, direction) * x
             out = out + x
-        return out.split([self.layout.user.size(self.num_users), self.layout.item.size(self.num_items)])
+        return out.split(
+            [self.layout.user.size(self.num_users), self.layout.item.size(self.num_items)]
+        )

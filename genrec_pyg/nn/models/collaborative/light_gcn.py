@@ -1,8 +1,8 @@
 r"""LightGCN: linear propagation with layer mean."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -25,13 +25,15 @@ class LightGCN(PairwiseRecommender):
     r"""LightGCN (He, Deng, Wang, Li, Zhang, Wang, SIGIR 2020, Eqs. 3 to 5).
 
     .. math::
-        [\mathbf{Z}_u ; \mathbf{Z}_i] = \sum_{l=0}^{L} \alpha_l \mathbf{A}^l [\mathbf{E}_u ; \mathbf{E}_i], \qquad
+        [\mathbf{Z}_u ; \mathbf{Z}_i] = \sum_{l=0}^{L} \alpha_l \mathbf{A}^l [\mathbf{E}_u ;
+        \mathbf{E}_i], \qquad
         \alpha_l = \frac{1}{L + 1}
 
     with :math:`\mathbf{A}` the symmetric normalized graph without self loops. Equal to
-    :class:`torch_geometric.nn.models.LightGCN` given equal tables and **both** directions of every edge; with one direction
-    that class silently returns :math:`\alpha_0 \mathbf{E}`, and it counts repeated edges in the degrees, penalizes without the
-    factor 1/2 and normalizes again in every layer.
+    :class:`torch_geometric.nn.models.LightGCN` given equal tables and **both** directions of every
+    edge; with one direction that class silently returns :math:`\alpha_0 \mathbf{E}`, and it counts
+    repeated edges in the degrees, penalizes without the factor 1/2 and normalizes again in every
+    layer.
 
     Differences from public implementations: ``docs/parity.md``.
 
@@ -41,39 +43,63 @@ class LightGCN(PairwiseRecommender):
         hidden_channels: Width ``d``.
         num_layers: Layers ``L``.
         l2: :math:`\lambda` on initial rows.
-        init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table` (the authors use ``'normal'``).
+        init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table` (the authors use
+            ``'normal'``).
         penalty_rows: Rows that the penalty counts, ``'batch'`` or ``'table'``.
-        edge_dropout: Probability with which an interaction is left out of a training step, the others scaled up.
+        edge_dropout: Probability with which an interaction is left out of a training step, the
+            others scaled up.
         layer_weights: Weights :math:`\alpha_0, \dots, \alpha_L`; equal ones by default.
         learn_layer_weights: Whether these weights are learned.
-        item_side: Where the first rows of items come from, see :class:`~genrec_pyg.nn.items.ItemSide`. With content, items
-            without interactions have rows too; an encoder encodes all items in every step, since messages come from all.
+        item_side: Where the first rows of items come from, see
+            :class:`~genrec_pyg.nn.items.ItemSide`. With content, items without interactions have
+            rows too; an encoder encodes all items in every step, since messages come from all.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
+
     grid = PAIRWISE_GRID
     FORMER_SETTINGS = {'reg': renamed('penalty_rows')}
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, num_layers: int = 3, l2: float = 1e-4, init: str = 'xavier',
-                 penalty_rows: str = 'batch', edge_dropout: float = 0.0, layer_weights: Optional[Sequence[float]] = None,
-                 learn_layer_weights: bool = False, item_side: ItemSide = BY_ID):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        hidden_channels: int = 64,
+        num_layers: int = 3,
+        l2: float = 1e-4,
+        init: str = 'xavier',
+        penalty_rows: str = 'batch',
+        edge_dropout: float = 0.0,
+        layer_weights: Sequence[float] | None = None,
+        learn_layer_weights: bool = False,
+        item_side: ItemSide = BY_ID,
+    ):
         side = ItemSide.of(item_side)
-        super().__init__(data, modalities, hidden_channels, l2, init, penalty_rows, contents=side.contents())
+        super().__init__(
+            data, modalities, hidden_channels, l2, init, penalty_rows, contents=side.contents()
+        )
         if side.has_content:
-            self.embedding = NodeRows(self.num_users, make_items(self.graph, hidden_channels, side), init, penalty_rows)
+            self.embedding = NodeRows(
+                self.num_users, make_items(self.graph, hidden_channels, side), init, penalty_rows
+            )
         check_dropout('edge_dropout', edge_dropout)
         check_range('num_layers', num_layers, 0)
         if layer_weights is not None and len(layer_weights) != num_layers + 1:
-            raise ConfigError(f'layer_weights: got {len(layer_weights)} weights, accepted are num_layers + 1 = '
-                              f'{num_layers + 1}')
+            raise ConfigError(
+                f'layer_weights: got {len(layer_weights)} weights, accepted are num_layers + 1 = '
+                f'{num_layers + 1}'
+            )
         self.num_layers, self.edge_dropout = num_layers, edge_dropout
         self.interactions = InteractionGraph(self.graph)
         self.conv = LightConv(num_layers)
-        self.layer_weights: Optional[Tensor] = None
+        self.layer_weights: Tensor | None = None
         if layer_weights is not None or learn_layer_weights:
-            self._first_weights = [1 / (num_layers + 1)] * (num_layers + 1) if layer_weights is None else list(layer_weights)
+            self._first_weights = (
+                [1 / (num_layers + 1)] * (num_layers + 1)
+                if layer_weights is None
+                else list(layer_weights)
+            )
             weights = torch.tensor(self._first_weights)
             self.layer_weights = Parameter(weights) if learn_layer_weights else weights
 
@@ -88,10 +114,17 @@ class LightGCN(PairwiseRecommender):
         r"""Weighted mean over the layers ``[N, d]`` of ``x`` ``[N, d]``."""
         if self.layer_weights is None:
             return self.conv(x, graph)
-        return sum(weight * layer for weight, layer in zip(self.layer_weights, layer_outputs(x, [graph] * self.num_layers)))
+        return sum(
+            weight * layer
+            for weight, layer in zip(
+                self.layer_weights, layer_outputs(x, [graph] * self.num_layers)
+            )
+        )
 
     def embed(self) -> tuple[Tensor, Tensor]:
-        r"""Propagated users ``[U, d]`` and items ``[I, d]``; the whole graph carries messages in evaluation mode."""
+        r"""Propagated users ``[U, d]`` and items ``[I, d]``; the whole graph carries messages in
+        evaluation mode.
+        """
         return self.split(self.propagated())
 
     def propagated(self) -> Tensor:

@@ -1,8 +1,8 @@
 r"""Matrix factorization by pairwise ranking."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -16,8 +16,9 @@ from genrec_pyg.nn.models.settings import renamed
 
 
 class MFBPR(PairwiseRecommender):
-    r"""MF-BPR (Rendle, Freudenthaler, Gantner, Schmidt-Thieme, "BPR: Bayesian Personalized Ranking from Implicit Feedback",
-    UAI 2009): :math:`s(u, i) = \mathbf{e}_u \cdot \mathbf{e}_i \, [+ \, b_i]`, no graph.
+    r"""MF-BPR (Rendle, Freudenthaler, Gantner, Schmidt-Thieme, "BPR: Bayesian Personalized Ranking
+    from Implicit Feedback", UAI 2009):
+    :math:`s(u, i) = \mathbf{e}_u \cdot \mathbf{e}_i \, [+ \, b_i]`, no graph.
 
     Differences from public implementations: ``docs/parity.md``.
 
@@ -33,12 +34,20 @@ class MFBPR(PairwiseRecommender):
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
+
     grid = GridSupport({**PAIRWISE_GRID.tables, 'item_bias': 'item'}, frozenset({'item_bias'}))
     FORMER_SETTINGS = {'reg': renamed('penalty_rows')}
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, l2: float = 1e-4, init: str = 'xavier', penalty_rows: str = 'batch',
-                 item_bias: bool = False):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        hidden_channels: int = 64,
+        l2: float = 1e-4,
+        init: str = 'xavier',
+        penalty_rows: str = 'batch',
+        item_bias: bool = False,
+    ):
         super().__init__(data, modalities, hidden_channels, l2, init, penalty_rows)
         self.item_bias = Parameter(torch.zeros(self.num_items, 1)) if item_bias else None
 
@@ -49,9 +58,12 @@ class MFBPR(PairwiseRecommender):
             torch.nn.init.zeros_(self.item_bias)
 
     def embed(self) -> tuple[Tensor, Tensor]:
-        r"""Users ``[U, d]`` and items ``[I, d]``; with a bias ``d + 1`` columns, the last one 1 and :math:`b_i`."""
+        r"""Users ``[U, d]`` and items ``[I, d]``; with a bias ``d + 1`` columns, the last one 1 and
+        :math:`b_i`.
+        """
         users, items = self.embedding.user, self.embedding.item
         if self.item_bias is None:
             return users, items
-        ones = users.new_ones(users.size(0), self.item_bias.size(1))  # where columns are divided, one process has this one
+        # where columns are divided, one process has this one
+        ones = users.new_ones(users.size(0), self.item_bias.size(1))
         return torch.cat([users, ones], dim=1), torch.cat([items, self.item_bias], dim=1)

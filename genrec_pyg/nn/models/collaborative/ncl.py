@@ -1,8 +1,8 @@
 r"""NCL: contrast of a node with its even-hop neighborhood and with its cluster prototype."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -24,20 +24,23 @@ _NODES_PER_CLUSTER = 20
 
 
 class NCL(LightGCN):
-    r"""NCL (Lin, Tian, Hou, Zhao, "Improving Graph Collaborative Filtering with Neighborhood-enriched Contrastive Learning",
-    WWW 2022, Eqs. 7 to 14).
+    r"""NCL (Lin, Tian, Hou, Zhao, "Improving Graph Collaborative Filtering with
+    Neighborhood-enriched Contrastive Learning", WWW 2022, Eqs. 7 to 14).
 
-    With layers :math:`\mathbf{h}^l = \mathbf{A}^l \mathbf{E}`, context :math:`\mathbf{c} = \mathbf{h}^{2h}` and cluster
-    centroids :math:`\mathbf{C}`,
+    With layers :math:`\mathbf{h}^l = \mathbf{A}^l \mathbf{E}`, context
+    :math:`\mathbf{c} = \mathbf{h}^{2h}` and cluster centroids :math:`\mathbf{C}`,
 
     .. math::
         \mathcal{L} = \mathcal{L}_{\mathrm{LightGCN}}
-        + w_s [\mathrm{NCE}(\mathbf{c}_{u_k}, \mathbf{h}^0_u) + \alpha \, \mathrm{NCE}(\mathbf{c}_{i^+_k}, \mathbf{h}^0_i)]
-        + w_p [\mathrm{NCE}(\mathbf{h}^0_{u_k}, \mathbf{C}_u) + \mathrm{NCE}(\mathbf{h}^0_{i^+_k}, \mathbf{C}_i)]
+        + w_s [\mathrm{NCE}(\mathbf{c}_{u_k}, \mathbf{h}^0_u) + \alpha \,
+        \mathrm{NCE}(\mathbf{c}_{i^+_k}, \mathbf{h}^0_i)]
+        + w_p [\mathrm{NCE}(\mathbf{h}^0_{u_k}, \mathbf{C}_u) + \mathrm{NCE}(\mathbf{h}^0_{i^+_k},
+        \mathbf{C}_i)]
 
-    Banks are all nodes of the type and all centroids of the type; centroids carry no gradient and are recomputed every
-    ``m_step`` epochs once ``warmup`` epochs have passed. All terms are means. The release averages BPR but sums the contrasts
-    over ``B = 4096``: multiply its weights by ``B``. With both weights 0 the model is LightGCN.
+    Banks are all nodes of the type and all centroids of the type; centroids carry no gradient and
+    are recomputed every ``m_step`` epochs once ``warmup`` epochs have passed. All terms are means.
+    The release averages BPR but sums the contrasts over ``B = 4096``: multiply its weights by
+    ``B``. With both weights 0 the model is LightGCN.
 
     Differences from public implementations: ``docs/parity.md``.
 
@@ -62,17 +65,41 @@ class NCL(LightGCN):
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
-    FORMER_SETTINGS = {'reg': renamed('penalty_rows'), 'structure_weight': renamed('contrast_weight')}
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, num_layers: int = 3, l2: float = 1e-4, init: str = 'xavier',
-                 penalty_rows: str = 'batch', hops: int = 1, temperature: float = 0.1, contrast_weight: float = 4e-4,
-                 item_weight: float = 1.0, prototype_weight: float = 3e-4, num_clusters: int = 1000, m_step: int = 1,
-                 warmup: int = 20, spherical: bool = True):
+    FORMER_SETTINGS = {
+        'reg': renamed('penalty_rows'),
+        'structure_weight': renamed('contrast_weight'),
+    }
+
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        hidden_channels: int = 64,
+        num_layers: int = 3,
+        l2: float = 1e-4,
+        init: str = 'xavier',
+        penalty_rows: str = 'batch',
+        hops: int = 1,
+        temperature: float = 0.1,
+        contrast_weight: float = 4e-4,
+        item_weight: float = 1.0,
+        prototype_weight: float = 3e-4,
+        num_clusters: int = 1000,
+        m_step: int = 1,
+        warmup: int = 20,
+        spherical: bool = True,
+    ):
         super().__init__(data, modalities, hidden_channels, num_layers, l2, init, penalty_rows)
-        for name, value, low in (('hops', hops, 1), ('num_clusters', num_clusters, 1), ('m_step', m_step, 1),
-                                 ('warmup', warmup, 0), ('contrast_weight', contrast_weight, 0),
-                                 ('item_weight', item_weight, 0), ('prototype_weight', prototype_weight, 0)):
+        for name, value, low in (
+            ('hops', hops, 1),
+            ('num_clusters', num_clusters, 1),
+            ('m_step', m_step, 1),
+            ('warmup', warmup, 0),
+            ('contrast_weight', contrast_weight, 0),
+            ('item_weight', item_weight, 0),
+            ('prototype_weight', prototype_weight, 0),
+        ):
             check_range(name, value, low)
         if not temperature > 0:
             raise ConfigError(f'temperature: got {temperature}, accepted are positive numbers')
@@ -100,11 +127,15 @@ class NCL(LightGCN):
             return {}
         if (epoch - self.warmup) % self.m_step == 0 or bool((self.user_label < 0).any()):
             self.cluster()
-        return {'user_clusters': float(self.user_label.unique().numel()),
-                'item_clusters': float(self.item_label.unique().numel())}
+        return {
+            'user_clusters': float(self.user_label.unique().numel()),
+            'item_clusters': float(self.item_label.unique().numel()),
+        }
 
     def cluster(self) -> None:
-        r"""Finds the prototypes of the layer-0 tables, from the previous ones where there are any."""
+        r"""Finds the prototypes of the layer-0 tables, from the previous ones where there are
+        any.
+        """
         for name, table in (('user', self.embedding.user), ('item', self.embedding.item)):
             centroids, label = getattr(self, f'{name}_centroids'), getattr(self, f'{name}_label')
             start = None if bool((label < 0).any()) else centroids
@@ -115,20 +146,35 @@ class NCL(LightGCN):
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR, L2 and the contrasts with neighborhood and prototypes."""
         if self.contrast_weight > 0:
-            layers = layer_outputs(self.embedding.joint(),
-                                   [self.interactions.adjacency] * max(self.num_layers, 2 * self.hops))
-            mean = torch.stack(layers[:self.num_layers + 1]).mean(dim=0)
+            layers = layer_outputs(
+                self.embedding.joint(),
+                [self.interactions.adjacency] * max(self.num_layers, 2 * self.hops),
+            )
+            mean = torch.stack(layers[: self.num_layers + 1]).mean(dim=0)
             terms = self.rank_terms(*self.split(mean), batch)
             users, items = self.split(layers[2 * self.hops])
             terms['contrast_structure'] = self.contrast_weight * (
-                bank_contrast(users, self.embedding.user, batch.user, self.temperature) +
-                self.item_weight * bank_contrast(items, self.embedding.item, batch.pos, self.temperature))
+                bank_contrast(users, self.embedding.user, batch.user, self.temperature)
+                + self.item_weight
+                * bank_contrast(items, self.embedding.item, batch.pos, self.temperature)
+            )
         else:
             terms = super().loss(batch)
         if self.uses_prototypes:
             terms['contrast_prototypes'] = self.prototype_weight * (
-                info_nce(self.embedding.user[batch.user], None, self.temperature, self.user_centroids,
-                         self.user_label[batch.user]) +
-                info_nce(self.embedding.item[batch.pos], None, self.temperature, self.item_centroids,
-                         self.item_label[batch.pos]))
+                info_nce(
+                    self.embedding.user[batch.user],
+                    None,
+                    self.temperature,
+                    self.user_centroids,
+                    self.user_label[batch.user],
+                )
+                + info_nce(
+                    self.embedding.item[batch.pos],
+                    None,
+                    self.temperature,
+                    self.item_centroids,
+                    self.item_label[batch.pos],
+                )
+            )
         return terms

@@ -1,8 +1,8 @@
 r"""NGCF: nonlinear propagation with an affinity term."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Optional, Union
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +25,8 @@ class NGCF(PairwiseRecommender):
     r"""NGCF (Wang, He, Wang, Feng, Chua, "Neural Graph Collaborative Filtering", SIGIR 2019).
 
     Layers :math:`\mathbf{h}^l` of :class:`~genrec_pyg.nn.conv.NGCFConv`; the embedding is
-    :math:`[\mathbf{h}^0 ; \mathrm{norm}(\mathbf{h}^1) ; \dots ; \mathrm{norm}(\mathbf{h}^L)]`, while the rows that enter the
-    next layer are not normalized.
+    :math:`[\mathbf{h}^0 ; \mathrm{norm}(\mathbf{h}^1) ; \dots ; \mathrm{norm}(\mathbf{h}^L)]`,
+    while the rows that enter the next layer are not normalized.
 
     Differences from public implementations: ``docs/parity.md``.
 
@@ -39,37 +39,58 @@ class NGCF(PairwiseRecommender):
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
         penalty_rows: Rows that the penalty counts, ``'batch'`` or ``'table'``.
         dropout: Dropout of the layers.
-        edge_dropout: Probability with which an interaction is left out of a training step, the others scaled up.
+        edge_dropout: Probability with which an interaction is left out of a training step, the
+            others scaled up.
         bias: Whether layers have a bias (the paper's have none).
-        adj: ``'sym'``, the paper's graph, or ``'rw_self'``, the authors' :math:`(\mathbf{D} + \mathbf{I})^{-1} (\mathbf{A} +
-            \mathbf{I})`, with which no row is added to its own neighborhood again.
+        adj: ``'sym'``, the paper's graph, or ``'rw_self'``, the authors'
+            :math:`(\mathbf{D} + \mathbf{I})^{-1} (\mathbf{A} + \mathbf{I})`, with which no row is
+            added to its own neighborhood again.
         weight_l2: Weight of half the squared norm of the layers' weights.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
+
     FORMER_SETTINGS = {'reg': renamed('penalty_rows'), 'node_dropout': renamed('edge_dropout')}
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, layer_channels: Optional[Sequence[int]] = None, l2: float = 1e-5,
-                 init: str = 'xavier', penalty_rows: str = 'batch', dropout: float = 0.1, edge_dropout: float = 0.0,
-                 bias: bool = True, adj: str = 'sym', weight_l2: float = 0.0):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        hidden_channels: int = 64,
+        layer_channels: Sequence[int] | None = None,
+        l2: float = 1e-5,
+        init: str = 'xavier',
+        penalty_rows: str = 'batch',
+        dropout: float = 0.1,
+        edge_dropout: float = 0.0,
+        bias: bool = True,
+        adj: str = 'sym',
+        weight_l2: float = 0.0,
+    ):
         super().__init__(data, modalities, hidden_channels, l2, init, penalty_rows)
         check_choice('adj', adj, ('sym', 'rw_self'))
         check_range('weight_l2', weight_l2, 0)
         check_dropout('dropout', dropout)
         check_dropout('edge_dropout', edge_dropout)
-        widths = [hidden_channels, *([hidden_channels] * 3 if layer_channels is None else layer_channels)]
+        widths = [
+            hidden_channels,
+            *([hidden_channels] * 3 if layer_channels is None else layer_channels),
+        ]
         if min(widths) < 1:
             raise ConfigError(f'layer_channels: got {widths[1:]}, accepted are integers from 1')
         self.dropout, self.edge_dropout, self.weight_l2 = dropout, edge_dropout, weight_l2
         self.interactions = InteractionGraph(self.graph)
         self.random_walk = self._random_walk() if adj == 'rw_self' else None
         self.convs = torch.nn.ModuleList(
-            NGCFConv(width, out, bias, add_self=adj == 'sym') for width, out in zip(widths, widths[1:]))
+            NGCFConv(width, out, bias, add_self=adj == 'sym')
+            for width, out in zip(widths, widths[1:])
+        )
 
     def _random_walk(self) -> Adjacency:
-        pattern = bipartite_adjacency(self.graph.edge_index, self.num_users, self.num_items, self_loops=True)
+        pattern = bipartite_adjacency(
+            self.graph.edge_index, self.num_users, self.num_items, self_loops=True
+        )
         return pattern.with_value((1 / pattern.row_degree().to(pattern.value.dtype))[pattern.row()])
 
     def reset_parameters(self) -> None:
@@ -87,7 +108,9 @@ class NGCF(PairwiseRecommender):
         return self.random_walk.with_value(F.dropout(self.random_walk.value, edge_dropout))
 
     def embed(self) -> tuple[Tensor, Tensor]:
-        r"""Concatenated layers of users ``[U, d + sum d_l]`` and of items; dropout and edge dropout act in training mode."""
+        r"""Concatenated layers of users ``[U, d + sum d_l]`` and of items; dropout and edge dropout
+        act in training mode.
+        """
         h, graph = self.embedding.joint(), self._graph()
         blocks = [h]
         for conv in self.convs:

@@ -1,8 +1,8 @@
 r"""SelfCF with embedding dropout: LightGCN without negatives."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -18,19 +18,20 @@ from genrec_pyg.nn.models.recommender import GridSupport
 
 
 class SELFCFED(LightGCN):
-    r"""SELFCFED-LGN (Zhou, Sun, Liu, Zhang, Miao, "SelfCF: A Simple Framework for Self-supervised Collaborative Filtering",
-    2021; embedding dropout on LightGCN).
+    r"""SELFCFED-LGN (Zhou, Sun, Liu, Zhang, Miao, "SelfCF: A Simple Framework for Self-supervised
+    Collaborative Filtering", 2021; embedding dropout on LightGCN).
 
-    With :math:`\mathbf{u}, \mathbf{i}` the rows of LightGCN, :math:`o` and :math:`t` the two sides of
-    :class:`~genrec_pyg.nn.bootstrap.Predictor`,
+    With :math:`\mathbf{u}, \mathbf{i}` the rows of LightGCN, :math:`o` and :math:`t` the two sides
+    of :class:`~genrec_pyg.nn.bootstrap.Predictor`,
 
     .. math::
-        \mathcal{L} = \frac{1}{2} [ C(o(\mathbf{u}), t(\mathbf{i})) + C(o(\mathbf{i}), t(\mathbf{u})) ] + \frac{\lambda}{2B}
+        \mathcal{L} = \frac{1}{2} [ C(o(\mathbf{u}), t(\mathbf{i})) + C(o(\mathbf{i}),
+        t(\mathbf{u})) ] + \frac{\lambda}{2B}
         \sum_k (\Vert \mathbf{e}_{u_k} \Vert^2 + \Vert \mathbf{e}_{i_k} \Vert^2), \qquad
         s(u, i) = o(\mathbf{u}) \cdot \mathbf{i} + \mathbf{u} \cdot o(\mathbf{i})
 
-    over observed pairs; the negatives of a batch are not looked at. :math:`C = 1 - \cos`, where the paper has
-    :math:`-\cos`: the same up to a constant.
+    over observed pairs; the negatives of a batch are not looked at. :math:`C = 1 - \cos`, where the
+    paper has :math:`-\cos`: the same up to a constant.
 
     Differences from public implementations: ``docs/parity.md``.
 
@@ -47,18 +48,31 @@ class SELFCFED(LightGCN):
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
+
     grid = GridSupport(PAIRWISE_GRID.tables, rows=True)
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, num_layers: int = 2, l2: float = 1e-4, init: str = 'xavier',
-                 penalty_rows: str = 'batch', dropout: float = 0.5):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        hidden_channels: int = 64,
+        num_layers: int = 2,
+        l2: float = 1e-4,
+        init: str = 'xavier',
+        penalty_rows: str = 'batch',
+        dropout: float = 0.5,
+    ):
         super().__init__(data, modalities, hidden_channels, num_layers, l2, init, penalty_rows)
         self.predictor = Predictor(hidden_channels, dropout)
 
     def embed(self) -> tuple[Tensor, Tensor]:
-        r"""Users :math:`[o(\mathbf{u}) ; \mathbf{u}]` ``[U, 2d]``, items :math:`[\mathbf{i} ; o(\mathbf{i})]` ``[I, 2d]``."""
+        r"""Users :math:`[o(\mathbf{u}) ; \mathbf{u}]` ``[U, 2d]``, items
+        :math:`[\mathbf{i} ; o(\mathbf{i})]` ``[I, 2d]``.
+        """
         users, items = super().embed()
-        return torch.cat([self.predictor(users), users], dim=1), torch.cat([items, self.predictor(items)], dim=1)
+        return torch.cat([self.predictor(users), users], dim=1), torch.cat(
+            [items, self.predictor(items)], dim=1
+        )
 
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""Both alignments of observed pairs, and L2."""
@@ -69,7 +83,11 @@ class SELFCFED(LightGCN):
             user, item = users[own.user], items[own.pos]
             first = layout.first_of(batch.user.numel())
             user_target, item_target = (self.predictor.target(x, first) for x in (user, item))
-            terms = {'align_users': cosine_distance(self.predictor(user), item_target) / 2,
-                     'align_items': cosine_distance(self.predictor(item), user_target) / 2}
-        return {**{name: share * term for name, term in terms.items()},
-                'l2': self.l2 * self.embedding.penalty(batch, negatives=False)}
+            terms = {
+                'align_users': cosine_distance(self.predictor(user), item_target) / 2,
+                'align_items': cosine_distance(self.predictor(item), user_target) / 2,
+            }
+        return {
+            **{name: share * term for name, term in terms.items()},
+            'l2': self.l2 * self.embedding.penalty(batch, negatives=False),
+        }

@@ -1,8 +1,8 @@
 r"""BM3: alignment of graph and content rows without negatives."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -21,21 +21,24 @@ from genrec_pyg.utils.validation import check_choice, check_range
 
 
 class BM3(LightGCN):
-    r"""BM3 (Zhou, Zhou, Liu, Zeng, Miao, Wang, You, Jiang, "Bootstrap Latent Representations for Multi-modal Recommendation",
-    WWW 2023).
+    r"""BM3 (Zhou, Zhou, Liu, Zeng, Miao, Wang, You, Jiang, "Bootstrap Latent Representations for
+    Multi-modal Recommendation", WWW 2023).
 
-    With :math:`\mathbf{u}` the user rows of LightGCN, :math:`\mathbf{i}` its item rows plus the initial ones, content
-    :math:`\mathbf{f}_m = \mathbf{W}_m \mathbf{x}_m + \mathbf{b}_m`, and :math:`o` and :math:`t` the two sides of one
-    :class:`~genrec_pyg.nn.bootstrap.Predictor`,
+    With :math:`\mathbf{u}` the user rows of LightGCN, :math:`\mathbf{i}` its item rows plus the
+    initial ones, content :math:`\mathbf{f}_m = \mathbf{W}_m \mathbf{x}_m + \mathbf{b}_m`, and
+    :math:`o` and :math:`t` the two sides of one :class:`~genrec_pyg.nn.bootstrap.Predictor`,
 
     .. math::
-        \mathcal{L} = C(o(\mathbf{u}), t(\mathbf{i})) + C(o(\mathbf{i}), t(\mathbf{u})) + \gamma \sum_m \left[
+        \mathcal{L} = C(o(\mathbf{u}), t(\mathbf{i})) + C(o(\mathbf{i}), t(\mathbf{u})) + \gamma
+        \sum_m \left[
         C(o(\mathbf{f}_m), t(\mathbf{i})) + C(o(\mathbf{f}_m), t(\mathbf{f}_m)) \right]
-        + \lambda \, \rho(\mathbf{U}, \mathbf{I}), \qquad s(u, i) = o(\mathbf{u}) \cdot o(\mathbf{i})
+        + \lambda \, \rho(\mathbf{U}, \mathbf{I}), \qquad s(u, i) = o(\mathbf{u}) \cdot
+        o(\mathbf{i})
 
-    over observed pairs, :math:`C = 1 - \cos` (:func:`~genrec_pyg.nn.losses.cosine_distance`); the negatives of a batch are not
-    looked at. The penalty sees all propagated rows. Dropout acts on rows of targets, which all terms of a batch share. Items
-    that lack a modality take no part in its two terms. Without modalities it is a self-supervised LightGCN.
+    over observed pairs, :math:`C = 1 - \cos` (:func:`~genrec_pyg.nn.losses.cosine_distance`); the
+    negatives of a batch are not looked at. The penalty sees all propagated rows. Dropout acts on
+    rows of targets, which all terms of a batch share. Items that lack a modality take no part in
+    its two terms. Without modalities it is a self-supervised LightGCN.
 
     Differences from public implementations: ``docs/parity.md``.
 
@@ -54,11 +57,22 @@ class BM3(LightGCN):
     Raises:
         ConfigError: On an argument outside its accepted values.
     """
+
     FORMER_SETTINGS = {'reg': renamed('penalty')}
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 variant: str = 'principled', hidden_channels: int = 64, num_layers: int = 1, l2: float = 0.1,
-                 init: str = 'xavier', penalty: str = 'frobenius', dropout: float = 0.5, content_weight: float = 2.0):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        variant: str = 'principled',
+        hidden_channels: int = 64,
+        num_layers: int = 1,
+        l2: float = 0.1,
+        init: str = 'xavier',
+        penalty: str = 'frobenius',
+        dropout: float = 0.5,
+        content_weight: float = 2.0,
+    ):
         super().__init__(data, modalities, hidden_channels, num_layers, l2, init)
         check_choice('variant', variant, ('principled', 'released'))
         check_choice('penalty', penalty, ROW_PENALTIES)
@@ -66,14 +80,26 @@ class BM3(LightGCN):
         self.penalty, self.content_weight = penalty, content_weight
         self.predictor = Predictor(hidden_channels, dropout)
         self.features = item_features(self.graph, normalize=False)
-        self.projections = ModuleDict({
-            name: FeatureProjection(features.x.size(1), hidden_channels, init='xavier_normal', zero_bias=False)
-            for name, features in self.features.items()})
-        self.trained_features = ParameterDict({
-            name: Parameter(features.x.clone()) for name, features in self.features.items() if variant == 'released'})
+        self.projections = ModuleDict(
+            {
+                name: FeatureProjection(
+                    features.x.size(1), hidden_channels, init='xavier_normal', zero_bias=False
+                )
+                for name, features in self.features.items()
+            }
+        )
+        self.trained_features = ParameterDict(
+            {
+                name: Parameter(features.x.clone())
+                for name, features in self.features.items()
+                if variant == 'released'
+            }
+        )
 
     def reset_parameters(self) -> None:
-        r"""Redraws tables, predictor and projections; trained features become the raw ones again."""
+        r"""Redraws tables, predictor and projections; trained features become the raw ones
+        again.
+        """
         super().reset_parameters()
         for projection in self.projections.values():
             projection.reset_parameters()
@@ -82,7 +108,9 @@ class BM3(LightGCN):
                 features.copy_(self.features[name].x)
 
     def encode(self) -> tuple[Tensor, Tensor]:
-        r"""Rows before the predictor: users :math:`\mathbf{u}` ``[U, d]`` and items :math:`\mathbf{i}` ``[I, d]``."""
+        r"""Rows before the predictor: users :math:`\mathbf{u}` ``[U, d]`` and items
+        :math:`\mathbf{i}` ``[I, d]``.
+        """
         users, items = super().embed()
         return users, items + self.embedding.item
 
@@ -92,8 +120,9 @@ class BM3(LightGCN):
         return self.predictor(users), self.predictor(items)
 
     def content(self, name: str, item: Tensor) -> Tensor:
-        r"""Content :math:`\mathbf{f}_m` ``[n, d]`` of the items ``item`` ``[n]`` in the modality ``name``; zero where an item
-        lacks it."""
+        r"""Content :math:`\mathbf{f}_m` ``[n, d]`` of the items ``item`` ``[n]`` in the modality
+        ``name``; zero where an item lacks it.
+        """
         rows = self.features[name].rows(item)
         if name in self.trained_features:
             rows = ItemFeatures(self.trained_features[name][item], rows.present)
@@ -104,14 +133,18 @@ class BM3(LightGCN):
         users, items = self.encode()
         user, item = users[batch.user], items[batch.pos]
         user_target, item_target = self.predictor.target(user), self.predictor.target(item)
-        terms = {'align_users': cosine_distance(self.predictor(user), item_target),
-                 'align_items': cosine_distance(self.predictor(item), user_target),
-                 'l2': self.l2 * row_penalty(users, items, shape=self.penalty)}
+        terms = {
+            'align_users': cosine_distance(self.predictor(user), item_target),
+            'align_items': cosine_distance(self.predictor(item), user_target),
+            'l2': self.l2 * row_penalty(users, items, shape=self.penalty),
+        }
         if self.content_weight > 0:
             nodes, index = batch.pos.unique(return_inverse=True)
             for name, features in self.features.items():
                 rows, present = self.content(name, nodes)[index], features.present[batch.pos, 0]
                 online, target = self.predictor(rows), self.predictor.target(rows)
-                terms[f'content_{name}'] = self.content_weight * (cosine_distance(online, item_target, present) +
-                                                                cosine_distance(online, target, present))
+                terms[f'content_{name}'] = self.content_weight * (
+                    cosine_distance(online, item_target, present)
+                    + cosine_distance(online, target, present)
+                )
         return terms

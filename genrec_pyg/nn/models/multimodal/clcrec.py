@@ -1,8 +1,9 @@
 r"""CLCRec: collaborative embeddings tied to content, for items without interactions."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,30 +22,37 @@ from genrec_pyg.utils.validation import check_choice, check_range
 
 
 class Candidates(NamedTuple):
-    r"""Negatives of a batch: items ``[B, n]``, or ``[n]`` where all triples share them, and the entries ``[B, n]`` that are no
-    negatives."""
+    r"""Negatives of a batch: items ``[B, n]``, or ``[n]`` where all triples share them, and the
+    entries ``[B, n]`` that are no negatives.
+    """
+
     item: Tensor
     mask: Tensor
 
 
 class CLCRec(PairwiseRecommender):
-    r"""CLCRec (Wei, Wang, Li, Nie, Li, Li, Chua, "Contrastive Learning for Cold-Start Recommendation", ACM MM 2021, Eqs. 9 to
-    14). No graph is propagated; an item without training edge is cold.
+    r"""CLCRec (Wei, Wang, Li, Nie, Li, Li, Chua, "Contrastive Learning for Cold-Start
+    Recommendation", ACM MM 2021, Eqs. 9 to 14). No graph is propagated; an item without training
+    edge is cold.
 
-    With content :math:`\mathbf{z} = \mathrm{Enc}([\mathrm{norm}(\mathbf{X}_m)]_m)`, a list of the positive and ``n`` warm
-    items outside the user's training items, and :math:`\mathbf{x}_j = \mathbf{z}_j` with probability :math:`\rho`, else the
-    item's row,
+    With content :math:`\mathbf{z} = \mathrm{Enc}([\mathrm{norm}(\mathbf{X}_m)]_m)`, a list of the
+    positive and ``n`` warm items outside the user's training items, and
+    :math:`\mathbf{x}_j = \mathbf{z}_j` with probability :math:`\rho`, else the item's row,
 
     .. math::
-        \mathcal{L} = \lambda_c \, \mathrm{softmax}\left( \frac{\cos(\mathbf{e}_{i^+}, \mathbf{z}_j)}{\tau} \right)
-        + (1 - \lambda_c) \, \mathrm{softmax} \left( \frac{\mathbf{e}_u \cdot \mathbf{x}_j}{\tau} \right)
-        + \frac{\eta}{2} \left( \overline{\Vert \mathbf{e}_u \Vert} + \overline{\Vert \mathbf{e}_j \Vert} \right)
+        \mathcal{L} = \lambda_c \, \mathrm{softmax}\left( \frac{\cos(\mathbf{e}_{i^+},
+        \mathbf{z}_j)}{\tau} \right)
+        + (1 - \lambda_c) \, \mathrm{softmax} \left( \frac{\mathbf{e}_u \cdot \mathbf{x}_j}{\tau}
+        \right)
+        + \frac{\eta}{2} \left( \overline{\Vert \mathbf{e}_u \Vert} + \overline{\Vert \mathbf{e}_j
+        \Vert} \right)
 
-    (cross-entropies of the positive, norms not squared). Warm items score with their row, cold ones with their content. Items
-    that lack a modality have a learned vector in its place, so every item has content; the negatives of the batch itself are
-    not used.
+    (cross-entropies of the positive, norms not squared). Warm items score with their row, cold ones
+    with their content. Items that lack a modality have a learned vector in its place, so every item
+    has content; the negatives of the batch itself are not used.
 
-    At the published :math:`\tau = 2` with ``n = 128`` the first term lies between 3.87 and 5.86: it can fall by a fifth only.
+    At the published :math:`\tau = 2` with ``n = 128`` the first term lies between 3.87 and 5.86: it
+    can fall by a fifth only.
 
     Differences from public implementations: ``docs/parity.md``.
 
@@ -56,7 +64,8 @@ class CLCRec(PairwiseRecommender):
         l2: :math:`\eta`.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
         num_negatives: Negatives ``n`` per triple.
-        negatives: ``'own'``, drawn per triple, or ``'shared'``, one draw per batch from which a user's items are masked.
+        negatives: ``'own'``, drawn per triple, or ``'shared'``, one draw per batch from which a
+            user's items are masked.
         temperature: Temperature :math:`\tau`.
         content_weight: :math:`\lambda_c`.
         replace: :math:`\rho`.
@@ -66,10 +75,21 @@ class CLCRec(PairwiseRecommender):
         ConfigError: Without a modality, or on an argument outside its accepted values.
     """
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, encoder_channels: int = 256, l2: float = 0.1, init: str = 'xavier_normal',
-                 num_negatives: int = 128, negatives: str = 'own', temperature: float = 2.0, content_weight: float = 0.5,
-                 replace: float = 0.5, score: str = 'mixed'):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        hidden_channels: int = 64,
+        encoder_channels: int = 256,
+        l2: float = 0.1,
+        init: str = 'xavier_normal',
+        num_negatives: int = 128,
+        negatives: str = 'own',
+        temperature: float = 2.0,
+        content_weight: float = 0.5,
+        replace: float = 0.5,
+        score: str = 'mixed',
+    ):
         super().__init__(data, modalities, hidden_channels, l2, init)
         require_modalities(self.graph, 'CLCRec')
         check_range('encoder_channels', encoder_channels, 1)
@@ -81,21 +101,36 @@ class CLCRec(PairwiseRecommender):
         check_choice('negatives', negatives, ('own', 'shared'))
         check_choice('score', score, ('mixed', 'content'))
         self.num_negatives, self.negatives, self.temperature = num_negatives, negatives, temperature
-        self.content_weight, self.replace, self.content_only = content_weight, replace, score == 'content'
+        self.content_weight, self.replace, self.content_only = (
+            content_weight,
+            replace,
+            score == 'content',
+        )
         self.features = item_features(self.graph)
         widths = {name: features.x.size(1) for name, features in self.features.items()}
-        self.missing = ParameterDict({
-            name: Parameter(torch.zeros(width)) for name, width in widths.items()
-            if not bool(self.features[name].present.all())})
-        self.encoder = Sequential(Linear(sum(widths.values()), encoder_channels), LeakyReLU(0.01),
-                                  Linear(encoder_channels, hidden_channels))
+        self.missing = ParameterDict(
+            {
+                name: Parameter(torch.zeros(width))
+                for name, width in widths.items()
+                if not bool(self.features[name].present.all())
+            }
+        )
+        self.encoder = Sequential(
+            Linear(sum(widths.values()), encoder_channels),
+            LeakyReLU(0.01),
+            Linear(encoder_channels, hidden_channels),
+        )
         degree = self.graph.item_degree()
         self.warm = degree > 0
         self.warm_items = self.warm.nonzero().view(-1)
         # Training items in the numbering of warm items, in which negatives are drawn.
-        edges = torch.stack([self.graph.edge_index[0], (self.warm.cumsum(0) - 1)[self.graph.edge_index[1]]])
-        self.owned = Adjacency.from_edge_index(edges, size=(self.num_users, self.warm_items.numel()))
-        self._sampler: Optional[NegativeSampler] = None
+        edges = torch.stack(
+            [self.graph.edge_index[0], (self.warm.cumsum(0) - 1)[self.graph.edge_index[1]]]
+        )
+        self.owned = Adjacency.from_edge_index(
+            edges, size=(self.num_users, self.warm_items.numel())
+        )
+        self._sampler: NegativeSampler | None = None
 
     def reset_parameters(self) -> None:
         r"""Redraws tables and encoder; the vectors of missing modalities become zero."""
@@ -105,12 +140,14 @@ class CLCRec(PairwiseRecommender):
         for vector in self.missing.values():
             torch.nn.init.zeros_(vector)
 
-    def content(self, item: Optional[Tensor] = None) -> Tensor:
+    def content(self, item: Tensor | None = None) -> Tensor:
         r"""Content ``[n, d]`` of the items ``item`` ``[n]``, or of all."""
         blocks = []
         for name, features in self.features.items():
             x, present = features if item is None else features.rows(item)
-            blocks.append(torch.where(present, x, self.missing[name]) if name in self.missing else x)
+            blocks.append(
+                torch.where(present, x, self.missing[name]) if name in self.missing else x
+            )
         return self.encoder(torch.cat(blocks, dim=1))
 
     def embed(self) -> tuple[Tensor, Tensor]:
@@ -118,7 +155,9 @@ class CLCRec(PairwiseRecommender):
         content = self.content()
         if self.content_only:
             return self.embedding.user, content
-        return self.embedding.user, torch.where(self.warm.unsqueeze(1), self.embedding.item, content.to(self.embedding.item))
+        return self.embedding.user, torch.where(
+            self.warm.unsqueeze(1), self.embedding.item, content.to(self.embedding.item)
+        )
 
     def draw_negatives(self, user: Tensor) -> Candidates:
         r"""Warm items that are no training items of ``user`` ``[B]``."""
@@ -134,7 +173,9 @@ class CLCRec(PairwiseRecommender):
         position = torch.searchsorted(distinct, col).clamp(max=distinct.numel() - 1)
         held = distinct[position] == col
         mask = torch.zeros(user.numel(), distinct.numel(), dtype=torch.bool, device=user.device)
-        mask[torch.repeat_interleave(rowptr.diff(), output_size=col.numel())[held], position[held]] = True
+        mask[
+            torch.repeat_interleave(rowptr.diff(), output_size=col.numel())[held], position[held]
+        ] = True
         return Candidates(self.warm_items[found], mask[:, place])
 
     def loss(self, batch: Triples) -> dict[str, Tensor]:
@@ -144,22 +185,38 @@ class CLCRec(PairwiseRecommender):
         nodes, index = torch.cat([batch.pos, negatives.item.flatten()]).unique(return_inverse=True)
         first, others = index[:size], index[size:].view(negatives.item.shape)
         mask = torch.cat([torch.zeros_like(negatives.mask[:, :1]), negatives.mask], dim=1)
-        user, rows, content = self.embedding.user[batch.user], self.embedding.item[nodes], self.content(nodes)
+        user, rows, content = (
+            self.embedding.user[batch.user],
+            self.embedding.item[nodes],
+            self.content(nodes),
+        )
 
         cosines = _products(unit_rows(rows)[first], unit_rows(content), first, others)
         by_content = torch.rand(mask.shape, device=mask.device) < self.replace
-        scores = torch.where(by_content, _products(user, content, first, others), _products(user, rows, first, others))
+        scores = torch.where(
+            by_content,
+            _products(user, content, first, others),
+            _products(user, rows, first, others),
+        )
         norm, count = rows.norm(dim=1), negatives.mask.size(1)
-        norm = user.norm(dim=1).mean() + (norm[first].mean() + count * norm[others].mean()) / (1 + count)
-        return {'item_content': self.content_weight * first_of_list(cosines / self.temperature, mask),
-                'user_item': (1 - self.content_weight) * first_of_list(scores / self.temperature, mask),
-                'norm': self.l2 / 2 * norm}
+        norm = user.norm(dim=1).mean() + (norm[first].mean() + count * norm[others].mean()) / (
+            1 + count
+        )
+        return {
+            'item_content': self.content_weight * first_of_list(cosines / self.temperature, mask),
+            'user_item': (1 - self.content_weight) * first_of_list(scores / self.temperature, mask),
+            'norm': self.l2 / 2 * norm,
+        }
 
 
 def _products(anchor: Tensor, table: Tensor, first: Tensor, others: Tensor) -> Tensor:
-    r"""Products ``[B, 1 + n]`` of ``anchor`` ``[B, d]`` with the rows of ``table`` that its list names: ``first`` ``[B]``, and
-    ``others`` ``[B, n]``, or ``[n]`` where all lists share them."""
+    r"""Products ``[B, 1 + n]`` of ``anchor`` ``[B, d]`` with the rows of ``table`` that its list
+    names: ``first`` ``[B]``, and ``others`` ``[B, n]``, or ``[n]`` where all lists share them.
+    """
     if others.dim() == 1:
-        return torch.cat([(anchor * table[first]).sum(dim=1, keepdim=True), anchor @ table[others].t()], dim=1)
-    # Products with all rows, of which the lists pick: cheaper than rows of every entry, which repeat.
+        return torch.cat(
+            [(anchor * table[first]).sum(dim=1, keepdim=True), anchor @ table[others].t()], dim=1
+        )
+    # Products with all rows, of which the lists pick: cheaper than rows of every entry, which
+    # repeat.
     return (anchor @ table.t()).gather(1, torch.cat([first.unsqueeze(1), others], dim=1))

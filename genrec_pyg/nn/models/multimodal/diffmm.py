@@ -1,9 +1,10 @@
 r"""DiffMM: a diffusion per modality generates the graphs that contrastive views are made of."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
-from typing import Any, Optional, Union
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,75 +40,125 @@ CONTRAST_METHODS = ('pairs', 'final')
 
 
 class DiffMM(PairwiseRecommender):
-    r"""DiffMM (`Jiang, Xia, Wei, Luo, Lin, Huang, "DiffMM: Multi-Modal Diffusion Model for Recommendation", ACM MM 2024
-    <https://arxiv.org/abs/2406.11781>`_); other programs: ``docs/parity.md``.
+    r"""DiffMM
+    (`Jiang, Xia, Wei, Luo, Lin, Huang, "DiffMM: Multi-Modal Diffusion Model for Recommendation",
+    ACM MM 2024 <https://arxiv.org/abs/2406.11781>`_);
+    other programs: ``docs/parity.md``.
 
-    Before every epoch an :class:`~genrec_pyg.nn.diffusion.InterestGenerator` of each modality is trained and generates a
-    graph :math:`\mathbf{G}_m`. With :math:`\mathbf{A}` the normalized training graph with self loops,
-    :math:`\mathbf{F}_m` the transformed features, :math:`w = \mathrm{softmax}(\omega)`, :math:`\overline{\,\cdot\,}` row
-    normalization and :math:`\mathbf{H} = \sum_m w_m \mathbf{H}_m`,
+    Before every epoch an :class:`~genrec_pyg.nn.diffusion.InterestGenerator` of each modality is
+    trained and generates a graph :math:`\mathbf{G}_m`. With :math:`\mathbf{A}` the normalized
+    training graph with self loops, :math:`\mathbf{F}_m` the transformed features,
+    :math:`w = \mathrm{softmax}(\omega)`, :math:`\overline{\,\cdot\,}` row normalization and
+    :math:`\mathbf{H} = \sum_m w_m \mathbf{H}_m`,
 
     .. math::
         \mathbf{H}_m &= \mathbf{A} [\mathbf{E}_u ; \overline{\mathbf{F}_m}], \quad
-        \mathbf{H}_m \leftarrow \mathbf{H}_m + \mathbf{A} [\mathbf{H}_m^{\mathrm{users}} ; \mathbf{E}_i], \quad
-        \mathbf{H}_m \leftarrow \mathbf{H}_m + \lambda_g \mathbf{G}_m [\mathbf{E}_u ; \mathbf{E}_i] \\
-        \mathbf{Z} &= \sum_{l=0}^{L} \mathbf{A}^l \mathbf{H} + \lambda_r \overline{\mathbf{H}}, \qquad
-        \mathbf{C}_m = \sum_{l=0}^{L} \mathbf{A}^l \mathbf{G}_m [\mathbf{E}_u ; \overline{\mathbf{F}_m}] \\
-        \mathcal{L} &= \mathrm{BPR} + \lambda \Vert \mathbf{E} \Vert^2 + c \sum_{(\mathbf{X}, \mathbf{Y})}
-        [\mathrm{NCE}(\mathbf{X}_{u_k}, \mathbf{Y}_u) + \mathrm{NCE}(\mathbf{X}_{i^+_k}, \mathbf{Y}_i)]
+        \mathbf{H}_m \leftarrow \mathbf{H}_m + \mathbf{A} [\mathbf{H}_m^{\mathrm{users}} ;
+        \mathbf{E}_i], \quad
+        \mathbf{H}_m \leftarrow \mathbf{H}_m + \lambda_g \mathbf{G}_m [\mathbf{E}_u ; \mathbf{E}_i]
+        \\
+        \mathbf{Z} &= \sum_{l=0}^{L} \mathbf{A}^l \mathbf{H} + \lambda_r \overline{\mathbf{H}},
+        \qquad
+        \mathbf{C}_m = \sum_{l=0}^{L} \mathbf{A}^l \mathbf{G}_m [\mathbf{E}_u ;
+        \overline{\mathbf{F}_m}] \\
+        \mathcal{L} &= \mathrm{BPR} + \lambda \Vert \mathbf{E} \Vert^2 + c \sum_{(\mathbf{X},
+        \mathbf{Y})}
+        [\mathrm{NCE}(\mathbf{X}_{u_k}, \mathbf{Y}_u) + \mathrm{NCE}(\mathbf{X}_{i^+_k},
+        \mathbf{Y}_i)]
 
-    over the pairs of :math:`\mathbf{C}_m` or of :math:`\mathbf{Z}` with each of them. All but the contrast is linear in
-    :math:`\mathbf{H}_m`, so the sum over modalities is taken first: two products with :math:`\mathbf{A}` in all.
+    over the pairs of :math:`\mathbf{C}_m` or of :math:`\mathbf{Z}` with each of them. All but the
+    contrast is linear in :math:`\mathbf{H}_m`, so the sum over modalities is taken first: two
+    products with :math:`\mathbf{A}` in all.
 
     Args:
-        data, modalities: Canonical graph or training graph, and the modalities to use (:obj:`None` takes all).
+        data, modalities: Canonical graph or training graph, and the modalities to use (:obj:`None`
+            takes all).
         hidden_channels, num_layers: Width ``d`` and layers ``L``.
         l2: :math:`\lambda`, on whole tables.
-        transform: Features to embeddings: ``'bilinear'``, :math:`\mathrm{LeakyReLU}_{0.2}(\mathbf{X} \mathbf{W})`;
-            ``'linear'``, with bias; ``'mixed'``, the image bilinear and the others linear.
-        process, num_steps, noise_scale, start: See :class:`~genrec_pyg.nn.diffusion.DiffusionConfig`; ``process`` alone
-            decides between Gaussian noise, the paper's, and the flips of GenRec-V1.
+        transform: Features to embeddings: ``'bilinear'``,
+            :math:`\mathrm{LeakyReLU}_{0.2}(\mathbf{X} \mathbf{W})`; ``'linear'``, with bias;
+            ``'mixed'``, the image bilinear and the others linear.
+        process, num_steps, noise_scale, start: See
+            :class:`~genrec_pyg.nn.diffusion.DiffusionConfig`; ``process`` alone decides between
+            Gaussian noise, the paper's, and the flips of GenRec-V1.
         weighting, sample_noise: See :class:`~genrec_pyg.nn.diffusion.DiffusionProcess`.
-        objective, denoiser_lr, denoiser_batch_size: See :class:`~genrec_pyg.nn.diffusion.DenoiserTrainingConfig`; a
-            batch has at most 2^23 entries. The paper's objective is ``'squared'``.
+        objective, denoiser_lr, denoiser_batch_size: See
+            :class:`~genrec_pyg.nn.diffusion.DenoiserTrainingConfig`; a batch has at most 2^23
+            entries. The paper's objective is ``'squared'``.
         signal_weight: Weight of the modality signal injection.
-        denoiser, denoiser_layers, denoiser_rank: See :class:`~genrec_pyg.nn.diffusion.DenoiserConfig`.
-        denoiser_channels, denoiser_dropout, denoiser_normalize: Hidden width, dropout of the input and whether that is
-            normalized, of the perceptron.
+        denoiser, denoiser_layers, denoiser_rank: See
+            :class:`~genrec_pyg.nn.diffusion.DenoiserConfig`.
+        denoiser_channels, denoiser_dropout, denoiser_normalize: Hidden width, dropout of the input
+            and whether that is normalized, of the perceptron.
         rebuild_k, candidates, edge_dropout: See :class:`~genrec_pyg.nn.diffusion.GenerationConfig`.
         generated_weight, residual_weight: :math:`\lambda_g` and :math:`\lambda_r`.
-        contrast_method, contrast_weight, temperature: ``'pairs'`` of modalities or the ``'final'`` view against each;
-            weight ``c``; temperature.
+        contrast_method, contrast_weight, temperature: ``'pairs'`` of modalities or the ``'final'``
+            view against each; weight ``c``; temperature.
 
     Raises:
         ConfigError: On an argument outside its accepted values, or a graph without modalities.
     """
+
     splits_batch = True
     FORMER_SETTINGS = {'keep': complement('edge_dropout')}
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, num_layers: int = 1, l2: float = 1e-5, transform: str = 'bilinear',
-                 process: str = 'gaussian', num_steps: int = 5, noise_scale: float = 1.0, weighting: str = 'snr',
-                 sample_noise: bool = False, start: str = 'clean', objective: str = 'squared', signal_weight: float = 0.1,
-                 denoiser: str = 'perceptron', denoiser_channels: int = 1000, denoiser_dropout: float = 0.5,
-                 denoiser_normalize: bool = False, denoiser_layers: int = 2, denoiser_rank: int = 512,
-                 denoiser_lr: float = 1e-3, denoiser_batch_size: int = 1024, rebuild_k: int = 1, candidates: str = 'all',
-                 edge_dropout: float = 0.5, generated_weight: float = 0.2, residual_weight: float = 0.5,
-                 contrast_method: str = 'pairs', contrast_weight: float = 0.01, temperature: float = 0.5):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        hidden_channels: int = 64,
+        num_layers: int = 1,
+        l2: float = 1e-5,
+        transform: str = 'bilinear',
+        process: str = 'gaussian',
+        num_steps: int = 5,
+        noise_scale: float = 1.0,
+        weighting: str = 'snr',
+        sample_noise: bool = False,
+        start: str = 'clean',
+        objective: str = 'squared',
+        signal_weight: float = 0.1,
+        denoiser: str = 'perceptron',
+        denoiser_channels: int = 1000,
+        denoiser_dropout: float = 0.5,
+        denoiser_normalize: bool = False,
+        denoiser_layers: int = 2,
+        denoiser_rank: int = 512,
+        denoiser_lr: float = 1e-3,
+        denoiser_batch_size: int = 1024,
+        rebuild_k: int = 1,
+        candidates: str = 'all',
+        edge_dropout: float = 0.5,
+        generated_weight: float = 0.2,
+        residual_weight: float = 0.5,
+        contrast_method: str = 'pairs',
+        contrast_weight: float = 0.01,
+        temperature: float = 0.5,
+    ):
         super().__init__(data, modalities, hidden_channels, l2, penalty_rows='table')
         DiffMM.check_options(locals())
         if not self.graph.modalities:
-            raise ConfigError('modalities: got none, accepted is at least one: each has a diffusion of its own')
-        for name, value, low in (('num_layers', num_layers, 0), ('signal_weight', signal_weight, 0),
-                                 ('denoiser_channels', denoiser_channels, 1), ('denoiser_layers', denoiser_layers, 0),
-                                 ('denoiser_rank', denoiser_rank, 1), ('rebuild_k', rebuild_k, 1),
-                                 ('denoiser_batch_size', denoiser_batch_size, 1),
-                                 ('generated_weight', generated_weight, 0), ('residual_weight', residual_weight, 0),
-                                 ('contrast_weight', contrast_weight, 0)):
+            raise ConfigError(
+                'modalities: got none, accepted is at least one: each has a diffusion of its own'
+            )
+        for name, value, low in (
+            ('num_layers', num_layers, 0),
+            ('signal_weight', signal_weight, 0),
+            ('denoiser_channels', denoiser_channels, 1),
+            ('denoiser_layers', denoiser_layers, 0),
+            ('denoiser_rank', denoiser_rank, 1),
+            ('rebuild_k', rebuild_k, 1),
+            ('denoiser_batch_size', denoiser_batch_size, 1),
+            ('generated_weight', generated_weight, 0),
+            ('residual_weight', residual_weight, 0),
+            ('contrast_weight', contrast_weight, 0),
+        ):
             check_range(name, value, low)
         if not 0 <= denoiser_dropout < 1:
-            raise ConfigError(f'denoiser_dropout: got {denoiser_dropout}, accepted are numbers from 0 up to but not '
-                              'including 1')
+            raise ConfigError(
+                f'denoiser_dropout: got {denoiser_dropout}, accepted are numbers from 0 up to but '
+                f'not including 1'
+            )
         check_range('denoiser_lr', denoiser_lr, 0, open_low=True)
         check_range('temperature', temperature, 0, open_low=True)
         check_choice('transform', transform, TRANSFORMS)
@@ -115,32 +166,73 @@ class DiffMM(PairwiseRecommender):
         check_choice('denoiser', denoiser, DENOISERS)
         self.num_layers = num_layers
         self.generated_weight, self.residual_weight = generated_weight, residual_weight
-        self.contrast_method, self.contrast_weight, self.temperature = contrast_method, contrast_weight, temperature
-        self.adjacency = bipartite_adjacency(self.graph.edge_index, self.num_users, self.num_items, self_loops=True)
+        self.contrast_method, self.contrast_weight, self.temperature = (
+            contrast_method,
+            contrast_weight,
+            temperature,
+        )
+        self.adjacency = bipartite_adjacency(
+            self.graph.edge_index, self.num_users, self.num_items, self_loops=True
+        )
         self.conv = LightConv(num_layers)
         self.log_degree = torch.log1p(self.graph.item_degree().float())
         self.modal_logits = Parameter(torch.empty(len(self.graph.modalities)))
-        self.encoders = ModuleDict({
-            name: feature_transform(transform, name, modality.x.size(1), hidden_channels)
-            for name, modality in self.graph.modalities.items()})
-        diffusion = make_process(process, num_steps, noise_scale, weighting=weighting, sample_noise=sample_noise)
-        training = DenoiserTrainingConfig(objective, contrast_weight=0.0, lr=denoiser_lr,
-                                          batch_size=rows_per_block(self.num_items, denoiser_batch_size))
-        generation = GenerationConfig(topk=rebuild_k, rebuild_k=rebuild_k, candidates=candidates, edge_weight='binary',
-                                      edge_dropout=edge_dropout)
+        self.encoders = ModuleDict(
+            {
+                name: feature_transform(transform, name, modality.x.size(1), hidden_channels)
+                for name, modality in self.graph.modalities.items()
+            }
+        )
+        diffusion = make_process(
+            process, num_steps, noise_scale, weighting=weighting, sample_noise=sample_noise
+        )
+        training = DenoiserTrainingConfig(
+            objective,
+            contrast_weight=0.0,
+            lr=denoiser_lr,
+            batch_size=rows_per_block(self.num_items, denoiser_batch_size),
+        )
+        generation = GenerationConfig(
+            topk=rebuild_k,
+            rebuild_k=rebuild_k,
+            candidates=candidates,
+            edge_weight='binary',
+            edge_dropout=edge_dropout,
+        )
         self.generators = ModuleDict()
         for name, modality in self.graph.modalities.items():
-            graph = TrainingGraph(self.num_users, self.num_items, self.graph.edge_index, {name: modality})
+            graph = TrainingGraph(
+                self.num_users, self.num_items, self.graph.edge_index, {name: modality}
+            )
             self.generators[name] = InterestGenerator(
-                graph, make_denoiser(denoiser, graph, diffusion, hidden_channels, denoiser_layers, denoiser_rank,
-                                     channels=denoiser_channels, dropout=denoiser_dropout, normalize=denoiser_normalize),
-                diffusion, training, generation, start, signal_weight=signal_weight)
+                graph,
+                make_denoiser(
+                    denoiser,
+                    graph,
+                    diffusion,
+                    hidden_channels,
+                    denoiser_layers,
+                    denoiser_rank,
+                    channels=denoiser_channels,
+                    dropout=denoiser_dropout,
+                    normalize=denoiser_normalize,
+                ),
+                diffusion,
+                training,
+                generation,
+                start,
+                signal_weight=signal_weight,
+            )
         self._reset_weights()
 
     @classmethod
     def replaced_options(cls, options: Mapping[str, Any]) -> dict[str, Replaced]:
         r"""The linear denoiser is solved for the squared error."""
-        return {'objective': Replaced('squared', "denoiser='linear'")} if options['denoiser'] == 'linear' else {}
+        return (
+            {'objective': Replaced('squared', "denoiser='linear'")}
+            if options['denoiser'] == 'linear'
+            else {}
+        )
 
     def reset_parameters(self) -> None:
         r"""Redraws tables, transforms and denoisers and forgets the generated edges."""
@@ -154,20 +246,28 @@ class DiffMM(PairwiseRecommender):
 
     def trained_parameters(self) -> Iterator[Parameter]:
         r"""All but the denoisers, which have optimizers of their own."""
-        return (parameter for name, parameter in self.named_parameters() if not name.startswith('generators.'))
+        return (
+            parameter
+            for name, parameter in self.named_parameters()
+            if not name.startswith('generators.')
+        )
 
     def features(self) -> dict[str, Tensor]:
         r"""Transformed features per item ``[I, d]``, zero where an item lacks the modality."""
         dtype = self.modal_logits.dtype
-        return {name: modality.pool(self.encoders[name](modality.x.to(dtype)))
-                for name, modality in self.graph.modalities.items()}
+        return {
+            name: modality.pool(self.encoders[name](modality.x.to(dtype)))
+            for name, modality in self.graph.modalities.items()
+        }
 
     @torch.no_grad()
     def item_views(self) -> dict[str, ItemViews]:
         r"""What the denoiser of each modality may know of the items."""
         items = self.embedding.item.detach()
-        return {name: ItemViews(items * features, 1, self.log_degree, features, items)
-                for name, features in self.features().items()}
+        return {
+            name: ItemViews(items * features, 1, self.log_degree, features, items)
+            for name, features in self.features().items()
+        }
 
     def start_epoch(self, epoch: int) -> dict[str, float]:
         r"""Trains every denoiser for one pass over the users, then regenerates its graph."""
@@ -188,44 +288,69 @@ class DiffMM(PairwiseRecommender):
         return (self.num_layers + 1) * self.conv(x, self.adjacency)
 
     def fuse(self, features: dict[str, Tensor], generated: dict[str, Adjacency]) -> Tensor:
-        r"""Final embeddings :math:`\mathbf{Z}` ``[N, d]`` from unit features ``[I, d]`` and generated graphs."""
+        r"""Final embeddings :math:`\mathbf{Z}` ``[N, d]`` from unit features ``[I, d]`` and
+        generated graphs.
+        """
         users, items = self.embedding.user, self.embedding.item
         weights = dict(zip(features, self.modal_logits.softmax(dim=0)))
         mixed = sum(weights[name] * x for name, x in features.items())
         fused = spmm(self.adjacency, torch.cat([users, mixed]))
-        fused = fused + spmm(self.adjacency, torch.cat([fused[:self.num_users], items]))
+        fused = fused + spmm(self.adjacency, torch.cat([fused[: self.num_users], items]))
         joint = self.embedding.joint()
         for name, graph in generated.items():
             fused = fused + self.generated_weight * weights[name] * spmm(graph, joint)
         return self.propagate(fused) + self.residual_weight * unit_rows(fused)
 
-    def contrast_views(self, features: dict[str, Tensor], generated: dict[str, Adjacency]) -> list[Tensor]:
-        r"""Contrastive views :math:`\mathbf{C}_m` ``[N, d]`` of all modalities, from one propagation side by side."""
-        sources = [spmm(graph, torch.cat([self.embedding.user, features[name]])) for name, graph in generated.items()]
+    def contrast_views(
+        self, features: dict[str, Tensor], generated: dict[str, Adjacency]
+    ) -> list[Tensor]:
+        r"""Contrastive views :math:`\mathbf{C}_m` ``[N, d]`` of all modalities, from one
+        propagation side by side.
+        """
+        sources = [
+            spmm(graph, torch.cat([self.embedding.user, features[name]]))
+            for name, graph in generated.items()
+        ]
         return list(self.propagate(torch.cat(sources, dim=1)).chunk(len(sources), dim=1))
 
     def embed(self) -> tuple[Tensor, Tensor]:
-        r"""Users ``[U, d]`` and items ``[I, d]``; no generated edge is dropped in evaluation mode."""
+        r"""Users ``[U, d]`` and items ``[I, d]``; no generated edge is dropped in evaluation
+        mode.
+        """
         features = {name: unit_rows(x) for name, x in self.features().items()}
         return self.fuse(features, self.generated()).split([self.num_users, self.num_items])
 
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR, L2 and the contrast of views on a batch of triples."""
         sizes = [self.num_users, self.num_items]
-        features, generated = {name: unit_rows(x) for name, x in self.features().items()}, self.generated()
+        features, generated = (
+            {name: unit_rows(x) for name, x in self.features().items()},
+            self.generated(),
+        )
         final = self.fuse(features, generated)
         terms = self.rank_terms(*final.split(sizes), batch)
         if self.contrast_weight > 0 and generated:
             views = self.contrast_views(features, generated)
-            pairs = combinations(views, 2) if self.contrast_method == 'pairs' else ((final, view) for view in views)
-            found = [bank_contrast(first, second, index, self.temperature) for x, y in pairs
-                     for first, second, index in zip(x.split(sizes), y.split(sizes), (batch.user, batch.pos))]
+            pairs = (
+                combinations(views, 2)
+                if self.contrast_method == 'pairs'
+                else ((final, view) for view in views)
+            )
+            found = [
+                bank_contrast(first, second, index, self.temperature)
+                for x, y in pairs
+                for first, second, index in zip(
+                    x.split(sizes), y.split(sizes), (batch.user, batch.pos)
+                )
+            ]
             if found:  # one modality makes no pair
                 terms['contrast'] = self.contrast_weight * sum(found)
         return terms
 
 
-def feature_transform(transform: str, modality: str, in_channels: int, out_channels: int) -> ProjectionBlock:
+def feature_transform(
+    transform: str, modality: str, in_channels: int, out_channels: int
+) -> ProjectionBlock:
     r"""Map from the features of ``modality`` to embeddings.
 
     Args:
@@ -235,5 +360,11 @@ def feature_transform(transform: str, modality: str, in_channels: int, out_chann
         out_channels: Width of the embeddings.
     """
     bilinear = transform == 'bilinear' or transform == 'mixed' and modality == 'image'
-    return ProjectionBlock(in_channels, out_channels, dropout=0.0, negative_slope=0.2 if bilinear else 1.0, batch_norm=False,
-                           bias=not bilinear)
+    return ProjectionBlock(
+        in_channels,
+        out_channels,
+        dropout=0.0,
+        negative_slope=0.2 if bilinear else 1.0,
+        batch_norm=False,
+        bias=not bilinear,
+    )

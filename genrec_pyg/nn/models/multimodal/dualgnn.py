@@ -1,9 +1,9 @@
 r"""DualGNN: modality streams weighed by each user, smoothed over users with common items."""
+
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -25,25 +25,31 @@ FUSIONS = ('weighted', 'softmax', 'mean', 'max', 'concat')
 
 
 class DualGNN(Recommender):
-    r"""DualGNN (Wang, Wei, Yin, Wu, Song, Nie, "DualGNN: Dual Graph Neural Network for Multimedia Recommendation", IEEE TMM
-    2021).
+    r"""DualGNN (Wang, Wei, Yin, Wu, Song, Nie, "DualGNN: Dual Graph Neural Network for Multimedia
+    Recommendation", IEEE TMM 2021).
 
-    With the streams :math:`\mathbf{z}_m` of :class:`~genrec_pyg.nn.modality.streams.ModalityStreams`, weights
-    :math:`w_{um}` and the users with common items of :class:`~genrec_pyg.nn.user_graph.CoUserGraph`,
-
-    .. math::
-        \mathbf{q}_i = \sum_m \mathbf{z}_{m,i}, \qquad \mathbf{y}_u = \sum_m w_{um} \mathbf{z}_{m,u}, \qquad
-        \mathbf{v}_u = \mathbf{y}_u + \sum_v a_{uv} \mathbf{y}_v, \qquad s(u, i) = \mathbf{v}_u \cdot \mathbf{q}_i
+    With the streams :math:`\mathbf{z}_m` of
+    :class:`~genrec_pyg.nn.modality.streams.ModalityStreams`, weights :math:`w_{um}` and the users
+    with common items of :class:`~genrec_pyg.nn.user_graph.CoUserGraph`,
 
     .. math::
-        \mathcal{L} = \frac{\mathrm{BPR}}{\ln 2} + \lambda \Bigl[ \sum_m \overline{\boldsymbol{\Pi}_{m,u}^2} +
+        \mathbf{q}_i = \sum_m \mathbf{z}_{m,i}, \qquad \mathbf{y}_u = \sum_m w_{um}
+        \mathbf{z}_{m,u}, \qquad
+        \mathbf{v}_u = \mathbf{y}_u + \sum_v a_{uv} \mathbf{y}_v, \qquad s(u, i) = \mathbf{v}_u
+        \cdot \mathbf{q}_i
+
+    .. math::
+        \mathcal{L} = \frac{\mathrm{BPR}}{\ln 2} + \lambda \Bigl[ \sum_m
+        \overline{\boldsymbol{\Pi}_{m,u}^2} +
         \overline{\mathbf{w}^2} \Bigr]
 
-    with means over entries: preferences of the users of a batch, and all weights. Nodes have no other table. An item that
-    lacks a modality starts that stream from zero and keeps what it receives from its users.
+    with means over entries: preferences of the users of a batch, and all weights. Nodes have no
+    other table. An item that lacks a modality starts that stream from zero and keeps what it
+    receives from its users.
 
-    ``variant='released'`` mixes users as the released toolbox does, which adds the streams of the items in place into the
-    first before users are mixed: they get :math:`w_{u1} \sum_m \mathbf{z}_m + \sum_{m>1} w_{um} \mathbf{z}_m`.
+    ``variant='released'`` mixes users as the released toolbox does, which adds the streams of the
+    items in place into the first before users are mixed: they get
+    :math:`w_{u1} \sum_m \mathbf{z}_m + \sum_{m>1} w_{um} \mathbf{z}_m`.
 
     Differences from public implementations: ``docs/parity.md``.
 
@@ -54,19 +60,29 @@ class DualGNN(Recommender):
         hidden_channels: Width ``d``.
         num_layers: Layers of propagation.
         num_neighbors: Users with common items per user.
-        fusion: How a user mixes modalities: ``'weighted'``; ``'softmax'``, the weights a softmax of the table; ``'mean'``,
-            without weights; ``'max'``, the entrywise largest weighted stream; ``'concat'``, a linear map of the weighted
-            streams.
-        neighbor_padding: Padding of short lists of neighbors, see :class:`~genrec_pyg.nn.user_graph.CoUserGraph`.
+        fusion: How a user mixes modalities: ``'weighted'``; ``'softmax'``, the weights a softmax of
+            the table; ``'mean'``, without weights; ``'max'``, the entrywise largest weighted
+            stream; ``'concat'``, a linear map of the weighted streams.
+        neighbor_padding: Padding of short lists of neighbors, see
+            :class:`~genrec_pyg.nn.user_graph.CoUserGraph`.
         l2: :math:`\lambda`; published: 1e-1 to 1e-5.
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
     """
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 variant: str = 'principled', hidden_channels: int = 64, num_layers: int = 2, num_neighbors: int = 40,
-                 fusion: str = 'weighted', neighbor_padding: Optional[str] = None, l2: float = 1e-3):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        variant: str = 'principled',
+        hidden_channels: int = 64,
+        num_layers: int = 2,
+        num_neighbors: int = 40,
+        fusion: str = 'weighted',
+        neighbor_padding: str | None = None,
+        l2: float = 1e-3,
+    ):
         super().__init__(data, modalities)
         require_modalities(self.graph, 'DualGNN')
         check_choice('variant', variant, ('principled', 'released'))
@@ -96,7 +112,9 @@ class DualGNN(Recommender):
             streams = torch.cat([streams.sum(dim=1, keepdim=True), streams[:, 1:]], dim=1)
         if self.fusion == 'mean':
             return streams.mean(dim=1)
-        weight = self.streams.weight.softmax(dim=1) if self.fusion == 'softmax' else self.streams.weight
+        weight = (
+            self.streams.weight.softmax(dim=1) if self.fusion == 'softmax' else self.streams.weight
+        )
         weighted = weight.unsqueeze(2) * streams
         if self.mixture is not None:
             return self.mixture(weighted.flatten(1))
@@ -111,5 +129,7 @@ class DualGNN(Recommender):
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR in base 2 and the penalty."""
         users, items = self.embed()
-        return {'bpr': bpr_loss(users[batch.user], items[batch.pos], items[batch.neg]) / math.log(2),
-                'l2': self.l2 * self.streams.penalty(batch.user)}
+        return {
+            'bpr': bpr_loss(users[batch.user], items[batch.pos], items[batch.neg]) / math.log(2),
+            'l2': self.l2 * self.streams.penalty(batch.user),
+        }

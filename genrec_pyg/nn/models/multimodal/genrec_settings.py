@@ -1,4 +1,7 @@
-r"""Settings of GenRec: which of them others take the place of, and their names in earlier versions."""
+r"""Settings of GenRec: which of them others take the place of, and their names in earlier
+versions.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -6,7 +9,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from genrec_pyg.nn.cluster import DebiasConfig
-from genrec_pyg.nn.diffusion import DenoiserConfig, DenoiserTrainingConfig, DiffusionConfig, GenerationConfig
+from genrec_pyg.nn.diffusion import (
+    DenoiserConfig,
+    DenoiserTrainingConfig,
+    DiffusionConfig,
+    GenerationConfig,
+)
 from genrec_pyg.nn.interest import InterestConfig
 from genrec_pyg.nn.losses.config import RankingConfig
 from genrec_pyg.nn.modality.graph_encoder import GraphEncoderConfig
@@ -17,6 +25,7 @@ from genrec_pyg.nn.models.settings import Conversion, complement, renamed
 @dataclass(frozen=True)
 class PartSettings:
     r"""Groups of settings from which the parts of a GenRec are made."""
+
     encoder: GraphEncoderConfig
     ranking: RankingConfig
     denoiser: DenoiserConfig
@@ -28,15 +37,24 @@ class PartSettings:
 
 
 def replaced_settings(options: Mapping[str, Any]) -> dict[str, Replaced]:
-    r"""Settings by dotted name that the variant, the denoiser, the objective or the absence of generation fix."""
+    r"""Settings by dotted name that the variant, the denoiser, the objective or the absence of
+    generation fix.
+    """
     values: dict[str, Replaced] = {}
 
     def fix(by: str, group: str, **fixed: Any) -> None:
         values.update({f'{group}.{name}': Replaced(value, by) for name, value in fixed.items()})
 
     def unused(by: str, group: str, default: Any, *names: str) -> None:
-        fix(by, group, **{field.name: getattr(default, field.name) for field in fields(default)
-                          if field.name in names or not names})
+        fix(
+            by,
+            group,
+            **{
+                field.name: getattr(default, field.name)
+                for field in fields(default)
+                if field.name in names or not names
+            },
+        )
 
     denoiser, objective = options['denoiser.name'], options['denoiser_training.objective']
     is_released, generates = options['variant'] == 'released', options['generation.enabled']
@@ -45,7 +63,14 @@ def replaced_settings(options: Mapping[str, Any]) -> dict[str, Replaced]:
         by = "variant='released'"
         fix(by, 'ranking', loss='bpr')
         fix(by, 'denoiser', name='transformer')
-        fix(by, 'denoiser_training', objective='focal', variational_weight=0.0, contrast_weight=0.0, num_negatives=0)
+        fix(
+            by,
+            'denoiser_training',
+            objective='focal',
+            variational_weight=0.0,
+            contrast_weight=0.0,
+            num_negatives=0,
+        )
         unused(by, 'denoiser_training', training, 'focal_alpha', 'contrast_temperature')
         unused(by, 'denoiser', DenoiserConfig(), 'rank', 'modality_weight')
         fix(by, 'diffusion', process='flip', start='diffused')
@@ -54,16 +79,34 @@ def replaced_settings(options: Mapping[str, Any]) -> dict[str, Replaced]:
     else:
         fix("variant='principled'", 'diffusion', flip_temp=1.0)
         if denoiser == 'linear':
-            unused(by_denoiser, 'denoiser_training', training, 'focal_alpha', 'contrast_weight',
-                   'contrast_temperature', 'lr')
+            unused(
+                by_denoiser,
+                'denoiser_training',
+                training,
+                'focal_alpha',
+                'contrast_weight',
+                'contrast_temperature',
+                'lr',
+            )
             unused(by_denoiser, 'denoiser', DenoiserConfig(), 'num_layers')
-            fix(by_denoiser, 'denoiser_training', objective='squared', variational_weight=0.0, num_negatives=0)
+            fix(
+                by_denoiser,
+                'denoiser_training',
+                objective='squared',
+                variational_weight=0.0,
+                num_negatives=0,
+            )
         else:
             unused(by_denoiser, 'denoiser', DenoiserConfig(), 'rank', 'modality_weight')
             if denoiser == 'perceptron':
                 unused(by_denoiser, 'denoiser', DenoiserConfig(), 'num_layers')
             if objective != 'focal':
-                unused(f'denoiser_training.objective={objective!r}', 'denoiser_training', training, 'focal_alpha')
+                unused(
+                    f'denoiser_training.objective={objective!r}',
+                    'denoiser_training',
+                    training,
+                    'focal_alpha',
+                )
     if options['ranking.loss'] == 'bpr' or is_released:
         unused("ranking.loss='bpr'", 'ranking', RankingConfig(), 'temperature', 'num_negatives')
     if denoiser != 'linear' or is_released or not generates:
@@ -76,14 +119,28 @@ def replaced_settings(options: Mapping[str, Any]) -> dict[str, Replaced]:
         if options['diffusion.process'] == 'gaussian':
             fix("diffusion.process='gaussian'", 'interest', ridge_power=0.0, discount=0.0)
     if options['debias.enabled'] is False:
-        unused('debias.enabled=False', 'debias', DebiasConfig(), 'clusters', 'sample_ratio', 'decision')
+        unused(
+            'debias.enabled=False', 'debias', DebiasConfig(), 'clusters', 'sample_ratio', 'decision'
+        )
     if not generates:
         by = 'generation.enabled=False'
-        for group, default in (('denoiser', DenoiserConfig()), ('denoiser_training', training),
-                               ('diffusion', DiffusionConfig())):
+        for group, default in (
+            ('denoiser', DenoiserConfig()),
+            ('denoiser_training', training),
+            ('diffusion', DiffusionConfig()),
+        ):
             unused(by, group, default)
-        unused(by, 'generation', GenerationConfig(), 'topk', 'rebuild_k', 'candidates', 'final', 'edge_weight',
-               'edge_dropout')
+        unused(
+            by,
+            'generation',
+            GenerationConfig(),
+            'topk',
+            'rebuild_k',
+            'candidates',
+            'final',
+            'edge_weight',
+            'edge_dropout',
+        )
         unused(by, 'debias', DebiasConfig(), 'clusters', 'sample_ratio', 'decision')
         fix(by, 'debias', enabled=False)
         fix(by, 'interest', weight=0.0)
@@ -100,23 +157,76 @@ def _without_contrast(contrasts: bool) -> dict[str, float]:
 
 #: Settings of versions in which they stood side by side.
 FORMER_SETTINGS: dict[str, Conversion] = {
-    **{name: renamed(f'encoder.{name}') for name in (
-        'num_layers', 'num_item_layers', 'num_neighbors', 'dropout', 'svt', 'side_in_score', 'specific', 'merge')},
-    **_moved('ranking', ranking='loss', ranking_temperature='temperature', num_negatives='num_negatives'),
-    **_moved('contrast', lambda1='view_weight', lambda2='pair_weight', temperature='temperature',
-             contrast_rows='group_size'),
+    **{
+        name: renamed(f'encoder.{name}')
+        for name in (
+            'num_layers',
+            'num_item_layers',
+            'num_neighbors',
+            'dropout',
+            'svt',
+            'side_in_score',
+            'specific',
+            'merge',
+        )
+    },
+    **_moved(
+        'ranking', ranking='loss', ranking_temperature='temperature', num_negatives='num_negatives'
+    ),
+    **_moved(
+        'contrast',
+        lambda1='view_weight',
+        lambda2='pair_weight',
+        temperature='temperature',
+        contrast_rows='group_size',
+    ),
     'contrast': _without_contrast,
-    **_moved('denoiser', denoiser='name', denoiser_layers='num_layers', denoiser_rank='rank',
-             modality_weight='modality_weight'),
-    **_moved('denoiser_training', objective='objective', variational_weight='variational_weight',
-             modality_contrast='contrast_weight', denoiser_negatives='num_negatives', denoiser_lr='lr',
-             denoiser_batch_size='batch_size'),
-    **{name: renamed(f'diffusion.{name}') for name in ('process', 'num_steps', 'noise_scale', 'flip_temp', 'start')},
-    **_moved('generation', generation='enabled', gen_topk='topk', rebuild_k='rebuild_k', candidates='candidates',
-             final='final', edge_weight='edge_weight'),
+    **_moved(
+        'denoiser',
+        denoiser='name',
+        denoiser_layers='num_layers',
+        denoiser_rank='rank',
+        modality_weight='modality_weight',
+    ),
+    **_moved(
+        'denoiser_training',
+        objective='objective',
+        variational_weight='variational_weight',
+        modality_contrast='contrast_weight',
+        denoiser_negatives='num_negatives',
+        denoiser_lr='lr',
+        denoiser_batch_size='batch_size',
+    ),
+    **{
+        name: renamed(f'diffusion.{name}')
+        for name in ('process', 'num_steps', 'noise_scale', 'flip_temp', 'start')
+    },
+    **_moved(
+        'generation',
+        generation='enabled',
+        gen_topk='topk',
+        rebuild_k='rebuild_k',
+        candidates='candidates',
+        final='final',
+        edge_weight='edge_weight',
+    ),
     'keep': complement('generation.edge_dropout'),
-    **_moved('debias', debias='enabled', clusters='clusters', sample_ratio='sample_ratio', debias_decision='decision'),
-    **_moved('interest', interest_weight='weight', ridge='ridge', ridge_power='ridge_power', row_weight='row_weight',
-             discount='discount', view_weights='view_weights', interest_rank='rank',
-             interest_neighbors='num_neighbors'),
+    **_moved(
+        'debias',
+        debias='enabled',
+        clusters='clusters',
+        sample_ratio='sample_ratio',
+        debias_decision='decision',
+    ),
+    **_moved(
+        'interest',
+        interest_weight='weight',
+        ridge='ridge',
+        ridge_power='ridge_power',
+        row_weight='row_weight',
+        discount='discount',
+        view_weights='view_weights',
+        interest_rank='rank',
+        interest_neighbors='num_neighbors',
+    ),
 }

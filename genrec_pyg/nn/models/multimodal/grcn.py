@@ -1,8 +1,9 @@
 r"""GRCN: interactions weighed by agreement of preference and content."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,9 +36,11 @@ class Attention(NamedTuple):
     Args:
         users: Content of users ``[U, c]``.
         items: Content of items ``[I, c]``.
-        to_users: Attention of users over their items, ``[E_m]`` in the order of the network's edges.
+        to_users: Attention of users over their items, ``[E_m]`` in the order of the network's
+            edges.
         to_items: Attention of items over their users ``[E_m]``, in the same order.
     """
+
     users: Tensor
     items: Tensor
     to_users: Tensor
@@ -48,11 +51,14 @@ class ContentNetwork(GraphModule):
     r"""Attention over the interactions in one modality (GRCN: Wei et al., MM 2020, Eqs. 1 to 6).
 
     .. math::
-        \mathbf{p}_u \leftarrow \mathrm{norm} \Bigl( \mathbf{p}_u + \sum_{i \in \mathbf{R}_u} \alpha_{ui} \mathbf{f}_i
-        \Bigr), \qquad \alpha_{ui} = \mathrm{softmax}_{i \in \mathbf{R}_u} (\mathbf{p}_u \cdot \mathbf{f}_i)
+        \mathbf{p}_u \leftarrow \mathrm{norm} \Bigl( \mathbf{p}_u + \sum_{i \in \mathbf{R}_u}
+        \alpha_{ui} \mathbf{f}_i
+        \Bigr), \qquad \alpha_{ui} = \mathrm{softmax}_{i \in \mathbf{R}_u} (\mathbf{p}_u \cdot
+        \mathbf{f}_i)
 
-    After ``T`` such steps the inner products of final preferences and content are normalized twice, over the items of a user
-    and over the users of an item, and each side takes the weighted sum of the other one once more.
+    After ``T`` such steps the inner products of final preferences and content are normalized twice,
+    over the items of a user and over the users of an item, and each side takes the weighted sum of
+    the other one once more.
 
     Args:
         interactions: Edges ``[U, I]`` to items that have the modality.
@@ -73,35 +79,46 @@ class ContentNetwork(GraphModule):
             users = unit_rows(users + spmm(edge_softmax(self.attention(users, items)), items))
         logits = self.attention(users, items)
         to_users, to_items = edge_softmax(logits), edge_softmax(logits.t())
-        return Attention(users + spmm(to_users, items), items + spmm(to_items, users), to_users.value, to_items.t().value)
+        return Attention(
+            users + spmm(to_users, items),
+            items + spmm(to_items, users),
+            to_users.value,
+            to_items.t().value,
+        )
 
 
 class GRCN(Recommender):
-    r"""GRCN (Wei, Wang, Nie, He, Chua, "Graph-Refined Convolutional Network for Multimedia Recommendation with Implicit
-    Feedback", MM 2020, https://arxiv.org/abs/2008.10032).
+    r"""GRCN (Wei, Wang, Nie, He, Chua, "Graph-Refined Convolutional Network for Multimedia
+    Recommendation with Implicit Feedback", MM 2020, https://arxiv.org/abs/2008.10032).
 
-    A :class:`ContentNetwork` per modality, on :math:`\mathbf{f}_m = \mathrm{norm}(\varphi(\mathbf{W}_m \mathbf{x}_m +
-    \mathbf{b}_m))` and a table of users, weighs every direction of an interaction by its attention times the confidence
+    A :class:`ContentNetwork` per modality, on
+    :math:`\mathbf{f}_m = \mathrm{norm}(\varphi(\mathbf{W}_m \mathbf{x}_m + \mathbf{b}_m))` and a
+    table of users, weighs every direction of an interaction by its attention times the confidence
     :math:`\kappa` of its source; ID rows are summed with these weights and join the content:
 
     .. math::
-        w_{j \to i} = \mathrm{ReLU} \bigl( \max_m \alpha_{m, j \to i} \, \kappa_{j, m} \bigr), \qquad
-        \mathbf{z} = \Bigl[ \sum_{l=0}^{L} \mathbf{W}^l \, \mathrm{norm}(\mathbf{E}) \; ; \; \mathbf{c}_1 ; \dots ;
+        w_{j \to i} = \mathrm{ReLU} \bigl( \max_m \alpha_{m, j \to i} \, \kappa_{j, m} \bigr),
+        \qquad
+        \mathbf{z} = \Bigl[ \sum_{l=0}^{L} \mathbf{W}^l \, \mathrm{norm}(\mathbf{E}) \; ; \;
+        \mathbf{c}_1 ; \dots ;
         \mathbf{c}_M \Bigr], \qquad s(u, i) = \mathbf{z}_u \cdot \mathbf{z}_i
 
     .. math::
-        \mathcal{L} = \mathrm{BPR} + \lambda \Bigl[ \overline{\mathbf{E}_u^2} + \overline{\mathbf{E}_{i}^2} + \sum_m
+        \mathcal{L} = \mathrm{BPR} + \lambda \Bigl[ \overline{\mathbf{E}_u^2} +
+        \overline{\mathbf{E}_{i}^2} + \sum_m
         \overline{\boldsymbol{\Pi}_{m,u}^2} \Bigr]
 
-    with means over entries of the rows of a batch, positive and negative items together. An item that lacks a modality takes
-    no part in that network, nor its edges in that share of the maximum; an edge of an item without any weighs one over the
-    degree of its target. Inner products exist on edges alone.
+    with means over entries of the rows of a batch, positive and negative items together. An item
+    that lacks a modality takes no part in that network, nor its edges in that share of the maximum;
+    an edge of an item without any weighs one over the degree of its target. Inner products exist on
+    edges alone.
 
-    Confidence starts from 1, so that at first a weight is the largest attention. ``variant='released'`` stands for what
-    the authors' program and the toolbox MMRec do: steps of routing go to the wrong side and change nothing, so there are
-    none; confidence starts Xavier normal, which silences for ever the share :math:`2^{-M}` of nodes whose entries are all
-    negative, for attention is positive and the ReLU leaves them no gradient; the preferences of ``image`` are penalized
-    twice.
+    Confidence starts from 1, so that at first a weight is the largest attention.
+    ``variant='released'`` stands for what the authors' program and the toolbox MMRec do: steps of
+    routing go to the wrong side and change nothing, so there are none; confidence starts Xavier
+    normal, which silences for ever the share :math:`2^{-M}` of nodes whose entries are all
+    negative, for attention is positive and the ReLU leaves them no gradient; the preferences of
+    ``image`` are penalized twice.
 
     Differences from public implementations: ``docs/parity.md``.
 
@@ -121,12 +138,23 @@ class GRCN(Recommender):
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
     """
+
     FORMER_SETTINGS = {'reg': renamed('penalty')}
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 variant: str = 'principled', hidden_channels: int = 64, content_channels: int = 64, num_layers: int = 2,
-                 num_iterations: Optional[int] = None, weighting: str = 'confidence', confidence_init: Optional[str] = None,
-                 l2: float = 1e-3, penalty: str = 'mean_square'):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        variant: str = 'principled',
+        hidden_channels: int = 64,
+        content_channels: int = 64,
+        num_layers: int = 2,
+        num_iterations: int | None = None,
+        weighting: str = 'confidence',
+        confidence_init: str | None = None,
+        l2: float = 1e-3,
+        penalty: str = 'mean_square',
+    ):
         super().__init__(data, modalities)
         require_modalities(self.graph, 'GRCN')
         check_choice('variant', variant, ('principled', 'released'))
@@ -137,29 +165,52 @@ class GRCN(Recommender):
         if confidence_init is None:
             confidence_init = 'xavier' if variant == 'released' else 'ones'
         check_choice('confidence_init', confidence_init, CONFIDENCE_INITS)
-        for name, value, low in (('content_channels', content_channels, 1), ('num_layers', num_layers, 0),
-                                 ('num_iterations', num_iterations, 0), ('l2', l2, 0)):
+        for name, value, low in (
+            ('content_channels', content_channels, 1),
+            ('num_layers', num_layers, 0),
+            ('num_iterations', num_iterations, 0),
+            ('l2', l2, 0),
+        ):
             check_range(name, value, low)
-        self.variant, self.num_layers, self.weighting, self.l2, self.penalty = variant, num_layers, weighting, l2, penalty
+        self.variant, self.num_layers, self.weighting, self.l2, self.penalty = (
+            variant,
+            num_layers,
+            weighting,
+            l2,
+            penalty,
+        )
         self.confidence_init = confidence_init
         self.features = item_features(self.graph, normalize=False)
-        self.embedding = NodeEmbedding(self.num_users, self.num_items, hidden_channels, init='xavier_normal')
-        self.preferences = UserPreferences(self.num_users, dict.fromkeys(self.features, content_channels))
-        self.projections = ModuleDict({
-            name: FeatureProjection(features.x.size(1), content_channels, init='xavier_normal', zero_bias=False)
-            for name, features in self.features.items()})
+        self.embedding = NodeEmbedding(
+            self.num_users, self.num_items, hidden_channels, init='xavier_normal'
+        )
+        self.preferences = UserPreferences(
+            self.num_users, dict.fromkeys(self.features, content_channels)
+        )
+        self.projections = ModuleDict(
+            {
+                name: FeatureProjection(
+                    features.x.size(1), content_channels, init='xavier_normal', zero_bias=False
+                )
+                for name, features in self.features.items()
+            }
+        )
         shape = len(self.features) if weighting == 'confidence' else 0
         self.user_confidence = Parameter(torch.empty(self.num_users, shape)) if shape else None
         self.item_confidence = Parameter(torch.empty(self.num_items, shape)) if shape else None
         self._reset_confidence()
 
-        self.interactions = Adjacency.from_edge_index(self.graph.edge_index, None, (self.num_users, self.num_items))
+        self.interactions = Adjacency.from_edge_index(
+            self.graph.edge_index, None, (self.num_users, self.num_items)
+        )
         self.networks, self.edges = ModuleDict(), {}
         for name, features in self.features.items():
             self.edges[name] = features.present[self.graph.edge_index[1], 0].nonzero().view(-1)
             part = self.interactions
             if len(self.edges[name]) < self.graph.num_edges:
-                part = Adjacency.from_edge_index(self.graph.edge_index[:, self.edges[name]], None, part.size)
+                part = Adjacency.from_edge_index(
+                    self.graph.edge_index[:, self.edges[name]], None, part.size
+                )
             self.networks[name] = ContentNetwork(part, num_iterations)
 
     def _reset_confidence(self) -> None:
@@ -186,13 +237,19 @@ class GRCN(Recommender):
         return found
 
     def edge_weights(self, content: dict[str, Attention]) -> tuple[Tensor, Tensor]:
-        r"""Weights of messages to users and of messages to items, ``[E]`` each in the order of the training edges."""
+        r"""Weights of messages to users and of messages to items, ``[E]`` each in the order of the
+        training edges.
+        """
         user, item = self.graph.edge_index
-        sides = ((item, self.item_confidence, user, [part.to_users for part in content.values()]),
-                 (user, self.user_confidence, item, [part.to_items for part in content.values()]))
+        sides = (
+            (item, self.item_confidence, user, [part.to_users for part in content.values()]),
+            (user, self.user_confidence, item, [part.to_items for part in content.values()]),
+        )
         return tuple(self._weights(*side) for side in sides)
 
-    def _weights(self, source: Tensor, confidence: Optional[Tensor], target: Tensor, parts: list[Tensor]) -> Tensor:
+    def _weights(
+        self, source: Tensor, confidence: Tensor | None, target: Tensor, parts: list[Tensor]
+    ) -> Tensor:
         columns = []
         for m, (part, edges) in enumerate(zip(parts, self.edges.values())):
             if confidence is not None:
@@ -209,17 +266,24 @@ class GRCN(Recommender):
         return torch.where(count > 0, F.relu(weight), 1 / degree)
 
     def embed(self) -> tuple[Tensor, Tensor]:
-        r"""Users and items, ``[U, d + M c]`` and ``[I, d + M c]``: ID rows, then the content of every modality."""
+        r"""Users and items, ``[U, d + M c]`` and ``[I, d + M c]``: ID rows, then the content of
+        every modality.
+        """
         content = self.content()
         to_users, to_items = self.edge_weights(content)
-        to_users, to_items = self.interactions.with_value(to_users), self.interactions.with_value(to_items).t()
+        to_users, to_items = (
+            self.interactions.with_value(to_users),
+            self.interactions.with_value(to_items).t(),
+        )
         user, item = unit_rows(self.embedding.user), unit_rows(self.embedding.item)
         users, items = user, item
         for _ in range(self.num_layers):
             user, item = spmm(to_users, item), spmm(to_items, user)
             users, items = users + user, items + item
-        return (torch.cat([users, *(part.users for part in content.values())], dim=1),
-                torch.cat([items, *(part.items for part in content.values())], dim=1))
+        return (
+            torch.cat([users, *(part.users for part in content.values())], dim=1),
+            torch.cat([items, *(part.items for part in content.values())], dim=1),
+        )
 
     def l2_penalty(self, batch: Triples) -> Tensor:
         r"""Penalty on the tables, without its weight."""
@@ -232,4 +296,7 @@ class GRCN(Recommender):
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR and the penalty."""
         users, items = self.embed()
-        return {'bpr': bpr_loss(users[batch.user], items[batch.pos], items[batch.neg]), 'l2': self.l2 * self.l2_penalty(batch)}
+        return {
+            'bpr': bpr_loss(users[batch.user], items[batch.pos], items[batch.neg]),
+            'l2': self.l2 * self.l2_penalty(batch),
+        }

@@ -1,9 +1,12 @@
-r"""GUME: an interaction graph with edges between similar items, and a second view of the content that users like."""
+r"""GUME: an interaction graph with edges between similar items, and a second view of the content
+that users like.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import combinations
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +28,7 @@ from genrec_pyg.utils.validation import check_range
 
 class GUMEViews(NamedTuple):
     r"""Content :math:`\mathbf{X}_m` ``[M, N, d]``, and what is fused from it and from behavior."""
+
     explicit: Tensor
     graph: GraphViews
 
@@ -34,11 +38,12 @@ class GUME(Recommender):
     Long-Tail Multimodal Recommendation", CIKM 2024, https://arxiv.org/abs/2407.12338).
 
     Items that are nearest neighbors in every modality get an edge in the interaction graph
-    (:func:`~genrec_pyg.nn.modality.enhanced_graph.enhanced_adjacency`), so that rare items hear from
-    similar ones. On it behavior :math:`\mathbf{C}`, content :math:`\mathbf{X}_m` of modalities and
-    what is fused from both, :math:`\mathbf{s}`, are those of :class:`~genrec_pyg.nn.models.MGCN`;
-    the embedding is :math:`\mathbf{Z} = \mathbf{C} + \mathbf{s}`. Training has a second view of
-    content, in which users have a table :math:`\mathbf{P}` of interests:
+    (:func:`~genrec_pyg.nn.modality.enhanced_graph.enhanced_adjacency`), so that rare items hear
+    from similar ones. On it behavior :math:`\mathbf{C}`, content :math:`\mathbf{X}_m` of modalities
+    and what is fused from both, :math:`\mathbf{s}`, are those of
+    :class:`~genrec_pyg.nn.models.MGCN`; the embedding is
+    :math:`\mathbf{Z} = \mathbf{C} + \mathbf{s}`. Training has a second view of content, in which
+    users have a table :math:`\mathbf{P}` of interests:
 
     .. math::
         \mathbf{T} &= \mathrm{LightGCN}_L([\mathbf{P} ; \mathrm{mean}_m \mathbf{X}_{m,i}]) \\
@@ -73,20 +78,37 @@ class GUME(Recommender):
         ConfigError: Without a modality, or on an argument outside its accepted values.
     """
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph],
-                 modalities: Optional[Iterable[str]] = None, hidden_channels: int = 64,
-                 num_layers: int = 3, num_item_layers: int = 1, num_neighbors: int = 10,
-                 l2: float = 1e-5, interest_l2: float = 0.1, align_weight: float = 0.1,
-                 contrast_weight: float = 0.01, temperature: float = 0.2,
-                 user_weight: float = 0.01, user_temperature: float = 0.1, noise: float = 0.1):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        hidden_channels: int = 64,
+        num_layers: int = 3,
+        num_item_layers: int = 1,
+        num_neighbors: int = 10,
+        l2: float = 1e-5,
+        interest_l2: float = 0.1,
+        align_weight: float = 0.1,
+        contrast_weight: float = 0.01,
+        temperature: float = 0.2,
+        user_weight: float = 0.01,
+        user_temperature: float = 0.1,
+        noise: float = 0.1,
+    ):
         super().__init__(data, modalities)
         require_modalities(self.graph, 'GUME')
         for name, value, low in (
-                ('hidden_channels', hidden_channels, 1), ('num_layers', num_layers, 0),
-                ('num_item_layers', num_item_layers, 0), ('num_neighbors', num_neighbors, 1),
-                ('l2', l2, 0), ('interest_l2', interest_l2, 0), ('align_weight', align_weight, 0),
-                ('contrast_weight', contrast_weight, 0), ('user_weight', user_weight, 0),
-                ('noise', noise, 0)):
+            ('hidden_channels', hidden_channels, 1),
+            ('num_layers', num_layers, 0),
+            ('num_item_layers', num_item_layers, 0),
+            ('num_neighbors', num_neighbors, 1),
+            ('l2', l2, 0),
+            ('interest_l2', interest_l2, 0),
+            ('align_weight', align_weight, 0),
+            ('contrast_weight', contrast_weight, 0),
+            ('user_weight', user_weight, 0),
+            ('noise', noise, 0),
+        ):
             check_range(name, value, low)
         check_range('temperature', temperature, 0, open_low=True)
         check_range('user_temperature', user_temperature, 0, open_low=True)
@@ -95,9 +117,18 @@ class GUME(Recommender):
         self.user_weight, self.user_temperature = user_weight, user_temperature
         self.noise = noise
         self.encoder = MultimodalGraphEncoder(
-            self.graph, hidden_channels, num_layers, num_item_layers, num_neighbors,
-            side_scale=None, merge=None, batch_norm=False, residual=False, self_loops=False,
-            shared_gates=False)
+            self.graph,
+            hidden_channels,
+            num_layers,
+            num_item_layers,
+            num_neighbors,
+            side_scale=None,
+            merge=None,
+            batch_norm=False,
+            residual=False,
+            self_loops=False,
+            shared_gates=False,
+        )
         present = [modality.present() for modality in self.graph.modalities.values()]
         pairs = common_neighbors(list(self.encoder.item_graphs.values()), present)
         self.encoder.adjacency, self.encoder.block = enhanced_adjacency(self.graph, pairs)
@@ -120,7 +151,7 @@ class GUME(Recommender):
 
         Propagation is linear: that of the mean over modalities is the mean of theirs.
         """
-        items = explicit[:, self.num_users:].mean(dim=0)
+        items = explicit[:, self.num_users :].mean(dim=0)
         return self.encoder.conv(torch.cat([self.interest, items]), self.encoder.adjacency)
 
     def embed(self) -> tuple[Tensor, Tensor]:
@@ -139,7 +170,8 @@ class GUME(Recommender):
         if self.contrast_weight > 0:
             terms['contrast'] = self.contrast_weight * sum(
                 info_nce(views.side[index], views.content[index], self.temperature)
-                for index in (batch.user, positive))
+                for index in (batch.user, positive)
+            )
         if self.user_weight > 0 or self.interest_l2 > 0:
             extended = self.extended(explicit)
             terms['interest_l2'] = self.interest_l2 * batch_l2(extended[positive])

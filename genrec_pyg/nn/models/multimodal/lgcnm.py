@@ -1,8 +1,8 @@
 r"""LightGCN with content in the first rows of items."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -14,7 +14,12 @@ from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.conv import LightConv
 from genrec_pyg.nn.embedding import NodeEmbedding
 from genrec_pyg.nn.losses import ROW_PENALTIES, bpr_loss, row_penalty
-from genrec_pyg.nn.modality.features import FeatureProjection, concatenated_features, item_features, require_modalities
+from genrec_pyg.nn.modality.features import (
+    FeatureProjection,
+    concatenated_features,
+    item_features,
+    require_modalities,
+)
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender
 from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.ops import bipartite_adjacency, unit_rows
@@ -25,26 +30,30 @@ COMBINATIONS = ('add', 'concat', 'replace')
 
 
 class LGCNM(PairwiseRecommender):
-    r"""LGCN-M: LightGCN (He et al., SIGIR 2020) whose items start from content, the plainest test of what features add.
+    r"""LGCN-M: LightGCN (He et al., SIGIR 2020) whose items start from content, the plainest test
+    of what features add.
 
     .. math::
-        [\mathbf{Z}_u ; \mathbf{Z}_i] = \frac{1}{L+1} \sum_{l=0}^{L} \mathbf{A}^l [\mathbf{E}_u ; \mathbf{S}_i], \qquad
-        \mathcal{L} = \mathrm{BPR} + \lambda \, \rho(\mathbf{E}_u, \mathbf{E}_{i^+}, \mathbf{E}_{i^-})
+        [\mathbf{Z}_u ; \mathbf{Z}_i] = \frac{1}{L+1} \sum_{l=0}^{L} \mathbf{A}^l [\mathbf{E}_u ;
+        \mathbf{S}_i], \qquad
+        \mathcal{L} = \mathrm{BPR} + \lambda \, \rho(\mathbf{E}_u, \mathbf{E}_{i^+},
+        \mathbf{E}_{i^-})
 
-    ===============  ==================================================================================================
-    ``combine``      rows :math:`\mathbf{S}_i` of items before propagation, with :math:`\mathbf{c}_m = \mathbf{W}_m
-                     \mathbf{x}_m + \mathbf{b}_m`
-    ===============  ==================================================================================================
-    ``add``          :math:`\mathbf{E}_i` plus the mean of :math:`\mathbf{c}_m` over the modalities that the item has
-    ``concat``       :math:`[\mathbf{E}_i ; \mathbf{c}_1 ; \dots ; \mathbf{c}_M]`, users of the same width: as many
+    ===============  ===============================================================================
+    ``combine`` rows :math:`\mathbf{S}_i` of items before propagation, with
+                     :math:`\mathbf{c}_m = \mathbf{W}_m \mathbf{x}_m + \mathbf{b}_m`
+    ===============  ===============================================================================
+    ``add`` :math:`\mathbf{E}_i` plus the mean of :math:`\mathbf{c}_m` over the modalities that the
+    item has ``concat`` :math:`[\mathbf{E}_i ; \mathbf{c}_1 ; \dots ; \mathbf{c}_M]`, users of the
+    same width: as many
                      LightGCNs, whose scores add up
-    ``replace``      :math:`\mathrm{norm}(\sum_m \mathbf{W}_m \mathbf{x}_m + \mathbf{b})`, no table of items; the penalty
-                     sees users alone
-    ===============  ==================================================================================================
+    ``replace`` :math:`\mathrm{norm}(\sum_m \mathbf{W}_m \mathbf{x}_m + \mathbf{b})`, no table of
+                     items; the penalty sees users alone
+    ===============  ===============================================================================
 
-    The name stands in tables of DiffMM (https://arxiv.org/abs/2406.11781) and GenRec; neither paper defines the row, and no
-    program of it was found. ``replace`` is what a public benchmark of multimedia recommenders calls so. Without modalities
-    the model is LightGCN.
+    The name stands in tables of DiffMM (https://arxiv.org/abs/2406.11781) and GenRec; neither paper
+    defines the row, and no program of it was found. ``replace`` is what a public benchmark of
+    multimedia recommenders calls so. Without modalities the model is LightGCN.
 
     Args:
         data: Canonical graph or training graph.
@@ -58,19 +67,32 @@ class LGCNM(PairwiseRecommender):
         normalize_features: Whether the features of every modality are l2-normalized first.
 
     Raises:
-        ConfigError: On an argument outside its accepted values, or if content shall replace tables and there is none.
+        ConfigError: On an argument outside its accepted values, or if content shall replace tables
+            and there is none.
     """
+
     FORMER_SETTINGS = {'reg': renamed('penalty')}
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, num_layers: int = 2, l2: float = 1e-4, init: str = 'xavier', penalty: str = 'l2',
-                 combine: str = 'add', normalize_features: bool = False):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        hidden_channels: int = 64,
+        num_layers: int = 2,
+        l2: float = 1e-4,
+        init: str = 'xavier',
+        penalty: str = 'l2',
+        combine: str = 'add',
+        normalize_features: bool = False,
+    ):
         super().__init__(data, modalities, hidden_channels, l2, init)
         check_choice('combine', combine, COMBINATIONS)
         check_choice('penalty', penalty, ROW_PENALTIES)
         check_range('num_layers', num_layers, 0)
         self.combine, self.penalty = combine, penalty
-        self.adjacency = bipartite_adjacency(self.graph.edge_index, self.num_users, self.num_items, self_loops=False)
+        self.adjacency = bipartite_adjacency(
+            self.graph.edge_index, self.num_users, self.num_items, self_loops=False
+        )
         self.conv = LightConv(num_layers)
         if combine == 'replace':
             require_modalities(self.graph, 'LGCNM')
@@ -79,11 +101,19 @@ class LGCNM(PairwiseRecommender):
         else:
             self.features = item_features(self.graph, normalize_features)
         if combine == 'concat':
-            self.embedding = NodeEmbedding(self.num_users, self.num_items, (len(self.features) + 1) * hidden_channels,
-                                           hidden_channels, init)
-        self.projections = ModuleDict({
-            name: FeatureProjection(features.x.size(1), hidden_channels, init='xavier_normal')
-            for name, features in self.features.items()})
+            self.embedding = NodeEmbedding(
+                self.num_users,
+                self.num_items,
+                (len(self.features) + 1) * hidden_channels,
+                hidden_channels,
+                init,
+            )
+        self.projections = ModuleDict(
+            {
+                name: FeatureProjection(features.x.size(1), hidden_channels, init='xavier_normal')
+                for name, features in self.features.items()
+            }
+        )
 
     def reset_parameters(self) -> None:
         r"""Redraws tables and projections."""
@@ -92,7 +122,9 @@ class LGCNM(PairwiseRecommender):
             projection.reset_parameters()
 
     def item_starts(self) -> Tensor:
-        r"""Rows :math:`\mathbf{S}_i` of items before propagation ``[I, d]``, or ``[I, (M + 1) d]``."""
+        r"""Rows :math:`\mathbf{S}_i` of items before propagation ``[I, d]``, or
+        ``[I, (M + 1) d]``.
+        """
         contents = [self.projections[name](features) for name, features in self.features.items()]
         if self.combine == 'replace':
             return unit_rows(contents[0])
@@ -114,5 +146,7 @@ class LGCNM(PairwiseRecommender):
         rows = [self.embedding.user[batch.user]]
         if self.combine != 'replace':
             rows += [self.embedding.item[batch.pos], self.embedding.item[batch.neg]]
-        return {'bpr': bpr_loss(users[batch.user], items[batch.pos], items[batch.neg]),
-                'l2': self.l2 * row_penalty(*rows, shape=self.penalty)}
+        return {
+            'bpr': bpr_loss(users[batch.user], items[batch.pos], items[batch.neg]),
+            'l2': self.l2 * row_penalty(*rows, shape=self.penalty),
+        }

@@ -1,9 +1,12 @@
-r"""LGMRec: local propagation of IDs and content, and global propagation through hyperedges of content."""
+r"""LGMRec: local propagation of IDs and content, and global propagation through hyperedges of
+content.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import combinations
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +28,10 @@ from genrec_pyg.utils.validation import check_choice, check_range
 
 
 class LGMViews(NamedTuple):
-    r"""Final users ``[U, d]`` and items ``[I, d]``, and what reached them through the hyperedges of each modality."""
+    r"""Final users ``[U, d]`` and items ``[I, d]``, and what reached them through the hyperedges of
+    each modality.
+    """
+
     users: Tensor
     items: Tensor
     hyper_users: list[Tensor]
@@ -33,27 +39,32 @@ class LGMViews(NamedTuple):
 
 
 class LGMRec(PairwiseRecommender):
-    r"""LGMRec (Guo, Li, Li, Wang, Shi, Ruan, "LGMRec: Local and Global Graph Learning for Multimodal Recommendation", AAAI
-    2024, https://arxiv.org/abs/2312.16400).
+    r"""LGMRec (Guo, Li, Li, Wang, Shi, Ruan, "LGMRec: Local and Global Graph Learning for
+    Multimodal Recommendation", AAAI 2024, https://arxiv.org/abs/2312.16400).
 
-    With :math:`\mathbf{z}` of LightGCN, content :math:`\mathbf{f}_m = \mathbf{X}_m \mathbf{W}_m` that is averaged over the
-    items of a user and then propagated, :math:`\mathbf{c}_m = \mathbf{A}^{L_m} [\mathbf{P} \mathbf{f}_m ; \mathbf{f}_m]`,
-    and what items send through ``K`` hyperedges of each modality, :math:`\mathbf{y}_m` for users and :math:`\mathbf{r}_m` for
-    items (:class:`~genrec_pyg.nn.conv.hyper_conv.SoftHyperConv` with logits :math:`\mathbf{X}_m \mathbf{V}_m` of items and
-    their sums over the items of a user),
+    With :math:`\mathbf{z}` of LightGCN, content :math:`\mathbf{f}_m = \mathbf{X}_m \mathbf{W}_m`
+    that is averaged over the items of a user and then propagated,
+    :math:`\mathbf{c}_m = \mathbf{A}^{L_m} [\mathbf{P} \mathbf{f}_m ; \mathbf{f}_m]`, and what items
+    send through ``K`` hyperedges of each modality, :math:`\mathbf{y}_m` for users and
+    :math:`\mathbf{r}_m` for items (:class:`~genrec_pyg.nn.conv.hyper_conv.SoftHyperConv` with
+    logits :math:`\mathbf{X}_m \mathbf{V}_m` of items and their sums over the items of a user),
 
     .. math::
-        \mathbf{u} = \mathbf{z}_u + \sum_m \mathrm{norm}(\mathbf{c}_{m,u}) + \alpha \, \mathrm{norm} \Bigl( \sum_m
+        \mathbf{u} = \mathbf{z}_u + \sum_m \mathrm{norm}(\mathbf{c}_{m,u}) + \alpha \, \mathrm{norm}
+        \Bigl( \sum_m
         \mathbf{y}_m \Bigr), \qquad
-        \mathbf{i} = \mathbf{z}_i + \sum_m \mathrm{norm}(\mathbf{c}_{m,i}) + \alpha \, \mathrm{norm} \Bigl( \sum_m
+        \mathbf{i} = \mathbf{z}_i + \sum_m \mathrm{norm}(\mathbf{c}_{m,i}) + \alpha \, \mathrm{norm}
+        \Bigl( \sum_m
         \mathbf{r}_m \Bigr)
 
     .. math::
-        \mathcal{L} = \mathrm{BPR} + w \sum_{m < m'} [\mathrm{NCE}(\mathbf{y}_m, \mathbf{y}_{m'}) + \mathrm{NCE}(\mathbf{r}_m,
+        \mathcal{L} = \mathrm{BPR} + w \sum_{m < m'} [\mathrm{NCE}(\mathbf{y}_m, \mathbf{y}_{m'}) +
+        \mathrm{NCE}(\mathbf{r}_m,
         \mathbf{r}_{m'})] + \lambda \, \rho(\mathbf{u}, \mathbf{i}^+, \mathbf{i}^-)
 
-    The contrast takes users and positive items of the batch against all nodes of their type. An item that
-    lacks a modality has no content, belongs to all its hyperedges alike and is left out of the means of users.
+    The contrast takes users and positive items of the batch against all nodes of their type. An
+    item that lacks a modality has no content, belongs to all its hyperedges alike and is left out
+    of the means of users.
 
     Differences from public implementations: ``docs/parity.md``.
 
@@ -77,36 +88,69 @@ class LGMRec(PairwiseRecommender):
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
     """
+
     FORMER_SETTINGS = {'reg': renamed('penalty'), 'keep': complement('edge_dropout')}
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, num_layers: int = 2, num_content_layers: int = 2, num_hyper_layers: int = 1,
-                 num_hyperedges: int = 4, edge_dropout: float = 0.5, hyper_weight: float = 0.3, temperature: float = 0.2,
-                 contrast_weight: float = 0.2, noise: str = 'gumbel', l2: float = 1e-6, init: str = 'xavier',
-                 penalty: str = 'frobenius'):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        hidden_channels: int = 64,
+        num_layers: int = 2,
+        num_content_layers: int = 2,
+        num_hyper_layers: int = 1,
+        num_hyperedges: int = 4,
+        edge_dropout: float = 0.5,
+        hyper_weight: float = 0.3,
+        temperature: float = 0.2,
+        contrast_weight: float = 0.2,
+        noise: str = 'gumbel',
+        l2: float = 1e-6,
+        init: str = 'xavier',
+        penalty: str = 'frobenius',
+    ):
         super().__init__(data, modalities, hidden_channels, l2, init)
         require_modalities(self.graph, 'LGMRec')
-        for name, value, low in (('num_layers', num_layers, 0), ('num_content_layers', num_content_layers, 0),
-                                 ('num_hyperedges', num_hyperedges, 1), ('hyper_weight', hyper_weight, 0),
-                                 ('contrast_weight', contrast_weight, 0)):
+        for name, value, low in (
+            ('num_layers', num_layers, 0),
+            ('num_content_layers', num_content_layers, 0),
+            ('num_hyperedges', num_hyperedges, 1),
+            ('hyper_weight', hyper_weight, 0),
+            ('contrast_weight', contrast_weight, 0),
+        ):
             check_range(name, value, low)
         check_choice('penalty', penalty, ROW_PENALTIES)
         self.num_content_layers, self.hyper_weight = num_content_layers, hyper_weight
         self.temperature, self.contrast_weight, self.penalty = temperature, contrast_weight, penalty
         self.features = item_features(self.graph, normalize=False)
         self.projections, self.hyperedges = (
-            ParameterDict({name: Parameter(torch.empty(features.x.size(1), width))
-                           for name, features in self.features.items()}) for width in (hidden_channels, num_hyperedges))
-        self.adjacency = bipartite_adjacency(self.graph.edge_index, self.num_users, self.num_items, self_loops=False)
-        self.interactions = Adjacency.from_edge_index(self.graph.edge_index, self.graph.edge_index.new_ones(
-            self.graph.num_edges).float(), (self.num_users, self.num_items))
-        self.means = {name: self._user_means(features.present) for name, features in self.features.items()}
+            ParameterDict(
+                {
+                    name: Parameter(torch.empty(features.x.size(1), width))
+                    for name, features in self.features.items()
+                }
+            )
+            for width in (hidden_channels, num_hyperedges)
+        )
+        self.adjacency = bipartite_adjacency(
+            self.graph.edge_index, self.num_users, self.num_items, self_loops=False
+        )
+        self.interactions = Adjacency.from_edge_index(
+            self.graph.edge_index,
+            self.graph.edge_index.new_ones(self.graph.num_edges).float(),
+            (self.num_users, self.num_items),
+        )
+        self.means = {
+            name: self._user_means(features.present) for name, features in self.features.items()
+        }
         self.conv = LightConv(num_layers)
         self.hyper_conv = SoftHyperConv(num_hyper_layers, temperature, edge_dropout, noise)
         self._reset_maps()
 
     def _user_means(self, present: Tensor) -> Adjacency:
-        r"""Mean over those items of a user that are ``present`` ``[I, 1]``, as a matrix ``[U, I]``."""
+        r"""Mean over those items of a user that are ``present`` ``[I, 1]``, as a matrix
+        ``[U, I]``.
+        """
         value = present[self.interactions.col.long(), 0].to(self.interactions.value.dtype)
         row = self.interactions.row()
         count = value.new_zeros(self.num_users).index_add(0, row, value)
@@ -138,12 +182,20 @@ class LGMRec(PairwiseRecommender):
         local = ids + sum(unit_rows(block) for block in content.unbind(dim=1))
         users, items = local.split([self.num_users, self.num_items])
         item_logits = [self.features[name].x @ weight for name, weight in self.hyperedges.items()]
-        user_logits = spmm(self.interactions, torch.cat(item_logits, dim=1)).chunk(len(item_logits), dim=1)
-        sources = ids[self.num_users:]
-        parts = [self.hyper_conv(user, item, sources) for user, item in zip(user_logits, item_logits)]
+        user_logits = spmm(self.interactions, torch.cat(item_logits, dim=1)).chunk(
+            len(item_logits), dim=1
+        )
+        sources = ids[self.num_users :]
+        parts = [
+            self.hyper_conv(user, item, sources) for user, item in zip(user_logits, item_logits)
+        ]
         hyper_users, hyper_items = map(list, zip(*parts))
-        return LGMViews(users + self.hyper_weight * unit_rows(sum(hyper_users)),
-                        items + self.hyper_weight * unit_rows(sum(hyper_items)), hyper_users, hyper_items)
+        return LGMViews(
+            users + self.hyper_weight * unit_rows(sum(hyper_users)),
+            items + self.hyper_weight * unit_rows(sum(hyper_items)),
+            hyper_users,
+            hyper_items,
+        )
 
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""Users ``[U, d]`` and items ``[I, d]``."""
@@ -158,6 +210,10 @@ class LGMRec(PairwiseRecommender):
         if self.contrast_weight > 0 and len(self.features) > 1:
             terms['contrast'] = self.contrast_weight * sum(
                 bank_contrast(first, second, index, self.temperature)
-                for parts, index in ((views.hyper_users, batch.user), (views.hyper_items, batch.pos))
-                for first, second in combinations(parts, 2))
+                for parts, index in (
+                    (views.hyper_users, batch.user),
+                    (views.hyper_items, batch.pos),
+                )
+                for first, second in combinations(parts, 2)
+            )
         return terms

@@ -1,8 +1,8 @@
 r"""MMGCN: one graph network per modality on the interactions."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional, Union
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,12 @@ from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.conv.functional import spmm_blocks
 from genrec_pyg.nn.embedding import NodeEmbedding, init_table
 from genrec_pyg.nn.losses import ROW_PENALTIES, bpr_loss, row_penalty
-from genrec_pyg.nn.modality.features import FeatureProjection, ItemFeatures, item_features, require_modalities
+from genrec_pyg.nn.modality.features import (
+    FeatureProjection,
+    ItemFeatures,
+    item_features,
+    require_modalities,
+)
 from genrec_pyg.nn.modality.streams import NEGATIVE_SLOPE, UserPreferences
 from genrec_pyg.nn.models.recommender import Recommender
 from genrec_pyg.nn.models.settings import renamed
@@ -35,23 +40,29 @@ class MMGCNLayer(torch.nn.Module):
         \hat{\mathbf{x}} = \varphi(\mathbf{x} \mathbf{B}^{\top} + \mathbf{b}) + \mathbf{E}, \qquad
         \mathbf{x}' = \varphi([\mathbf{h} ; \hat{\mathbf{x}}] \mathbf{G}^{\top} + \mathbf{b}')
 
-    or, where they are added, :math:`\mathbf{x}' = \varphi(\mathbf{h} \mathbf{G}^{\top} + \mathbf{b}' + \hat{\mathbf{x}})`,
-    with :math:`\varphi` a leaky ReLU and :math:`\mathbf{P}` the mean over neighbors. The product with :math:`\mathbf{P}` is
-    taken by the caller, for all modalities in one call.
+    or, where they are added,
+    :math:`\mathbf{x}' = \varphi(\mathbf{h} \mathbf{G}^{\top} + \mathbf{b}' + \hat{\mathbf{x}})`,
+    with :math:`\varphi` a leaky ReLU and :math:`\mathbf{P}` the mean over neighbors. The product
+    with :math:`\mathbf{P}` is taken by the caller, for all modalities in one call.
 
     Args:
         in_channels: Width of the input.
         out_channels: Width ``d``.
         combine: ``'concat'`` or ``'add'``.
-        first: Whether :math:`\mathbf{G}` starts Xavier normal, as in the first layer, or as the framework's default.
+        first: Whether :math:`\mathbf{G}` starts Xavier normal, as in the first layer, or as the
+            framework's default.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, combine: str = 'concat', first: bool = False):
+    def __init__(
+        self, in_channels: int, out_channels: int, combine: str = 'concat', first: bool = False
+    ):
         super().__init__()
         self.combine, self.first = combine, first
         self.message = Linear(in_channels, in_channels, bias=False)
         self.own = Linear(in_channels, out_channels)
-        self.update = Linear(in_channels + (out_channels if combine == 'concat' else 0), out_channels)
+        self.update = Linear(
+            in_channels + (out_channels if combine == 'concat' else 0), out_channels
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -62,36 +73,46 @@ class MMGCNLayer(torch.nn.Module):
                 init_table(linear.weight, 'xavier_normal')
 
     def forward(self, mean: Tensor, x: Tensor, table: Tensor) -> Tensor:
-        r"""Maps the mean over neighbors of ``message(x)`` ``[N, in_channels]``, the rows ``x`` themselves and the table of
-        nodes ``[N, d]`` to ``[N, d]``."""
+        r"""Maps the mean over neighbors of ``message(x)`` ``[N, in_channels]``, the rows ``x``
+        themselves and the table of nodes ``[N, d]`` to ``[N, d]``.
+        """
         mean = F.leaky_relu(mean, NEGATIVE_SLOPE)
         own = F.leaky_relu(self.own(x), NEGATIVE_SLOPE) + table
-        out = self.update(torch.cat([mean, own], dim=1)) if self.combine == 'concat' else self.update(mean) + own
+        out = (
+            self.update(torch.cat([mean, own], dim=1))
+            if self.combine == 'concat'
+            else self.update(mean) + own
+        )
         return F.leaky_relu(out, NEGATIVE_SLOPE)
 
 
 class MMGCN(Recommender):
-    r"""MMGCN (Wei, Wang, Nie, He, Hong, Chua, "MMGCN: Multi-modal Graph Convolution Network for Personalized Recommendation of
-    Micro-video", MM 2019, https://doi.org/10.1145/3343031.3351034).
+    r"""MMGCN (Wei, Wang, Nie, He, Hong, Chua, "MMGCN: Multi-modal Graph Convolution Network for
+    Personalized Recommendation of Micro-video", MM 2019, https://doi.org/10.1145/3343031.3351034).
 
-    Every modality has a table of users and ``L`` layers of :class:`MMGCNLayer`; the table of nodes :math:`\mathbf{E}` enters
-    each of them. The last layers are averaged:
-
-    .. math::
-        \mathbf{x}_m^{(0)} = \mathrm{norm} \begin{bmatrix} \boldsymbol{\Pi}_m \\ \mathbf{X}_m \end{bmatrix}, \qquad
-        \mathbf{z} = \frac{1}{M} \sum_m \mathbf{x}_m^{(L)}, \qquad s(u, i) = \mathbf{z}_u \cdot \mathbf{z}_i
+    Every modality has a table of users and ``L`` layers of :class:`MMGCNLayer`; the table of nodes
+    :math:`\mathbf{E}` enters each of them. The last layers are averaged:
 
     .. math::
-        \mathcal{L} = \mathrm{BPR} + \lambda \Bigl[ \overline{\mathbf{E}_u^2} + \overline{\mathbf{E}_{i}^2} + \sum_m
+        \mathbf{x}_m^{(0)} = \mathrm{norm} \begin{bmatrix} \boldsymbol{\Pi}_m \\ \mathbf{X}_m
+        \end{bmatrix}, \qquad
+        \mathbf{z} = \frac{1}{M} \sum_m \mathbf{x}_m^{(L)}, \qquad s(u, i) = \mathbf{z}_u \cdot
+        \mathbf{z}_i
+
+    .. math::
+        \mathcal{L} = \mathrm{BPR} + \lambda \Bigl[ \overline{\mathbf{E}_u^2} +
+        \overline{\mathbf{E}_{i}^2} + \sum_m
         \overline{\boldsymbol{\Pi}_{m,u}^2} \Bigr]
 
-    with means over entries of the rows of a batch, positive and negative items together. Features wider than
-    ``latent_channels`` pass a linear map first. An item that lacks a modality starts that network from zero and receives
-    messages. All modalities share one product with the graph in every layer.
+    with means over entries of the rows of a batch, positive and negative items together. Features
+    wider than ``latent_channels`` pass a linear map first. An item that lacks a modality starts
+    that network from zero and receives messages. All modalities share one product with the graph in
+    every layer.
 
-    ``variant='released'`` never trains the tables of nodes and preferences, as in the authors' program and the toolbox
-    MMRec, where they are plain arrays that no optimizer sees: published figures rest on random users and items, and the
-    penalty, of which the preferences' part is that of ``image`` over all users, has no effect.
+    ``variant='released'`` never trains the tables of nodes and preferences, as in the authors'
+    program and the toolbox MMRec, where they are plain arrays that no optimizer sees: published
+    figures rest on random users and items, and the penalty, of which the preferences' part is that
+    of ``image`` over all users, has no effect.
 
     Differences from public implementations: ``docs/parity.md``.
 
@@ -109,31 +130,65 @@ class MMGCN(Recommender):
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
     """
+
     FORMER_SETTINGS = {'reg': renamed('penalty')}
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 variant: str = 'principled', hidden_channels: int = 64, latent_channels: int = 256, num_layers: int = 3,
-                 combine: str = 'concat', l2: float = 1e-3, penalty: str = 'mean_square'):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        variant: str = 'principled',
+        hidden_channels: int = 64,
+        latent_channels: int = 256,
+        num_layers: int = 3,
+        combine: str = 'concat',
+        l2: float = 1e-3,
+        penalty: str = 'mean_square',
+    ):
         super().__init__(data, modalities)
         require_modalities(self.graph, 'MMGCN')
         check_choice('variant', variant, ('principled', 'released'))
         check_choice('combine', combine, COMBINATIONS)
         check_choice('penalty', penalty, ROW_PENALTIES)
-        for name, value, low in (('latent_channels', latent_channels, 1), ('num_layers', num_layers, 1), ('l2', l2, 0)):
+        for name, value, low in (
+            ('latent_channels', latent_channels, 1),
+            ('num_layers', num_layers, 1),
+            ('l2', l2, 0),
+        ):
             check_range(name, value, low)
         self.variant, self.l2, self.penalty = variant, l2, penalty
         self.features = item_features(self.graph, normalize=False)
-        widths = {name: min(features.x.size(1), latent_channels) for name, features in self.features.items()}
-        self.embedding = NodeEmbedding(self.num_users, self.num_items, hidden_channels, init='xavier_normal')
+        widths = {
+            name: min(features.x.size(1), latent_channels)
+            for name, features in self.features.items()
+        }
+        self.embedding = NodeEmbedding(
+            self.num_users, self.num_items, hidden_channels, init='xavier_normal'
+        )
         self.preferences = UserPreferences(self.num_users, widths)
-        self.inputs = ModuleDict({
-            name: FeatureProjection(features.x.size(1), latent_channels, init=None, zero_bias=False)
-            for name, features in self.features.items() if features.x.size(1) > latent_channels})
-        self.networks = ModuleDict({
-            name: torch.nn.ModuleList(MMGCNLayer(hidden_channels if layer else width, hidden_channels, combine, layer == 0)
-                                      for layer in range(num_layers))
-            for name, width in widths.items()})
-        self.adjacency = random_walk_adjacency(self.graph.edge_index, self.num_users, self.num_items, self_loops=False)
+        self.inputs = ModuleDict(
+            {
+                name: FeatureProjection(
+                    features.x.size(1), latent_channels, init=None, zero_bias=False
+                )
+                for name, features in self.features.items()
+                if features.x.size(1) > latent_channels
+            }
+        )
+        self.networks = ModuleDict(
+            {
+                name: torch.nn.ModuleList(
+                    MMGCNLayer(
+                        hidden_channels if layer else width, hidden_channels, combine, layer == 0
+                    )
+                    for layer in range(num_layers)
+                )
+                for name, width in widths.items()
+            }
+        )
+        self.adjacency = random_walk_adjacency(
+            self.graph.edge_index, self.num_users, self.num_items, self_loops=False
+        )
         if variant == 'released':
             for table in (*self.embedding.parameters(), *self.preferences.values()):
                 table.requires_grad_(False)
@@ -142,7 +197,10 @@ class MMGCN(Recommender):
         r"""Redraws all parameters."""
         self.embedding.reset_parameters()
         self.preferences.reset_parameters()
-        for module in (*self.inputs.values(), *(layer for layers in self.networks.values() for layer in layers)):
+        for module in (
+            *self.inputs.values(),
+            *(layer for layers in self.networks.values() for layer in layers),
+        ):
             module.reset_parameters()
 
     def content(self, name: str, features: ItemFeatures) -> Tensor:
@@ -152,10 +210,14 @@ class MMGCN(Recommender):
     def forward(self) -> list[Tensor]:
         r"""Last layer ``[N, d]`` of every modality, users first."""
         table = self.embedding.joint()
-        rows = [unit_rows(torch.cat([self.preferences[name], self.content(name, features)]))
-                for name, features in self.features.items()]
+        rows = [
+            unit_rows(torch.cat([self.preferences[name], self.content(name, features)]))
+            for name, features in self.features.items()
+        ]
         for layers in zip(*self.networks.values()):
-            means = spmm_blocks(self.adjacency, [layer.message(x) for layer, x in zip(layers, rows)])
+            means = spmm_blocks(
+                self.adjacency, [layer.message(x) for layer, x in zip(layers, rows)]
+            )
             rows = [layer(mean, x, table) for layer, mean, x in zip(layers, means, rows)]
         return rows
 
@@ -176,4 +238,7 @@ class MMGCN(Recommender):
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR and the penalty."""
         users, items = self.embed()
-        return {'bpr': bpr_loss(users[batch.user], items[batch.pos], items[batch.neg]), 'l2': self.l2 * self.l2_penalty(batch)}
+        return {
+            'bpr': bpr_loss(users[batch.user], items[batch.pos], items[batch.neg]),
+            'l2': self.l2 * self.l2_penalty(batch),
+        }

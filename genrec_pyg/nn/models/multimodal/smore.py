@@ -1,8 +1,9 @@
 r"""SMORE: spectral filters on content, a fused view and preferences by behavior."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,37 +27,48 @@ _DEFAULT_NEIGHBORS = 10
 
 
 class SMOREViews(NamedTuple):
-    r"""What a node is by behavior :math:`\mathbf{C}` and by content, both ``[N, d]``; their sum is its embedding."""
+    r"""What a node is by behavior :math:`\mathbf{C}` and by content, both ``[N, d]``; their sum is
+    its embedding.
+    """
+
     behavior: Tensor
     side: Tensor
 
 
 class SMORE(PairwiseRecommender):
-    r"""SMORE (Ong, Khong, "Spectrum-based Modality Representation Fusion", WSDM 2025, https://arxiv.org/abs/2412.14978).
+    r"""SMORE (Ong, Khong, "Spectrum-based Modality Representation Fusion", WSDM 2025,
+    https://arxiv.org/abs/2412.14978).
 
-    Projected content :math:`\mathbf{f}_m` passes a filter per modality, and the product of their unfiltered spectra one more
-    (:class:`~genrec_pyg.nn.modality.spectral.SpectralFilter`): views :math:`\mathbf{c}_v` with :math:`v` in the modalities and
-    the fused one, ``f``. Each gates the item IDs, which are smoothed over its graph and passed on to users:
+    Projected content :math:`\mathbf{f}_m` passes a filter per modality, and the product of their
+    unfiltered spectra one more (:class:`~genrec_pyg.nn.modality.spectral.SpectralFilter`): views
+    :math:`\mathbf{c}_v` with :math:`v` in the modalities and the fused one, ``f``. Each gates the
+    item IDs, which are smoothed over its graph and passed on to users:
 
     .. math::
-        \mathbf{q}_v = \mathbf{S}_v^{L_s} (\mathbf{E}_i \odot \sigma(\mathbf{G}_v \mathbf{c}_v + \mathbf{g}_v)), \qquad
+        \mathbf{q}_v = \mathbf{S}_v^{L_s} (\mathbf{E}_i \odot \sigma(\mathbf{G}_v \mathbf{c}_v +
+        \mathbf{g}_v)), \qquad
         \mathbf{x}_v = [\hat{\mathbf{R}} \mathbf{q}_v ; \mathbf{q}_v]
 
-    :math:`\mathbf{S}_m` are nearest-neighbor graphs, :math:`\mathbf{S}_f` is their union with the largest value of each entry.
-    With :math:`\mathbf{C}` of LightGCN and preferences :math:`\mathbf{p}_v = \sigma(\mathbf{P}_v \mathbf{C} + \mathbf{b}_v)`,
+    :math:`\mathbf{S}_m` are nearest-neighbor graphs, :math:`\mathbf{S}_f` is their union with the
+    largest value of each entry. With :math:`\mathbf{C}` of LightGCN and preferences
+    :math:`\mathbf{p}_v = \sigma(\mathbf{P}_v \mathbf{C} + \mathbf{b}_v)`,
 
     .. math::
-        \boldsymbol{\alpha}_m = \mathrm{softmax}(\mathbf{Q}''_m \tanh(\mathbf{Q}'_m \mathbf{x}_f + \mathbf{q}'_m)), \qquad
-        \mathbf{s} = \frac{1}{M + 1} \Bigl[ \sum_m \mathbf{p}_m \odot \boldsymbol{\alpha}_m \odot \mathbf{x}_m + \mathbf{p}_f
+        \boldsymbol{\alpha}_m = \mathrm{softmax}(\mathbf{Q}''_m \tanh(\mathbf{Q}'_m \mathbf{x}_f +
+        \mathbf{q}'_m)), \qquad
+        \mathbf{s} = \frac{1}{M + 1} \Bigl[ \sum_m \mathbf{p}_m \odot \boldsymbol{\alpha}_m \odot
+        \mathbf{x}_m + \mathbf{p}_f
         \odot \mathbf{x}_f \Bigr], \qquad \mathbf{Z} = \mathbf{C} + \mathbf{s}
 
     .. math::
-        \mathcal{L} = \mathrm{BPR} + \lambda \, \mathrm{L2} + w [\mathrm{NCE}(\mathbf{s}_i, \mathbf{C}_i) +
+        \mathcal{L} = \mathrm{BPR} + \lambda \, \mathrm{L2} + w [\mathrm{NCE}(\mathbf{s}_i,
+        \mathbf{C}_i) +
         \mathrm{NCE}(\mathbf{s}_u, \mathbf{C}_u)]
 
-    over users and positives of a batch. The softmax runs over the ``d`` features, as in the authors' program, so that a
-    modality weighs ``d`` times less than the fused view at the start, or over the modalities (``attention='modality'``). An
-    item that lacks a modality has the identity of the product in its place, zero content, and itself alone in its graph.
+    over users and positives of a batch. The softmax runs over the ``d`` features, as in the
+    authors' program, so that a modality weighs ``d`` times less than the fused view at the start,
+    or over the modalities (``attention='modality'``). An item that lacks a modality has the
+    identity of the product in its place, zero content, and itself alone in its graph.
 
     Differences from public implementations: ``docs/parity.md``.
 
@@ -66,7 +78,8 @@ class SMORE(PairwiseRecommender):
         hidden_channels: Width ``d``.
         num_layers: Layers of :math:`\mathbf{C}`.
         num_item_layers: Layers :math:`L_s`.
-        num_neighbors: Neighbors per item, the item itself included, or such a number per modality (10 where it is not named).
+        num_neighbors: Neighbors per item, the item itself included, or such a number per modality
+            (10 where it is not named).
         l2: :math:`\lambda` on initial rows.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
         contrast_weight: ``w``.
@@ -79,15 +92,29 @@ class SMORE(PairwiseRecommender):
         ConfigError: Without a modality, or on an argument outside its accepted values.
     """
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, num_layers: int = 3, num_item_layers: int = 1,
-                 num_neighbors: Union[int, dict[str, int]] = _DEFAULT_NEIGHBORS, l2: float = 1e-4, init: str = 'xavier',
-                 contrast_weight: float = 0.01, temperature: float = 0.2, dropout: float = 0.0, attention: str = 'feature',
-                 filter_init: str = 'normal'):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        hidden_channels: int = 64,
+        num_layers: int = 3,
+        num_item_layers: int = 1,
+        num_neighbors: int | dict[str, int] = _DEFAULT_NEIGHBORS,
+        l2: float = 1e-4,
+        init: str = 'xavier',
+        contrast_weight: float = 0.01,
+        temperature: float = 0.2,
+        dropout: float = 0.0,
+        attention: str = 'feature',
+        filter_init: str = 'normal',
+    ):
         super().__init__(data, modalities, hidden_channels, l2, init)
         require_modalities(self.graph, 'SMORE')
-        for name, value, low in (('num_layers', num_layers, 0), ('num_item_layers', num_item_layers, 0),
-                                 ('contrast_weight', contrast_weight, 0)):
+        for name, value, low in (
+            ('num_layers', num_layers, 0),
+            ('num_item_layers', num_item_layers, 0),
+            ('contrast_weight', contrast_weight, 0),
+        ):
             check_range(name, value, low)
         check_range('temperature', temperature, 0, open_low=True)
         check_range('dropout', dropout, 0, 1)
@@ -95,28 +122,57 @@ class SMORE(PairwiseRecommender):
         self.contrast_weight, self.temperature = contrast_weight, temperature
         self.dropout, self.attention = dropout, attention
         self.features = item_features(self.graph, normalize=False)
-        counts = num_neighbors if isinstance(num_neighbors, dict) else dict.fromkeys(self.features, num_neighbors)
+        counts = (
+            num_neighbors
+            if isinstance(num_neighbors, dict)
+            else dict.fromkeys(self.features, num_neighbors)
+        )
         for value in counts.values():
             check_range('num_neighbors', value, 1)
-        self.item_graphs = {name: knn_adjacency(features.x, counts.get(name, _DEFAULT_NEIGHBORS))
-                            for name, features in self.features.items()}
+        self.item_graphs = {
+            name: knn_adjacency(features.x, counts.get(name, _DEFAULT_NEIGHBORS))
+            for name, features in self.features.items()
+        }
         self.fused_graph = max_item_graph(list(self.item_graphs.values()))
-        self.adjacency = bipartite_adjacency(self.graph.edge_index, self.num_users, self.num_items, self_loops=False)
-        self.block = bipartite_block(self.graph.edge_index, self.num_users, self.num_items, self_loops=False)
+        self.adjacency = bipartite_adjacency(
+            self.graph.edge_index, self.num_users, self.num_items, self_loops=False
+        )
+        self.block = bipartite_block(
+            self.graph.edge_index, self.num_users, self.num_items, self_loops=False
+        )
         self.conv, self.item_conv = LightConv(num_layers), ItemGraphConv(num_item_layers)
 
         def linear() -> Linear:
             return Linear(hidden_channels, hidden_channels)
 
-        self.projections = ModuleDict({
-            name: FeatureProjection(features.x.size(1), hidden_channels, init=None, zero_bias=False)
-            for name, features in self.features.items()})
-        self.filters = ModuleDict({name: SpectralFilter(hidden_channels, filter_init) for name in self.features})
+        self.projections = ModuleDict(
+            {
+                name: FeatureProjection(
+                    features.x.size(1), hidden_channels, init=None, zero_bias=False
+                )
+                for name, features in self.features.items()
+            }
+        )
+        self.filters = ModuleDict(
+            {name: SpectralFilter(hidden_channels, filter_init) for name in self.features}
+        )
         self.fused_filter = SpectralFilter(hidden_channels, filter_init)
-        self.gates, self.fused_gate = ModuleDict({name: linear() for name in self.features}), linear()
-        self.queries = ModuleDict({name: Sequential(linear(), Tanh(), Linear(hidden_channels, hidden_channels, bias=False))
-                                   for name in self.features})
-        self.preferences, self.fused_preference = ModuleDict({name: linear() for name in self.features}), linear()
+        self.gates, self.fused_gate = (
+            ModuleDict({name: linear() for name in self.features}),
+            linear(),
+        )
+        self.queries = ModuleDict(
+            {
+                name: Sequential(
+                    linear(), Tanh(), Linear(hidden_channels, hidden_channels, bias=False)
+                )
+                for name in self.features
+            }
+        )
+        self.preferences, self.fused_preference = (
+            ModuleDict({name: linear() for name in self.features}),
+            linear(),
+        )
 
     def reset_parameters(self) -> None:
         r"""Redraws all parameters."""
@@ -130,17 +186,24 @@ class SMORE(PairwiseRecommender):
 
     def content(self) -> tuple[dict[str, Tensor], Tensor]:
         r"""Filtered content :math:`\mathbf{c}_m` ``[I, d]`` per modality, and the fused one."""
-        rows = {name: projection(self.features[name]) for name, projection in self.projections.items()}
+        rows = {
+            name: projection(self.features[name]) for name, projection in self.projections.items()
+        }
         present = [features.present for features in self.features.values()]
-        return ({name: self.filters[name](x) for name, x in rows.items()},
-                self.fused_filter.fuse(list(rows.values()), present))
+        return (
+            {name: self.filters[name](x) for name, x in rows.items()},
+            self.fused_filter.fuse(list(rows.values()), present),
+        )
 
     def views(self) -> SMOREViews:
         r"""Rows of all nodes by behavior and by content."""
         content, fused = self.content()
         gated = [(self.gates[name](x), self.item_graphs[name]) for name, x in content.items()]
         gated.append((self.fused_gate(fused), self.fused_graph))
-        items = torch.cat([self.item_conv(self.embedding.item * gate.sigmoid(), graph) for gate, graph in gated], dim=1)
+        items = torch.cat(
+            [self.item_conv(self.embedding.item * gate.sigmoid(), graph) for gate, graph in gated],
+            dim=1,
+        )
         rows = torch.cat([spmm(self.block, items), items])
         *modal, fused = rows.view(rows.size(0), len(gated), -1).unbind(dim=1)
         behavior = self.conv(self.embedding.joint(), self.adjacency)
@@ -169,5 +232,8 @@ class SMORE(PairwiseRecommender):
             nodes = batch.user, batch.pos
             terms['contrast'] = self.contrast_weight * sum(
                 info_nce(side[index], behavior[index], self.temperature)
-                for side, behavior, index in zip(views.side.split(sizes), views.behavior.split(sizes), nodes))
+                for side, behavior, index in zip(
+                    views.side.split(sizes), views.behavior.split(sizes), nodes
+                )
+            )
         return terms

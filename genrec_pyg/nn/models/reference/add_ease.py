@@ -1,8 +1,8 @@
 r"""EASE on interactions plus EASE on features."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional, Union
 
 from torch_geometric.data import HeteroData
 
@@ -13,13 +13,16 @@ from genrec_pyg.nn.models.reference.ease import EASE
 
 
 class AddEASE(EASE):
-    r"""Add-EASE (`Jeunen, Van Balen, Goethals, RecSys 2020 <https://doi.org/10.1145/3383313.3418480>`_).
+    r"""Add-EASE
+    (`Jeunen, Van Balen, Goethals, RecSys 2020 <https://doi.org/10.1145/3383313.3418480>`_).
 
     .. math::
-        \mathrm{score}_{uj} = d_j^{-q} \, (\mathbf{R} \mathbf{B})_{uj} + w \, (\mathbf{R} \mathbf{C})_{uj}
+        \mathrm{score}_{uj} = d_j^{-q} \, (\mathbf{R} \mathbf{B})_{uj} + w \, (\mathbf{R}
+        \mathbf{C})_{uj}
 
-    with :math:`\mathbf{B}` of :class:`EASE` and :math:`\mathbf{C}` the same solution on features in place of users
-    (:func:`~genrec_pyg.nn.closed_form.content_kernel`). Items without interactions are scored by :math:`\mathbf{C}` alone.
+    with :math:`\mathbf{B}` of :class:`EASE` and :math:`\mathbf{C}` the same solution on features in
+    place of users (:func:`~genrec_pyg.nn.closed_form.content_kernel`). Items without interactions
+    are scored by :math:`\mathbf{C}` alone.
 
     Args:
         data: Canonical graph or training graph with at least one modality.
@@ -30,7 +33,8 @@ class AddEASE(EASE):
         popularity_discount: Power of the item degree in the score of the interactions.
         content_weight: Weight :math:`w` of the features.
         content_l2: Ridge of the features, positive.
-        modality_weights: Weight of each modality up to a common factor; equal ones by default, 0 switches one off.
+        modality_weights: Weight of each modality up to a common factor; equal ones by default, 0
+            switches one off.
         max_items: Largest number of items with a dense matrix.
         rank: Rank of the factors above it.
         num_neighbors: Sparse entries per item above it.
@@ -39,20 +43,47 @@ class AddEASE(EASE):
         ConfigError: If the graph has no modality or an argument is outside its accepted values.
     """
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None, l2: float = 50.0,
-                 row_weight: float = 0.0, ridge_power: float = 0.0, popularity_discount: float = 0.0,
-                 content_weight: float = 0.5, content_l2: float = 10.0,
-                 modality_weights: Optional[dict[str, float]] = None, max_items: int = 20_000, rank: int = 256,
-                 num_neighbors: int = 20):
-        super().__init__(data, modalities, l2, row_weight, ridge_power, popularity_discount, max_items, rank, num_neighbors)
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        l2: float = 50.0,
+        row_weight: float = 0.0,
+        ridge_power: float = 0.0,
+        popularity_discount: float = 0.0,
+        content_weight: float = 0.5,
+        content_l2: float = 10.0,
+        modality_weights: dict[str, float] | None = None,
+        max_items: int = 20_000,
+        rank: int = 256,
+        num_neighbors: int = 20,
+    ):
+        super().__init__(
+            data,
+            modalities,
+            l2,
+            row_weight,
+            ridge_power,
+            popularity_discount,
+            max_items,
+            rank,
+            num_neighbors,
+        )
         require_modalities(self.graph, type(self).__name__)
         self.content_weight = content_weight
         self.fit_content(content_l2, modality_weights)
 
-    def fit_content(self, content_l2: float, modality_weights: Optional[dict[str, float]] = None) -> None:
-        r"""Refits the features, with the interactions as they are; arguments as in the constructor."""
+    def fit_content(
+        self, content_l2: float, modality_weights: dict[str, float] | None = None
+    ) -> None:
+        r"""Refits the features, with the interactions as they are; arguments as in the
+        constructor.
+        """
         self.content = content_kernel(content_features(self.graph, modality_weights), content_l2)
 
     def history_terms(self) -> tuple[HistoryTerm, ...]:
         r"""The kernel of the interactions and that of the features."""
-        return (*super().history_terms(), HistoryTerm(self.content, weight=self.content_weight, path='content'))
+        return (
+            *super().history_terms(),
+            HistoryTerm(self.content, weight=self.content_weight, path='content'),
+        )

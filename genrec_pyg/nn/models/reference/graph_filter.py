@@ -1,8 +1,8 @@
 r"""A low-pass filter of the item graph, without training."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional, Union
 
 from torch_geometric.data import HeteroData
 
@@ -13,15 +13,18 @@ from genrec_pyg.nn.models.history import HistoryRecommender
 
 
 class GraphFilter(HistoryRecommender):
-    r"""Polynomial graph filter (Turbo-CF: `Park et al., SIGIR 2024 <https://arxiv.org/abs/2404.14243>`_).
+    r"""Polynomial graph filter (Turbo-CF:
+    `Park et al., SIGIR 2024 <https://arxiv.org/abs/2404.14243>`_).
 
     .. math::
         \tilde{\mathbf{R}} = \mathbf{D}_u^{-a} \mathbf{R} \mathbf{D}_i^{a - 1}, \qquad
-        \mathbf{Q} = (\tilde{\mathbf{R}}^{\top} \tilde{\mathbf{R}})^{\circ s}, \quad Q_{jj} = 0, \qquad
+        \mathbf{Q} = (\tilde{\mathbf{R}}^{\top} \tilde{\mathbf{R}})^{\circ s}, \quad Q_{jj} = 0,
+        \qquad
         \mathrm{scores} = \mathbf{R} \mathbf{Q}^{h}
 
-    For :math:`s = 1` the filter is a product of the sparse interactions and exact. Otherwise the ``k`` largest entries per
-    item are kept, made in blocks of items, in a time that grows with the square of the number of items.
+    For :math:`s = 1` the filter is a product of the sparse interactions and exact. Otherwise the
+    ``k`` largest entries per item are kept, made in blocks of items, in a time that grows with the
+    square of the number of items.
 
     Args:
         data: Canonical graph or training graph.
@@ -35,8 +38,15 @@ class GraphFilter(HistoryRecommender):
         ConfigError: If an argument is outside its accepted values.
     """
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 user_power: float = 0.8, power: float = 0.7, hops: int = 2, k: int = 200):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        user_power: float = 0.8,
+        power: float = 0.7,
+        hops: int = 2,
+        k: int = 200,
+    ):
         super().__init__(data, modalities)
         if hops not in (1, 2):
             raise ConfigError(f'hops: got {hops}, accepted are 1 and 2')

@@ -1,8 +1,8 @@
 r"""Item-based nearest neighbors."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -14,13 +14,17 @@ from genrec_pyg.ops import cooccurrence
 
 
 class ItemKNN(NeighborhoodRecommender):
-    r"""Item-based collaborative filtering (Sarwar et al., WWW 2001; shrinkage as in Dacrema et al., RecSys 2019).
+    r"""Item-based collaborative filtering (Sarwar et al., WWW 2001; shrinkage as in Dacrema et al.,
+    RecSys 2019).
 
     .. math::
-        s_{ij} = \frac{\mathbf{R}_{:i} \cdot \mathbf{R}_{:j}}{\Vert \mathbf{R}_{:i} \Vert \Vert \mathbf{R}_{:j} \Vert +
-        \mathrm{shrink}}, \qquad \mathrm{score}(u, j) = \sum_{i \in \mathbf{R}_u} s_{ij} \, [i \in \mathrm{top}_k(j)]
+        s_{ij} = \frac{\mathbf{R}_{:i} \cdot \mathbf{R}_{:j}}{\Vert \mathbf{R}_{:i} \Vert \Vert
+        \mathbf{R}_{:j} \Vert +
+        \mathrm{shrink}}, \qquad \mathrm{score}(u, j) = \sum_{i \in \mathbf{R}_u} s_{ij} \, [i \in
+        \mathrm{top}_k(j)]
 
-    Similarities are made in blocks of items and only the ``k`` largest of each item are kept, without the item itself.
+    Similarities are made in blocks of items and only the ``k`` largest of each item are kept,
+    without the item itself.
 
     Args:
         data: Canonical graph or training graph.
@@ -33,8 +37,14 @@ class ItemKNN(NeighborhoodRecommender):
         ConfigError: If ``k`` or ``block_size`` is below 1 or ``shrink`` negative.
     """
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None, k: int = 100,
-                 shrink: float = 10.0, block_size: int = 1024):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        k: int = 100,
+        shrink: float = 10.0,
+        block_size: int = 1024,
+    ):
         super().__init__(data, modalities, k, shrink, block_size)
         self.neighbors = self.nearest(self.similarity)
 

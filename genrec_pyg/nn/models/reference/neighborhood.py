@@ -1,8 +1,8 @@
 r"""Base class of the models of nearest items."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Optional, Union
 
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -35,8 +35,15 @@ class NeighborhoodRecommender(HistoryRecommender):
     Raises:
         ConfigError: If ``k`` or ``block_size`` is below 1 or ``shrink`` negative.
     """
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]], k: int, shrink: float,
-                 block_size: int):
+
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None,
+        k: int,
+        shrink: float,
+        block_size: int,
+    ):
         super().__init__(data, modalities)
         for name, value in (('k', k), ('block_size', block_size)):
             if value < 1:
@@ -45,11 +52,24 @@ class NeighborhoodRecommender(HistoryRecommender):
             raise ConfigError(f'shrink: got {shrink}, accepted are numbers from 0')
         self.k, self.shrink, self.block_size = k, shrink, rows_per_block(self.num_items, block_size)
 
-    def nearest(self, similarity: Callable[[Tensor], Tensor], include_self: bool = False, positive: bool = True) -> Adjacency:
+    def nearest(
+        self,
+        similarity: Callable[[Tensor], Tensor],
+        include_self: bool = False,
+        positive: bool = True,
+    ) -> Adjacency:
         r"""The ``k`` largest similarities of every item ``[I, I]``; arguments as in
-        :func:`~genrec_pyg.nn.closed_form.nearest_items`."""
-        return nearest_items(similarity, self.num_items, self.k, self.block_size, include_self, positive,
-                             self.interactions.device)
+        :func:`~genrec_pyg.nn.closed_form.nearest_items`.
+        """
+        return nearest_items(
+            similarity,
+            self.num_items,
+            self.k,
+            self.block_size,
+            include_self,
+            positive,
+            self.interactions.device,
+        )
 
     @property
     def kernel(self) -> ItemKernel:

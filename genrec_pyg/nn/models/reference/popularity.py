@@ -1,8 +1,8 @@
 r"""Popularity: the score of an item is its number of training users."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional, Union
 
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -18,9 +18,10 @@ class Popularity(Recommender):
         data: Canonical graph or training graph.
         modalities: Unused; part of the interface of models.
     """
+
     trainable = False
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None):
+    def __init__(self, data: HeteroData | TrainingGraph, modalities: Iterable[str] | None = None):
         super().__init__(data, modalities)
         self.register_buffer('popularity', self.graph.item_degree().float())
 
@@ -29,5 +30,7 @@ class Popularity(Recommender):
         return self.popularity.expand(user.numel(), -1)
 
     def score_history(self, rowptr: Tensor, item: Tensor) -> Tensor:
-        r"""The same scores ``[B, I]`` for any list of items, given by row offsets ``[B + 1]`` and items."""
+        r"""The same scores ``[B, I]`` for any list of items, given by row offsets ``[B + 1]`` and
+        items.
+        """
         return self.popularity.expand(rowptr.numel() - 1, -1)

@@ -1,1 +1,3 @@
-r"""Models that read the order of interactions, and DSSM, their two-tower counterpart over the same item side."""
+r"""Models that read the order of interactions, and DSSM, their two-tower counterpart over the same
+item side.
+"""

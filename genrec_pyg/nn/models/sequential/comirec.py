@@ -1,8 +1,9 @@
 r"""ComiRec: interests by self-attention."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Optional, Union
+from typing import Any
 
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -15,28 +16,39 @@ from genrec_pyg.utils.validation import check_choice, check_range
 
 
 class ComiRecSA(MultiInterestRecommender):
-    r"""ComiRec-SA (Cen, Zhang, Zou, Zhou, Yang and Tang, "Controllable Multi-Interest Framework for Recommendation", KDD 2020,
-    https://arxiv.org/abs/2005.09347), see :class:`~genrec_pyg.nn.sequence.SelfAttentiveInterests`.
+    r"""ComiRec-SA (Cen, Zhang, Zou, Zhou, Yang and Tang, "Controllable Multi-Interest Framework for
+    Recommendation", KDD 2020, https://arxiv.org/abs/2005.09347), see
+    :class:`~genrec_pyg.nn.sequence.SelfAttentiveInterests`.
 
     Args:
         data: Canonical graph whose interactions have ``time``, or training graph with a sequence.
         modalities: Modalities of a ``frozen`` item side; :obj:`None` takes all.
         routing_weight: Weight of :func:`~genrec_pyg.nn.sequence.routing_penalty`.
-        routing_scope: Positions that count in it: ``'real'``, or ``'window'``, padding too, as released.
-        **kwargs: Arguments of :class:`~genrec_pyg.nn.models.sequential.multi_interest.MultiInterestRecommender`.
+        routing_scope: Positions that count in it: ``'real'``, or ``'window'``, padding too, as
+            released.
+        **kwargs: Arguments of
+            :class:`~genrec_pyg.nn.models.sequential.multi_interest.MultiInterestRecommender`.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
         DataError: If the interactions have no time.
     """
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 routing_weight: float = 0.0, routing_scope: str = 'real', **kwargs: Any):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        routing_weight: float = 0.0,
+        routing_scope: str = 'real',
+        **kwargs: Any,
+    ):
         super().__init__(data, modalities, **kwargs)
         check_range('routing_weight', routing_weight, 0)
         check_choice('routing_scope', routing_scope, ('real', 'window'))
         self.routing_weight, self.routing_scope = routing_weight, routing_scope
-        self.extractor = SelfAttentiveInterests(self.hidden_channels, self.num_interests, self.history_length)
+        self.extractor = SelfAttentiveInterests(
+            self.hidden_channels, self.num_interests, self.history_length
+        )
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         r"""Terms ``single``, ``multi`` and ``routing``, as far as they are on."""
@@ -45,5 +57,7 @@ class ComiRecSA(MultiInterestRecommender):
             terms = self.ranking_terms(batch, interests)
         if self.routing_weight > 0:
             mask = batch.history < self.num_items if self.routing_scope == 'real' else None
-            terms['routing'] = self.routing_weight * routing_penalty(attention, self.hidden_channels, mask)
+            terms['routing'] = self.routing_weight * routing_penalty(
+                attention, self.hidden_channels, mask
+            )
         return terms

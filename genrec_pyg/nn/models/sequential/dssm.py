@@ -1,9 +1,9 @@
 r"""DSSM: two towers."""
+
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -20,14 +20,16 @@ from genrec_pyg.utils.validation import check_range
 
 
 class DSSM(Recommender):
-    r"""DSSM (Huang et al., CIKM 2013, https://doi.org/10.1145/2505515.2505665, as the two-tower IDRec and MoRec of Yuan et
-    al., SIGIR 2023, https://arxiv.org/abs/2303.13835): a table of users and the item side, each through a perceptron of
-    :math:`l` layers [dropout, linear, GELU], binary cross-entropy of their inner products. An item side with content has no
-    perceptron, as released. The model reads no order; with :math:`l = 0`, which the authors found best, and ids it is matrix
+    r"""DSSM (Huang et al., CIKM 2013, https://doi.org/10.1145/2505515.2505665, as the two-tower
+    IDRec and MoRec of Yuan et al., SIGIR 2023, https://arxiv.org/abs/2303.13835): a table of users
+    and the item side, each through a perceptron of :math:`l` layers [dropout, linear, GELU], binary
+    cross-entropy of their inner products. An item side with content has no perceptron, as released.
+    The model reads no order; with :math:`l = 0`, which the authors found best, and ids it is matrix
     factorization.
 
     .. math::
-        \mathcal{L} = \frac{1}{2B} \sum_k \bigl( \mathrm{softplus}(-s^+_k) + \mathrm{softplus}(s^-_k) \bigr)
+        \mathcal{L} = \frac{1}{2B} \sum_k \bigl( \mathrm{softplus}(-s^+_k) +
+        \mathrm{softplus}(s^-_k) \bigr)
 
     Args:
         data: Canonical graph or training graph.
@@ -41,9 +43,15 @@ class DSSM(Recommender):
         ConfigError: On an argument outside its accepted values.
     """
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, num_layers: int = 0, dropout: float = 0.1,
-                 item_side: ItemSide = BY_ID):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        hidden_channels: int = 64,
+        num_layers: int = 0,
+        dropout: float = 0.1,
+        item_side: ItemSide = BY_ID,
+    ):
         side = ItemSide.of(item_side)
         super().__init__(data, modalities, side.contents())
         check_range('hidden_channels', hidden_channels, 1)
@@ -57,8 +65,12 @@ class DSSM(Recommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""Redraws tables and towers, normal with variance 2 over the sum of both widths; biases become 0."""
-        torch.nn.init.normal_(self.user, std=math.sqrt(2 / (self.num_users + 1 + self.user.size(1))))
+        r"""Redraws tables and towers, normal with variance 2 over the sum of both widths; biases
+        become 0.
+        """
+        torch.nn.init.normal_(
+            self.user, std=math.sqrt(2 / (self.num_users + 1 + self.user.size(1)))
+        )
         self.items.reset_parameters()
         for tower in (self.user_tower, self.item_tower):
             xavier_layers(tower)
@@ -71,6 +83,8 @@ class DSSM(Recommender):
         r"""Binary cross-entropy of a batch of triples."""
         user = self.user_tower(self.user[batch.user])
         with self.items.computed(batch.pos, batch.neg):
-            positive, negative = (self.item_tower(self.items.rows(item)) for item in (batch.pos, batch.neg))
+            positive, negative = (
+                self.item_tower(self.items.rows(item)) for item in (batch.pos, batch.neg)
+            )
         scores = (user * positive).sum(dim=1), (user * negative).sum(dim=1, keepdim=True)
         return {'bce': logistic_loss(*scores) / 2}

@@ -1,8 +1,8 @@
 r"""GRU4Rec: a recurrent network over the history."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional, Union
 
 from torch import Tensor
 from torch.nn import GRU, Dropout, Linear
@@ -15,9 +15,10 @@ from genrec_pyg.utils.validation import check_range
 
 
 class GRU4Rec(WindowRecommender):
-    r"""GRU4Rec (Hidasi, Karatzoglou, Baltrunas and Tikk, "Session-based Recommendations with Recurrent Neural Networks",
-    ICLR 2016, https://arxiv.org/abs/1511.06939) over the history of a user: gated recurrent units read the item rows, and a
-    linear map of their state is scored against item rows.
+    r"""GRU4Rec (Hidasi, Karatzoglou, Baltrunas and Tikk, "Session-based Recommendations with
+    Recurrent Neural Networks", ICLR 2016, https://arxiv.org/abs/1511.06939) over the history of a
+    user: gated recurrent units read the item rows, and a linear map of their state is scored
+    against item rows.
 
     Args:
         data: Canonical graph whose interactions have ``time``, or training graph with a sequence.
@@ -37,12 +38,29 @@ class GRU4Rec(WindowRecommender):
         DataError: If the interactions have no time.
     """
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, history_length: int = 50, num_layers: int = 1, dropout: float = 0.1,
-                 loss: str = 'softmax', num_negatives: int = 1, repeats: bool = False,
-                 item_side: ItemSide = BY_ID):
-        super().__init__(data, modalities, hidden_channels, history_length, loss, num_negatives, repeats,
-                         ItemSide.of(item_side))
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        hidden_channels: int = 64,
+        history_length: int = 50,
+        num_layers: int = 1,
+        dropout: float = 0.1,
+        loss: str = 'softmax',
+        num_negatives: int = 1,
+        repeats: bool = False,
+        item_side: ItemSide = BY_ID,
+    ):
+        super().__init__(
+            data,
+            modalities,
+            hidden_channels,
+            history_length,
+            loss,
+            num_negatives,
+            repeats,
+            ItemSide.of(item_side),
+        )
         check_range('num_layers', num_layers, 1)
         check_range('dropout', dropout, 0, 0.99)
         self.dropout = Dropout(dropout)

@@ -1,8 +1,9 @@
 r"""MIND: interests by dynamic routing."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Optional, Union
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,36 +15,57 @@ from genrec_pyg.nn.sequence import DynamicRouting
 
 
 class MIND(MultiInterestRecommender):
-    r"""MIND (Li et al., "Multi-Interest Network with Dynamic Routing for Recommendation at Tmall", CIKM 2019,
-    https://arxiv.org/abs/1904.08030) without user features, see :class:`~genrec_pyg.nn.sequence.DynamicRouting`. The
-    label-aware attention of the paper is ``selection='label_aware'``; its power taken to infinity, which the paper found best,
-    is ``'hard'``, the default.
+    r"""MIND (Li et al., "Multi-Interest Network with Dynamic Routing for Recommendation at Tmall",
+    CIKM 2019, https://arxiv.org/abs/1904.08030) without user features, see
+    :class:`~genrec_pyg.nn.sequence.DynamicRouting`. The label-aware attention of the paper is
+    ``selection='label_aware'``; its power taken to infinity, which the paper found best, is
+    ``'hard'``, the default.
 
     Args:
         data: Canonical graph whose interactions have ``time``, or training graph with a sequence.
         modalities: Modalities of a ``frozen`` item side; :obj:`None` takes all.
         routing_rounds: Rounds of routing.
-        routing_axis: ``'interest'``, as the paper means it, or ``'position'``, as REMI and BaM compute it.
+        routing_axis: ``'interest'``, as the paper means it, or ``'position'``, as REMI and BaM
+            compute it.
         routing_renormalize: Whether padding takes no share under ``'position'``.
         routing_std: Standard deviation of the noise that logits start from.
         relu_layer: Whether a layer with ReLU follows the routing.
-        adaptive_interests: Whether a user with ``n`` items has :math:`\max(1, \min(K, \lfloor \log_2 n \rfloor))` interests.
-        **kwargs: Arguments of :class:`~genrec_pyg.nn.models.sequential.multi_interest.MultiInterestRecommender`.
+        adaptive_interests: Whether a user with ``n`` items has
+            :math:`\max(1, \min(K, \lfloor \log_2 n \rfloor))` interests.
+        **kwargs: Arguments of
+            :class:`~genrec_pyg.nn.models.sequential.multi_interest.MultiInterestRecommender`.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
         DataError: If the interactions have no time.
     """
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 routing_rounds: int = 3, routing_axis: str = 'interest', routing_renormalize: bool = True,
-                 routing_std: float = 1.0, relu_layer: bool = False, adaptive_interests: bool = False, **kwargs: Any):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        routing_rounds: int = 3,
+        routing_axis: str = 'interest',
+        routing_renormalize: bool = True,
+        routing_std: float = 1.0,
+        relu_layer: bool = False,
+        adaptive_interests: bool = False,
+        **kwargs: Any,
+    ):
         super().__init__(data, modalities, **kwargs)
         self.adaptive_interests = adaptive_interests
-        self.extractor = DynamicRouting(self.hidden_channels, self.num_interests, self.history_length, routing_rounds,
-                                        routing_axis, routing_renormalize, routing_std, relu_layer)
+        self.extractor = DynamicRouting(
+            self.hidden_channels,
+            self.num_interests,
+            self.history_length,
+            routing_rounds,
+            routing_axis,
+            routing_renormalize,
+            routing_std,
+            relu_layer,
+        )
 
-    def valid_interests(self, length: Tensor) -> Optional[Tensor]:
+    def valid_interests(self, length: Tensor) -> Tensor | None:
         r"""The first interests, as many as the logarithm of the history allows."""
         if not self.adaptive_interests:
             return None

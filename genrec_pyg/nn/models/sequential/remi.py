@@ -1,8 +1,9 @@
 r"""REMI: ComiRec-SA with hard negatives and regularized routing."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Optional, Union
+from typing import Any
 
 from torch_geometric.data import HeteroData
 
@@ -11,12 +12,13 @@ from genrec_pyg.nn.models.sequential.comirec import ComiRecSA
 
 
 class REMI(ComiRecSA):
-    r"""REMI (Xie, Gao, Zhou, Ye, Hua, Kim, Wu and Kim, "Rethinking Multi-Interest Learning for Candidate Matching in
-    Recommender Systems", RecSys 2023, https://doi.org/10.1145/3604915.3608766): ComiRec-SA whose negatives weigh more the
-    higher they score under the chosen interest, and whose attention is kept from resting on one item.
+    r"""REMI (Xie, Gao, Zhou, Ye, Hua, Kim, Wu and Kim, "Rethinking Multi-Interest Learning for
+    Candidate Matching in Recommender Systems", RecSys 2023,
+    https://doi.org/10.1145/3604915.3608766): ComiRec-SA whose negatives weigh more the higher they
+    score under the chosen interest, and whose attention is kept from resting on one item.
 
-    The routing penalty is a sum over the batch while the loss is a mean, so its weight belongs to the batch size, which is 128
-    where it was published.
+    The routing penalty is a sum over the batch while the loss is a mean, so its weight belongs to
+    the batch size, which is 128 where it was published.
 
     Args:
         data: Canonical graph whose interactions have ``time``, or training graph with a sequence.
@@ -30,6 +32,12 @@ class REMI(ComiRecSA):
         DataError: If the interactions have no time.
     """
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 beta: float = 1.0, routing_weight: float = 100.0, **kwargs: Any):
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        beta: float = 1.0,
+        routing_weight: float = 100.0,
+        **kwargs: Any,
+    ):
         super().__init__(data, modalities, beta=beta, routing_weight=routing_weight, **kwargs)

@@ -1,8 +1,8 @@
 r"""SASRec: self-attention over the history."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional, Union
 
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -16,8 +16,9 @@ from genrec_pyg.nn.sequence import CausalTransformer
 class SASRec(WindowRecommender):
     r"""SASRec (Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018,
     https://arxiv.org/abs/1808.09781), with the user encoder of IDRec (Yuan et al., SIGIR 2023,
-    https://arxiv.org/abs/2303.13835), see :class:`~genrec_pyg.nn.sequence.CausalTransformer`. Scores are inner products of
-    the output at the newest item with item rows, which are the inputs too.
+    https://arxiv.org/abs/2303.13835), see :class:`~genrec_pyg.nn.sequence.CausalTransformer`.
+    Scores are inner products of the output at the newest item with item rows, which are the inputs
+    too.
 
     Args:
         data: Canonical graph whose interactions have ``time``, or training graph with a sequence.
@@ -38,13 +39,33 @@ class SASRec(WindowRecommender):
         DataError: If the interactions have no time.
     """
 
-    def __init__(self, data: Union[HeteroData, TrainingGraph], modalities: Optional[Iterable[str]] = None,
-                 hidden_channels: int = 64, history_length: int = 50, num_layers: int = 2, num_heads: int = 2,
-                 dropout: float = 0.1, loss: str = 'bce', num_negatives: int = 1, repeats: bool = False,
-                 item_side: ItemSide = BY_ID):
-        super().__init__(data, modalities, hidden_channels, history_length, loss, num_negatives, repeats,
-                         ItemSide.of(item_side))
-        self.encoder = CausalTransformer(hidden_channels, history_length, num_layers, num_heads, dropout)
+    def __init__(
+        self,
+        data: HeteroData | TrainingGraph,
+        modalities: Iterable[str] | None = None,
+        hidden_channels: int = 64,
+        history_length: int = 50,
+        num_layers: int = 2,
+        num_heads: int = 2,
+        dropout: float = 0.1,
+        loss: str = 'bce',
+        num_negatives: int = 1,
+        repeats: bool = False,
+        item_side: ItemSide = BY_ID,
+    ):
+        super().__init__(
+            data,
+            modalities,
+            hidden_channels,
+            history_length,
+            loss,
+            num_negatives,
+            repeats,
+            ItemSide.of(item_side),
+        )
+        self.encoder = CausalTransformer(
+            hidden_channels, history_length, num_layers, num_heads, dropout
+        )
 
     def encode(self, rows: Tensor, length: Tensor) -> Tensor:
         r"""Outputs of the transformer ``[B, S, d]``."""

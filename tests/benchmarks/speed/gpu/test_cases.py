@@ -8,7 +8,9 @@ from genrec_pyg.ops import BACKENDS, bipartite_adjacency, spmm
 @pytest.mark.usefixtures('triton_works')
 def test_either_strategy_is_a_back_end_while_it_is_measured():
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    adj = bipartite_adjacency(torch.tensor([[0, 1, 1, 4], [2, 0, 3, 1]], device=device), 5, 4, self_loops=True)
+    adj = bipartite_adjacency(
+        torch.tensor([[0, 1, 1, 4], [2, 0, 3, 1]], device=device), 5, 4, self_loops=True
+    )
     x = torch.randn(9, 3, device=device)
     with cases.strategies() as names:
         for name in names.values():

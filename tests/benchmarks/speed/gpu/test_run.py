@@ -20,8 +20,9 @@ def graph():
 
 def test_random_graph_is_skewed_and_without_repeats():
     edge_index = gpu.random_graph(300, 200, 5000)
-    assert edge_index.size(1) == torch.unique(edge_index, dim=1).size(1) and bool((edge_index.max(dim=1).values < torch.tensor(
-        [300, 200])).all())
+    assert edge_index.size(1) == torch.unique(edge_index, dim=1).size(1) and bool(
+        (edge_index.max(dim=1).values < torch.tensor([300, 200])).all()
+    )
     degree = torch.bincount(edge_index[1], minlength=200)
     assert int(degree.max()) > 8 * int(degree.median())
 
@@ -31,16 +32,32 @@ def test_every_measurement_and_the_report(graph):
     adj = bipartite_adjacency(graph, 5, 4, self_loops=True)
     known = Adjacency.from_edge_index(graph, size=(5, 4))
     results, left_out = cases.measure_products(adj, 1, 1, widths=(3,))
-    results = {**results, **cases.measure_ranking(known, 1, 1, k=3, width=4, block=5),
-               **cases.measure_flips(known, 1, 1, block=6), **cases.measure_contrast(DEVICE, 1, 1, rows=(8,), width=4),
-               **cases.measure_training(adj, graph, 5, 1, 1, batch_size=16, steps=3)}
+    results = {
+        **results,
+        **cases.measure_ranking(known, 1, 1, k=3, width=4, block=5),
+        **cases.measure_flips(known, 1, 1, block=6),
+        **cases.measure_contrast(DEVICE, 1, 1, rows=(8,), width=4),
+        **cases.measure_training(adj, graph, 5, 1, 1, batch_size=16, steps=3),
+    }
     assert len(results) == 4 + 1 + 2 + 1 + 1
     assert all(part['eager'][cases.OURS]['median'] > 0 for part in results.values())
-    results.update(cases.measure_epochs(demo_graph(num_users=60, num_items=40, num_clusters=4), DEVICE, 1))
+    results.update(
+        cases.measure_epochs(demo_graph(num_users=60, num_items=40, num_clusters=4), DEVICE, 1)
+    )
     assert f'{cases.OURS}, 3 launches' in results['product, d = 3, forward']['eager']
-    document = {'device': 'a device', 'graph': 'demo', 'num_users': 5, 'num_items': 4, 'nnz': adj.nnz, 'longest_row': 5,
-                'repeats': 1, 'calls': 1, 'machine': machine(1), 'results': results,
-                'left_out': {**left_out, 'slow product': 'no time'}}
+    document = {
+        'device': 'a device',
+        'graph': 'demo',
+        'num_users': 5,
+        'num_items': 4,
+        'nnz': adj.nnz,
+        'longest_row': 5,
+        'repeats': 1,
+        'calls': 1,
+        'machine': machine(1),
+        'results': results,
+        'left_out': {**left_out, 'slow product': 'no time'},
+    }
     text = gpu.render(json.loads(json.dumps(document)))
     assert '## Epoch of GenRec' in text and 'slow product: no time.' in text
     assert '## Training step' in text and '| Triton |' in text

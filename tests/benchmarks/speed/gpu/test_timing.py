@@ -27,4 +27,8 @@ def test_times_are_those_of_one_call(monkeypatch):
     monkeypatch.setattr(timing, 'interleaved_seconds', timer)
     found = measure({'a': lambda: calls.append(None)}, torch.device('cpu'), repeats=3, calls=2)
     assert len(calls) == 2
-    assert found['device'] == {} and found['eager']['a']['count'] == 3 and found['eager']['a']['median'] == 0.25
+    assert (
+        found['device'] == {}
+        and found['eager']['a']['count'] == 3
+        and found['eager']['a']['median'] == 0.25
+    )

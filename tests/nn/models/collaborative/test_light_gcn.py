@@ -9,17 +9,28 @@ from genrec_pyg.nn.models import LightGCN
 
 
 def on_path(**arguments):
-    return set_tables(LightGCN(PATH, hidden_channels=1, **arguments), [[1.0], [2.0]], [[3.0], [4.0]])
+    return set_tables(
+        LightGCN(PATH, hidden_channels=1, **arguments), [[1.0], [2.0]], [[3.0], [4.0]]
+    )
 
 
-@pytest.mark.parametrize('num_layers,expected', [(1, [2.5607, 2.4142, 1.8536, 2.9571]), (2, [2.1928, 2.0607, 2.2071, 3.3250])])
+@pytest.mark.parametrize(
+    'num_layers,expected',
+    [(1, [2.5607, 2.4142, 1.8536, 2.9571]), (2, [2.1928, 2.0607, 2.2071, 3.3250])],
+)
 def test_path_by_hand(num_layers, expected):
-    assert torch.cat(on_path(num_layers=num_layers).embed()).view(-1).tolist() == pytest.approx(expected, abs=5e-5)
+    assert torch.cat(on_path(num_layers=num_layers).embed()).view(-1).tolist() == pytest.approx(
+        expected, abs=5e-5
+    )
 
 
 def test_root_of_the_degree_is_a_fixed_point():
     for num_layers in (1, 2, 5):
-        model = set_tables(LightGCN(PATH, hidden_channels=1, num_layers=num_layers), [[2 ** 0.5], [1.0]], [[1.0], [2 ** 0.5]])
+        model = set_tables(
+            LightGCN(PATH, hidden_channels=1, num_layers=num_layers),
+            [[2**0.5], [1.0]],
+            [[1.0], [2**0.5]],
+        )
         assert torch.allclose(torch.cat(model.embed()), model.embedding.joint())
 
 
@@ -28,8 +39,12 @@ def test_complete_graph_sends_the_mean_of_the_other_side():
     model = LightGCN(TrainingGraph(3, 4, edges), hidden_channels=2, num_layers=1)
     users, items = (table.detach() for table in (model.embedding.user, model.embedding.item))
     found = model.embed()
-    assert torch.allclose(2 * found[0] - users, (4 / 3) ** 0.5 * items.mean(dim=0).expand(3, 2), atol=1e-6)
-    assert torch.allclose(2 * found[1] - items, (3 / 4) ** 0.5 * users.mean(dim=0).expand(4, 2), atol=1e-6)
+    assert torch.allclose(
+        2 * found[0] - users, (4 / 3) ** 0.5 * items.mean(dim=0).expand(3, 2), atol=1e-6
+    )
+    assert torch.allclose(
+        2 * found[1] - items, (3 / 4) ** 0.5 * users.mean(dim=0).expand(4, 2), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize('num_layers', [0, 1, 2, 3])
@@ -42,14 +57,18 @@ def test_equals_torch_geometric(num_layers):
     edges = graph.edge_index + torch.tensor([[0], [8]])
     expected = theirs.get_embedding(torch.cat([edges, edges.flip(0)], dim=1))
     assert torch.allclose(torch.cat(model.embed()), expected, atol=1e-6)
-    layer = torch_geometric.nn.LGConv()(model.embedding.joint(), torch.cat([edges, edges.flip(0)], dim=1))
+    layer = torch_geometric.nn.LGConv()(
+        model.embedding.joint(), torch.cat([edges, edges.flip(0)], dim=1)
+    )
     assert torch.allclose(model.interactions.adjacency @ model.embedding.joint(), layer, atol=1e-6)
 
 
 def test_isolated_nodes_keep_their_share():
     model = LightGCN(toy_data(), hidden_channels=4, num_layers=3)
     users, items = model.embed()
-    assert torch.allclose(users[7], model.embedding.user[7] / 4) and torch.allclose(items[6], model.embedding.item[6] / 4)
+    assert torch.allclose(users[7], model.embedding.user[7] / 4) and torch.allclose(
+        items[6], model.embedding.item[6] / 4
+    )
 
 
 def test_layer_weights():
@@ -62,7 +81,9 @@ def test_layer_weights():
     last = LightGCN(toy_data(), hidden_channels=4, num_layers=2, layer_weights=[0.0, 0.0, 1.0])
     last.load_state_dict(model.state_dict())
     matrix = last.interactions.adjacency
-    assert torch.allclose(torch.cat(last.embed()), matrix @ (matrix @ last.embedding.joint()), atol=1e-6)
+    assert torch.allclose(
+        torch.cat(last.embed()), matrix @ (matrix @ last.embedding.joint()), atol=1e-6
+    )
     assert [name for name, _ in last.named_parameters()] == ['embedding.user', 'embedding.item']
     last.reset_parameters()
     assert last.layer_weights.tolist() == [0, 0, 1]
@@ -76,8 +97,16 @@ def test_edge_dropout_acts_in_training_alone():
     assert torch.equal(model.eval().embed()[0], whole.embed()[0])
 
 
-@pytest.mark.parametrize('arguments', [dict(num_layers=-1), dict(edge_dropout=1.0), dict(layer_weights=[1.0]),
-                                       dict(penalty_rows='l1'), dict(init='ones')])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(num_layers=-1),
+        dict(edge_dropout=1.0),
+        dict(layer_weights=[1.0]),
+        dict(penalty_rows='l1'),
+        dict(init='ones'),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         LightGCN(toy_data(), **arguments)

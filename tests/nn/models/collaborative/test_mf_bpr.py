@@ -35,7 +35,9 @@ def test_is_light_gcn_without_layers(penalty_rows):
     second = LightGCN(toy_data(), hidden_channels=4, num_layers=0, penalty_rows=penalty_rows)
     second.load_state_dict(first.state_dict())
     found, expected = first.loss(BATCH), second.loss(BATCH)
-    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+    assert found.keys() == expected.keys() and all(
+        torch.equal(found[name], expected[name]) for name in found
+    )
 
 
 def test_item_bias_is_added_to_the_score():
@@ -44,6 +46,8 @@ def test_item_bias_is_added_to_the_score():
     assert not model.item_bias.any()
     with torch.no_grad():
         model.item_bias[3] = 2.5
-    assert torch.allclose(model.score(torch.arange(8)) - plain, torch.tensor([0, 0, 0, 2.5, 0, 0, 0]), atol=1e-6)
+    assert torch.allclose(
+        model.score(torch.arange(8)) - plain, torch.tensor([0, 0, 0, 2.5, 0, 0, 0]), atol=1e-6
+    )
     model.reset_parameters()
     assert not model.item_bias.any()

@@ -11,7 +11,9 @@ PAIR = TrainingGraph(1, 1, torch.zeros(2, 1, dtype=torch.long))
 
 def on_pair(user, item, **arguments):
     width = len(user)
-    model = NGCF(PAIR, hidden_channels=width, layer_channels=[width], bias=False, dropout=0.0, **arguments)
+    model = NGCF(
+        PAIR, hidden_channels=width, layer_channels=[width], bias=False, dropout=0.0, **arguments
+    )
     set_tables(model, [user], [item])
     with torch.no_grad():
         model.convs[0].weight1.copy_(torch.eye(width))
@@ -41,7 +43,9 @@ def test_activation_of_the_sum():
 
 
 def test_penalty_on_final_rows_would_regularize_no_weight():
-    model = NGCF(toy_data(), hidden_channels=4, layer_channels=[4], bias=False, dropout=0.0).double()
+    model = NGCF(
+        toy_data(), hidden_channels=4, layer_channels=[4], bias=False, dropout=0.0
+    ).double()
     loss = sum(x.square().sum() for x in model.embed()) / 2
     tables = model.embedding.user, model.embedding.item
     gradient = torch.autograd.grad(loss, (*tables, *model.convs.parameters()))
@@ -72,12 +76,22 @@ def test_masks_act_in_training_alone(adj):
 def test_widths_and_weight_penalty():
     model = NGCF(toy_data(), hidden_channels=4, layer_channels=[3, 2], weight_l2=0.5)
     assert model.embed()[0].shape == (8, 9) and model.embed()[1].shape == (7, 9)
-    expected = sum(float(p.square().sum()) for name, p in model.named_parameters() if 'weight' in name)
+    expected = sum(
+        float(p.square().sum()) for name, p in model.named_parameters() if 'weight' in name
+    )
     assert float(model.loss(BATCH)['l2_weights'].detach()) == pytest.approx(0.25 * expected)
 
 
-@pytest.mark.parametrize('arguments', [dict(adj='rw'), dict(layer_channels=[0]), dict(dropout=1.0), dict(edge_dropout=-0.1),
-                                       dict(weight_l2=-1.0)])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(adj='rw'),
+        dict(layer_channels=[0]),
+        dict(dropout=1.0),
+        dict(edge_dropout=-0.1),
+        dict(weight_l2=-1.0),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         NGCF(toy_data(), **arguments)

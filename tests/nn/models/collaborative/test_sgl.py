@@ -18,7 +18,9 @@ def test_nothing_dropped_gives_the_main_view(augmentation):
 
 @pytest.mark.parametrize('augmentation', AUGMENTATIONS)
 def test_views_propagate_on_their_graphs(augmentation):
-    model = SGL(toy_data(), hidden_channels=4, num_layers=3, augmentation=augmentation, edge_dropout=0.4)
+    model = SGL(
+        toy_data(), hidden_channels=4, num_layers=3, augmentation=augmentation, edge_dropout=0.4
+    )
     model.start_epoch(0)
     x = model.embedding.joint()
     for graphs, view in zip(model.view_graphs.values(), model.views()):
@@ -33,7 +35,9 @@ def test_a_node_without_edges_in_a_view_keeps_its_share():
     model = SGL(PATH, hidden_channels=2, num_layers=2)
     model.view_graphs = {0: {0: model.interactions.subgraph(torch.tensor([False, False, True]))}}
     users, items = model.views()[0]
-    assert torch.allclose(users[0], model.embedding.user[0] / 3) and torch.allclose(items[0], model.embedding.item[0] / 3)
+    assert torch.allclose(users[0], model.embedding.user[0] / 3) and torch.allclose(
+        items[0], model.embedding.item[0] / 3
+    )
 
 
 def test_weight_zero_is_light_gcn_bit_for_bit():
@@ -45,18 +49,32 @@ def test_weight_zero_is_light_gcn_bit_for_bit():
     assert torch.equal(torch.get_rng_state(), state) and model.view_graphs == {}
     torch.manual_seed(1)
     expected = LightGCN(toy_data()).loss(BATCH)
-    assert terms.keys() == expected.keys() and all(torch.equal(terms[name], expected[name]) for name in terms)
+    assert terms.keys() == expected.keys() and all(
+        torch.equal(terms[name], expected[name]) for name in terms
+    )
 
 
 def test_contrast_by_hand():
-    model = SGL(PATH, hidden_channels=2, num_layers=0, edge_dropout=0.0, contrast_weight=2.0, temperature=0.5, symmetric=False)
+    model = SGL(
+        PATH,
+        hidden_channels=2,
+        num_layers=0,
+        edge_dropout=0.0,
+        contrast_weight=2.0,
+        temperature=0.5,
+        symmetric=False,
+    )
     set_tables(model, torch.eye(2), torch.ones(2, 2))
     batch = type(BATCH)(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 1]), torch.tensor([1, 0, 0]))
     terms = model.loss(batch)
-    assert terms['contrast_users'].item() == pytest.approx(2 * 0.1269, abs=2e-4)  # -2 + log(e^2 + 1)
-    assert terms['contrast_items'].item() == pytest.approx(2 * 0.6931, abs=2e-4)  # parallel rows: log 2
+    # -2 + log(e^2 + 1)
+    assert terms['contrast_users'].item() == pytest.approx(2 * 0.1269, abs=2e-4)
+    # parallel rows: log 2
+    assert terms['contrast_items'].item() == pytest.approx(2 * 0.6931, abs=2e-4)
     model.symmetric = True
-    assert model.loss(batch)['contrast_users'].item() == pytest.approx(terms['contrast_users'].item())
+    assert model.loss(batch)['contrast_users'].item() == pytest.approx(
+        terms['contrast_users'].item()
+    )
 
 
 def test_graphs_are_drawn_per_epoch_or_per_batch():
@@ -71,8 +89,16 @@ def test_graphs_are_drawn_per_epoch_or_per_batch():
     assert not torch.equal(model.views()[0][0], model.views()[0][0])
 
 
-@pytest.mark.parametrize('arguments', [dict(augmentation='ED'), dict(edge_dropout=1.0), dict(contrast_weight=-1.0),
-                                       dict(temperature=0.0), dict(resample='step')])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(augmentation='ED'),
+        dict(edge_dropout=1.0),
+        dict(contrast_weight=-1.0),
+        dict(temperature=0.0),
+        dict(resample='step'),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         SGL(toy_data(), **arguments)

@@ -29,11 +29,19 @@ def test_rows_with_residual_by_hand():
     assert items.view(-1).tolist() == pytest.approx([4.853553, 6.957107, 7.5], abs=1e-6)
 
 
-@pytest.mark.parametrize('penalty,expected', [('frobenius', 4.947401), ('l2', (12.385409 + 128.208317) / 6),
-                                          ('mean_square', 12.385409 / 2 + 128.208317 / 3)])
+@pytest.mark.parametrize(
+    'penalty,expected',
+    [
+        ('frobenius', 4.947401),
+        ('l2', (12.385409 + 128.208317) / 6),
+        ('mean_square', 12.385409 / 2 + 128.208317 / 3),
+    ],
+)
 def test_penalty_sees_all_propagated_rows(penalty, expected):
     batch = type(BATCH)(torch.tensor([0]), torch.tensor([0]), torch.tensor([2]))
-    assert on_toy(penalty=penalty, l2=0.5).loss(batch)['l2'].item() == pytest.approx(0.5 * expected, abs=1e-5)
+    assert on_toy(penalty=penalty, l2=0.5).loss(batch)['l2'].item() == pytest.approx(
+        0.5 * expected, abs=1e-5
+    )
 
 
 def test_predictor_on_both_sides_of_the_score():
@@ -41,15 +49,20 @@ def test_predictor_on_both_sides_of_the_score():
     with torch.no_grad():
         model.predictor.linear.weight.fill_(2.0)
         model.predictor.linear.bias.fill_(0.5)
-    assert model.score(torch.tensor([1]))[0, 2].item() == pytest.approx((2 * 2.414214 + 0.5) * (2 * 7.5 + 0.5), abs=1e-4)
+    assert model.score(torch.tensor([1]))[0, 2].item() == pytest.approx(
+        (2 * 2.414214 + 0.5) * (2 * 7.5 + 0.5), abs=1e-4
+    )
 
 
 def test_identity_without_dropout_aligns_content_with_itself():
-    model = identity_predictor(BM3(toy_data(3), hidden_channels=4, dropout=0.0, content_weight=3.0).double())
+    model = identity_predictor(
+        BM3(toy_data(3), hidden_channels=4, dropout=0.0, content_weight=3.0).double()
+    )
     terms = model.loss(BATCH)
     item = model.encode()[1][BATCH.pos]
     for name in ('image', 'text', 'audio'):
-        expected = 3 * cosine_distance(model.content(name, BATCH.pos), item)  # of its two terms one is zero
+        # of its two terms one is zero
+        expected = 3 * cosine_distance(model.content(name, BATCH.pos), item)
         assert torch.allclose(terms[f'content_{name}'], expected)
     total = sum(value for name, value in terms.items() if name != 'l2')
     assert 0 <= total.item() <= 4 + 4 * 3 * 3
@@ -59,7 +72,9 @@ def test_projecting_the_batch_alone_changes_nothing():
     model = BM3(toy_data(1), hidden_channels=4, dropout=0.0).double()
     rows = model.content('image', torch.arange(7))[BATCH.pos]
     item = model.encode()[1][BATCH.pos]
-    expected = 2 * (cosine_distance(model.predictor(rows), item) + cosine_distance(model.predictor(rows), rows))
+    expected = 2 * (
+        cosine_distance(model.predictor(rows), item) + cosine_distance(model.predictor(rows), rows)
+    )
     found = model.loss(BATCH)['content_image']
     assert torch.allclose(found, expected, atol=1e-12)
     parameters = [*model.projections.parameters(), *model.predictor.parameters()]
@@ -72,11 +87,14 @@ def test_content_moves_no_table():
     terms = model.loss(BATCH)
     (terms['content_image'] + terms['content_text']).backward()
     assert model.embedding.user.grad is None and model.embedding.item.grad is None
-    assert all(bool(p.grad.any()) for p in [*model.projections.parameters(), *model.predictor.parameters()])
+    assert all(
+        bool(p.grad.any()) for p in [*model.projections.parameters(), *model.predictor.parameters()]
+    )
 
 
 def test_items_without_a_modality_leave_its_mean():
-    model = BM3(toy_data(1, partial=True), hidden_channels=4, dropout=0.0).double()  # item 6 has no image
+    # item 6 has no image
+    model = BM3(toy_data(1, partial=True), hidden_channels=4, dropout=0.0).double()
     both = type(BATCH)(torch.tensor([0, 0]), torch.tensor([1, 6]), torch.tensor([3, 3]))
     alone = type(BATCH)(*(column[:1] for column in both))
     lacking = type(BATCH)(*(column[1:] for column in both))
@@ -109,11 +127,21 @@ def test_released_features_are_trained_and_start_from_the_raw_ones():
 def test_negatives_are_not_looked_at():
     model = BM3(toy_data(), hidden_channels=4, dropout=0.0)
     other = BATCH._replace(neg=BATCH.pos)
-    assert all(torch.equal(a, b) for a, b in zip(model.loss(BATCH).values(), model.loss(other).values()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.loss(BATCH).values(), model.loss(other).values())
+    )
 
 
-@pytest.mark.parametrize('arguments', [dict(variant='paper'), dict(penalty='batch'), dict(content_weight=-1.0),
-                                       dict(dropout=1.0), dict(num_layers=-1)])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(variant='paper'),
+        dict(penalty='batch'),
+        dict(content_weight=-1.0),
+        dict(dropout=1.0),
+        dict(num_layers=-1),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         BM3(toy_data(), **arguments)

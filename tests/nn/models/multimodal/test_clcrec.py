@@ -11,7 +11,9 @@ from genrec_pyg.nn.models.multimodal.clcrec import Candidates
 
 
 def make(**arguments):
-    return CLCRec(toy_data(), hidden_channels=4, encoder_channels=6, **{'num_negatives': 3, **arguments}).double()
+    return CLCRec(
+        toy_data(), hidden_channels=4, encoder_channels=6, **{'num_negatives': 3, **arguments}
+    ).double()
 
 
 def training_items(model, user):
@@ -28,13 +30,19 @@ def test_negatives_are_warm_and_no_training_items(negatives):
         drawn = item[row] if item.dim() == 2 else item
         allowed = set(range(6)) - training_items(model, row)
         assert set(drawn[~mask[row]].tolist()) == allowed  # held-out items among them
-        assert set(drawn[mask[row]].tolist()) == (set() if negatives == 'own' else training_items(model, row))
+        assert set(drawn[mask[row]].tolist()) == (
+            set() if negatives == 'own' else training_items(model, row)
+        )
 
 
 def test_a_user_of_all_warm_items_has_no_negatives():
     data = toy_data(held_out=torch.tensor([[1, 2, 3], [2, 3, 4]]))
-    data['user', 'interacts', 'item'].edge_index[0, :10] = torch.tensor([0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
-    data['user', 'interacts', 'item'].edge_index[1, :10] = torch.tensor([0, 1, 2, 3, 4, 5, 0, 1, 2, 0])
+    data['user', 'interacts', 'item'].edge_index[0, :10] = torch.tensor(
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+    )
+    data['user', 'interacts', 'item'].edge_index[1, :10] = torch.tensor(
+        [0, 1, 2, 3, 4, 5, 0, 1, 2, 0]
+    )
     model = CLCRec(data, hidden_channels=4)
     batch = type(BATCH)(torch.tensor([0]), torch.tensor([1]), torch.tensor([6]))
     terms = model.loss(batch)
@@ -81,8 +89,10 @@ def test_penalty_is_the_mean_norm():
     item = torch.tensor([[3, 4, 5], [4, 3, 5], [5, 1, 3], [1, 2, 0], [4, 4, 4]])
     model.draw_negatives = lambda user: Candidates(item, torch.zeros(5, 3, dtype=torch.bool))
     norm = model.embedding.item.norm(dim=1)
-    expected = 1.5 * (model.embedding.user[BATCH.user].norm(dim=1).mean() +
-                      norm[torch.cat([BATCH.pos.unsqueeze(1), item], dim=1)].mean())
+    expected = 1.5 * (
+        model.embedding.user[BATCH.user].norm(dim=1).mean()
+        + norm[torch.cat([BATCH.pos.unsqueeze(1), item], dim=1)].mean()
+    )
     assert torch.allclose(model.loss(BATCH)['norm'], expected)
 
 
@@ -117,9 +127,18 @@ def test_items_without_a_modality_have_a_learned_vector():
     assert not CLCRec(toy_data(2), hidden_channels=4).missing
 
 
-@pytest.mark.parametrize('arguments', [dict(num_negatives=0), dict(temperature=0.0), dict(content_weight=1.5),
-                                       dict(replace=-0.1), dict(negatives='batch'), dict(score='cold'),
-                                       dict(encoder_channels=0)])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(num_negatives=0),
+        dict(temperature=0.0),
+        dict(content_weight=1.5),
+        dict(replace=-0.1),
+        dict(negatives='batch'),
+        dict(score='cold'),
+        dict(encoder_channels=0),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         CLCRec(toy_data(), **arguments)

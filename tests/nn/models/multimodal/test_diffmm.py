@@ -12,7 +12,9 @@ from genrec_pyg.nn.diffusion import DENOISERS
 from genrec_pyg.nn.models import DiffMM
 
 U, I = 8, 7
-SMALL = dict(hidden_channels=4, denoiser_channels=12, denoiser_layers=1, denoiser_rank=5, rebuild_k=2)
+SMALL = dict(
+    hidden_channels=4, denoiser_channels=12, denoiser_layers=1, denoiser_rank=5, rebuild_k=2
+)
 
 
 def double(data=None, epochs=1, **arguments):
@@ -33,7 +35,9 @@ def unit(x):
 
 
 def plain_views(model):
-    """Final view and contrastive views by the formulas of the paper, one modality after the other."""
+    """Final view and contrastive views by the formulas of the paper, one modality after the
+    other.
+    """
     adjacency = torch.eye(U + I, dtype=torch.float64)
     user, item = model.graph.edge_index
     adjacency[user, U + item] = adjacency[U + item, user] = 1
@@ -70,14 +74,21 @@ def test_views_equal_plain_formula(num_modalities):
 
 @pytest.mark.parametrize('method', ['pairs', 'final'])
 def test_contrast_runs_over_all_nodes(method):
-    model = double(toy_data(3), num_layers=2, contrast_method=method, contrast_weight=0.7, temperature=0.4)
+    model = double(
+        toy_data(3), num_layers=2, contrast_method=method, contrast_weight=0.7, temperature=0.4
+    )
     final, views = plain_views(model)
-    pairs = [(views[0], views[1]), (views[0], views[2]), (views[1], views[2])] if method == 'pairs' else [
-        (final, view) for view in views]
+    pairs = (
+        [(views[0], views[1]), (views[0], views[2]), (views[1], views[2])]
+        if method == 'pairs'
+        else [(final, view) for view in views]
+    )
     expected = 0.0
     for x, y in pairs:
         for part, index in ((slice(0, U), BATCH.user), (slice(U, None), BATCH.pos)):
-            expected = expected + F.cross_entropy(unit(x[part])[index] @ unit(y[part]).t() / 0.4, index)
+            expected = expected + F.cross_entropy(
+                unit(x[part])[index] @ unit(y[part]).t() / 0.4, index
+            )
     assert torch.allclose(model.loss(BATCH)['contrast'], 0.7 * expected, atol=1e-6)
 
 
@@ -94,7 +105,11 @@ def test_one_modality_has_weight_one_and_no_pair():
     model = double(toy_data(1))
     assert model.modal_logits.softmax(dim=0).tolist() == [1.0]
     assert set(model.loss(BATCH)) == {'bpr', 'l2'}
-    assert set(double(toy_data(1), contrast_method='final').loss(BATCH)) == {'bpr', 'l2', 'contrast'}
+    assert set(double(toy_data(1), contrast_method='final').loss(BATCH)) == {
+        'bpr',
+        'l2',
+        'contrast',
+    }
 
 
 def test_before_the_first_epoch_there_is_no_generated_graph():
@@ -112,11 +127,20 @@ def test_penalty_counts_whole_tables():
 def test_transforms():
     data = toy_data(2)
     x = data['image'].x.double()
-    bilinear, mixed, linear = (double(data, transform=name) for name in ('bilinear', 'mixed', 'linear'))
+    bilinear, mixed, linear = (
+        double(data, transform=name) for name in ('bilinear', 'mixed', 'linear')
+    )
     product = x @ bilinear.encoders['image'].linear.weight.t()
     assert torch.allclose(bilinear.features()['image'], F.leaky_relu(product, 0.2))
-    for model, kinds in ((bilinear, (False, False)), (mixed, (False, True)), (linear, (True, True))):
-        assert tuple(model.encoders[name].linear.bias is not None for name in ('image', 'text')) == kinds
+    for model, kinds in (
+        (bilinear, (False, False)),
+        (mixed, (False, True)),
+        (linear, (True, True)),
+    ):
+        assert (
+            tuple(model.encoders[name].linear.bias is not None for name in ('image', 'text'))
+            == kinds
+        )
     encoder = linear.encoders['image'].linear
     assert torch.allclose(linear.features()['image'], x @ encoder.weight.t() + encoder.bias)
 
@@ -129,7 +153,9 @@ def test_generated_graphs_hold_the_best_entries_of_the_denoisers(process):
         rows = generator.rows(torch.arange(U))
         logits = generator.denoiser.eval()(rows, torch.zeros(U, dtype=torch.long), views[name])
         best = logits.topk(2, dim=1).indices
-        expected = {(user, int(item)) for user in range(U) for item in best[user] if logits[user, item] > 0}
+        expected = {
+            (user, int(item)) for user in range(U) for item in best[user] if logits[user, item] > 0
+        }
         assert set(map(tuple, generator.edges.edge_index.t().tolist())) == expected
 
 
@@ -142,19 +168,27 @@ def test_perfect_denoisers_generate_training_edges():
     generator.denoiser.keys = lambda views: torch.eye(I, dtype=torch.float64)
     assert generator.generate(model.item_views()['image'])['share_new_edges'] == 0
     user, item = generator.edges.edge_index
-    assert bool(clean[user, item].all()) and user.tolist() == [0, 1, 2, 3, 4, 5, 6]  # user 7 has no item
+    # user 7 has no item
+    assert bool(clean[user, item].all()) and user.tolist() == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_one_word_swaps_the_process():
     """Same seed, same everything but the noise."""
     noise, flips = double(epochs=0), double(epochs=0, process='flip')
-    assert all(torch.equal(a, b) for a, b in zip(noise.state_dict().values(), flips.state_dict().values())
-               if isinstance(a, torch.Tensor))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(noise.state_dict().values(), flips.state_dict().values())
+        if isinstance(a, torch.Tensor)
+    )
     assert {type(g.process).__name__ for g in noise.generators.values()} == {'GaussianProcess'}
     assert {type(g.process).__name__ for g in flips.generators.values()} == {'FlipProcess'}
     first, second = noise.start_epoch(0), flips.start_epoch(0)
-    assert first.keys() == second.keys() and {'image_denoiser_squared', 'image_share_new_edges', 'text_denoiser_signal',
-                                              'text_generated_edges'} <= set(first)
+    assert first.keys() == second.keys() and {
+        'image_denoiser_squared',
+        'image_share_new_edges',
+        'text_denoiser_signal',
+        'text_generated_edges',
+    } <= set(first)
 
 
 @pytest.mark.parametrize('process', ['gaussian', 'flip'])
@@ -165,10 +199,23 @@ def test_every_denoiser_serves_both_processes(process, denoiser):
     assert bool(torch.isfinite(model.eval().score(torch.arange(U))).all())
 
 
-@pytest.mark.parametrize('arguments', [
-    dict(weighting='equal'), dict(sample_noise=True), dict(candidates='new'), dict(edge_dropout=0.0), dict(signal_weight=0.0),
-    dict(objective='multinomial'), dict(objective='bce', process='flip'), dict(modalities=['text']), dict(num_layers=0),
-    dict(denoiser_batch_size=3), dict(denoiser_normalize=True), dict(denoiser_normalize=True, process='flip')])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(weighting='equal'),
+        dict(sample_noise=True),
+        dict(candidates='new'),
+        dict(edge_dropout=0.0),
+        dict(signal_weight=0.0),
+        dict(objective='multinomial'),
+        dict(objective='bce', process='flip'),
+        dict(modalities=['text']),
+        dict(num_layers=0),
+        dict(denoiser_batch_size=3),
+        dict(denoiser_normalize=True),
+        dict(denoiser_normalize=True, process='flip'),
+    ],
+)
 def test_every_switch_trains(arguments):
     model = double(epochs=2, **arguments)
     assert all(bool(torch.isfinite(term)) for term in model.loss(BATCH).values())
@@ -197,7 +244,9 @@ def test_state_holds_generated_graphs_and_the_optimizers_of_the_denoisers():
     other = double(epochs=0)
     other.load_state_dict(copy.deepcopy(model.state_dict()))
     for name in model.generators:
-        assert torch.equal(dense(model.generators[name].adjacency()), dense(other.generators[name].adjacency()))
+        assert torch.equal(
+            dense(model.generators[name].adjacency()), dense(other.generators[name].adjacency())
+        )
     for one in (model, other):
         torch.manual_seed(5)
         one.start_epoch(2)
@@ -207,24 +256,53 @@ def test_state_holds_generated_graphs_and_the_optimizers_of_the_denoisers():
 def test_shipped_defaults_are_those_of_the_published_program():
     def hparams(dataset):
         return resolve_config('DiffMM', dataset).hparams
-    assert (hparams('tiktok')['contrast_method'], hparams('tiktok')['transform'], hparams('tiktok')['l2']) == (
-        'final', 'linear', 1e-4)
-    assert (hparams('baby')['contrast_weight'], hparams('baby')['edge_dropout'], hparams('baby')['l2']) == (0.1, 0.0, 1e-5)
+
+    assert (
+        hparams('tiktok')['contrast_method'],
+        hparams('tiktok')['transform'],
+        hparams('tiktok')['l2'],
+    ) == ('final', 'linear', 1e-4)
+    assert (
+        hparams('baby')['contrast_weight'],
+        hparams('baby')['edge_dropout'],
+        hparams('baby')['l2'],
+    ) == (0.1, 0.0, 1e-5)
     assert (hparams('sports')['temperature'], hparams('sports')['residual_weight']) == (0.1, 0.1)
 
 
-@pytest.mark.parametrize('arguments', [
-    dict(process='noise'), dict(denoiser='unet'), dict(transform='cubic'), dict(contrast_method='all'), dict(start='noise'),
-    dict(objective='mse'), dict(weighting='kl'), dict(rebuild_k=0), dict(num_layers=-1), dict(num_steps=0),
-    dict(edge_dropout=1.0),
-    dict(temperature=0.0), dict(contrast_weight=-1.0), dict(signal_weight=-1.0), dict(noise_scale=1e4),
-    dict(denoiser_channels=0), dict(denoiser_batch_size=0), dict(denoiser_dropout=1.0), dict(denoiser_lr=0.0),
-    dict(generated_weight=-1.0), dict(residual_weight=-1.0)])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(process='noise'),
+        dict(denoiser='unet'),
+        dict(transform='cubic'),
+        dict(contrast_method='all'),
+        dict(start='noise'),
+        dict(objective='mse'),
+        dict(weighting='kl'),
+        dict(rebuild_k=0),
+        dict(num_layers=-1),
+        dict(num_steps=0),
+        dict(edge_dropout=1.0),
+        dict(temperature=0.0),
+        dict(contrast_weight=-1.0),
+        dict(signal_weight=-1.0),
+        dict(noise_scale=1e4),
+        dict(denoiser_channels=0),
+        dict(denoiser_batch_size=0),
+        dict(denoiser_dropout=1.0),
+        dict(denoiser_lr=0.0),
+        dict(generated_weight=-1.0),
+        dict(residual_weight=-1.0),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         DiffMM(toy_data(), **{**SMALL, **arguments})
 
 
 def test_the_linear_denoiser_refuses_another_objective():
-    with pytest.raises(ConfigError, match="objective: got 'bce' with denoiser='linear', accepted is 'squared'"):
+    with pytest.raises(
+        ConfigError, match="objective: got 'bce' with denoiser='linear', accepted is 'squared'"
+    ):
         DiffMM(toy_data(), denoiser='linear', objective='bce', hidden_channels=8)

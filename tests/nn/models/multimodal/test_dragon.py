@@ -12,21 +12,40 @@ from genrec_pyg.nn.models import DRAGON
 A = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
 B = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.96, 0.28]])
 #: Item 2 has no edge; users 0 and 1 share item 1.
-TOY = TrainingGraph(2, 3, torch.tensor([[0, 0, 1], [0, 1, 1]]),
-                    {'image': Modality('image', A, 3), 'text': Modality('text', B, 3)})
+TOY = TrainingGraph(
+    2,
+    3,
+    torch.tensor([[0, 0, 1], [0, 1, 1]]),
+    {'image': Modality('image', A, 3), 'text': Modality('text', B, 3)},
+)
 
 
 def on_toy(monkeypatch, **arguments):
-    """Rows that enter the graph are those given here: no encoder, and no normalization of rows of one column."""
-    model = DRAGON(TOY, hidden_channels=1, num_neighbors=2, modality_weights={'image': 0.1, 'text': 0.9},
-                   **arguments).double().eval()
+    """Rows that enter the graph are those given here: no encoder, and no normalization of rows of
+    one column.
+    """
+    model = (
+        DRAGON(
+            TOY,
+            hidden_channels=1,
+            num_neighbors=2,
+            modality_weights={'image': 0.1, 'text': 0.9},
+            **arguments,
+        )
+        .double()
+        .eval()
+    )
     items = {'image': [3.0, 4, 5], 'text': [1.0, 0, 2]}
     users = {'image': [1.0, 2], 'text': [1.0, -1]}
     monkeypatch.setattr('genrec_pyg.nn.modality.streams.unit_rows', lambda x: x)
     with torch.no_grad():
         for name, encoder in model.streams.encoders.items():
             model.streams.preferences[name].copy_(torch.tensor(users[name]).view(2, 1))
-            monkeypatch.setattr(encoder, 'forward', lambda _, x=items[name]: torch.tensor(x, dtype=torch.float64).view(3, 1))
+            monkeypatch.setattr(
+                encoder,
+                'forward',
+                lambda _, x=items[name]: torch.tensor(x, dtype=torch.float64).view(3, 1),
+            )
         model.streams.weight.copy_(torch.tensor([[0.6, 0.4], [0.5, 0.5]]))
     return model
 
@@ -65,10 +84,15 @@ def test_loss_by_hand(monkeypatch):
 
 def test_without_the_graphs_on_top_it_is_a_sum_of_weighted_products():
     model = DRAGON(toy_data(), hidden_channels=4, num_item_layers=0).double().eval()
-    model.user_graph.weights = model.user_graph.weights.with_value(torch.zeros_like(model.user_graph.weights.value))
+    model.user_graph.weights = model.user_graph.weights.with_value(
+        torch.zeros_like(model.user_graph.weights.value)
+    )
     users, items = model.propagate()
-    weighted = sum(users[:, 4 * m:4 * m + 4] @ (2 * items[:, 4 * m:4 * m + 4]).t() for m in range(2))
-    assert torch.allclose(model.score(torch.arange(8)), weighted)  # no layer on the items: each adds its own row once more
+    weighted = sum(
+        users[:, 4 * m : 4 * m + 4] @ (2 * items[:, 4 * m : 4 * m + 4]).t() for m in range(2)
+    )
+    # no layer on the items: each adds its own row once more
+    assert torch.allclose(model.score(torch.arange(8)), weighted)
 
 
 def test_users_who_share_no_item_add_nothing():
@@ -83,19 +107,30 @@ def test_users_who_share_no_item_add_nothing():
 def test_weights_of_users_start_near_equal_shares():
     model = DRAGON(toy_data(3), hidden_channels=4)
     assert torch.allclose(model.streams.weight.sum(1), torch.ones(8))
-    deviation = math.sqrt(2 / 11) / 3  # of one logit, times the slope of the softmax at equal logits
+    # of one logit, times the slope of the softmax at equal logits
+    deviation = math.sqrt(2 / 11) / 3
     assert 0 < float((model.streams.weight - 1 / 3).detach().abs().mean()) < 2 * deviation
 
 
 def test_a_missing_modality_is_a_block_of_zeros():
-    model = DRAGON(toy_data(2, partial=True), hidden_channels=4).eval()  # item 6 has nothing and no edge
+    # item 6 has nothing and no edge
+    model = DRAGON(toy_data(2, partial=True), hidden_channels=4).eval()
     assert not bool(model.embed()[1][6].any())
     assert torch.isfinite(sum(model.loss(BATCH).values()))
 
 
-@pytest.mark.parametrize('arguments', [dict(num_layers=-1), dict(num_item_layers=-1), dict(num_neighbors=0),
-                                       dict(num_co_users=0), dict(neighbor_padding='x'),
-                                       dict(modality_weights={'image': 0.0}), dict(modalities=[])])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(num_layers=-1),
+        dict(num_item_layers=-1),
+        dict(num_neighbors=0),
+        dict(num_co_users=0),
+        dict(neighbor_padding='x'),
+        dict(modality_weights={'image': 0.0}),
+        dict(modalities=[]),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         DRAGON(toy_data(), **arguments)

@@ -13,7 +13,10 @@ X = {name: Modality(name, torch.ones(3, 2), 3) for name in ('image', 'text')}
 #: Item 2 has no edge; each user is the other's only neighbor.
 GRAPH = TrainingGraph(2, 3, torch.tensor([[0, 0, 1], [0, 1, 1]]), X)
 #: Propagated sums of the starts (1, 2 | 3, 4, 5) and (1, -1 | 1, 0, 2).
-FIRST, SECOND = (6.578427, 6.181981, 6.621320, 9.974874, 5), (2.103553, -1.146447, 2.207107, 0.146447, 2)
+FIRST, SECOND = (
+    (6.578427, 6.181981, 6.621320, 9.974874, 5),
+    (2.103553, -1.146447, 2.207107, 0.146447, 2),
+)
 
 
 def by_hand(monkeypatch, **arguments):
@@ -30,8 +33,11 @@ def test_embeddings_by_hand(monkeypatch):
     mixed = model.mix(model.streams()[0])
     assert mixed.view(-1).tolist() == pytest.approx([4.788477, 2.517767], abs=1e-6)
     users, items = model.embed()
-    assert users.view(-1).tolist() == pytest.approx([7.306244, 7.306244], abs=1e-6)  # on the only neighbor: the sum of both
-    assert items.view(-1).tolist() == pytest.approx([a + b for a, b in zip(FIRST[2:], SECOND[2:])], abs=2e-6)
+    # on the only neighbor: the sum of both
+    assert users.view(-1).tolist() == pytest.approx([7.306244, 7.306244], abs=1e-6)
+    assert items.view(-1).tolist() == pytest.approx(
+        [a + b for a, b in zip(FIRST[2:], SECOND[2:])], abs=2e-6
+    )
 
 
 def test_mixture_of_the_released_program_by_hand(monkeypatch):
@@ -42,12 +48,21 @@ def test_mixture_of_the_released_program_by_hand(monkeypatch):
     assert model.mix(model.streams()[0]).view(-1).tolist() == pytest.approx(expected, abs=2e-6)
 
 
-@pytest.mark.parametrize('fusion,expected', [
-    ('mean', [(a + b) / 2 for a, b in zip(FIRST[:2], SECOND[:2])]),
-    ('max', [0.6 * FIRST[0], 0.5 * FIRST[1]]),
-    ('softmax', [(math.exp(0.1) * FIRST[0] + math.exp(-0.1) * SECOND[0]) / (math.exp(0.1) + math.exp(-0.1)),
-                 (FIRST[1] + SECOND[1]) / 2]),
-])
+@pytest.mark.parametrize(
+    'fusion,expected',
+    [
+        ('mean', [(a + b) / 2 for a, b in zip(FIRST[:2], SECOND[:2])]),
+        ('max', [0.6 * FIRST[0], 0.5 * FIRST[1]]),
+        (
+            'softmax',
+            [
+                (math.exp(0.1) * FIRST[0] + math.exp(-0.1) * SECOND[0])
+                / (math.exp(0.1) + math.exp(-0.1)),
+                (FIRST[1] + SECOND[1]) / 2,
+            ],
+        ),
+    ],
+)
 def test_other_mixtures_by_hand(monkeypatch, fusion, expected):
     model = by_hand(monkeypatch, fusion=fusion)
     assert model.mix(model.streams()[0]).view(-1).tolist() == pytest.approx(expected, abs=2e-6)
@@ -58,7 +73,10 @@ def test_mixture_by_a_linear_map(monkeypatch):
     with torch.no_grad():
         model.mixture.weight.copy_(torch.tensor([[2.0, -1.0]]))
         model.mixture.bias.fill_(0.5)
-    expected = [2 * 0.6 * FIRST[0] - 0.4 * SECOND[0] + 0.5, 2 * 0.5 * FIRST[1] - 0.5 * SECOND[1] + 0.5]
+    expected = [
+        2 * 0.6 * FIRST[0] - 0.4 * SECOND[0] + 0.5,
+        2 * 0.5 * FIRST[1] - 0.5 * SECOND[1] + 0.5,
+    ]
     assert model.mix(model.streams()[0]).view(-1).tolist() == pytest.approx(expected, abs=1e-5)
 
 
@@ -79,7 +97,9 @@ def test_penalty_of_ones(num_modalities):
         for table in model.streams.preferences.values():
             table.fill_(1.0)
         model.streams.weight.fill_(1 / num_modalities)
-    assert model.loss(BATCH)['l2'].item() == pytest.approx(0.5 * (num_modalities + num_modalities ** -2))
+    assert model.loss(BATCH)['l2'].item() == pytest.approx(
+        0.5 * (num_modalities + num_modalities**-2)
+    )
 
 
 def test_padding_is_drawn_in_every_epoch_of_training_alone():
@@ -100,7 +120,9 @@ def test_order_of_modalities_changes_nothing():
     state = model.state_dict()
     other.load_state_dict({**state, 'streams.weight': state['streams.weight'][:, [2, 0, 1]]})
     assert torch.allclose(model.score(torch.arange(8)), other.score(torch.arange(8)))
-    assert all(torch.allclose(model.loss(BATCH)[name], other.loss(BATCH)[name]) for name in ('bpr', 'l2'))
+    assert all(
+        torch.allclose(model.loss(BATCH)[name], other.loss(BATCH)[name]) for name in ('bpr', 'l2')
+    )
 
 
 def test_the_batch_is_left_as_it_is():
@@ -110,8 +132,17 @@ def test_the_batch_is_left_as_it_is():
     assert all(torch.equal(a, b) for a, b in zip(before, BATCH))
 
 
-@pytest.mark.parametrize('arguments', [dict(variant='x'), dict(fusion='x'), dict(num_neighbors=0), dict(num_layers=-1),
-                                       dict(neighbor_padding='x'), dict(modalities=[])])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(variant='x'),
+        dict(fusion='x'),
+        dict(num_neighbors=0),
+        dict(num_layers=-1),
+        dict(neighbor_padding='x'),
+        dict(modalities=[]),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         DualGNN(toy_data(), **arguments)

@@ -10,7 +10,9 @@ from genrec_pyg.nn.models import FREEDOM, LightGCN
 
 #: A path of four nodes; item 2 has no edge and looks like item 0.
 FEATURES = torch.tensor([[2.0, 0.0], [0.0, 1.0], [4.0, 0.0]])
-TOY = TrainingGraph(2, 3, torch.tensor([[0, 0, 1], [0, 1, 1]]), {'image': Modality('image', FEATURES, 3)})
+TOY = TrainingGraph(
+    2, 3, torch.tensor([[0, 0, 1], [0, 1, 1]]), {'image': Modality('image', FEATURES, 3)}
+)
 
 
 def on_toy(**arguments):
@@ -21,9 +23,14 @@ def on_toy(**arguments):
 def test_embeddings_by_hand():
     users, items = on_toy().embed()
     assert users.view(-1).tolist() == pytest.approx([2.192809, 2.060660], abs=1e-6)
-    # Items 0 and 2 take the mean of their rows, item 1 has no neighbor of positive similarity but itself.
-    assert items.view(-1).tolist() == pytest.approx([2.207107 + 4, 3.324958 + 4, 5 / 3 + 4], abs=1e-6)
-    assert on_toy(num_item_layers=3).embed()[1].view(-1).tolist() == pytest.approx(items.view(-1).tolist())
+    # Items 0 and 2 take the mean of their rows, item 1 has no neighbor of positive similarity but
+    # itself.
+    assert items.view(-1).tolist() == pytest.approx(
+        [2.207107 + 4, 3.324958 + 4, 5 / 3 + 4], abs=1e-6
+    )
+    assert on_toy(num_item_layers=3).embed()[1].view(-1).tolist() == pytest.approx(
+        items.view(-1).tolist()
+    )
 
 
 def test_content_by_hand():
@@ -34,7 +41,9 @@ def test_content_by_hand():
     terms = model.loss(Triples(torch.tensor([1]), torch.tensor([0]), torch.tensor([1])))
     # User 2, content 1.25 and -0.75.
     assert terms['bpr_image'].item() == pytest.approx(0.5 * 0.018150, abs=1e-6)
-    assert terms['bpr'].item() == pytest.approx(torch.nn.functional.softplus(torch.tensor(-2.0 * (7 - 8))).item())
+    assert terms['bpr'].item() == pytest.approx(
+        torch.nn.functional.softplus(torch.tensor(-2.0 * (7 - 8))).item()
+    )
     assert terms['l2'].item() == 0 and set(terms) == {'bpr', 'l2', 'bpr_image'}
 
 
@@ -73,8 +82,15 @@ def test_training_sees_a_part_that_changes_with_the_epoch_and_evaluation_all():
 def test_item_graph_is_frozen_and_no_state():
     model = FREEDOM(toy_data(), hidden_channels=4)
     assert not model.item_graph.value.requires_grad
-    assert set(model.state_dict()) == {'embedding.user', 'embedding.item', *(
-        f'projections.{name}.linear.{part}' for name in ('image', 'text') for part in ('weight', 'bias'))}
+    assert set(model.state_dict()) == {
+        'embedding.user',
+        'embedding.item',
+        *(
+            f'projections.{name}.linear.{part}'
+            for name in ('image', 'text')
+            for part in ('weight', 'bias')
+        ),
+    }
 
 
 def test_projecting_the_batch_alone_changes_nothing():
@@ -84,13 +100,16 @@ def test_projecting_the_batch_alone_changes_nothing():
     expected = bpr_loss(users[BATCH.user], content[BATCH.pos], content[BATCH.neg])
     found = model.loss(BATCH)['bpr_image']
     assert torch.allclose(found, expected, atol=1e-12)
-    gradients = (torch.autograd.grad(loss, [model.embedding.user, *model.projections.parameters()]) for loss in
-                 (found, expected))
+    gradients = (
+        torch.autograd.grad(loss, [model.embedding.user, *model.projections.parameters()])
+        for loss in (found, expected)
+    )
     assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(*gradients))
 
 
 def test_triples_with_an_item_that_lacks_the_modality_take_no_part():
-    model = FREEDOM(toy_data(1, partial=True), hidden_channels=4, content_weight=1.0).eval()  # item 6 has no image
+    # item 6 has no image
+    model = FREEDOM(toy_data(1, partial=True), hidden_channels=4, content_weight=1.0).eval()
     has_both = (BATCH.pos != 6) & (BATCH.neg != 6)
     assert 0 < int(has_both.sum()) < BATCH.user.numel()
     rest = Triples(*(column[has_both] for column in BATCH))
@@ -100,16 +119,31 @@ def test_triples_with_an_item_that_lacks_the_modality_take_no_part():
 def test_order_of_modalities_changes_nothing():
     weights = {'image': 0.1, 'text': 0.7, 'audio': 0.2}
     model = FREEDOM(toy_data(3), hidden_channels=4, modality_weights=weights).double().eval()
-    other = FREEDOM(toy_data(3), ['audio', 'text', 'image'], hidden_channels=4, modality_weights=weights).double().eval()
+    other = (
+        FREEDOM(
+            toy_data(3), ['audio', 'text', 'image'], hidden_channels=4, modality_weights=weights
+        )
+        .double()
+        .eval()
+    )
     other.load_state_dict(model.state_dict())
     assert torch.allclose(model.score(torch.arange(8)), other.score(torch.arange(8)))
     found, expected = other.loss(BATCH), model.loss(BATCH)
     assert all(torch.allclose(found[name], expected[name]) for name in expected)
 
 
-@pytest.mark.parametrize('arguments', [dict(num_layers=-1), dict(num_item_layers=-1), dict(num_neighbors=0),
-                                       dict(edge_dropout=1.0), dict(content_weight=-1.0),
-                                       dict(modality_weights={'image': 0.0}), dict(modalities=[])])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(num_layers=-1),
+        dict(num_item_layers=-1),
+        dict(num_neighbors=0),
+        dict(edge_dropout=1.0),
+        dict(content_weight=-1.0),
+        dict(modality_weights={'image': 0.0}),
+        dict(modalities=[]),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         FREEDOM(toy_data(), **arguments)

@@ -38,34 +38,62 @@ def training(**settings):
     return dict(denoiser_training=settings)
 
 
-@pytest.mark.parametrize('denoiser, arguments', [
-    ('linear', dict(modalities=['text'])), ('linear', dict(interest={'weight': 0.0})),
-    ('linear', dict(interest={'weight': 1.0})), ('linear', dict(contrast={'view_weight': 0.0, 'pair_weight': 0.0})),
-    ('linear', generation(rebuild_k=0)), ('linear', dict(diffusion={'start': 'diffused'})),
-    ('linear', generation(final='sample', candidates='all', edge_weight='binary', edge_dropout=0.5)),
-    ('linear', dict(encoder={'side_in_score': False})), ('linear', dict(encoder={'merge': 'sum', 'svt': 0.2})),
-    *(('linear', dict(debias={'clusters': clusters}))
-      for clusters in ('spectral', 'eigengap', 'auto', {'image': 2, 'text': 3})),
-    ('perceptron', {}), ('transformer', dict(variant='released')),
-    ('transformer', dict(variant='released', debias={'enabled': True})),
-    ('tied', training(objective='focal', focal_alpha=0.5, variational_weight=0.1)), ('tied', training(num_negatives=3)),
-    ('tied', training(objective='bce', contrast_weight=0.0))])
+@pytest.mark.parametrize(
+    'denoiser, arguments',
+    [
+        ('linear', dict(modalities=['text'])),
+        ('linear', dict(interest={'weight': 0.0})),
+        ('linear', dict(interest={'weight': 1.0})),
+        ('linear', dict(contrast={'view_weight': 0.0, 'pair_weight': 0.0})),
+        ('linear', generation(rebuild_k=0)),
+        ('linear', dict(diffusion={'start': 'diffused'})),
+        (
+            'linear',
+            generation(final='sample', candidates='all', edge_weight='binary', edge_dropout=0.5),
+        ),
+        ('linear', dict(encoder={'side_in_score': False})),
+        ('linear', dict(encoder={'merge': 'sum', 'svt': 0.2})),
+        *(
+            ('linear', dict(debias={'clusters': clusters}))
+            for clusters in ('spectral', 'eigengap', 'auto', {'image': 2, 'text': 3})
+        ),
+        ('perceptron', {}),
+        ('transformer', dict(variant='released')),
+        ('transformer', dict(variant='released', debias={'enabled': True})),
+        ('tied', training(objective='focal', focal_alpha=0.5, variational_weight=0.1)),
+        ('tied', training(num_negatives=3)),
+        ('tied', training(objective='bce', contrast_weight=0.0)),
+    ],
+)
 def test_every_switch_trains(denoiser, arguments):
     model = train_steps(GenRec(toy_data(), **small_genrec(denoiser, **arguments)))
     assert bool(torch.isfinite(model.score(torch.arange(8))).all())
 
 
-@pytest.mark.parametrize('arguments', [dict(generation={'enabled': False}), dict(debias={'enabled': False})])
+@pytest.mark.parametrize(
+    'arguments', [dict(generation={'enabled': False}), dict(debias={'enabled': False})]
+)
 def test_what_is_switched_off_is_not_made(arguments):
     model = train_steps(GenRec(toy_data(), hidden_channels=8, **arguments))
     assert model.generator is None or model.generator.debias is None
     assert bool(torch.isfinite(model.score(torch.arange(8))).all())
 
 
-@pytest.mark.parametrize('denoiser, arguments', [
-    ('linear', {}), ('perceptron', dict(diffusion={'process': 'gaussian', 'start': 'diffused'})),
-    ('tied', training(variational_weight=0.1)),
-    ('transformer', {**training(objective='squared'), 'diffusion': {'process': 'gaussian', 'start': 'clean'}})])
+@pytest.mark.parametrize(
+    'denoiser, arguments',
+    [
+        ('linear', {}),
+        ('perceptron', dict(diffusion={'process': 'gaussian', 'start': 'diffused'})),
+        ('tied', training(variational_weight=0.1)),
+        (
+            'transformer',
+            {
+                **training(objective='squared'),
+                'diffusion': {'process': 'gaussian', 'start': 'clean'},
+            },
+        ),
+    ],
+)
 def test_gaussian_noise_takes_the_place_of_the_flips(denoiser, arguments):
     arguments = {'diffusion': {'process': 'gaussian'}, **arguments}
     model = train_steps(GenRec(toy_data(), **small_genrec(denoiser, **arguments)))
@@ -74,25 +102,44 @@ def test_gaussian_noise_takes_the_place_of_the_flips(denoiser, arguments):
 
 
 RELEASED, PRINCIPLED = {'variant': 'released'}, {'variant': 'principled'}
-LINEAR, TIED, WITHOUT = {'denoiser.name': 'linear'}, {'denoiser.name': 'tied'}, {'generation.enabled': False}
+LINEAR, TIED, WITHOUT = (
+    {'denoiser.name': 'linear'},
+    {'denoiser.name': 'tied'},
+    {'generation.enabled': False},
+)
 
 
-@pytest.mark.parametrize('by, name, value, accepted', [
-    (RELEASED, 'diffusion.process', 'gaussian', 'flip'), (RELEASED, 'denoiser.name', 'tied', 'transformer'),
-    (RELEASED, 'diffusion.start', 'clean', 'diffused'), (RELEASED, 'interest.weight', 0.5, 0.0),
-    (RELEASED, 'denoiser_training.objective', 'bce', 'focal'),
-    (RELEASED, 'denoiser_training.variational_weight', 0.1, 0.0),
-    (RELEASED, 'denoiser_training.contrast_weight', 0.1, 0.0), (PRINCIPLED, 'diffusion.flip_temp', 2.0, 1.0),
-    (RELEASED, 'denoiser.rank', 8, 256), (WITHOUT, 'interest.weight', 0.5, 0.0), (WITHOUT, 'debias.enabled', True, False),
-    (WITHOUT, 'diffusion.process', 'gaussian', 'flip'), (WITHOUT, 'denoiser.rank', 8, 256),
-    (WITHOUT, 'generation.topk', 9, 5), (WITHOUT, 'debias.clusters', 3, 20),
-    (LINEAR, 'denoiser_training.objective', 'bce', 'squared'),
-    (LINEAR, 'denoiser_training.variational_weight', 0.1, 0.0), (LINEAR, 'denoiser_training.num_negatives', 3, 0),
-    (LINEAR, 'denoiser.num_layers', 2, 6), (LINEAR, 'denoiser_training.lr', 0.1, 0.001), (TIED, 'denoiser.rank', 8, 256),
-    (TIED, 'denoiser.modality_weight', 3.0, 50.0), ({'denoiser.name': 'perceptron'}, 'denoiser.num_layers', 2, 6),
-    ({'debias.enabled': False}, 'debias.sample_ratio', 1.0, 0.1)])
+@pytest.mark.parametrize(
+    'by, name, value, accepted',
+    [
+        (RELEASED, 'diffusion.process', 'gaussian', 'flip'),
+        (RELEASED, 'denoiser.name', 'tied', 'transformer'),
+        (RELEASED, 'diffusion.start', 'clean', 'diffused'),
+        (RELEASED, 'interest.weight', 0.5, 0.0),
+        (RELEASED, 'denoiser_training.objective', 'bce', 'focal'),
+        (RELEASED, 'denoiser_training.variational_weight', 0.1, 0.0),
+        (RELEASED, 'denoiser_training.contrast_weight', 0.1, 0.0),
+        (PRINCIPLED, 'diffusion.flip_temp', 2.0, 1.0),
+        (RELEASED, 'denoiser.rank', 8, 256),
+        (WITHOUT, 'interest.weight', 0.5, 0.0),
+        (WITHOUT, 'debias.enabled', True, False),
+        (WITHOUT, 'diffusion.process', 'gaussian', 'flip'),
+        (WITHOUT, 'denoiser.rank', 8, 256),
+        (WITHOUT, 'generation.topk', 9, 5),
+        (WITHOUT, 'debias.clusters', 3, 20),
+        (LINEAR, 'denoiser_training.objective', 'bce', 'squared'),
+        (LINEAR, 'denoiser_training.variational_weight', 0.1, 0.0),
+        (LINEAR, 'denoiser_training.num_negatives', 3, 0),
+        (LINEAR, 'denoiser.num_layers', 2, 6),
+        (LINEAR, 'denoiser_training.lr', 0.1, 0.001),
+        (TIED, 'denoiser.rank', 8, 256),
+        (TIED, 'denoiser.modality_weight', 3.0, 50.0),
+        ({'denoiser.name': 'perceptron'}, 'denoiser.num_layers', 2, 6),
+        ({'debias.enabled': False}, 'debias.sample_ratio', 1.0, 0.1),
+    ],
+)
 def test_a_setting_without_effect_is_refused(by, name, value, accepted):
-    (key, cause), = by.items()
+    ((key, cause),) = by.items()
     message = f'{name}: got {value!r} with {key}={cause!r}, accepted is {accepted!r}'
     with pytest.raises(ConfigError, match=re.escape(message)):
         GenRec(toy_data(), **nested({'hidden_channels': 8, **by, name: value}))
@@ -105,32 +152,54 @@ def test_the_released_variant_has_the_specific_part_of_audio_alone():
     with pytest.raises(ConfigError, match=message):
         GenRec(toy_data(3), encoder={'specific': ['text']}, **released)
     for specific in (None, ['audio']):
-        assert GenRec(toy_data(3), encoder={'specific': specific}, **released).encoder.specific == [2]
+        assert GenRec(toy_data(3), encoder={'specific': specific}, **released).encoder.specific == [
+            2
+        ]
     assert GenRec(toy_data(2), encoder={'specific': ['text']}, **released).encoder.specific == [1]
 
 
 def test_loss_terms():
     model = GenRec(toy_data(), **small_genrec())
     assert set(model.loss(BATCH)) == {'softmax', 'l2', 'contrast_views', 'contrast_pairs'}
-    assert set(GenRec(toy_data(), **small_genrec(
-        contrast={'view_weight': 0.0, 'pair_weight': 0.0}, ranking={'loss': 'bpr'})).loss(BATCH)) == {'bpr', 'l2'}
+    assert set(
+        GenRec(
+            toy_data(),
+            **small_genrec(
+                contrast={'view_weight': 0.0, 'pair_weight': 0.0}, ranking={'loss': 'bpr'}
+            ),
+        ).loss(BATCH)
+    ) == {'bpr', 'l2'}
     assert set(GenRec(toy_data(), modalities=[], **small_genrec()).loss(BATCH)) == {'softmax', 'l2'}
     model.l2 = 2.0
     tables = model.encoder.user_embedding, model.encoder.item_embedding
-    assert float(model.loss(BATCH)['l2']) == pytest.approx(2 * float(sum(x.square().sum() for x in tables)), rel=1e-5)
+    assert float(model.loss(BATCH)['l2']) == pytest.approx(
+        2 * float(sum(x.square().sum() for x in tables)), rel=1e-5
+    )
 
 
 def test_a_loss_in_parts_is_the_loss_of_the_whole_batch():
-    model = GenRec(toy_data(), **small_genrec(contrast={'group_size': 2}, encoder={'dropout': 0.0})).double().train()
+    model = (
+        GenRec(toy_data(), **small_genrec(contrast={'group_size': 2}, encoder={'dropout': 0.0}))
+        .double()
+        .train()
+    )
     model.start_epoch(0)
     whole = model.loss(BATCH)
     sum(whole.values()).backward()
-    expected = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    expected = {
+        name: parameter.grad
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
     model.zero_grad()
     model.loss_rows = 2
     parts = model.loss(BATCH)
     sum(parts.values()).backward()
-    found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    found = {
+        name: parameter.grad
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
     assert expected.keys() == found.keys() and parts.keys() == whole.keys()
     for name, value in whole.items():
         assert float(parts[name]) == pytest.approx(float(value), rel=1e-10)
@@ -142,7 +211,9 @@ def test_held_out_edges_change_no_embedding():
     torch.manual_seed(0)
     first = train_steps(GenRec(toy_data(), **small_genrec())).embed()
     torch.manual_seed(0)
-    second = train_steps(GenRec(toy_data(held_out=torch.tensor([[7, 3, 5], [6, 0, 1]])), **small_genrec())).embed()
+    second = train_steps(
+        GenRec(toy_data(held_out=torch.tensor([[7, 3, 5], [6, 0, 1]])), **small_genrec())
+    ).embed()
     assert all(torch.equal(a, b) for a, b in zip(first, second))
 
 
@@ -161,7 +232,9 @@ def test_score_mixes_parts_of_unit_deviation():
     content = users @ unit_rows(items).t()
     content = content / content.std(dim=1, correction=0, keepdim=True)
     user = torch.arange(8)
-    assert torch.allclose(model.score(user), 0.7 * content + 0.3 * model.interest.score(user), atol=1e-4)
+    assert torch.allclose(
+        model.score(user), 0.7 * content + 0.3 * model.interest.score(user), atol=1e-4
+    )
     with model.parts()['graph']:
         assert torch.allclose(model.score(user), content, atol=1e-4)
     with model.parts()['interest']:
@@ -171,11 +244,16 @@ def test_score_mixes_parts_of_unit_deviation():
 
 def test_a_trained_denoiser_gives_the_interest():
     torch.manual_seed(0)
-    model = train_steps(GenRec(
-        toy_data(), **small_genrec('tied', interest={'weight': 0.3}, ranking={'loss': 'bpr'})))
+    model = train_steps(
+        GenRec(
+            toy_data(), **small_genrec('tied', interest={'weight': 0.3}, ranking={'loss': 'bpr'})
+        )
+    )
     users, items = model.views().embedding.split([8, 7])
     query, keys = model.generator.predict(model.item_views())
-    parts = [x / x.std(dim=1, correction=0, keepdim=True) for x in (users @ items.t(), query @ keys.t())]
+    parts = [
+        x / x.std(dim=1, correction=0, keepdim=True) for x in (users @ items.t(), query @ keys.t())
+    ]
     assert torch.allclose(model.score(torch.arange(8)), 0.7 * parts[0] + 0.3 * parts[1], atol=1e-3)
 
 
@@ -196,7 +274,9 @@ def test_weight_and_schedule_are_chosen_without_the_test_split(demo_data):
 
 def test_on_validation_the_mixture_is_at_least_as_good_as_its_parts(demo_data):
     result_model = GenRec(demo_data, hidden_channels=8)
-    result = Trainer(epochs=3, lr=0.01, batch_size=512, progress=False, device='cpu').fit(result_model, demo_data)
+    result = Trainer(epochs=3, lr=0.01, batch_size=512, progress=False, device='cpu').fit(
+        result_model, demo_data
+    )
     assert set(result.parts) == {'graph', 'interest'}
     for figures in result.parts.values():
         assert result.validation['recall@20'] >= figures['validation']['recall@20'] - 1e-9
@@ -224,11 +304,22 @@ def test_redrawn_parameters_forget_what_was_chosen(demo_data):
 
 
 def test_the_weight_of_the_interest_may_be_pinned(demo_data):
-    model = GenRec(demo_data, hidden_channels=8, interest=InterestConfig(0.2, 4.0, 0.0, 0.5, 0.0, {'kernel': 1.0}))
+    model = GenRec(
+        demo_data,
+        hidden_channels=8,
+        interest=InterestConfig(0.2, 4.0, 0.0, 0.5, 0.0, {'kernel': 1.0}),
+    )
     choice = model.choose(demo_data)
     assert model.refine(demo_data) == {} and model.interest_weight == 0.2
-    assert choice['schedule'] == {'ridge': 4.0, 'ridge_power': 0.0, 'row_weight': 0.5, 'discount': 0.0}
-    assert choice['curve'] == [] and [name for name, value in choice['weights'].items() if value] == ['kernel']
+    assert choice['schedule'] == {
+        'ridge': 4.0,
+        'ridge_power': 0.0,
+        'row_weight': 0.5,
+        'discount': 0.0,
+    }
+    assert choice['curve'] == [] and [
+        name for name, value in choice['weights'].items() if value
+    ] == ['kernel']
     with pytest.raises(ConfigError, match="interest.weight: got 'often', accepted"):
         GenRec(demo_data, interest={'weight': 'often'})
 
@@ -252,19 +343,37 @@ def test_state_round_trip_gives_the_same_scores(denoiser):
 
 @pytest.mark.parametrize('variant', ['principled', 'released'])
 def test_only_the_released_variant_has_batch_statistics_of_each_modality_by_itself(variant):
-    encoder = GenRec(toy_data(), hidden_channels=8, variant=variant, encoder={'dropout': 0.0}).train().encoder
+    encoder = (
+        GenRec(toy_data(), hidden_channels=8, variant=variant, encoder={'dropout': 0.0})
+        .train()
+        .encoder
+    )
     views = encoder.modality_views(encoder.encode_modalities())
     attention = encoder.attention
-    alone = torch.stack([torch.tanh(attention.norm(attention.key(view))) @ attention.query.weight[0] for view in views])
-    assert torch.allclose(attention(views).weight, alone.softmax(dim=0), atol=1e-5) == (variant == 'released')
+    alone = torch.stack(
+        [
+            torch.tanh(attention.norm(attention.key(view))) @ attention.query.weight[0]
+            for view in views
+        ]
+    )
+    assert torch.allclose(attention(views).weight, alone.softmax(dim=0), atol=1e-5) == (
+        variant == 'released'
+    )
 
 
 def test_the_released_variant_evaluates_with_active_dropout():
-    model = train_steps(GenRec(
-        toy_data(), **small_genrec('transformer', variant='released', encoder={'dropout': 0.5})))
+    model = train_steps(
+        GenRec(
+            toy_data(), **small_genrec('transformer', variant='released', encoder={'dropout': 0.5})
+        )
+    )
     user = torch.arange(8)
     assert not torch.equal(model.score(user), model.score(user))
-    assert isinstance(model.generator, ReleasedGenerator) and not model.generator.training and model.encoder.training
+    assert (
+        isinstance(model.generator, ReleasedGenerator)
+        and not model.generator.training
+        and model.encoder.training
+    )
 
 
 def test_trainer_owns_the_encoder_only():
@@ -279,27 +388,49 @@ def test_gradients_in_double_precision():
     model = GenRec(toy_data(), **small_genrec(encoder={'dropout': 0.0})).double()
     model.start_epoch(0)
     model.eval()
-    names = ['encoder.user_embedding', 'encoder.item_embedding', 'encoder.view_logits', 'encoder.rho',
-             'encoder.attention.key.weight', 'encoder.gates.image.linear.weight', 'encoder.encoders.text.input.linear.weight']
+    names = [
+        'encoder.user_embedding',
+        'encoder.item_embedding',
+        'encoder.view_logits',
+        'encoder.rho',
+        'encoder.attention.key.weight',
+        'encoder.gates.image.linear.weight',
+        'encoder.encoders.text.input.linear.weight',
+    ]
     state = dict(model.named_parameters())
 
     def loss(*values):
         return loss_of(model, names, values)
 
-    assert torch.autograd.gradcheck(loss, tuple(state[n].detach().clone().requires_grad_() for n in names), atol=1e-6)
+    assert torch.autograd.gradcheck(
+        loss, tuple(state[n].detach().clone().requires_grad_() for n in names), atol=1e-6
+    )
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (dict(variant='paper'), 'variant: got'), (dict(denoiser={'name': 'unet'}), "denoiser.name: got 'unet'"),
-    (dict(interest={'weight': 1.5}), 'interest.weight: got 1.5'), (generation(rebuild_k=9), 'generation.rebuild_k: got 9'),
-    (training(objective='mse'), "denoiser_training.objective: got 'mse'"),
-    (dict(encoder={'merge': 'max'}), 'encoder.merge: got'),
-    (dict(debias={'clusters': 'all'}), "clusters: got 'all'"),
-    (dict(diffusion={'process': 'noise'}), 'diffusion.process: got'),
-    (dict(ranking={'loss': 'hinge'}), 'ranking.loss: got'), (dict(contrast={'temperature': 0}), 'contrast.temperature: got 0'),
-    (dict(debias={'cluster': 3}), 'debias.cluster: no such setting, accepted are enabled, clusters'),
-    (dict(clusters=3), 'clusters: no such setting; it is debias.clusters now'),
-    (dict(contrast=False), 'contrast: got False, .* it is contrast.view_weight and contrast.pair_weight now')])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(variant='paper'), 'variant: got'),
+        (dict(denoiser={'name': 'unet'}), "denoiser.name: got 'unet'"),
+        (dict(interest={'weight': 1.5}), 'interest.weight: got 1.5'),
+        (generation(rebuild_k=9), 'generation.rebuild_k: got 9'),
+        (training(objective='mse'), "denoiser_training.objective: got 'mse'"),
+        (dict(encoder={'merge': 'max'}), 'encoder.merge: got'),
+        (dict(debias={'clusters': 'all'}), "clusters: got 'all'"),
+        (dict(diffusion={'process': 'noise'}), 'diffusion.process: got'),
+        (dict(ranking={'loss': 'hinge'}), 'ranking.loss: got'),
+        (dict(contrast={'temperature': 0}), 'contrast.temperature: got 0'),
+        (
+            dict(debias={'cluster': 3}),
+            'debias.cluster: no such setting, accepted are enabled, clusters',
+        ),
+        (dict(clusters=3), 'clusters: no such setting; it is debias.clusters now'),
+        (
+            dict(contrast=False),
+            'contrast: got False, .* it is contrast.view_weight and contrast.pair_weight now',
+        ),
+    ],
+)
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ConfigError, match=message):
         GenRec(toy_data(), **{'hidden_channels': 8, **arguments})
@@ -311,20 +442,30 @@ def test_registry_names_what_it_has():
         get_model('LightFM')
 
 
-@pytest.mark.parametrize('name, value, others', [
-    ('interest.ridge', 4.0, {'denoiser.name': 'tied'}),
-    ('interest.view_weights', {'kernel': 1.0}, {'generation.enabled': False}),
-    ('ranking.num_negatives', 8, {'ranking.loss': 'bpr'}), ('interest.ridge_power', 0.3, {'diffusion.process': 'gaussian'}),
-    ('denoiser.modality_weight', 3.0, {}), ('diffusion.noise_scale', 2.0, {})])
+@pytest.mark.parametrize(
+    'name, value, others',
+    [
+        ('interest.ridge', 4.0, {'denoiser.name': 'tied'}),
+        ('interest.view_weights', {'kernel': 1.0}, {'generation.enabled': False}),
+        ('ranking.num_negatives', 8, {'ranking.loss': 'bpr'}),
+        ('interest.ridge_power', 0.3, {'diffusion.process': 'gaussian'}),
+        ('denoiser.modality_weight', 3.0, {}),
+        ('diffusion.noise_scale', 2.0, {}),
+    ],
+)
 def test_settings_of_the_interest_without_effect_are_refused(name, value, others):
     with pytest.raises(ConfigError, match=f'{name}: got .* with .*, accepted is'):
         GenRec(toy_data(), **nested({**others, name: value}))
 
 
 def test_groups_are_data_classes_or_mappings():
-    groups = dict(interest=InterestConfig(weight=0.25), denoiser=DenoiserConfig('tied', num_layers=1))
-    by_class, by_mapping = GenRec(toy_data(), **groups), GenRec(toy_data(), interest={'weight': 0.25}, denoiser={
-        'name': 'tied', 'num_layers': 1})
+    groups = dict(
+        interest=InterestConfig(weight=0.25), denoiser=DenoiserConfig('tied', num_layers=1)
+    )
+    by_class, by_mapping = (
+        GenRec(toy_data(), **groups),
+        GenRec(toy_data(), interest={'weight': 0.25}, denoiser={'name': 'tied', 'num_layers': 1}),
+    )
     assert by_class.interest_weight == by_mapping.interest_weight == 0.25
     assert [p.shape for p in by_class.parameters()] == [p.shape for p in by_mapping.parameters()]
 
@@ -340,4 +481,3 @@ def test_the_linear_denoiser_is_not_solved_where_its_solution_is_given(demo_data
     other = GenRec(demo_data, hidden_channels=8)
     other.start_epoch(0)
     assert solved == [other.generator.denoiser]
-

@@ -31,22 +31,30 @@ def test_released_reverse_is_near_the_complement():
 
 @pytest.mark.parametrize('modalities, expected', [(2, 'image'), (3, 'image')])
 def test_the_clusters_of_the_images_decide_alone(modalities, expected):
-    released = GenRec(toy_data(modalities), variant='released', debias={'enabled': True, 'clusters': 2})
+    released = GenRec(
+        toy_data(modalities), variant='released', debias={'enabled': True, 'clusters': 2}
+    )
     assert list(released.generator.debias.labels) == [expected]
-    text = GenRec(toy_data(modalities), ['text'], variant='released', debias={'enabled': True, 'clusters': 2})
+    text = GenRec(
+        toy_data(modalities), ['text'], variant='released', debias={'enabled': True, 'clusters': 2}
+    )
     assert list(text.generator.debias.labels) == ['text']
     principled = GenRec(toy_data(modalities), debias={'clusters': 2})
     assert len(principled.generator.debias.labels) == modalities
 
 
 def test_the_loss_of_the_denoiser_is_its_focal_term_alone():
-    model = GenRec(toy_data(), variant='released', denoiser={'num_layers': 1}, debias={'clusters': 2})
+    model = GenRec(
+        toy_data(), variant='released', denoiser={'num_layers': 1}, debias={'clusters': 2}
+    )
     rows = model.generator.rows(torch.arange(8))
     assert set(model.generator.loss(rows, model.item_views())) == {'denoiser_focal'}
 
 
 def test_views_of_the_items_are_without_dropout_although_the_encoder_always_trains():
-    model = GenRec(toy_data(), variant='released', encoder={'dropout': 0.5}, debias={'clusters': 2}).eval()
+    model = GenRec(
+        toy_data(), variant='released', encoder={'dropout': 0.5}, debias={'clusters': 2}
+    ).eval()
     assert model.encoder.training
     first, second = model.item_views(), model.item_views()
     assert torch.equal(first.embedding, second.embedding) and model.encoder.training

@@ -12,7 +12,7 @@ from genrec_pyg.ops import Adjacency
 EDGES = torch.tensor([[0, 0, 1], [0, 1, 1]])
 INTERACTIONS = Adjacency.from_edge_index(EDGES, size=(2, 3))
 PREFERENCES = torch.tensor([[1.0, 0], [0, 1]])
-CONTENT = torch.tensor([[1.0, 0], [0, 1], [0.5 ** 0.5, 0.5 ** 0.5]])
+CONTENT = torch.tensor([[1.0, 0], [0, 1], [0.5**0.5, 0.5**0.5]])
 
 
 def close(found, expected):
@@ -21,7 +21,9 @@ def close(found, expected):
 
 def test_attention_and_content_by_hand():
     out = ContentNetwork(INTERACTIONS, 0)(PREFERENCES, CONTENT)
-    assert close(out.to_users, [0.731059, 0.268941, 1]) and close(out.to_items, [1, 0.268941, 0.731059])
+    assert close(out.to_users, [0.731059, 0.268941, 1]) and close(
+        out.to_items, [1, 0.268941, 0.731059]
+    )
     assert close(out.users, [[1.731059, 0.268941], [0, 2]])
     assert close(out.items, [[2, 0], [0.268941, 1.731059], [0.707107, 0.707107]])
 
@@ -32,12 +34,20 @@ def test_a_step_of_routing_by_hand():
     routed = torch.tensor([[0.988145, 0.153521], [0, 1]])
     expected = ContentNetwork(INTERACTIONS, 0)(routed, CONTENT)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(out, expected))
-    assert not torch.allclose(out.users, ContentNetwork(INTERACTIONS, 2)(PREFERENCES, CONTENT).users, atol=1e-3)
+    assert not torch.allclose(
+        out.users, ContentNetwork(INTERACTIONS, 2)(PREFERENCES, CONTENT).users, atol=1e-3
+    )
 
 
 def by_hand(**arguments):
     x = {'image': Modality('image', CONTENT, 3)}
-    model = GRCN(TrainingGraph(2, 3, EDGES, x), hidden_channels=1, content_channels=2, num_iterations=0, **arguments).double()
+    model = GRCN(
+        TrainingGraph(2, 3, EDGES, x),
+        hidden_channels=1,
+        content_channels=2,
+        num_iterations=0,
+        **arguments,
+    ).double()
     with torch.no_grad():
         model.preferences['image'].copy_(PREFERENCES)
         model.projections['image'].linear.weight.copy_(torch.eye(2))
@@ -61,7 +71,9 @@ def test_weights_and_rows_by_hand():
 
 
 def two(weighting='confidence', **arguments):
-    model = GRCN(toy_data(2, **arguments), hidden_channels=2, content_channels=3, weighting=weighting).double()
+    model = GRCN(
+        toy_data(2, **arguments), hidden_channels=2, content_channels=3, weighting=weighting
+    ).double()
     with torch.no_grad():
         for table in (model.user_confidence, model.item_confidence):
             if table is not None:
@@ -75,11 +87,17 @@ def test_weights_of_several_modalities_equal_the_plain_formula(weighting):
     content = model.content()
     user, item = model.graph.edge_index
     for found, parts, source, table in zip(
-            model.edge_weights(content), ([c.to_users for c in content.values()], [c.to_items for c in content.values()]),
-            (item, user), (model.item_confidence, model.user_confidence)):
+        model.edge_weights(content),
+        ([c.to_users for c in content.values()], [c.to_items for c in content.values()]),
+        (item, user),
+        (model.item_confidence, model.user_confidence),
+    ):
         attention = torch.stack(parts, dim=1)
-        expected = {'confidence': lambda a=attention, s=source, t=table: (a * t[s]).amax(dim=1).relu(),
-                    'max': lambda a=attention: a.amax(dim=1), 'mean': lambda a=attention: a.mean(dim=1)}[weighting]()
+        expected = {
+            'confidence': lambda a=attention, s=source, t=table: (a * t[s]).amax(dim=1).relu(),
+            'max': lambda a=attention: a.amax(dim=1),
+            'mean': lambda a=attention: a.mean(dim=1),
+        }[weighting]()
         assert torch.allclose(found, expected)
 
 
@@ -88,12 +106,16 @@ def test_attention_sums_to_one_over_every_node_with_edges():
         user, item = two().graph.edge_index
         for alpha, target, size in ((part.to_users, user, 8), (part.to_items, item, 7)):
             sums = alpha.new_zeros(size).index_add(0, target, alpha)
-            assert torch.allclose(sums, (torch.bincount(target, minlength=size) > 0).double(), atol=1e-6)
+            assert torch.allclose(
+                sums, (torch.bincount(target, minlength=size) > 0).double(), atol=1e-6
+            )
 
 
 @pytest.mark.parametrize('weighting', ['confidence', 'mean'])
 def test_items_without_a_modality_take_no_part_in_it(weighting):
-    """Item 0 has no text: its edges weigh by its image alone, and no user looks at it in the text network."""
+    """Item 0 has no text: its edges weigh by its image alone, and no user looks at it in the text
+    network.
+    """
     data = toy_data(2)
     links = torch.stack([torch.arange(1, 7), torch.arange(6)])
     data['text'].x, data['item', 'has', 'text'].edge_index = data['text'].x[1:], links
@@ -101,7 +123,10 @@ def test_items_without_a_modality_take_no_part_in_it(weighting):
     content = model.content()
     user, item = model.graph.edge_index
     has_text = item != 0
-    assert content['text'].to_users.shape == (int(has_text.sum()),) and not content['text'].items[0].any()
+    assert (
+        content['text'].to_users.shape == (int(has_text.sum()),)
+        and not content['text'].items[0].any()
+    )
     to_users, to_items = model.edge_weights(content)
     assert torch.allclose(to_users[~has_text], content['image'].to_users[~has_text])
     assert torch.allclose(to_items[~has_text], content['image'].to_items[~has_text])
@@ -157,13 +182,31 @@ def test_order_of_modalities_changes_nothing():
     with torch.no_grad():
         for table in ('user_confidence', 'item_confidence'):
             state[table].uniform_()
-    other.load_state_dict({**state, **{table: state[table][:, [2, 0, 1]] for table in ('user_confidence', 'item_confidence')}})
+    other.load_state_dict(
+        {
+            **state,
+            **{
+                table: state[table][:, [2, 0, 1]]
+                for table in ('user_confidence', 'item_confidence')
+            },
+        }
+    )
     assert torch.allclose(model.score(torch.arange(8)), other.score(torch.arange(8)))
 
 
-@pytest.mark.parametrize('arguments', [dict(variant='x'), dict(weighting='x'), dict(confidence_init='x'), dict(penalty='x'),
-                                       dict(num_layers=-1), dict(num_iterations=-1), dict(content_channels=0),
-                                       dict(modalities=[])])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(variant='x'),
+        dict(weighting='x'),
+        dict(confidence_init='x'),
+        dict(penalty='x'),
+        dict(num_layers=-1),
+        dict(num_iterations=-1),
+        dict(content_channels=0),
+        dict(modalities=[]),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         GRCN(toy_data(), **arguments)

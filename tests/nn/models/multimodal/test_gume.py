@@ -10,8 +10,18 @@ from genrec_pyg.nn.models import GUME
 from genrec_pyg.nn.models.multimodal.gume import distribution_gap
 
 #: Every item has three neighbors per modality, so that some pairs are common and others are not.
-SETTINGS = dict(hidden_channels=4, num_layers=2, num_item_layers=2, num_neighbors=4, noise=0.0,
-                l2=0.3, interest_l2=0.2, align_weight=0.7, contrast_weight=0.5, user_weight=0.4)
+SETTINGS = dict(
+    hidden_channels=4,
+    num_layers=2,
+    num_item_layers=2,
+    num_neighbors=4,
+    noise=0.0,
+    l2=0.3,
+    interest_l2=0.2,
+    align_weight=0.7,
+    contrast_weight=0.5,
+    user_weight=0.4,
+)
 
 
 def dense_model(model, features):
@@ -44,12 +54,19 @@ def dense_model(model, features):
         content.append(torch.cat([whole[:users, users:] @ rows, rows]))
         logits.append(encoder.attention.query(encoder.attention.key(content[-1]).tanh()))
     weight = torch.cat(logits, dim=1).softmax(dim=1)
-    coarse = sum(weight[:, m:m + 1] * x for m, x in enumerate(content))
-    side = coarse + sum(encoder.specific_gates[name].linear(behavior).sigmoid() * (x - coarse)
-                        for name, x in zip(encoder.gates, content))
+    coarse = sum(weight[:, m : m + 1] * x for m, x in enumerate(content))
+    side = coarse + sum(
+        encoder.specific_gates[name].linear(behavior).sigmoid() * (x - coarse)
+        for name, x in zip(encoder.gates, content)
+    )
     extended = [propagate(torch.cat([model.interest, x[users:]])) for x in content]
-    return (behavior, content, side / (len(content) + 1), sum(extended) / len(content),
-            int(whole[users:, users:].count_nonzero()))
+    return (
+        behavior,
+        content,
+        side / (len(content) + 1),
+        sum(extended) / len(content),
+        int(whole[users:, users:].count_nonzero()),
+    )
 
 
 def contrast(x, y, temperature):
@@ -75,8 +92,8 @@ def test_agrees_with_the_dense_formula(num_modalities):
         'bpr': -F.logsigmoid((rows[0] * (rows[1] - rows[2])).sum(dim=1)).mean(),
         'l2': 0.3 * sum(x.square().sum() for x in rows) / 10,
         'interest_l2': 0.2 * extended[positive].square().sum() / 10,
-        'contrast': 0.5 * sum(contrast(side[index], behavior[index], 0.2)
-                              for index in (BATCH.user, positive)),
+        'contrast': 0.5
+        * sum(contrast(side[index], behavior[index], 0.2) for index in (BATCH.user, positive)),
         'users': 0.4 * (contrast(own[1], own[0], 0.1) + sum(contrast(x, x, 0.1) for x in own)),
     }
     if num_modalities > 1:
@@ -102,18 +119,37 @@ def test_distribution_gap_by_hand():
 
 
 def test_without_weights_only_the_ranking_is_left():
-    model = GUME(toy_data(), hidden_channels=4, interest_l2=0, align_weight=0, contrast_weight=0,
-                 user_weight=0)
+    model = GUME(
+        toy_data(),
+        hidden_channels=4,
+        interest_l2=0,
+        align_weight=0,
+        contrast_weight=0,
+        user_weight=0,
+    )
     state = torch.get_rng_state()
     assert set(model.loss(BATCH)) == {'bpr', 'l2'}
     assert torch.equal(torch.get_rng_state(), state)  # no noise is drawn
 
 
-@pytest.mark.parametrize('arguments', [
-    dict(hidden_channels=0), dict(num_layers=-1), dict(num_item_layers=-1), dict(num_neighbors=0),
-    dict(l2=-1.0), dict(interest_l2=-1.0), dict(align_weight=-1.0), dict(contrast_weight=-1.0),
-    dict(temperature=0.0), dict(user_weight=-1.0), dict(user_temperature=0.0), dict(noise=-1.0),
-    dict(modalities=[])])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(hidden_channels=0),
+        dict(num_layers=-1),
+        dict(num_item_layers=-1),
+        dict(num_neighbors=0),
+        dict(l2=-1.0),
+        dict(interest_l2=-1.0),
+        dict(align_weight=-1.0),
+        dict(contrast_weight=-1.0),
+        dict(temperature=0.0),
+        dict(user_weight=-1.0),
+        dict(user_temperature=0.0),
+        dict(noise=-1.0),
+        dict(modalities=[]),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         GUME(toy_data(), **arguments)

@@ -23,9 +23,14 @@ def on_toy(share, num_layers, **arguments):
 
 
 @pytest.mark.parametrize('share', [0.0, 0.25, 1.0])
-@pytest.mark.parametrize('num_layers,expected', [
-    (1, [2.560660, 2.414214, 1.853553, 2.957107, 2.5]), (2, [2.192809, 2.060660, 2.207107, 3.324958, 1.666667]),
-    (3, [2.667354, 2.263325, 1.912913, 2.915133, 1.25])])
+@pytest.mark.parametrize(
+    'num_layers,expected',
+    [
+        (1, [2.560660, 2.414214, 1.853553, 2.957107, 2.5]),
+        (2, [2.192809, 2.060660, 2.207107, 3.324958, 1.666667]),
+        (3, [2.667354, 2.263325, 1.912913, 2.915133, 1.25]),
+    ],
+)
 def test_embeddings_by_hand(share, num_layers, expected):
     users, items = on_toy(share, num_layers).embed()
     assert torch.cat([users, items]).view(-1).tolist() == pytest.approx(expected, abs=1e-6)
@@ -38,7 +43,9 @@ def test_without_content_it_is_light_gcn():
     other = LightGCN(toy_data(), hidden_channels=4, num_layers=3)
     other.embedding.load_state_dict(model.embedding.state_dict())
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(model.embed(), other.embed()))
-    assert all(torch.allclose(model.loss(BATCH)[name], other.loss(BATCH)[name]) for name in ('bpr', 'l2'))
+    assert all(
+        torch.allclose(model.loss(BATCH)[name], other.loss(BATCH)[name]) for name in ('bpr', 'l2')
+    )
     pyg = PyGLightGCN(15, 4, 3)
     with torch.no_grad():
         pyg.embedding.weight.copy_(model.embedding.joint())
@@ -55,11 +62,16 @@ def test_without_modalities_items_start_from_their_table():
 def test_concatenated_blocks_are_models_whose_scores_add_up():
     model = LGCNM(toy_data(1), hidden_channels=3, combine='concat').double()
     first, second = (LightGCN(toy_data(0), hidden_channels=3, num_layers=2) for _ in range(2))
-    users, content = model.embedding.user.detach(), model.projections['image'](model.features['image']).detach()
+    users, content = (
+        model.embedding.user.detach(),
+        model.projections['image'](model.features['image']).detach(),
+    )
     set_tables(first, users[:, :3], model.embedding.item.detach())
     set_tables(second, users[:, 3:], content)
     everyone = torch.arange(8)
-    assert torch.allclose(model.score(everyone), first.score(everyone) + second.score(everyone), atol=1e-10)
+    assert torch.allclose(
+        model.score(everyone), first.score(everyone) + second.score(everyone), atol=1e-10
+    )
 
 
 def test_content_replaces_the_table_of_items():
@@ -69,7 +81,9 @@ def test_content_replaces_the_table_of_items():
     assert torch.allclose(model.item_starts(), expected, atol=1e-6)
     assert model.embedding.item.numel() == 0
     sum(model.loss(BATCH).values()).backward()
-    assert all(bool(p.grad.any()) for name, p in model.named_parameters() if name != 'embedding.item')
+    assert all(
+        bool(p.grad.any()) for name, p in model.named_parameters() if name != 'embedding.item'
+    )
     half = BATCH.user.numel() * 2
     expected = 1e-4 * model.embedding.user[BATCH.user].square().sum() / half
     assert torch.allclose(model.loss(BATCH)['l2'], expected)
@@ -79,7 +93,10 @@ def test_content_replaces_the_table_of_items():
 
 def test_content_is_the_mean_of_what_an_item_has():
     data = toy_data(2)
-    data['text'].x, data['item', 'has', 'text'].edge_index = data['text'].x[:6], torch.arange(6).expand(2, 6).contiguous()
+    data['text'].x, data['item', 'has', 'text'].edge_index = (
+        data['text'].x[:6],
+        torch.arange(6).expand(2, 6).contiguous(),
+    )
     model = LGCNM(data, hidden_channels=3).double()
     image, text = (projection.linear for projection in model.projections.values())
     torch.nn.init.ones_(text.bias)
@@ -89,11 +106,21 @@ def test_content_is_the_mean_of_what_an_item_has():
     assert torch.allclose(added[0], (first[0] + text(data['text'].x[0].double())) / 2)
 
 
-@pytest.mark.parametrize('penalty,scale', [('frobenius', None), ('l2', 0.5), ('mean_square', 1 / 3)])
+@pytest.mark.parametrize(
+    'penalty,scale', [('frobenius', None), ('l2', 0.5), ('mean_square', 1 / 3)]
+)
 def test_shapes_of_the_penalty(penalty, scale):
     model = LGCNM(toy_data(), hidden_channels=3, l2=2.0, penalty=penalty)
-    rows = [model.embedding.user[BATCH.user], model.embedding.item[BATCH.pos], model.embedding.item[BATCH.neg]]
-    expected = sum(r.norm() for r in rows) if scale is None else scale * sum(r.square().sum() for r in rows)
+    rows = [
+        model.embedding.user[BATCH.user],
+        model.embedding.item[BATCH.pos],
+        model.embedding.item[BATCH.neg],
+    ]
+    expected = (
+        sum(r.norm() for r in rows)
+        if scale is None
+        else scale * sum(r.square().sum() for r in rows)
+    )
     assert model.loss(BATCH)['l2'].item() == pytest.approx(2 * expected.item() / 5)
 
 
@@ -109,7 +136,9 @@ def test_order_of_modalities_changes_nothing():
     assert torch.allclose(model.score(torch.arange(8)), other.score(torch.arange(8)))
 
 
-@pytest.mark.parametrize('arguments', [dict(combine='x'), dict(penalty='batch'), dict(num_layers=-1), dict(init='x')])
+@pytest.mark.parametrize(
+    'arguments', [dict(combine='x'), dict(penalty='batch'), dict(num_layers=-1), dict(init='x')]
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         LGCNM(toy_data(), **arguments)

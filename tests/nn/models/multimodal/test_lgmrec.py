@@ -16,12 +16,21 @@ def on_toy(features, **arguments):
     return LGMRec(graph, **{'hidden_channels': 1, **arguments}).double().eval()
 
 
-@pytest.mark.parametrize('num_layers, users, items', [
-    (1, [6.383563, 6.632133], [5.616437, 6.632133, 6]),
-    (2, [9.691659, 10.059348], [8.556911, 10.059348, 9.124285])])
+@pytest.mark.parametrize(
+    'num_layers, users, items',
+    [
+        (1, [6.383563, 6.632133], [5.616437, 6.632133, 6]),
+        (2, [9.691659, 10.059348], [8.556911, 10.059348, 9.124285]),
+    ],
+)
 def test_hyperedges_by_hand(num_layers, users, items):
-    model = on_toy([[0.2, 0.0], [0.0, 0.4], [0.1, 0.1]], num_layers=0, num_hyper_layers=num_layers, num_hyperedges=2,
-                   temperature=0.2)
+    model = on_toy(
+        [[0.2, 0.0], [0.0, 0.4], [0.1, 0.1]],
+        num_layers=0,
+        num_hyper_layers=num_layers,
+        num_hyperedges=2,
+        temperature=0.2,
+    )
     set_tables(model, [[1.0], [2.0]], [[3.0], [4.0], [5.0]])
     with torch.no_grad():
         model.hyperedges['a'].copy_(torch.eye(2))
@@ -78,7 +87,9 @@ def test_items_that_lack_a_modality_are_left_out_of_the_means_of_users():
     store = data['user', 'interacts', 'item']
     store.edge_index = torch.cat([store.edge_index, torch.tensor([[6], [6]])], dim=1)
     for split in ('train', 'val', 'test'):
-        store[f'{split}_mask'] = torch.cat([store[f'{split}_mask'], torch.tensor([split == 'train'])])
+        store[f'{split}_mask'] = torch.cat(
+            [store[f'{split}_mask'], torch.tensor([split == 'train'])]
+        )
     model = LGMRec(data, hidden_channels=4, num_content_layers=0).eval()
     content = model.content()[:, 0]
     assert torch.allclose(content[6], content[8 + 5]) and not bool(content[8 + 6].any())
@@ -86,10 +97,22 @@ def test_items_that_lack_a_modality_are_left_out_of_the_means_of_users():
     assert members[6].tolist() == pytest.approx([0.25] * 4)
 
 
-@pytest.mark.parametrize('arguments', [
-    dict(num_layers=-1), dict(num_content_layers=-1), dict(num_hyper_layers=0), dict(num_hyperedges=0), dict(edge_dropout=1.0),
-    dict(hyper_weight=-1.0), dict(temperature=0.0), dict(contrast_weight=-1.0), dict(noise='x'), dict(penalty='x'),
-    dict(modalities=[])])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(num_layers=-1),
+        dict(num_content_layers=-1),
+        dict(num_hyper_layers=0),
+        dict(num_hyperedges=0),
+        dict(edge_dropout=1.0),
+        dict(hyper_weight=-1.0),
+        dict(temperature=0.0),
+        dict(contrast_weight=-1.0),
+        dict(noise='x'),
+        dict(penalty='x'),
+        dict(modalities=[]),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         LGMRec(toy_data(), **arguments)

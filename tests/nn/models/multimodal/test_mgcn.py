@@ -13,13 +13,18 @@ def double(data, **arguments):
 
 
 def test_without_modalities_it_is_light_gcn():
-    model, reference = double(toy_data(0)), LightGCN(toy_data(0), hidden_channels=4, num_layers=2).double()
+    model, reference = (
+        double(toy_data(0)),
+        LightGCN(toy_data(0), hidden_channels=4, num_layers=2).double(),
+    )
     with torch.no_grad():
         reference.embedding.user.copy_(model.encoder.user_embedding)
         reference.embedding.item.copy_(model.encoder.item_embedding)
     assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(model.embed(), reference.embed()))
     found, expected = model.loss(BATCH), reference.loss(BATCH)
-    assert set(found) == {'bpr', 'l2'} and all(torch.allclose(found[name], expected[name], atol=1e-12) for name in found)
+    assert set(found) == {'bpr', 'l2'} and all(
+        torch.allclose(found[name], expected[name], atol=1e-12) for name in found
+    )
 
 
 def test_one_modality_adds_half_of_its_view():
@@ -31,7 +36,9 @@ def test_one_modality_adds_half_of_its_view():
 
 
 def test_equal_modalities_have_nothing_specific():
-    """Two modalities with equal features and weights: their common part is the view itself, over M + 1."""
+    """Two modalities with equal features and weights: their common part is the view itself, over M
+    + 1.
+    """
     data = toy_data(2)
     data['text'].x = data['image'].x.clone()
     model = double(data)
@@ -50,7 +57,10 @@ def test_open_gates_smooth_the_item_embeddings():
     [view] = model.encoder.modality_views(model.encoder.encode_modalities())
     (row, col), value = model.encoder.item_graphs['image'].to_edge_index()
     assert bool((torch.bincount(row, minlength=7) <= 3).all()) and bool((row == col).any())
-    smoothed = torch.zeros(7, 7, dtype=torch.float64).index_put((row, col), value) @ model.encoder.item_embedding
+    smoothed = (
+        torch.zeros(7, 7, dtype=torch.float64).index_put((row, col), value)
+        @ model.encoder.item_embedding
+    )
     assert torch.allclose(view[8:], smoothed)
     assert not view[7].any()  # user 7 has no item
 
@@ -79,8 +89,17 @@ def test_every_parameter_learns():
         assert parameter.grad is not None and bool(parameter.grad.any()), name
 
 
-@pytest.mark.parametrize('arguments', [dict(num_layers=-1), dict(num_item_layers=-1), dict(num_neighbors=0),
-                                       dict(contrast_weight=-0.1), dict(contrast_rows=0), dict(temperature=0.0)])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(num_layers=-1),
+        dict(num_item_layers=-1),
+        dict(num_neighbors=0),
+        dict(contrast_weight=-0.1),
+        dict(contrast_rows=0),
+        dict(temperature=0.0),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         MGCN(toy_data(), **arguments)

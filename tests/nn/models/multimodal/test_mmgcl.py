@@ -10,7 +10,9 @@ from genrec_pyg.ops import info_nce
 
 
 def make(num_modalities=2, partial=False, **arguments):
-    model = MMGCL(toy_data(num_modalities, partial=partial), hidden_channels=4, **arguments).double()
+    model = MMGCL(
+        toy_data(num_modalities, partial=partial), hidden_channels=4, **arguments
+    ).double()
     with torch.no_grad():
         for projection in model.projections.values():
             projection.linear.bias.normal_()
@@ -21,7 +23,9 @@ def plainly(model, inputs, graph=None):
     """Streams propagated one by one."""
     graph = model.interactions.adjacency if graph is None else graph
     conv = LightConv(model.num_layers)
-    out = torch.stack([conv(torch.cat([model.embedding.user, rows]), graph) for rows in inputs], dim=1)
+    out = torch.stack(
+        [conv(torch.cat([model.embedding.user, rows]), graph) for rows in inputs], dim=1
+    )
     return out.split([8, 7])
 
 
@@ -32,7 +36,10 @@ def test_main_view_is_light_gcn_of_every_stream(num_layers, precompute):
     inputs = model.inputs()
     assert len(inputs) == 4 and not inputs[1][6].any()  # item 6 has no image
     atol = 1e-6 if precompute else 1e-12  # features are propagated in single precision
-    assert all(torch.allclose(a, b, atol=atol) for a, b in zip(model.main_view(inputs), plainly(model, inputs)))
+    assert all(
+        torch.allclose(a, b, atol=atol)
+        for a, b in zip(model.main_view(inputs), plainly(model, inputs))
+    )
 
 
 @pytest.mark.parametrize('shared_mask', [False, True])
@@ -49,9 +56,15 @@ def test_masked_stream_is_propagated_anew():
     inputs, rows = model.inputs(), torch.randn(7, 4, dtype=torch.float64)
     users, items = plainly(model, [inputs[0], rows, inputs[2]])
     main, change = model.main_view(inputs), model.masked_change(rows, inputs[1])
-    f = model.user_readout(main.users.flatten(1)) + change[0] @ model._slice(model.user_readout, 1).t()
+    f = (
+        model.user_readout(main.users.flatten(1))
+        + change[0] @ model._slice(model.user_readout, 1).t()
+    )
     assert torch.allclose(f, model.user_readout(users.flatten(1)))
-    f = model.item_readout(main.items.flatten(1)) + change[1] @ model._slice(model.item_readout, 1).t()
+    f = (
+        model.item_readout(main.items.flatten(1))
+        + change[1] @ model._slice(model.item_readout, 1).t()
+    )
     assert torch.allclose(f, model.item_readout(items.flatten(1)))
 
 
@@ -78,7 +91,10 @@ def test_exchanged_share_is_the_readout_of_the_exchanged_stream(monkeypatch):
         return first.sum()
 
     monkeypatch.setattr('genrec_pyg.nn.models.multimodal.mmgcl.challenged_contrast', record)
-    monkeypatch.setattr('genrec_pyg.nn.models.multimodal.mmgcl.other_row', lambda size, device: torch.tensor([2, 0, 1]))
+    monkeypatch.setattr(
+        'genrec_pyg.nn.models.multimodal.mmgcl.other_row',
+        lambda size, device: torch.tensor([2, 0, 1]),
+    )
     streams = torch.randn(3, 3, 4, dtype=torch.float64)
     model._contrast(torch.zeros(3, 4, dtype=torch.float64), streams, model.item_readout, 2)
     changed = torch.stack([streams[:, 0], streams[:, 1], streams[[2, 0, 1], 2]], dim=1)
@@ -91,7 +107,10 @@ def test_released_contrast_is_twice_the_cross_entropy_of_view_b():
     model.start_epoch(0)
     terms = model.loss(BATCH)
     view = model.dropped_view(model.inputs())
-    pair = model.user_readout(view.users[BATCH.user].flatten(1)), model.item_readout(view.items[BATCH.pos].flatten(1))
+    pair = (
+        model.user_readout(view.users[BATCH.user].flatten(1)),
+        model.item_readout(view.items[BATCH.pos].flatten(1)),
+    )
     assert torch.allclose(terms['contrast'], 0.7 * 2 * info_nce(*pair, 0.2))
     assert set(terms) == {'bpr', 'l2', 'contrast'}
 
@@ -139,12 +158,23 @@ def test_mask_probability_of_absent_modalities_is_passed_over():
 def test_no_row_stays_in_place(size):
     for _ in range(10):
         order = other_row(size)
-        assert order.sort().values.tolist() == list(range(size)) and not bool((order == torch.arange(size)).any())
+        assert order.sort().values.tolist() == list(range(size)) and not bool(
+            (order == torch.arange(size)).any()
+        )
 
 
-@pytest.mark.parametrize('arguments', [dict(variant='paper'), dict(edge_dropout=1.0), dict(challenge='all'),
-                                       dict(resample='step'), dict(temperature=0.0), dict(contrast_weight=-1.0),
-                                       dict(mask_probability={'image': 0.0})])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(variant='paper'),
+        dict(edge_dropout=1.0),
+        dict(challenge='all'),
+        dict(resample='step'),
+        dict(temperature=0.0),
+        dict(contrast_weight=-1.0),
+        dict(mask_probability={'image': 0.0}),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         MMGCL(toy_data(), **arguments)
@@ -152,5 +182,7 @@ def test_bad_arguments_are_named(arguments):
 
 @pytest.mark.parametrize('option', [dict(challenge='own'), dict(mask_probability={'image': 0.3})])
 def test_the_released_variant_refuses_what_it_does_not_have(option):
-    with pytest.raises(ConfigError, match=f"{next(iter(option))}: got .* with variant='released', accepted is"):
+    with pytest.raises(
+        ConfigError, match=f"{next(iter(option))}: got .* with variant='released', accepted is"
+    ):
         MMGCL(toy_data(), variant='released', **option)

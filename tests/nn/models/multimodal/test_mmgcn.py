@@ -8,8 +8,12 @@ from genrec_pyg.nn.models import MMGCN
 from genrec_pyg.nn.models.multimodal.mmgcn import MMGCNLayer
 
 #: Item 2 has no edge.
-GRAPH = TrainingGraph(2, 3, torch.tensor([[0, 0, 1], [0, 1, 1]]),
-                      {'image': Modality('image', torch.tensor([[1.0], [-1.0], [1.0]]), 3)})
+GRAPH = TrainingGraph(
+    2,
+    3,
+    torch.tensor([[0, 0, 1], [0, 1, 1]]),
+    {'image': Modality('image', torch.tensor([[1.0], [-1.0], [1.0]]), 3)},
+)
 
 
 def by_hand(**arguments):
@@ -30,7 +34,9 @@ def by_hand(**arguments):
 
 @pytest.mark.parametrize('combine', ['concat', 'add'])
 def test_layer_by_hand(combine):
-    """With weights of 1 both updates are the leaky ReLU of 0, -0.02 | 2, 0, 0 plus 1.1, 0.19 | 1.3, 0.39, 1.5."""
+    """With weights of 1 both updates are the leaky ReLU of 0, -0.02 | 2, 0, 0 plus 1.1, 0.19 | 1.3,
+    0.39, 1.5.
+    """
     users, items = by_hand(combine=combine).embed()
     assert users.view(-1).tolist() == pytest.approx([1.1, 0.17])
     assert items.view(-1).tolist() == pytest.approx([3.3, 0.39, 1.5])
@@ -38,7 +44,9 @@ def test_layer_by_hand(combine):
 
 def test_layers_equal_the_plain_formula():
     model = MMGCN(toy_data(2), hidden_channels=3, num_layers=2).double()
-    interactions = torch.zeros(8, 7, dtype=torch.float64).index_put(tuple(model.graph.edge_index), torch.tensor(1.0).double())
+    interactions = torch.zeros(8, 7, dtype=torch.float64).index_put(
+        tuple(model.graph.edge_index), torch.tensor(1.0).double()
+    )
     whole = torch.zeros(15, 15, dtype=torch.float64)
     whole[:8, 8:], whole[8:, :8] = interactions, interactions.t()
     mean = whole / whole.sum(dim=1, keepdim=True).clamp(min=1)
@@ -48,7 +56,11 @@ def test_layers_equal_the_plain_formula():
         x = x / x.norm(dim=1, keepdim=True)
         for layer in model.networks[name]:
             neighbors = phi(mean @ layer.message(x))
-            x = phi(layer.update(torch.cat([neighbors, phi(layer.own(x)) + model.embedding.joint()], dim=1)))
+            x = phi(
+                layer.update(
+                    torch.cat([neighbors, phi(layer.own(x)) + model.embedding.joint()], dim=1)
+                )
+            )
         outputs.append(x)
     assert torch.allclose(torch.cat(model.embed()), sum(outputs) / 2)
 
@@ -67,15 +79,21 @@ def test_shapes_of_the_penalty(penalty):
     model = MMGCN(toy_data(1), hidden_channels=2, l2=1.0, penalty=penalty)
     items = model.embedding.item[torch.cat([BATCH.pos, BATCH.neg])]
     tables = [items, model.embedding.user[BATCH.user], model.preferences['image'][BATCH.user]]
-    by_hand = {'mean_square': sum(t.square().mean() for t in tables), 'l2': sum(t.square().sum() for t in tables) / 10,
-               'frobenius': sum(t.norm() for t in tables) / 5}[penalty]
+    by_hand = {
+        'mean_square': sum(t.square().mean() for t in tables),
+        'l2': sum(t.square().sum() for t in tables) / 10,
+        'frobenius': sum(t.norm() for t in tables) / 5,
+    }[penalty]
     assert model.loss(BATCH)['l2'].item() == pytest.approx(by_hand.item())
 
 
 @pytest.mark.parametrize('variant', ['principled', 'released'])
 def test_tables_are_trained_unless_released(variant):
     model = MMGCN(toy_data(), variant=variant, hidden_channels=3)
-    before = [table.detach().clone() for table in (*model.embedding.parameters(), *model.preferences.values())]
+    before = [
+        table.detach().clone()
+        for table in (*model.embedding.parameters(), *model.preferences.values())
+    ]
     train_steps(model, 1)
     after = (*model.embedding.parameters(), *model.preferences.values())
     assert [torch.equal(a, b) for a, b in zip(before, after)] == [variant == 'released'] * 4
@@ -114,13 +132,24 @@ def test_wide_features_are_mapped_first():
 def test_starts_of_the_weights():
     layers = [MMGCNLayer(200, 100, first=first) for first in (True, False)]
     for layer, expected in zip(layers, ((2 / 400) ** 0.5, (1 / 900) ** 0.5)):
-        assert float(layer.message.weight.detach().std()) == pytest.approx((2 / 400) ** 0.5, rel=0.05)
+        assert float(layer.message.weight.detach().std()) == pytest.approx(
+            (2 / 400) ** 0.5, rel=0.05
+        )
         assert float(layer.own.weight.detach().std()) == pytest.approx((2 / 300) ** 0.5, rel=0.05)
         assert float(layer.update.weight.detach().std()) == pytest.approx(expected, rel=0.05)
 
 
-@pytest.mark.parametrize('arguments', [dict(variant='x'), dict(combine='x'), dict(penalty='x'), dict(num_layers=0),
-                                       dict(latent_channels=0), dict(modalities=[])])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(variant='x'),
+        dict(combine='x'),
+        dict(penalty='x'),
+        dict(num_layers=0),
+        dict(latent_channels=0),
+        dict(modalities=[]),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         MMGCN(toy_data(), **arguments)

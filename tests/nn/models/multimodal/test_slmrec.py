@@ -12,12 +12,16 @@ from genrec_pyg.nn.models.multimodal.slmrec import AlignmentChain
 from genrec_pyg.ops import info_nce
 
 #: Item 2 has no edge.
-GRAPH = TrainingGraph(2, 3, torch.tensor([[0, 0, 1], [0, 1, 1]]), {'image': Modality('image', torch.ones(3, 1), 3)})
+GRAPH = TrainingGraph(
+    2, 3, torch.tensor([[0, 0, 1], [0, 1, 1]]), {'image': Modality('image', torch.ones(3, 1), 3)}
+)
 PRESENT = {name: torch.ones(5, dtype=torch.bool) for name in ('image', 'text')}
 
 
 def small(num_modalities=2, partial=False, **arguments):
-    return SLMRec(toy_data(num_modalities, partial=partial), hidden_channels=4, **arguments).double()
+    return SLMRec(
+        toy_data(num_modalities, partial=partial), hidden_channels=4, **arguments
+    ).double()
 
 
 def test_views_by_hand():
@@ -44,11 +48,19 @@ def test_content_is_projected_from_unit_features():
     model = small(partial=True)
     image = torch.nn.functional.normalize(toy_data(partial=True)['image'].x.double(), dim=1)
     start = model.starts()[1]
-    assert torch.allclose(start[:6], model.projections['image'].linear(image)) and not start[6].any()
+    assert (
+        torch.allclose(start[:6], model.projections['image'].linear(image)) and not start[6].any()
+    )
 
 
-@pytest.mark.parametrize('rows,expected', [(torch.eye(2), math.log(1 + math.exp(-5))), (torch.ones(4, 2), math.log(4)),
-                                           (torch.ones(1, 2), 0.0)])
+@pytest.mark.parametrize(
+    'rows,expected',
+    [
+        (torch.eye(2), math.log(1 + math.exp(-5))),
+        (torch.ones(4, 2), math.log(4)),
+        (torch.ones(1, 2), 0.0),
+    ],
+)
 def test_ranking_by_hand(rows, expected, monkeypatch):
     """Temperature 0.2: two orthogonal pairs, four equal rows, one pair."""
     model = SLMRec(toy_data(), hidden_channels=2, task='none')
@@ -56,7 +68,9 @@ def test_ranking_by_hand(rows, expected, monkeypatch):
     monkeypatch.setattr(model, 'views', lambda starts: (rows.unsqueeze(1), rows.unsqueeze(1)))
     monkeypatch.setattr(model, 'fuse', lambda views, fusion: 3 * views[:, 0])  # of any length
     nodes = torch.arange(count)
-    assert model.loss(Triples(nodes, nodes, nodes))['contrast'].item() == pytest.approx(expected, abs=1e-6)
+    assert model.loss(Triples(nodes, nodes, nodes))['contrast'].item() == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 def test_a_repeated_item_is_not_its_own_negative_unless_asked():
@@ -71,13 +85,18 @@ def test_a_repeated_item_is_not_its_own_negative_unless_asked():
 
 
 def test_alignment_equals_the_plain_formula():
-    chain, views = AlignmentChain(['image', 'text'], 4).double(), torch.randn(5, 3, 4, dtype=torch.float64)
+    chain, views = (
+        AlignmentChain(['image', 'text'], 4).double(),
+        torch.randn(5, 3, 4, dtype=torch.float64),
+    )
     first = chain.maps['image'](views[:, 0])
     second = chain.maps['text'](first)
     assert second.shape == (5, 2)
     expected = 0
-    for rows, other in ((first, views[:, 1] @ chain.heads['image'].weight.t()),
-                        (second, views[:, 2] @ chain.heads['text'].weight.t())):
+    for rows, other in (
+        (first, views[:, 1] @ chain.heads['image'].weight.t()),
+        (second, views[:, 2] @ chain.heads['text'].weight.t()),
+    ):
         logits = rows @ other.t() / 0.5
         expected = expected + (logits.logsumexp(dim=1) - logits.diagonal()).mean()
     assert torch.allclose(chain(views, PRESENT, 0.5), expected)
@@ -91,7 +110,10 @@ def test_equal_heads_give_the_logarithm_of_the_batch_per_space():
 
 
 def test_a_vector_added_to_all_outputs_of_a_head_changes_nothing():
-    chain, views = AlignmentChain(['image', 'text'], 4).double(), torch.randn(5, 3, 4, dtype=torch.float64)
+    chain, views = (
+        AlignmentChain(['image', 'text'], 4).double(),
+        torch.randn(5, 3, 4, dtype=torch.float64),
+    )
     before = chain(views, PRESENT, 0.5)
     chain.heads['image'].register_forward_hook(lambda module, inputs, out: out + torch.arange(4.0))
     assert torch.allclose(chain(views, PRESENT, 0.5), before, atol=1e-10)
@@ -103,18 +125,29 @@ def test_a_single_space_has_the_whole_width():
 
 
 def test_items_without_a_modality_leave_its_space():
-    chain, views = AlignmentChain(['image', 'text'], 4).double(), torch.randn(5, 3, 4, dtype=torch.float64)
+    chain, views = (
+        AlignmentChain(['image', 'text'], 4).double(),
+        torch.randn(5, 3, 4, dtype=torch.float64),
+    )
     some = torch.tensor([True, False, True, True, False])
     found = chain(views, {'image': PRESENT['image'], 'text': some}, 0.5)
-    nobody = chain(views, {'image': PRESENT['image'], 'text': torch.zeros(5, dtype=torch.bool)}, 0.5)
+    nobody = chain(
+        views, {'image': PRESENT['image'], 'text': torch.zeros(5, dtype=torch.bool)}, 0.5
+    )
     alone = chain(views[some], {name: torch.ones(3, dtype=torch.bool) for name in PRESENT}, 0.5)
-    image_alone = chain(views[some], {'image': torch.ones(3, dtype=torch.bool), 'text': torch.zeros(3, dtype=torch.bool)}, 0.5)
+    image_alone = chain(
+        views[some],
+        {'image': torch.ones(3, dtype=torch.bool), 'text': torch.zeros(3, dtype=torch.bool)},
+        0.5,
+    )
     assert torch.allclose(found - nobody, alone - image_alone)
 
 
 @pytest.mark.parametrize('mask', [True, False])
 def test_equal_passes_are_their_own_positives(mask):
-    model = small(task='fd', dropout=0.0, task_temperature=0.5, task_weight=0.1, mask_duplicates=mask)
+    model = small(
+        task='fd', dropout=0.0, task_temperature=0.5, task_weight=0.1, mask_duplicates=mask
+    )
     users, items = model.embed()
     user, item = (BATCH.user.unique(), BATCH.pos.unique()) if mask else (BATCH.user, BATCH.pos)
     expected = sum(info_nce(x, x, 0.5) for x in (users[user], items[item]))
@@ -127,7 +160,9 @@ def test_dropout_differs_between_passes_and_scales_what_is_left():
     torch.manual_seed(0)
     many = torch.stack([model.dropped_views(starts)[0] for _ in range(2000)])
     expected = model.views(starts)[0]
-    assert float((many.mean(dim=0) - expected).abs().max().detach()) < 0.1 * float(expected.abs().max().detach())
+    assert float((many.mean(dim=0) - expected).abs().max().detach()) < 0.1 * float(
+        expected.abs().max().detach()
+    )
     assert not torch.equal(many[0], many[1])
     assert torch.equal(model.eval().dropped_views(starts)[0], model.dropped_views(starts)[0])
 
@@ -153,7 +188,9 @@ def test_masking_takes_two_different_views_away(monkeypatch):
 def test_tasks_and_fusions_train(task, fusion, num_modalities):
     model = small(num_modalities, partial=True, task=task, fusion=fusion)
     terms = model.loss(BATCH)
-    assert ('task' in terms) == (task != 'none') and all(bool(torch.isfinite(value)) for value in terms.values())
+    assert ('task' in terms) == (task != 'none') and all(
+        bool(torch.isfinite(value)) for value in terms.values()
+    )
     sum(terms.values()).backward()
     assert all(p.grad is not None and bool(p.grad.any()) for p in model.parameters())
 
@@ -176,9 +213,20 @@ def test_order_of_modalities_changes_no_score():
     assert torch.allclose(model.score(torch.arange(8)), other.score(torch.arange(8)))
 
 
-@pytest.mark.parametrize('arguments', [dict(task='x'), dict(fusion='x'), dict(score_by='x'), dict(num_layers=-1),
-                                       dict(task_weight=-1.0), dict(temperature=0.0), dict(task_temperature=0.0),
-                                       dict(dropout=1.5), dict(modalities=[])])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(task='x'),
+        dict(fusion='x'),
+        dict(score_by='x'),
+        dict(num_layers=-1),
+        dict(task_weight=-1.0),
+        dict(temperature=0.0),
+        dict(task_temperature=0.0),
+        dict(dropout=1.5),
+        dict(modalities=[]),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         SLMRec(toy_data(), **arguments)

@@ -13,11 +13,18 @@ def test_side_view_with_open_gates(num_modalities):
     channels = 4
     model = SMORE(toy_data(num_modalities), hidden_channels=channels).double().eval()
     with torch.no_grad():
-        for part in (*model.queries.values(), *model.preferences.values(), model.fused_preference, *model.gates.values(),
-                     model.fused_gate):
+        for part in (
+            *model.queries.values(),
+            *model.preferences.values(),
+            model.fused_preference,
+            *model.gates.values(),
+            model.fused_gate,
+        ):
             for parameter in part.parameters():
                 parameter.zero_()
-    block = torch.zeros(8, 7, dtype=torch.float64).index_put(tuple(model.graph.edge_index), torch.ones(10).double())
+    block = torch.zeros(8, 7, dtype=torch.float64).index_put(
+        tuple(model.graph.edge_index), torch.ones(10).double()
+    )
     degrees = [block.sum(dim).clamp(min=1).rsqrt() for dim in (1, 0)]
     block = degrees[0].unsqueeze(1) * block * degrees[1]
     rows = []
@@ -51,25 +58,35 @@ def test_contrast_is_of_content_with_behavior():
 
 
 def test_attention_over_modalities_sums_to_one_over_them():
-    model = SMORE(toy_data(), hidden_channels=4, attention='modality', filter_init='identity').double().eval()
+    model = (
+        SMORE(toy_data(), hidden_channels=4, attention='modality', filter_init='identity')
+        .double()
+        .eval()
+    )
     other = SMORE(toy_data(), hidden_channels=4, filter_init='identity').double().eval()
     other.load_state_dict(model.state_dict())
     assert not torch.allclose(model.embed()[1], other.embed()[1])
     for parameter in model.parameters():
-        torch.nn.init.zeros_(parameter)  # equal rows of the modalities: any weights that sum to 1 give that row
+        # equal rows of the modalities: any weights that sum to 1 give that row
+        torch.nn.init.zeros_(parameter)
     torch.nn.init.ones_(model.embedding.item)
     model.item_graphs = {name: model.fused_graph for name in model.item_graphs}
     views = model.views()
-    assert torch.allclose(views.side[8:], 2 * (model.fused_graph @ model.embedding.item / 2) / 2 / 3)
+    assert torch.allclose(
+        views.side[8:], 2 * (model.fused_graph @ model.embedding.item / 2) / 2 / 3
+    )
 
 
 def test_an_item_that_lacks_a_modality_is_fused_from_the_others():
     data = toy_data(2)
-    data['item', 'has', 'image'].edge_index = data['item', 'has', 'image'].edge_index[:, :6]  # item 6 has no image
+    # item 6 has no image
+    data['item', 'has', 'image'].edge_index = data['item', 'has', 'image'].edge_index[:, :6]
     model = SMORE(data, hidden_channels=4).double().eval()
     content, fused = model.content()
     text = model.projections['text'](model.features['text'])
-    assert torch.allclose(fused[6], model.fused_filter.fuse([text])[6]) and not bool(content['image'][6].any())
+    assert torch.allclose(fused[6], model.fused_filter.fuse([text])[6]) and not bool(
+        content['image'][6].any()
+    )
     edge_index, value = model.item_graphs['image'].to_edge_index()
     assert value[edge_index[0] == 6].tolist() == [1.0]
 
@@ -77,13 +94,26 @@ def test_an_item_that_lacks_a_modality_is_fused_from_the_others():
 def test_numbers_of_neighbors_may_differ():
     model = SMORE(toy_data(3), hidden_channels=4, num_neighbors={'image': 2, 'text': 4, 'other': 3})
     for name, number in (('image', 2), ('text', 4), ('audio', 10)):
-        assert torch.equal(model.item_graphs[name].value, knn_adjacency(model.features[name].x, number).value)
+        assert torch.equal(
+            model.item_graphs[name].value, knn_adjacency(model.features[name].x, number).value
+        )
 
 
-@pytest.mark.parametrize('arguments', [
-    dict(num_layers=-1), dict(num_item_layers=-1), dict(num_neighbors=0), dict(num_neighbors={'image': 0}),
-    dict(contrast_weight=-1.0), dict(temperature=0.0), dict(dropout=1.5), dict(attention='x'), dict(filter_init='x'),
-    dict(modalities=[])])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(num_layers=-1),
+        dict(num_item_layers=-1),
+        dict(num_neighbors=0),
+        dict(num_neighbors={'image': 0}),
+        dict(contrast_weight=-1.0),
+        dict(temperature=0.0),
+        dict(dropout=1.5),
+        dict(attention='x'),
+        dict(filter_init='x'),
+        dict(modalities=[]),
+    ],
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         SMORE(toy_data(), **arguments)

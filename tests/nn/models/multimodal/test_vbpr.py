@@ -9,7 +9,9 @@ from genrec_pyg.nn.losses import bpr_loss
 from genrec_pyg.nn.models import MFBPR, VBPR
 
 FEATURES = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-GRAPH = TrainingGraph(2, 3, torch.tensor([[0, 0, 1], [0, 1, 1]]), {'image': Modality('image', FEATURES, 3)})
+GRAPH = TrainingGraph(
+    2, 3, torch.tensor([[0, 0, 1], [0, 1, 1]]), {'image': Modality('image', FEATURES, 3)}
+)
 TRIPLE = Triples(torch.tensor([0]), torch.tensor([0]), torch.tensor([1]))
 
 
@@ -36,7 +38,9 @@ def test_rows_and_scores_by_hand():
     assert model.score(torch.tensor([0])).tolist() == [[3.25, -0.75, -2.25]]
 
 
-@pytest.mark.parametrize('penalty,expected', [('frobenius', 4.586849), ('l2', 4.0625), ('mean_square', 4.0625)])
+@pytest.mark.parametrize(
+    'penalty,expected', [('frobenius', 4.586849), ('l2', 4.0625), ('mean_square', 4.0625)]
+)
 def test_loss_by_hand(penalty, expected):
     terms = by_hand(penalty=penalty, l2=0.5).loss(TRIPLE)
     assert terms['bpr'].item() == pytest.approx(0.018150, abs=1e-6)
@@ -47,7 +51,9 @@ def test_without_content_it_is_matrix_factorization():
     model = VBPR(toy_data(), hidden_channels=4, l2=0.0).double()
     with torch.no_grad():
         model.projection.linear.weight.zero_()
-    other = set_tables(MFBPR(toy_data(), hidden_channels=4), model.embedding.user[:, :4], model.embedding.item)
+    other = set_tables(
+        MFBPR(toy_data(), hidden_channels=4), model.embedding.user[:, :4], model.embedding.item
+    )
     assert torch.allclose(model.score(torch.arange(8)), other.score(torch.arange(8)))
     gradient = torch.autograd.grad(model.loss(BATCH)['bpr'], model.embedding.user)[0]
     assert bool(gradient[:, :4].any()) and not gradient[:, 4:].any()
@@ -68,7 +74,11 @@ def test_bias_of_the_projection_is_moved_by_the_penalty_alone():
     model = randomized(partial=False)
     terms = model.loss(BATCH)
     bias = model.projection.linear.bias
-    assert torch.allclose(torch.autograd.grad(terms['bpr'], bias, retain_graph=True)[0], torch.zeros_like(bias), atol=1e-12)
+    assert torch.allclose(
+        torch.autograd.grad(terms['bpr'], bias, retain_graph=True)[0],
+        torch.zeros_like(bias),
+        atol=1e-12,
+    )
     assert bool(torch.autograd.grad(terms['l2'], bias)[0].any())
 
 
@@ -91,13 +101,18 @@ def test_order_of_modalities_is_that_of_the_weights():
     other = VBPR(toy_data(3, partial=True), ['audio', 'image', 'text'], hidden_channels=4).double()
     state = model.state_dict()
     image, text, audio = state['projection.linear.weight'].split(5, dim=1)
-    other.load_state_dict({**state, 'projection.linear.weight': torch.cat([audio, image, text], dim=1)})
+    other.load_state_dict(
+        {**state, 'projection.linear.weight': torch.cat([audio, image, text], dim=1)}
+    )
     assert torch.allclose(model.score(torch.arange(8)), other.score(torch.arange(8)))
 
 
 def test_missing_modalities():
     data = toy_data(2)
-    data['text'].x, data['item', 'has', 'text'].edge_index = data['text'].x[:6], torch.arange(6).expand(2, 6).contiguous()
+    data['text'].x, data['item', 'has', 'text'].edge_index = (
+        data['text'].x[:6],
+        torch.arange(6).expand(2, 6).contiguous(),
+    )
     model = VBPR(data, hidden_channels=4).double()
     with torch.no_grad():
         model.projection.linear.bias.fill_(1.0)
@@ -109,11 +124,17 @@ def test_missing_modalities():
 def test_features_are_raw_unless_asked():
     raw = torch.cat([toy_data()[name].x for name in ('image', 'text')], dim=1)
     assert torch.equal(VBPR(toy_data(), hidden_channels=4).features.x, raw)
-    norms = VBPR(toy_data(), hidden_channels=4, normalize_features=True).features.x.view(7, 2, 5).norm(dim=2)
+    norms = (
+        VBPR(toy_data(), hidden_channels=4, normalize_features=True)
+        .features.x.view(7, 2, 5)
+        .norm(dim=2)
+    )
     assert torch.allclose(norms, torch.ones(7, 2))
 
 
-@pytest.mark.parametrize('arguments', [dict(penalty='batch'), dict(init='ones'), dict(modalities=[])])
+@pytest.mark.parametrize(
+    'arguments', [dict(penalty='batch'), dict(init='ones'), dict(modalities=[])]
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         VBPR(toy_data(), **arguments)

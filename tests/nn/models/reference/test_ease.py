@@ -9,7 +9,9 @@ from genrec_pyg.nn.models import EASE
 def test_weights_by_hand():
     model = EASE(TrainingGraph(3, 2, torch.tensor([[0, 0, 1, 2], [0, 1, 0, 1]])), l2=1.0)
     assert torch.allclose(model.weight, torch.tensor([[0, 1 / 3], [1 / 3, 0]]), atol=1e-6)
-    assert torch.allclose(model.score(torch.tensor([1, 0])), torch.tensor([[0, 1 / 3], [1 / 3, 1 / 3]]), atol=1e-6)
+    assert torch.allclose(
+        model.score(torch.tensor([1, 0])), torch.tensor([[0, 1 / 3], [1 / 3, 1 / 3]]), atol=1e-6
+    )
 
 
 def test_solves_the_constrained_regression():

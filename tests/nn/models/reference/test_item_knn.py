@@ -15,7 +15,9 @@ def graph():
 
 
 def test_cosine_by_hand():
-    model = ItemKNN(TrainingGraph(3, 2, torch.tensor([[0, 0, 1, 2], [0, 1, 0, 1]])), k=1, shrink=0.0)
+    model = ItemKNN(
+        TrainingGraph(3, 2, torch.tensor([[0, 0, 1, 2], [0, 1, 0, 1]])), k=1, shrink=0.0
+    )
     assert model.score(torch.tensor([1])).tolist()[0] == pytest.approx([0.0, 0.5])
 
 
@@ -41,5 +43,11 @@ def test_bad_arguments_are_named(arguments):
 def test_more_neighbors_than_items_cost_no_more(tiny_graph, monkeypatch):
     module, widths = sys.modules['genrec_pyg.nn.closed_form.filter'], []
     expected, original = ItemKNN(tiny_graph, k=7).score(torch.arange(6)), module.topk_excluding
-    monkeypatch.setattr(module, 'topk_excluding', lambda scores, k, *args: widths.append(k) or original(scores, k, *args))
-    assert torch.equal(ItemKNN(tiny_graph, k=10 ** 9).score(torch.arange(6)), expected) and set(widths) == {7}
+    monkeypatch.setattr(
+        module,
+        'topk_excluding',
+        lambda scores, k, *args: widths.append(k) or original(scores, k, *args),
+    )
+    assert torch.equal(ItemKNN(tiny_graph, k=10**9).score(torch.arange(6)), expected) and set(
+        widths
+    ) == {7}

@@ -30,8 +30,11 @@ def test_loss():
 def test_held_out_edges_change_no_embedding_and_every_parameter_is_learned(num_layers):
     first = train_steps(make(num_layers=num_layers))
     torch.manual_seed(0)
-    other = get_model('DSSM')(toy_data(0, held_out=torch.tensor([[7, 3, 5], [6, 0, 1]])), hidden_channels=8,
-                              num_layers=num_layers)
+    other = get_model('DSSM')(
+        toy_data(0, held_out=torch.tensor([[7, 3, 5], [6, 0, 1]])),
+        hidden_channels=8,
+        num_layers=num_layers,
+    )
     second = train_steps(other)
     assert all(torch.equal(a, b) for a, b in zip(first.embed(), second.embed()))
     assert all(p.grad is not None and bool(p.grad.any()) for p in first.parameters())
@@ -41,12 +44,16 @@ def test_held_out_edges_change_no_embedding_and_every_parameter_is_learned(num_l
 def test_fits_and_beats_popularity(demo_data):
     torch.manual_seed(0)
     model = get_model('DSSM')(demo_data)
-    found = Trainer(epochs=40, lr=0.02, batch_size=512, eval_every=4, progress=False, device='cpu').fit(model, demo_data)
+    found = Trainer(
+        epochs=40, lr=0.02, batch_size=512, eval_every=4, progress=False, device='cpu'
+    ).fit(model, demo_data)
     popular = evaluate(get_model('Popularity')(demo_data), demo_data, 'val', (20,))['recall@20']
     assert found.validation['recall@20'] > popular + 0.1
 
 
-@pytest.mark.parametrize('arguments', [dict(hidden_channels=0), dict(num_layers=-1), dict(dropout=1.0)])
+@pytest.mark.parametrize(
+    'arguments', [dict(hidden_channels=0), dict(num_layers=-1), dict(dropout=1.0)]
+)
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         make(**arguments)

@@ -1,4 +1,5 @@
 """What every model over histories must do."""
+
 import copy
 
 import pytest
@@ -22,7 +23,12 @@ SINGLE = [name for name in NAMES if name not in MULTI]
 
 def make(name, data=None, **arguments):
     torch.manual_seed(0)
-    settings = {'hidden_channels': 8, 'history_length': 5, 'num_negatives': 6 if name in MULTI else 2, **arguments}
+    settings = {
+        'hidden_channels': 8,
+        'history_length': 5,
+        'num_negatives': 6 if name in MULTI else 2,
+        **arguments,
+    }
     return get_model(name)(sequence_data() if data is None else data, **settings)
 
 
@@ -44,8 +50,16 @@ def train(model, epochs=3, sampler='edge'):
 
 
 def trainer(**arguments):
-    settings = {'epochs': 3, 'lr': 0.01, 'batch_size': 4, 'ks': (2, 5), 'monitor': 'recall@5', 'device': 'cpu',
-                'progress': False, 'patience': 0}
+    settings = {
+        'epochs': 3,
+        'lr': 0.01,
+        'batch_size': 4,
+        'ks': (2, 5),
+        'monitor': 'recall@5',
+        'device': 'cpu',
+        'progress': False,
+        'patience': 0,
+    }
     return Trainer(**{**settings, **arguments})
 
 
@@ -54,7 +68,11 @@ def test_scores_are_finite_and_repeat(name):
     model, _ = train(make(name))
     user = torch.arange(5)
     score = model.score(user)
-    assert score.shape == (5, 11) and bool(torch.isfinite(score).all()) and torch.equal(score, model.score(user))
+    assert (
+        score.shape == (5, 11)
+        and bool(torch.isfinite(score).all())
+        and torch.equal(score, model.score(user))
+    )
     assert not bool(score[4].any())  # no history
     with model.cached_embeddings():
         assert torch.equal(score, model.score(user))
@@ -82,7 +100,27 @@ def test_the_validation_item_is_known_at_test_and_nothing_of_it_stays(name):
     with model.known_edges(data, known_masks(data, 'val')):
         assert torch.equal(model.embed()[0], before)
     with pytest.raises(RuntimeError), model.known_edges(data, known_masks(data, 'test')):
-        assert model.sequences.item.tolist() == [0, 1, 2, 3, 4, 5, 6, 3, 4, 5, 6, 1, 8, 7, 6, 5, 2, 3, 9]
+        assert model.sequences.item.tolist() == [
+            0,
+            1,
+            2,
+            3,
+            4,
+            5,
+            6,
+            3,
+            4,
+            5,
+            6,
+            1,
+            8,
+            7,
+            6,
+            5,
+            2,
+            3,
+            9,
+        ]
         known = model.embed()[0]
         assert not any(torch.equal(known[user], before[user]) for user in range(3))
         assert torch.equal(known[3:], before[3:])
@@ -106,7 +144,9 @@ def test_the_published_protocol_knows_training_items_only(name):
     evaluator = Evaluator(data, 'test', (3,), 'published')
     scores = evaluator.top_k(model)[0]
     with model.cached_embeddings():
-        assert torch.equal(scores, model.top_k(evaluator.user, 3, *evaluator.known.select_rows(evaluator.user))[0])
+        assert torch.equal(
+            scores, model.top_k(evaluator.user, 3, *evaluator.known.select_rows(evaluator.user))[0]
+        )
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -122,7 +162,8 @@ def test_padding_other_users_and_order_of_users_change_no_embedding(name):
     assert torch.allclose(embed(lists[::-1]).flip(0), whole, atol=1e-6)
     for user in (0, 1, 3):
         assert torch.allclose(embed([lists[user]])[0], whole[user], atol=1e-6)
-    assert torch.allclose(embed([lists[1][3:]])[0], whole[1], atol=1e-6)  # the five newest items are read
+    # the five newest items are read
+    assert torch.allclose(embed([lists[1][3:]])[0], whole[1], atol=1e-6)
     assert not torch.allclose(embed([lists[3][::-1]])[0], whole[3], atol=1e-4)  # order counts
     assert not bool(whole[2].any())
 
@@ -142,7 +183,9 @@ def test_gradients_in_double_precision(name):
     if hasattr(model, 'encoder'):
         model.eval()
     batch = next(iter(model.make_loader(20, 'edge')))
-    names, values = zip(*((n, p.detach().clone().requires_grad_()) for n, p in model.named_parameters()))
+    names, values = zip(
+        *((n, p.detach().clone().requires_grad_()) for n, p in model.named_parameters())
+    )
 
     class Loss(torch.nn.Module):
         def __init__(self):
@@ -154,10 +197,13 @@ def test_gradients_in_double_precision(name):
 
     def loss(*parameters):
         torch.manual_seed(7)
-        return torch.func.functional_call(Loss(), {f'model.{n}': v for n, v in zip(names, parameters)}, ())
+        return torch.func.functional_call(
+            Loss(), {f'model.{n}': v for n, v in zip(names, parameters)}, ()
+        )
 
     assert loss(*values).dtype == torch.float64
-    if name != 'MIND':  # the first rounds of its routing are constants for the gradient, not for differences
+    # the first rounds of its routing are constants for the gradient, not for differences
+    if name != 'MIND':
         assert torch.autograd.gradcheck(loss, values, atol=1e-6, fast_mode=True)
 
 
@@ -180,9 +226,13 @@ def test_drawing_anew_starts_as_the_constructor_does(name):
     model.reset_parameters()
     for key, value in ((key, parameter.detach()) for key, parameter in model.named_parameters()):
         if value.numel() < 100:
-            assert bool((before[key] == before[key].view(-1)[0]).all()) == bool((value == value.view(-1)[0]).all()), key
+            assert bool((before[key] == before[key].view(-1)[0]).all()) == bool(
+                (value == value.view(-1)[0]).all()
+            ), key
         else:
-            assert float(value.std()) == pytest.approx(float(before[key].std()), rel=0.3, abs=1e-9), key
+            assert float(value.std()) == pytest.approx(
+                float(before[key].std()), rel=0.3, abs=1e-9
+            ), key
 
 
 @pytest.mark.parametrize('sampler', ['edge', 'user'])
@@ -192,7 +242,9 @@ def test_a_resumed_run_gives_the_same_numbers(name, sampler, tmp_path):
     whole, stopped, resumed = make(name), make(name), make(name)
     expected = trainer(epochs=4, sampler=sampler, output=tmp_path / 'whole').fit(whole, data)
     trainer(epochs=2, sampler=sampler, output=tmp_path / 'parts').fit(stopped, data)
-    found = trainer(epochs=4, sampler=sampler, output=tmp_path / 'parts').fit(resumed, data, resume=True)
+    found = trainer(epochs=4, sampler=sampler, output=tmp_path / 'parts').fit(
+        resumed, data, resume=True
+    )
     assert found.test == expected.test and found.epoch == expected.epoch
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters()))
     other = sequence_data()
@@ -204,7 +256,9 @@ def test_a_resumed_run_gives_the_same_numbers(name, sampler, tmp_path):
 @pytest.mark.parametrize('name', NAMES)
 def test_steps_of_an_epoch_and_mirror_gradient(name):
     data = sequence_data()
-    result = trainer(epochs=2, steps_per_epoch=2, sampler='user', mirror_gradient=True).fit(make(name), data)
+    result = trainer(epochs=2, steps_per_epoch=2, sampler='user', mirror_gradient=True).fit(
+        make(name), data
+    )
     assert len(result.history) == 2
     with pytest.raises(ConfigError, match='steps_per_epoch: got 2 for MFBPR'):
         trainer(steps_per_epoch=2, batch_size=3).fit(get_model('MFBPR')(data), data)
@@ -260,7 +314,9 @@ def test_shipped_settings_build_the_model(name, dataset):
 
 
 @pytest.mark.parametrize('name', NAMES)
-@pytest.mark.parametrize('arguments', [dict(hidden_channels=0), dict(history_length=0), dict(num_negatives=0)])
+@pytest.mark.parametrize(
+    'arguments', [dict(hidden_channels=0), dict(history_length=0), dict(num_negatives=0)]
+)
 def test_bad_arguments_are_named(name, arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         make(name, **arguments)
