@@ -19,8 +19,8 @@ class PartitionedAdjacency(DividedAdjacency):
 
     .. math::
         \mathbf{y}_U = \mathbf{R}_r \, \mathcal{G}(\mathbf{x}_I) + \mathbf{D}_U \mathbf{x}_U, \qquad
-        \mathbf{y}_I = \mathcal{G}^{\top}(\mathbf{R}_r^{\top} \mathbf{x}_U) + \mathbf{D}_I
-        \mathbf{x}_I
+        \mathbf{y}_I = \mathcal{G}^{\top}(\mathbf{R}_r^{\top} \mathbf{x}_U)
+        + \mathbf{D}_I \mathbf{x}_I
 
     with :math:`\mathbf{R}_r` the entries between own users and all items, :math:`\mathcal{G}` the
     gathering of the items' rows of all processes, whose adjoint sums and distributes them, and

@@ -21,8 +21,8 @@ class PrincipalGraph(GraphModule):
     :math:`\hat{\mathbf{R}}`, of which :math:`n = r / 2` are taken,
 
     .. math::
-        \mathbf{A}_{UI} = \sum_{p < r/8} \sigma_p \, \sigma_{n - r/8 + p} \, \mathbf{a}_p
-        \mathbf{b}_p^{\top}
+        \mathbf{A}_{UI} = \sum_{p < r/8} \sigma_p \, \sigma_{n - r/8
+        + p} \, \mathbf{a}_p \mathbf{b}_p^{\top}
 
     and its transpose for items; this equals the authors' sum over ``r`` triplets of the bipartite
     adjacency, in which each of those comes twice. The graph is kept as its factors, so that no

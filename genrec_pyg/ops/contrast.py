@@ -45,9 +45,8 @@ def info_nce(
     r"""InfoNCE of l2-normalized rows, the positive in its own denominator.
 
     .. math::
-        \frac{1}{n} \sum_k \Bigl[ -\frac{\mathbf{x}_k \cdot \mathbf{y}_k}{\tau} + \log \sum_j
-        \exp\Bigl(
-        \frac{\mathbf{x}_k \cdot \mathbf{b}_j}{\tau} \Bigr) \Bigr]
+        \frac{1}{n} \sum_k \Bigl[ -\frac{\mathbf{x}_k \cdot \mathbf{y}_k}{\tau} +
+        \log \sum_j \exp\Bigl( \frac{\mathbf{x}_k \cdot \mathbf{b}_j}{\tau} \Bigr) \Bigr]
 
     The anchors pass in blocks, and forward takes the gradient along, so nothing of size ``n x m``
     outlives a block (but in second derivatives). A zero row stays zero.

@@ -21,9 +21,8 @@ def released_flip_probability(alpha_bar: Tensor, kappa: float) -> Tensor:
     (`He et al., ACM MM 2025 <https://doi.org/10.1145/3746027.3755734>`_).
 
     .. math::
-        q(\bar\alpha, \kappa) = \frac{\mathrm{softplus}(\kappa \bar\alpha) -
-        \mathrm{softplus}(\kappa (\bar\alpha - 1))}
-        {\kappa}
+        q(\bar\alpha, \kappa) = \frac{\mathrm{softplus}(\kappa \bar\alpha)
+        - \mathrm{softplus}(\kappa (\bar\alpha - 1))} {\kappa}
 
     One Bernoulli draw with :math:`q` has exactly the law of the released two draws. For
     :math:`\kappa \to \infty` it tends to :math:`\bar\alpha`.

@@ -30,8 +30,7 @@ def bipartite_adjacency(
 
     .. math::
         \mathbf{A} = \mathbf{D}^{-1/2} \left( \begin{bmatrix} 0 & \mathbf{R} \\ \mathbf{R}^{\top} &
-        0 \end{bmatrix}
-        \, [+ \, \mathbf{I}] \right) \mathbf{D}^{-1/2}
+        0 \end{bmatrix} \, [+ \, \mathbf{I}] \right) \mathbf{D}^{-1/2}
 
     Args:
         edge_index: Users and items ``[2, E]``; a repeated pair counts once, or its weights are
@@ -105,8 +104,8 @@ def knn_weights(edge_index: Tensor, similarity: Tensor, num_nodes: int) -> Tenso
     (`GenRec-V1, ACM MM 2025 <https://doi.org/10.1145/3746027.3755734>`_).
 
     .. math::
-        w_{ij} = \frac{s_{ij}}{\sqrt{\mathrm{deg}_i \, \mathrm{deg}_j}}, \qquad \mathrm{deg}_i =
-        \sum_j s_{ij}
+        w_{ij} = \frac{s_{ij}}{\sqrt{\mathrm{deg}_i \, \mathrm{deg}_j}}, \qquad
+        \mathrm{deg}_i = \sum_j s_{ij}
 
     with row degrees on both ends, the graph being directed.
     """

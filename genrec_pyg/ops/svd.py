@@ -10,9 +10,9 @@ def singular_value_threshold(x: Tensor, fraction: float) -> Tensor:
     r"""Soft-thresholds the singular values of a feature matrix.
 
     .. math::
-        \mathbf{X} = \mathbf{U} \boldsymbol{\Sigma} \mathbf{V}^{\top} \mapsto
-        \mathbf{U} \max(\boldsymbol{\Sigma} - \lambda, 0) \mathbf{V}^{\top}, \quad \lambda =
-        \mathrm{fraction} \cdot \sigma_1
+        \mathbf{X} = \mathbf{U} \boldsymbol{\Sigma} \mathbf{V}^{\top} \mapsto \mathbf{U}
+        \max(\boldsymbol{\Sigma} - \lambda, 0) \mathbf{V}^{\top}, \quad
+        \lambda = \mathrm{fraction} \cdot \sigma_1
 
     It is the proximal operator of the nuclear norm: weak directions, taken as noise, vanish and
     strong ones shrink.

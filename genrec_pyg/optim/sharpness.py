@@ -30,8 +30,8 @@ def ascent_sharpness(
     r"""Increase of the loss by one step of steepest ascent of length ``radius``,
 
     .. math::
-        L \left( \theta + \rho \frac{\nabla L(\theta)}{\Vert \nabla L(\theta) \Vert} \right) -
-        L(\theta),
+        L \left( \theta + \rho \frac{\nabla L(\theta)}{\Vert \nabla L(\theta) \Vert} \right)
+        - L(\theta),
 
     the first-order estimate of the largest increase within the radius by which sharpness-aware
     minimization measures it (Foret, Kleiner, Mobahi, Neyshabur, "Sharpness-Aware Minimization for

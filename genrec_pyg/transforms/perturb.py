@@ -40,8 +40,8 @@ class AddFeatureNoise(GraphTransform):
     r"""Adds Gaussian noise to modality features.
 
     .. math::
-        x_{nj} \mapsto x_{nj} + \sigma \, s_j \, \epsilon_{nj}, \quad \epsilon_{nj} \sim
-        \mathcal{N}(0, 1)
+        x_{nj} \mapsto x_{nj} + \sigma \, s_j \, \epsilon_{nj}, \quad
+        \epsilon_{nj} \sim \mathcal{N}(0, 1)
 
     with :math:`s_j` the standard deviation of column :math:`j` over the nodes that some item links
     to: :math:`\sigma` is a noise-to-signal ratio, whatever the units of the features.

@@ -41,8 +41,8 @@ def content_kernel(x: Tensor, l2: float) -> ItemKernel:
     r"""EASE on features in place of interactions, factored.
 
     .. math::
-        \mathbf{K} = \mathbf{F}^{\top} (\mathbf{F} \mathbf{F}^{\top} + \lambda \mathbf{I}_d)^{-1}
-        \mathbf{F}, \qquad
+        \mathbf{K} = \mathbf{F}^{\top} (\mathbf{F} \mathbf{F}^{\top}
+        + \lambda \mathbf{I}_d)^{-1} \mathbf{F}, \qquad
         C_{ij} = \frac{K_{ij}}{1 - K_{jj}} \; (i \ne j), \quad C_{jj} = 0
 
     with one column of :math:`\mathbf{F}` per item. This is the item-item part that features give in
@@ -84,18 +84,18 @@ def feature_prior_kernel(
     `Moon et al., CIKM 2025 <https://arxiv.org/abs/2508.13500>`_).
 
     .. math::
-        \min_{\mathrm{diag}(\mathbf{W}) = 0} \Vert \mathbf{X} - \mathbf{X} \mathbf{W} \Vert^2 +
-        \Vert \mathbf{\Lambda}^{1/2}
-        \mathbf{W} \Vert^2 + \rho \Vert \mathbf{W} - \mathbf{C} \Vert^2
+        \min_{\mathrm{diag}(\mathbf{W}) = 0} \Vert \mathbf{X} - \mathbf{X} \mathbf{W} \Vert^2
+        + \Vert \mathbf{\Lambda}^{1/2} \mathbf{W} \Vert^2 + \rho \Vert \mathbf{W}
+        - \mathbf{C} \Vert^2
 
     with the rows of :math:`\mathbf{X}` weighted as in :class:`InteractionStatistics`, solved by
 
     .. math::
-        \mathbf{P} = (\mathbf{X}^{\top} \mathbf{X} + \mathbf{\Lambda} + \rho \mathbf{I})^{-1},
-        \qquad
-        \mathbf{W} = \mathbf{I} + \rho \mathbf{P} \mathbf{C} - \mathbf{P} \, \mathrm{diag} \left(
-        \frac{1 + \rho \,
-        \mathrm{diag}(\mathbf{P} \mathbf{C})}{\mathrm{diag}(\mathbf{P})} \right)
+        \mathbf{P} = (\mathbf{X}^{\top} \mathbf{X} + \mathbf{\Lambda}
+        + \rho \mathbf{I})^{-1}, \qquad
+        \mathbf{W} = \mathbf{I} + \rho \mathbf{P} \mathbf{C}
+        - \mathbf{P} \, \mathrm{diag} \left( \frac{1
+        + \rho \, \mathrm{diag}(\mathbf{P} \mathbf{C})}{\mathrm{diag}(\mathbf{P})} \right)
 
     Args:
         statistics: Statistics of the training interactions.

@@ -119,8 +119,8 @@ def dense_interaction_kernel(statistics: InteractionStatistics, ridge: Tensor) -
     `Steck, NeurIPS 2020 <https://proceedings.neurips.cc/paper/2020/hash/e33d974aae13e4d877477d51d8bafdc4-Abstract.html>`_).
 
     .. math::
-        \mathbf{P} = (\mathbf{G} + \mathbf{\Lambda})^{-1}, \qquad B_{ij} = -P_{ij} / P_{jj} \; (i
-        \ne j), \quad B_{jj} = 0
+        \mathbf{P} = (\mathbf{G} + \mathbf{\Lambda})^{-1}, \qquad
+        B_{ij} = -P_{ij} / P_{jj} \; (i \ne j), \quad B_{jj} = 0
 
     Holds two matrices ``[I, I]`` at most and takes about :math:`I^3` operations.
 

@@ -21,9 +21,9 @@ class HyperConv(torch.nn.Module):
     :math:`\mathbf{H} = \mathbf{E} \mathbf{W}` (HCCF: Xia et al., SIGIR 2022, Eqs. 4 to 6).
 
     .. math::
-        \mathbf{q} = \varphi(\mathbf{H}^{\top} \mathbf{x}), \qquad \mathbf{q} \leftarrow
-        \varphi(\mathbf{V}_c \mathbf{q}) +
-        \mathbf{q}, \qquad \mathbf{y} = \varphi(\mathbf{H} \mathbf{q})
+        \mathbf{q} = \varphi(\mathbf{H}^{\top} \mathbf{x}), \qquad
+        \mathbf{q} \leftarrow \varphi(\mathbf{V}_c \mathbf{q}) + \mathbf{q}, \qquad
+        \mathbf{y} = \varphi(\mathbf{H} \mathbf{q})
 
     :math:`\mathbf{H}^{\top} \mathbf{x} = \mathbf{W}^{\top} (\mathbf{E}^{\top} \mathbf{x})`, so
     unless single memberships are dropped nothing of size nodes x ``K`` is made. With identity
@@ -103,9 +103,8 @@ class SoftHyperConv(torch.nn.Module):
 
     .. math::
         \mathbf{H} = \mathrm{dropout}(\mathrm{softmax}((\mathbf{A} + \mathbf{g}) / \tau)), \qquad
-        \mathbf{q}^h = \mathbf{H}_i^{\top} \mathbf{r}^{h-1}, \qquad \mathbf{r}^h = \mathbf{H}_i
-        \mathbf{q}^h, \qquad
-        \mathbf{y}^h = \mathbf{H}_u \mathbf{q}^h
+        \mathbf{q}^h = \mathbf{H}_i^{\top} \mathbf{r}^{h-1}, \qquad
+        \mathbf{r}^h = \mathbf{H}_i \mathbf{q}^h, \qquad \mathbf{y}^h = \mathbf{H}_u \mathbf{q}^h
 
     Nothing is larger than nodes x ``K`` and nodes x ``d``. Users receive and send nothing, so only
     the last layer of theirs is computed.

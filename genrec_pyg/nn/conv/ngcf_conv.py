@@ -18,9 +18,9 @@ class NGCFConv(SparseConv):
     r"""Propagation with an affinity term (NGCF: Wang et al., SIGIR 2019, Eqs. 3 to 7).
 
     .. math::
-        \mathbf{a} = \mathbf{A} \mathbf{h}, \qquad \mathbf{h}' = \mathrm{LeakyReLU} \left(
-        (\mathbf{a} + \mathbf{h})
-        \mathbf{W}_1 + (\mathbf{a} \odot \mathbf{h}) \mathbf{W}_2 + \mathbf{b} \right)
+        \mathbf{a} = \mathbf{A} \mathbf{h}, \qquad
+        \mathbf{h}' = \mathrm{LeakyReLU} \left( (\mathbf{a} + \mathbf{h}) \mathbf{W}_1
+        + (\mathbf{a} \odot \mathbf{h}) \mathbf{W}_2 + \mathbf{b} \right)
 
     No message is multiplied with :math:`\mathbf{W}_2`:
     :math:`\sum_j a_{ij} (\mathbf{h}_j \odot \mathbf{h}_i) = (\mathbf{A} \mathbf{h})_i \odot

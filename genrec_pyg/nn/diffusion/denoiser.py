@@ -237,8 +237,7 @@ class PerceptronDenoiser(Denoiser):
 
     .. math::
         \hat{\mathbf{x}}_0 = \mathbf{W}_2 \tanh(\mathbf{W}_1 [\mathrm{dropout}(\mathbf{x}_t) ;
-        \tau(t)] + \mathbf{b}_1) +
-        \mathbf{b}_2
+        \tau(t)] + \mathbf{b}_1) + \mathbf{b}_2
 
     Args:
         num_items: Number of items ``I``.
@@ -313,8 +312,7 @@ class TiedDenoiser(Denoiser):
 
     .. math::
         \mathbf{h} &= \mathbf{W}_{in} \, \bigl\Vert_m \mathrm{norm}\Bigl( \sum_{i \in \mathbf{x}_t}
-        \mathbf{V}_{m,i} \Bigr)
-        + \tau(t), \qquad \mathbf{V}_m = \mathbf{E}_i \odot \mathbf{F}_m \\
+        \mathbf{V}_{m,i} \Bigr) + \tau(t), \qquad \mathbf{V}_m = \mathbf{E}_i \odot \mathbf{F}_m \\
         \mathrm{logit}_i &= \frac{1}{M} \sum_m \mathbf{o}_m \cdot \mathbf{V}_{m,i} + b_i, \qquad
         b_i = \beta_0 + \beta_1 \log(1 + \mathrm{deg}_i)
 

@@ -35,8 +35,8 @@ def flip_rates(density: float, num_steps: int = 5, scale: float = 1.0) -> FlipRa
     share of ones of the rows.
 
     .. math::
-        \gamma_0 = 0.1 (1 - s) + 0.001, \quad \epsilon_0 = 0.005 s + 0.0001, \quad s = 1 -
-        \mathrm{density}
+        \gamma_0 = 0.1 (1 - s) + 0.001, \quad \epsilon_0 = 0.005 s + 0.0001, \quad
+        s = 1 - \mathrm{density}
 
     each times ``scale``, falling linearly to a tenth over the steps; :math:`\epsilon` is capped at
     0.01.

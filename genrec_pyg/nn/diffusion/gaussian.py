@@ -44,9 +44,8 @@ def gaussian_rates(
     each times ``scale``.
 
     .. math::
-        \beta_t = \min \Bigl( 1 - \frac{1 - v_t}{1 - v_{t-1}}, 0.999 \Bigr), \quad \beta_0 =
-        10^{-4}, \quad
-        \bar\alpha_t = \prod_{s \le t} (1 - \beta_s)
+        \beta_t = \min \Bigl( 1 - \frac{1 - v_t}{1 - v_{t-1}}, 0.999 \Bigr), \quad
+        \beta_0 = 10^{-4}, \quad \bar\alpha_t = \prod_{s \le t} (1 - \beta_s)
 
     The cumulative product follows from the rates, so that marginals and posterior belong to one
     chain although :math:`\beta_0` is replaced.
@@ -94,8 +93,8 @@ class GaussianProcess(DiffusionProcess):
     and 7; on rows of interactions: DiffMM).
 
     .. math::
-        q(\mathbf{x}_t | \mathbf{x}_0) = \mathcal{N}(\sqrt{\bar\alpha_t} \, \mathbf{x}_0, (1 -
-        \bar\alpha_t) \mathbf{I})
+        q(\mathbf{x}_t | \mathbf{x}_0) = \mathcal{N}(\sqrt{\bar\alpha_t} \, \mathbf{x}_0, (1
+        - \bar\alpha_t) \mathbf{I})
 
     States are dense, one block of users at a time. Of a chain of posterior means none is ever made:
     it is a sum of the start and of the estimates, which have factors (:meth:`reverse_factored`).
@@ -172,9 +171,9 @@ class GaussianProcess(DiffusionProcess):
         r"""Variational term: both Gaussians have the posterior variance, so that
 
         .. math::
-            \mathrm{KL} = \frac{1}{2} \Bigl( \frac{\bar\alpha_{t-1}}{1 - \bar\alpha_{t-1}} -
-            \frac{\bar\alpha_t}{1 - \bar\alpha_t} \Bigr) \Vert \mathbf{x}_0 - \hat{\mathbf{x}}_0
-            \Vert^2
+            \mathrm{KL} = \frac{1}{2} \Bigl( \frac{\bar\alpha_{t-1}}{1 - \bar\alpha_{t-1}}
+            - \frac{\bar\alpha_t}{1 - \bar\alpha_t} \Bigr) \Vert \mathbf{x}_0
+            - \hat{\mathbf{x}}_0 \Vert^2
         """
         weight = (
             ratio_fall(rates.alpha_bar / (1 - rates.alpha_bar)).to(t.device)[t]

@@ -25,10 +25,10 @@ class LinearDenoiser(Denoiser):
     :math:`\mathbf{x}_0`, and its second moment over the flips is exactly
 
     .. math::
-        \mathbb{E}[\tilde{\mathbf{X}}^{\top} \tilde{\mathbf{X}}] = \mathbf{R}^{\top} \mathbf{R} +
-        \mathbf{\Lambda}, \qquad
-        \Lambda_{jj} = \frac{d_j \bar\epsilon (1 - \bar\epsilon) + (U - d_j) \bar\gamma (1 -
-        \bar\gamma)}{a^2}
+        \mathbb{E}[\tilde{\mathbf{X}}^{\top} \tilde{\mathbf{X}}]
+        = \mathbf{R}^{\top} \mathbf{R} + \mathbf{\Lambda}, \qquad
+        \Lambda_{jj} = \frac{d_j \bar\epsilon (1 - \bar\epsilon) + (U - d_j) \bar\gamma (1
+        - \bar\gamma)}{a^2}
 
     so
     :math:`\min_{\mathbf{B}} \mathbb{E} \Vert \mathbf{X}_0 - \tilde{\mathbf{X}} \mathbf{B} \Vert^2`

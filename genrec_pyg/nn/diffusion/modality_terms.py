@@ -45,8 +45,8 @@ def signal_error(estimate: Tensor, rows: SparseRows, views: ItemViews) -> Tensor
     embeddings of the true ones.
 
     .. math::
-        \frac{1}{B d} \sum_b \Vert \hat{\mathbf{x}}_b \mathbf{F}_m - \mathbf{x}_b \mathbf{E}_i
-        \Vert^2
+        \frac{1}{B d} \sum_b \Vert \hat{\mathbf{x}}_b \mathbf{F}_m
+        - \mathbf{x}_b \mathbf{E}_i \Vert^2
 
     Args:
         estimate: Estimate ``[B, I]``.

@@ -151,9 +151,8 @@ def sampled_multinomial(
     step costs :math:`B (S + |\mathbf{x}_0|)` inner products instead of :math:`B I`.
 
     .. math::
-        \hat{Z} = \sum_{i \in \mathbf{x}_0} e^{z_i} + \frac{I - |\mathbf{x}_0|}{|S \setminus
-        \mathbf{x}_0|}
-        \sum_{i \in S \setminus \mathbf{x}_0} e^{z_i}
+        \hat{Z} = \sum_{i \in \mathbf{x}_0} e^{z_i} + \frac{I
+        - |\mathbf{x}_0|}{|S \setminus \mathbf{x}_0|} \sum_{i \in S \setminus \mathbf{x}_0} e^{z_i}
 
     The ones of a row are always counted, each once, so the loss is bounded below; a sample of all
     items gives :func:`multinomial_loss` (importance sampling of Bengio and Senecal, IEEE
@@ -230,9 +229,8 @@ def focal_loss(
 
     .. math::
         -\frac{1}{BI} \sum_{b, i} \begin{cases} w_1 (1 - p)^{\phi} \log p & x_0 = 1 \\
-        w_0 \, p^{\phi} \log(1 - p) & x_0 = 0 \end{cases}, \qquad
-        w_1 \propto \alpha / n_1, \quad w_0 \propto (1 - \alpha) / n_0, \quad n_1 w_1 + n_0 w_0 =
-        n_1 + n_0
+        w_0 \, p^{\phi} \log(1 - p) & x_0 = 0 \end{cases}, \qquad w_1 \propto \alpha / n_1, \quad
+        w_0 \propto (1 - \alpha) / n_0, \quad n_1 w_1 + n_0 w_0 = n_1 + n_0
 
     Both weights are positive for every :math:`\alpha` in (0, 1).
 

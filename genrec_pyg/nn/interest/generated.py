@@ -19,10 +19,10 @@ class GeneratedInterest(GraphModule):
     deviation.
 
     .. math::
-        \mathbf{g}_u = \frac{1}{\sigma_u} \left( \mathbf{x}_u \mathbf{Q} \mathbf{K}^{\top} +
-        \mathbf{x}_u \mathbf{S}^{\top}
-        \right), \qquad \sigma_u^2 = \mathbf{q}_u \mathrm{Cov}(\mathbf{K}) \mathbf{q}_u^{\top} +
-        \frac{1}{I} \sum_{j \in u} \Vert \mathbf{S}_{:j} \Vert^2
+        \mathbf{g}_u = \frac{1}{\sigma_u} \left( \mathbf{x}_u \mathbf{Q} \mathbf{K}^{\top}
+        + \mathbf{x}_u \mathbf{S}^{\top} \right), \qquad
+        \sigma_u^2 = \mathbf{q}_u \mathrm{Cov}(\mathbf{K}) \mathbf{q}_u^{\top}
+        + \frac{1}{I} \sum_{j \in u} \Vert \mathbf{S}_{:j} \Vert^2
 
     :math:`\sigma_u` is the standard deviation of the first part over the items, with the second
     part added as if its entries were independent, so that no score is computed for it.

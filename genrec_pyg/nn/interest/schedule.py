@@ -27,8 +27,8 @@ class FlipSchedule:
 
     .. math::
         \Lambda_{ii} = \lambda \, \overline{G} \, d_i^{2\beta} / \overline{d^{2\beta}}, \qquad
-        \mathbf{G} = \mathbf{R}^{\top} \mathrm{diag}(d_u^{-2\alpha}) \mathbf{R}, \qquad \hat{x}_{ui}
-        \propto d_i^{-q}
+        \mathbf{G} = \mathbf{R}^{\top} \mathrm{diag}(d_u^{-2\alpha}) \mathbf{R}, \qquad
+        \hat{x}_{ui} \propto d_i^{-q}
 
     Args:
         ridge: :math:`\lambda`, in units of the mean diagonal :math:`\overline{G}`.

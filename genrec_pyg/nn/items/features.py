@@ -21,8 +21,7 @@ class FeatureRows(ItemRows):
 
     .. math::
         \mathbf{e}_i = \mathrm{MLP}_l \Bigl( \frac{1}{|M_i|} \sum_{m \in M_i}
-        \mathrm{GELU}(\mathbf{W}_m \mathbf{x}_{im} +
-        \mathbf{b}_m) \Bigr)
+        \mathrm{GELU}(\mathbf{W}_m \mathbf{x}_{im} + \mathbf{b}_m) \Bigr)
 
     with :math:`M_i` the modalities that the item has and a perceptron of :math:`l` layers [dropout,
     linear, GELU]. The paper has one modality. An item without any starts from a row of zeros.

@@ -26,13 +26,14 @@ class ItemSide:
     https://arxiv.org/abs/2303.13835).
 
     ===============  ===============================================================================
-    ``kind`` row of an item ===============
-    ===================================================================================================
-    ``id`` a learned one ``frozen`` a learned map of the features of the graph's modalities
-    (``FeatureRows``) ``encoder`` its text or image through an encoder that is trained too
-    (``EncodedRows``) ``id+frozen`` ``id`` and ``frozen`` together (``FusedRows``) ``id+encoder``
-    ``id`` and ``encoder`` together ===============
-    ===================================================================================================
+    ``kind``         row of an item
+    ===============  ===============================================================================
+    ``id``           a learned one
+    ``frozen``       a learned map of the features of the graph's modalities (``FeatureRows``)
+    ``encoder``      its text or image through an encoder that is trained too (``EncodedRows``)
+    ``id+frozen``    ``id`` and ``frozen`` together (``FusedRows``)
+    ``id+encoder``   ``id`` and ``encoder`` together
+    ===============  ===============================================================================
 
     Args:
         kind: A name of the table.

@@ -20,8 +20,8 @@ def weighted_bpr_loss(gap: Tensor, positive_weight: Tensor, negative_weight: Ten
     r"""BPR in both directions, weighed per triple.
 
     .. math::
-        \frac{1}{B} \sum_k \left[ w^+_k \, \mathrm{softplus}(-g_k) + w^-_k \, \mathrm{softplus}(g_k)
-        \right]
+        \frac{1}{B} \sum_k \left[ w^+_k \, \mathrm{softplus}(-g_k)
+        + w^-_k \, \mathrm{softplus}(g_k) \right]
 
     Args:
         gap: Score of the positive minus that of the negative ``[B]``.
@@ -75,8 +75,8 @@ def graded_neighbor_contrast(
     :math:`\pi_v` among the others. With :math:`e_j = \exp(\cos_v(i, j) / \tau)`,
 
     .. math::
-        \ell_{iv} = -\log \frac{\sum_{P_1} e_j}{\sum_j e_j} - \log \frac{\sum_{P_2} e_j}{\sum_{j
-        \notin P_1} e_j}
+        \ell_{iv} = -\log \frac{\sum_{P_1} e_j}{\sum_j e_j} -
+        \log \frac{\sum_{P_2} e_j}{\sum_{j \notin P_1} e_j}
 
     averaged over anchors and views. The choice has no gradient. Anchors pass in blocks, computed
     again in backward where there are several, so that nothing of size anchors x items is kept.

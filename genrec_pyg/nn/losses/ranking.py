@@ -75,15 +75,14 @@ def row_penalty(*tables: Tensor, shape: str = 'l2') -> Tensor:
     means something else in each.
 
     ===============  ===============================================================================
-    ``shape`` penalty ===============
-    ==================================================================================================
-    ``frobenius`` :math:`\frac{1}{n} \sum_k \Vert \mathbf{T}_k \Vert_F`, not squared: its pull on a
-    row fades as
-                     the tables grow
-    ``l2`` :math:`\frac{1}{2n} \sum_k \Vert \mathbf{T}_k \Vert_F^2`, :func:`batch_l2` for rows of a
-    batch ``mean_square`` :math:`\sum_k` of the mean of the squared entries of :math:`\mathbf{T}_k`
-    ===============
-    ==================================================================================================
+    ``shape``        penalty
+    ===============  ===============================================================================
+    ``frobenius``    :math:`\frac{1}{n} \sum_k \Vert \mathbf{T}_k \Vert_F`, not squared: its pull on
+                     a row fades as the tables grow
+    ``l2``           :math:`\frac{1}{2n} \sum_k \Vert \mathbf{T}_k \Vert_F^2`, :func:`batch_l2` for
+                     rows of a batch
+    ``mean_square``  :math:`\sum_k` of the mean of the squared entries of :math:`\mathbf{T}_k`
+    ===============  ===============================================================================
 
     Args:
         tables: Tables ``[n_k, d_k]``; :math:`n` is the number of rows of the last.

@@ -77,9 +77,8 @@ def shared_negatives_softmax(
 
     .. math::
         \mathcal{L} = -\frac{1}{B} \sum_k \log \frac{\exp(\cos(\mathbf{u}_k, \mathbf{i}^+_k) /
-        \tau)}
-        {\exp(\cos(\mathbf{u}_k, \mathbf{i}^+_k) / \tau) + \sum_{j=1}^{n} \exp(\cos(\mathbf{u}_k,
-        \mathbf{i}_j) / \tau)}
+        \tau)} {\exp(\cos(\mathbf{u}_k, \mathbf{i}^+_k) / \tau)
+        + \sum_{j=1}^{n} \exp(\cos(\mathbf{u}_k, \mathbf{i}_j) / \tau)}
 
     Args:
         user: User rows ``[B, d]``.
@@ -165,8 +164,7 @@ def in_batch_softmax(
 
     .. math::
         \ell = -z_t + \log \Bigl( e^{z_t} + \sum_{j \in \text{batch},\, j \notin S_u} e^{z_j}
-        \Bigr), \qquad
-        z_j = \mathbf{h} \cdot \mathbf{e}_j - \log p_j
+        \Bigr), \qquad z_j = \mathbf{h} \cdot \mathbf{e}_j - \log p_j
 
     All items :math:`S_u` of the own window are left out, later ones too; an item that occurs in
     several other places counts as often. The sum runs over distinct items, so memory is ``P`` times

@@ -37,8 +37,7 @@ class ModalityAttention(torch.nn.Module):
 
     .. math::
         \alpha_m = \mathrm{softmax}_m \left( \mathbf{v}^{\top} \tanh(\mathrm{BN}(\mathbf{W}
-        \mathbf{z}_m + \mathbf{b}))
-        \right), \qquad \mathrm{common} = \sum_m \alpha_m \mathbf{z}_m
+        \mathbf{z}_m + \mathbf{b})) \right), \qquad \mathrm{common} = \sum_m \alpha_m \mathbf{z}_m
 
     The module is shared by the modalities, so batch normalization takes its statistics over the
     rows of all of them together: statistics per modality would differ from the running ones that

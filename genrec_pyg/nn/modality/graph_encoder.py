@@ -90,9 +90,8 @@ class MultimodalGraphEncoder(GraphModule):
         \mathbf{E}_i] \\
         \mathbf{Q}_m &= \mathbf{S}_m^{L_s} (\mathbf{E}_i \odot g_m(\mathbf{F}_m)), \quad
         \mathbf{Z}_m = [\hat{\mathbf{R}} \mathbf{Q}_m ; \mathbf{Q}_m] \\
-        \mathrm{side} &= s \left( \mathrm{common} + \sum_{m \in P} g_m(\mathbf{C}) \odot
-        (\mathbf{Z}_m - \mathrm{common})
-        \right)
+        \mathrm{side} &= s \left( \mathrm{common}
+        + \sum_{m \in P} g_m(\mathbf{C}) \odot (\mathbf{Z}_m - \mathrm{common}) \right)
 
     with :math:`\mathrm{common}` the attention over modalities of
     :class:`~genrec_pyg.nn.modality.attention.ModalityAttention`. Without a generated graph

@@ -51,8 +51,8 @@ class LearnedItemGraph(GraphModule):
     :math:`\mathbf{w}` weights of the modalities,
 
     .. math::
-        \mathbf{S} = (1 - \lambda) \, N \Bigl( \sum_m w_m \mathbf{Q}_m \Bigr) + \lambda \sum_m w_m
-        \mathbf{O}_m
+        \mathbf{S} = (1 - \lambda) \, N \Bigl( \sum_m w_m \mathbf{Q}_m \Bigr)
+        + \lambda \sum_m w_m \mathbf{O}_m
 
     The neighbors are found block by block without gradient (:meth:`select`); :meth:`forward`
     computes the cosines of these pairs alone, with gradient. A cosine that has become negative

@@ -20,8 +20,8 @@ class Blend(Recommender):
     per user).
 
     .. math::
-        \mathrm{score}_{ui} = \sum_m w_m \frac{s^m_{ui} - \mathrm{mean}_j\,
-        s^m_{uj}}{\mathrm{std}_j\, s^m_{uj}}
+        \mathrm{score}_{ui} = \sum_m w_m \frac{s^m_{ui}
+        - \mathrm{mean}_j\, s^m_{uj}}{\mathrm{std}_j\, s^m_{uj}}
 
     It is not registered: ``python -m genrec_pyg.blend`` makes one from finished runs. It has no
     embeddings, so that all items are ranked.

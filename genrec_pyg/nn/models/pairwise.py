@@ -23,10 +23,9 @@ class PairwiseRecommender(Recommender):
     initial rows.
 
     .. math::
-        \mathcal{L} = \frac{1}{B} \sum_k \mathrm{softplus}(s^-_k - s^+_k) + \frac{\lambda}{2B}
-        \sum_k \left(
-        \Vert \mathbf{e}_{u_k} \Vert^2 + \Vert \mathbf{e}_{i^+_k} \Vert^2 + \Vert \mathbf{e}_{i^-_k}
-        \Vert^2 \right)
+        \mathcal{L} = \frac{1}{B} \sum_k \mathrm{softplus}(s^-_k - s^+_k)
+        + \frac{\lambda}{2B} \sum_k \left( \Vert \mathbf{e}_{u_k} \Vert^2
+        + \Vert \mathbf{e}_{i^+_k} \Vert^2 + \Vert \mathbf{e}_{i^-_k} \Vert^2 \right)
 
     A subclass implements :meth:`embed`; one with further terms adds them to :meth:`rank_terms`.
 

@@ -21,8 +21,8 @@ class CausalTransformer(torch.nn.Module):
 
     .. math::
         \mathbf{z} &= \mathrm{Dropout}(\mathrm{LN}(\mathbf{e} + \mathbf{P})) \\
-        \mathbf{z} &\leftarrow \mathrm{LN}(\mathbf{z} + \mathrm{Dropout}(\mathrm{MHA}(\mathbf{z})))
-        \\
+        \mathbf{z} &\leftarrow \mathrm{LN}(\mathbf{z}
+        + \mathrm{Dropout}(\mathrm{MHA}(\mathbf{z}))) \\
         \mathbf{z} &\leftarrow \mathrm{LN}(\mathbf{z} + \mathrm{Dropout}(\mathrm{FFN}(\mathbf{z})))
 
     Sequences stand at the left of their rows, so that no real position sees padding through the

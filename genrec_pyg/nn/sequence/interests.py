@@ -42,9 +42,8 @@ class SelfAttentiveInterests(torch.nn.Module):
     https://arxiv.org/abs/2005.09347).
 
     .. math::
-        \mathbf{A} = \mathrm{softmax} \bigl( \mathbf{W}_2 \tanh(\mathbf{W}_1 (\mathbf{H} +
-        \mathbf{P})^\top) \bigr), \qquad
-        \mathbf{M} = \mathbf{A} \mathbf{H}
+        \mathbf{A} = \mathrm{softmax} \bigl( \mathbf{W}_2 \tanh(\mathbf{W}_1 (\mathbf{H}
+        + \mathbf{P})^\top) \bigr), \qquad \mathbf{M} = \mathbf{A} \mathbf{H}
 
     Positions enter the attention only; an interest is a convex combination of item rows. A row
     without any item gives zeros.
@@ -91,10 +90,9 @@ class DynamicRouting(torch.nn.Module):
     from noise, without which all interests would be equal for ever, and in every round
 
     .. math::
-        \mathbf{w} = \mathrm{softmax}(\mathbf{b}), \quad \mathbf{v}_k = \mathrm{squash} \Bigl(
-        \sum_i w_{ki}
-        \hat{\mathbf{h}}_i \Bigr), \quad b_{ki} \leftarrow b_{ki} + \hat{\mathbf{h}}_i \cdot
-        \mathbf{v}_k
+        \mathbf{w} = \mathrm{softmax}(\mathbf{b}), \quad
+        \mathbf{v}_k = \mathrm{squash} \Bigl( \sum_i w_{ki} \hat{\mathbf{h}}_i \Bigr), \quad
+        b_{ki} \leftarrow b_{ki} + \hat{\mathbf{h}}_i \cdot \mathbf{v}_k
 
     Only the last round has a gradient. In training the noise is drawn once per batch; otherwise it
     is a buffer, so that scores repeat.
@@ -199,16 +197,17 @@ class InterestSelection(torch.nn.Module):
     r"""Chooses the interest that learns from a target (BaM: Lee, Yun and Kang, BigData 2024,
     https://github.com/snudatalab/BaM).
 
-    ===============  ==========================================================  ===================
-    ``kind`` correlation :math:`c_k` of interest and target interest ===============
-    ========================================================== =====================================
-    ``hard`` :math:`\mathbf{m}_k \cdot \mathbf{e}` the largest, first on ties ``p``
-    :math:`\mathbf{m}_k \cdot \mathbf{e}` drawn by :math:`\mathrm{softmax}(\tau c)` ``l``
-    :math:`(\mathbf{W}_a \mathbf{m}_k + \mathbf{a}) \cdot
-                     (\mathbf{W}_b \mathbf{e} + \mathbf{b})` drawn by :math:`\mathrm{softmax}(\tau
-                     c)`
-    ``uniform`` 0 drawn, the control of both ===============
-    ========================================================== =====================================
+    ===============  ================================================  =============================
+    ``kind``         correlation :math:`c_k` of interest and target    interest
+    ===============  ================================================  =============================
+    ``hard``         :math:`\mathbf{m}_k \cdot \mathbf{e}`             the largest, first on ties
+    ``p``            :math:`\mathbf{m}_k \cdot \mathbf{e}`             drawn by :math:`\pi`
+    ``l``            :math:`(\mathbf{W}_a \mathbf{m}_k + \mathbf{a})
+                     \cdot (\mathbf{W}_b \mathbf{e} + \mathbf{b})`     drawn by :math:`\pi`
+    ``uniform``      0                                                 drawn, the control of both
+    ===============  ================================================  =============================
+
+    where :math:`\pi = \mathrm{softmax}(\tau c)`.
 
     No gradient flows through the draw, so the maps of ``'l'`` stay what they were drawn as (as
     published) unless ``projection`` is ``'learned'``, which needs the expected loss.

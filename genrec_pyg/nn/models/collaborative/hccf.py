@@ -40,10 +40,10 @@ class HCCF(PairwiseRecommender):
     layer 0),
 
     .. math::
-        \mathbf{e}^l = \mathbf{t}^l + \mathbf{g}^l \, [+ \, \mathbf{e}^{l-1}], \qquad \mathbf{Z} =
-        \sum_{l=0}^{L} \mathbf{e}^l,
-        \qquad \mathcal{L} = \mathrm{BPR} + w \sum_l [\mathrm{NCE}(\mathbf{t}^l_u, \mathbf{g}^l_u) +
-        \mathrm{NCE}(\mathbf{t}^l_i, \mathbf{g}^l_i)] + \lambda \Vert \Theta \Vert^2
+        \mathbf{e}^l = \mathbf{t}^l + \mathbf{g}^l \, [+ \, \mathbf{e}^{l-1}], \qquad
+        \mathbf{Z} = \sum_{l=0}^{L} \mathbf{e}^l, \qquad
+        \mathcal{L} = \mathrm{BPR} + w \sum_l [\mathrm{NCE}(\mathbf{t}^l_u, \mathbf{g}^l_u)
+        + \mathrm{NCE}(\mathbf{t}^l_i, \mathbf{g}^l_i)] + \lambda \Vert \Theta \Vert^2
 
     over the distinct users and positive items of a batch. Defaults are the authors' torch code.
     Their TensorFlow code, the paper's, is

@@ -22,8 +22,7 @@ class LayerGCN(PairwiseRecommender):
 
     .. math::
         \mathbf{x}^{l+1} = \cos \left( \mathbf{A} \mathbf{x}^l, \mathbf{x}^0 \right) \odot
-        \mathbf{A} \mathbf{x}^l, \qquad
-        \mathbf{z} = \sum_{l=1}^{L} \mathbf{x}^l
+        \mathbf{A} \mathbf{x}^l, \qquad \mathbf{z} = \sum_{l=1}^{L} \mathbf{x}^l
 
     with one cosine per node: a node whose neighborhood disagrees with its own row takes little from
     it, so that deep layers do not become alike. The rows :math:`\mathbf{x}^0` are no part of the

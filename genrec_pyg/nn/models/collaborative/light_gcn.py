@@ -26,8 +26,7 @@ class LightGCN(PairwiseRecommender):
 
     .. math::
         [\mathbf{Z}_u ; \mathbf{Z}_i] = \sum_{l=0}^{L} \alpha_l \mathbf{A}^l [\mathbf{E}_u ;
-        \mathbf{E}_i], \qquad
-        \alpha_l = \frac{1}{L + 1}
+        \mathbf{E}_i], \qquad \alpha_l = \frac{1}{L + 1}
 
     with :math:`\mathbf{A}` the symmetric normalized graph without self loops. Equal to
     :class:`torch_geometric.nn.models.LightGCN` given equal tables and **both** directions of every

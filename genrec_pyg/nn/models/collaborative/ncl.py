@@ -32,10 +32,10 @@ class NCL(LightGCN):
 
     .. math::
         \mathcal{L} = \mathcal{L}_{\mathrm{LightGCN}}
-        + w_s [\mathrm{NCE}(\mathbf{c}_{u_k}, \mathbf{h}^0_u) + \alpha \,
-        \mathrm{NCE}(\mathbf{c}_{i^+_k}, \mathbf{h}^0_i)]
-        + w_p [\mathrm{NCE}(\mathbf{h}^0_{u_k}, \mathbf{C}_u) + \mathrm{NCE}(\mathbf{h}^0_{i^+_k},
-        \mathbf{C}_i)]
+        + w_s [\mathrm{NCE}(\mathbf{c}_{u_k}, \mathbf{h}^0_u)
+        + \alpha \, \mathrm{NCE}(\mathbf{c}_{i^+_k}, \mathbf{h}^0_i)]
+        + w_p [\mathrm{NCE}(\mathbf{h}^0_{u_k}, \mathbf{C}_u)
+        + \mathrm{NCE}(\mathbf{h}^0_{i^+_k}, \mathbf{C}_i)]
 
     Banks are all nodes of the type and all centroids of the type; centroids carry no gradient and
     are recomputed every ``m_step`` epochs once ``warmup`` epochs have passed. All terms are means.

@@ -25,9 +25,9 @@ class SELFCFED(LightGCN):
     of :class:`~genrec_pyg.nn.bootstrap.Predictor`,
 
     .. math::
-        \mathcal{L} = \frac{1}{2} [ C(o(\mathbf{u}), t(\mathbf{i})) + C(o(\mathbf{i}),
-        t(\mathbf{u})) ] + \frac{\lambda}{2B}
-        \sum_k (\Vert \mathbf{e}_{u_k} \Vert^2 + \Vert \mathbf{e}_{i_k} \Vert^2), \qquad
+        \mathcal{L} = \frac{1}{2} [ C(o(\mathbf{u}), t(\mathbf{i}))
+        + C(o(\mathbf{i}), t(\mathbf{u})) ] + \frac{\lambda}{2B} \sum_k (\Vert \mathbf{e}_{u_k}
+        \Vert^2 + \Vert \mathbf{e}_{i_k} \Vert^2), \qquad
         s(u, i) = o(\mathbf{u}) \cdot \mathbf{i} + \mathbf{u} \cdot o(\mathbf{i})
 
     over observed pairs; the negatives of a batch are not looked at. :math:`C = 1 - \cos`, where the

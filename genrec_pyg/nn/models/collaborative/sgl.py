@@ -24,9 +24,9 @@ class SGL(LightGCN):
     augmented graphs.
 
     .. math::
-        \mathcal{L} = \mathcal{L}_{\mathrm{LightGCN}} + w \left[ \mathrm{NCE}(\mathbf{z}'_{u_k},
-        \mathbf{Z}''_u) +
-        \mathrm{NCE}(\mathbf{z}'_{i^+_k}, \mathbf{Z}''_i) \right]
+        \mathcal{L} = \mathcal{L}_{\mathrm{LightGCN}}
+        + w \left[ \mathrm{NCE}(\mathbf{z}'_{u_k}, \mathbf{Z}''_u)
+        + \mathrm{NCE}(\mathbf{z}'_{i^+_k}, \mathbf{Z}''_i) \right]
 
     Anchors are the users and positive items of a batch with multiplicity, the bank all users or all
     items of the second view. A dropped node keeps its own row as layer 0. With

@@ -29,11 +29,11 @@ class BM3(LightGCN):
     :math:`o` and :math:`t` the two sides of one :class:`~genrec_pyg.nn.bootstrap.Predictor`,
 
     .. math::
-        \mathcal{L} = C(o(\mathbf{u}), t(\mathbf{i})) + C(o(\mathbf{i}), t(\mathbf{u})) + \gamma
-        \sum_m \left[
-        C(o(\mathbf{f}_m), t(\mathbf{i})) + C(o(\mathbf{f}_m), t(\mathbf{f}_m)) \right]
-        + \lambda \, \rho(\mathbf{U}, \mathbf{I}), \qquad s(u, i) = o(\mathbf{u}) \cdot
-        o(\mathbf{i})
+        \mathcal{L} = C(o(\mathbf{u}), t(\mathbf{i})) + C(o(\mathbf{i}), t(\mathbf{u}))
+        + \gamma \sum_m \left[ C(o(\mathbf{f}_m), t(\mathbf{i}))
+        + C(o(\mathbf{f}_m), t(\mathbf{f}_m)) \right]
+        + \lambda \, \rho(\mathbf{U}, \mathbf{I}), \qquad
+        s(u, i) = o(\mathbf{u}) \cdot o(\mathbf{i})
 
     over observed pairs, :math:`C = 1 - \cos` (:func:`~genrec_pyg.nn.losses.cosine_distance`); the
     negatives of a batch are not looked at. The penalty sees all propagated rows. Dropout acts on

@@ -41,11 +41,9 @@ class CLCRec(PairwiseRecommender):
 
     .. math::
         \mathcal{L} = \lambda_c \, \mathrm{softmax}\left( \frac{\cos(\mathbf{e}_{i^+},
-        \mathbf{z}_j)}{\tau} \right)
-        + (1 - \lambda_c) \, \mathrm{softmax} \left( \frac{\mathbf{e}_u \cdot \mathbf{x}_j}{\tau}
-        \right)
-        + \frac{\eta}{2} \left( \overline{\Vert \mathbf{e}_u \Vert} + \overline{\Vert \mathbf{e}_j
-        \Vert} \right)
+        \mathbf{z}_j)}{\tau} \right) + (1 - \lambda_c) \, \mathrm{softmax} \left( \frac{\mathbf{e}_u
+        \cdot \mathbf{x}_j}{\tau} \right) + \frac{\eta}{2} \left( \overline{\Vert \mathbf{e}_u
+        \Vert} + \overline{\Vert \mathbf{e}_j \Vert} \right)
 
     (cross-entropies of the positive, norms not squared). Warm items score with their row, cold ones
     with their content. Items that lack a modality have a learned vector in its place, so every item

@@ -47,14 +47,13 @@ class DAMRS(PairwiseRecommender):
     :math:`\mathbf{z}` of LightGCN,
 
     .. math::
-        \mathbf{h}_v = \mathbf{S}_v^{L_s} \mathbf{E}_i, \qquad \bar{\mathbf{h}} = \frac{1}{|V|}
-        \sum_v \mathbf{h}_v, \qquad
+        \mathbf{h}_v = \mathbf{S}_v^{L_s} \mathbf{E}_i, \qquad
+        \bar{\mathbf{h}} = \frac{1}{|V|} \sum_v \mathbf{h}_v, \qquad
         \mathbf{u} = \mathbf{z}_u, \qquad \mathbf{i} = \mathbf{z}_i + \bar{\mathbf{h}}
 
     .. math::
         \mathcal{L} = \mathcal{L}_D + \lambda_U \, D(\mathbf{z}_u \cdot \mathrm{norm}(\mathbf{z}_i),
-        \mathbf{z}_u \cdot
-        \mathrm{norm}(\bar{\mathbf{h}}_i)) + \lambda_I \, \mathcal{L}_I
+        \mathbf{z}_u \cdot \mathrm{norm}(\bar{\mathbf{h}}_i)) + \lambda_I \, \mathcal{L}_I
 
     :math:`\mathcal{L}_D` is BPR in which a triple counts by how much the views agree that it is
     right, or wrong (:meth:`feedback_weights`,

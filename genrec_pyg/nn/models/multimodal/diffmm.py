@@ -54,17 +54,15 @@ class DiffMM(PairwiseRecommender):
     .. math::
         \mathbf{H}_m &= \mathbf{A} [\mathbf{E}_u ; \overline{\mathbf{F}_m}], \quad
         \mathbf{H}_m \leftarrow \mathbf{H}_m + \mathbf{A} [\mathbf{H}_m^{\mathrm{users}} ;
-        \mathbf{E}_i], \quad
-        \mathbf{H}_m \leftarrow \mathbf{H}_m + \lambda_g \mathbf{G}_m [\mathbf{E}_u ; \mathbf{E}_i]
-        \\
-        \mathbf{Z} &= \sum_{l=0}^{L} \mathbf{A}^l \mathbf{H} + \lambda_r \overline{\mathbf{H}},
-        \qquad
+        \mathbf{E}_i], \quad \mathbf{H}_m \leftarrow \mathbf{H}_m
+        + \lambda_g \mathbf{G}_m [\mathbf{E}_u ; \mathbf{E}_i] \\
+        \mathbf{Z} &= \sum_{l=0}^{L} \mathbf{A}^l \mathbf{H}
+        + \lambda_r \overline{\mathbf{H}}, \qquad
         \mathbf{C}_m = \sum_{l=0}^{L} \mathbf{A}^l \mathbf{G}_m [\mathbf{E}_u ;
         \overline{\mathbf{F}_m}] \\
-        \mathcal{L} &= \mathrm{BPR} + \lambda \Vert \mathbf{E} \Vert^2 + c \sum_{(\mathbf{X},
-        \mathbf{Y})}
-        [\mathrm{NCE}(\mathbf{X}_{u_k}, \mathbf{Y}_u) + \mathrm{NCE}(\mathbf{X}_{i^+_k},
-        \mathbf{Y}_i)]
+        \mathcal{L} &= \mathrm{BPR} + \lambda \Vert \mathbf{E} \Vert^2
+        + c \sum_{(\mathbf{X}, \mathbf{Y})} [\mathrm{NCE}(\mathbf{X}_{u_k}, \mathbf{Y}_u)
+        + \mathrm{NCE}(\mathbf{X}_{i^+_k}, \mathbf{Y}_i)]
 
     over the pairs of :math:`\mathbf{C}_m` or of :math:`\mathbf{Z}` with each of them. All but the
     contrast is linear in :math:`\mathbf{H}_m`, so the sum over modalities is taken first: two

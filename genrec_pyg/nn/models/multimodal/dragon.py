@@ -31,15 +31,14 @@ class DRAGON(Recommender):
     those with similar features:
 
     .. math::
-        \mathbf{y}_u = \Vert_m \, w_{um} \mathbf{z}_{m,u}, \qquad \mathbf{y}_i = \Vert_m \,
-        \mathbf{z}_{m,i}, \qquad
+        \mathbf{y}_u = \Vert_m \, w_{um} \mathbf{z}_{m,u}, \qquad
+        \mathbf{y}_i = \Vert_m \, \mathbf{z}_{m,i}, \qquad
         \mathbf{u} = \mathbf{y}_u + \sum_v a_{uv} \mathbf{y}_v, \qquad
         \mathbf{i} = \mathbf{y}_i + (\mathbf{S}^{L_s} \mathbf{Y})_i
 
     .. math::
-        \mathcal{L} = \frac{\mathrm{BPR}}{\ln 2} + \lambda \Bigl[ \sum_m
-        \overline{\boldsymbol{\Pi}_{m,u}^2} +
-        \overline{\mathbf{w}^2} \Bigr]
+        \mathcal{L} = \frac{\mathrm{BPR}}{\ln 2}
+        + \lambda \Bigl[ \sum_m \overline{\boldsymbol{\Pi}_{m,u}^2} + \overline{\mathbf{w}^2} \Bigr]
 
     with :math:`a` of :class:`~genrec_pyg.nn.user_graph.CoUserGraph` and :math:`\mathbf{S}` as in
     :class:`~genrec_pyg.nn.models.multimodal.freedom.FREEDOM`.

@@ -33,15 +33,14 @@ class DualGNN(Recommender):
     with common items of :class:`~genrec_pyg.nn.user_graph.CoUserGraph`,
 
     .. math::
-        \mathbf{q}_i = \sum_m \mathbf{z}_{m,i}, \qquad \mathbf{y}_u = \sum_m w_{um}
-        \mathbf{z}_{m,u}, \qquad
-        \mathbf{v}_u = \mathbf{y}_u + \sum_v a_{uv} \mathbf{y}_v, \qquad s(u, i) = \mathbf{v}_u
-        \cdot \mathbf{q}_i
+        \mathbf{q}_i = \sum_m \mathbf{z}_{m,i}, \qquad
+        \mathbf{y}_u = \sum_m w_{um} \mathbf{z}_{m,u}, \qquad
+        \mathbf{v}_u = \mathbf{y}_u + \sum_v a_{uv} \mathbf{y}_v, \qquad
+        s(u, i) = \mathbf{v}_u \cdot \mathbf{q}_i
 
     .. math::
-        \mathcal{L} = \frac{\mathrm{BPR}}{\ln 2} + \lambda \Bigl[ \sum_m
-        \overline{\boldsymbol{\Pi}_{m,u}^2} +
-        \overline{\mathbf{w}^2} \Bigr]
+        \mathcal{L} = \frac{\mathrm{BPR}}{\ln 2}
+        + \lambda \Bigl[ \sum_m \overline{\boldsymbol{\Pi}_{m,u}^2} + \overline{\mathbf{w}^2} \Bigr]
 
     with means over entries: preferences of the users of a batch, and all weights. Nodes have no
     other table. An item that lacks a modality starts that stream from zero and keeps what it

@@ -37,9 +37,9 @@ class FREEDOM(PairwiseRecommender):
     evaluation uses all.
 
     .. math::
-        \mathcal{L} = \mathrm{BPR}(\mathbf{Z}_u, \mathbf{Z}_i) + \mu \sum_m
-        \mathrm{BPR}(\mathbf{Z}_u, \mathbf{W}_m
-        \mathbf{x}_m + \mathbf{b}_m) \, [+ \, \lambda \, \mathrm{L2}]
+        \mathcal{L} = \mathrm{BPR}(\mathbf{Z}_u, \mathbf{Z}_i)
+        + \mu \sum_m \mathrm{BPR}(\mathbf{Z}_u, \mathbf{W}_m \mathbf{x}_m
+        + \mathbf{b}_m) \, [+ \, \lambda \, \mathrm{L2}]
 
     A triple of which an item lacks a modality takes no part in its term. An item without training
     edge is ranked by its own row and those of its neighbors in :math:`\mathbf{S}`.

@@ -69,11 +69,11 @@ class GenRec(Recommender):
     and the generated graph with
 
     .. math::
-        \mathcal{L} = \mathrm{rank} + \lambda \Vert \mathbf{E} \Vert^2 + \lambda_1
-        [\mathrm{NCE}(\mathrm{side}_i,
-        \mathrm{content}_i) + \mathrm{NCE}(\mathrm{side}_u, \mathrm{content}_u)] + \lambda_2
-        [\mathrm{NCE}(\mathbf{Z}_u,
-        \mathrm{content}_i) + \mathrm{NCE}(\mathbf{Z}_u, \mathrm{side}_i)]
+        \mathcal{L} = \mathrm{rank} + \lambda \Vert \mathbf{E} \Vert^2
+        + \lambda_1 [\mathrm{NCE}(\mathrm{side}_i, \mathrm{content}_i)
+        + \mathrm{NCE}(\mathrm{side}_u, \mathrm{content}_u)]
+        + \lambda_2 [\mathrm{NCE}(\mathbf{Z}_u, \mathrm{content}_i)
+        + \mathrm{NCE}(\mathbf{Z}_u, \mathrm{side}_i)]
 
     The score is the weighted sum of two parts, each at unit standard deviation over the items of a
     user: the graph encoder, and the generated interest

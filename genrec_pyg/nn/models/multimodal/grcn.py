@@ -51,10 +51,9 @@ class ContentNetwork(GraphModule):
     r"""Attention over the interactions in one modality (GRCN: Wei et al., MM 2020, Eqs. 1 to 6).
 
     .. math::
-        \mathbf{p}_u \leftarrow \mathrm{norm} \Bigl( \mathbf{p}_u + \sum_{i \in \mathbf{R}_u}
-        \alpha_{ui} \mathbf{f}_i
-        \Bigr), \qquad \alpha_{ui} = \mathrm{softmax}_{i \in \mathbf{R}_u} (\mathbf{p}_u \cdot
-        \mathbf{f}_i)
+        \mathbf{p}_u \leftarrow \mathrm{norm} \Bigl( \mathbf{p}_u
+        + \sum_{i \in \mathbf{R}_u} \alpha_{ui} \mathbf{f}_i \Bigr), \qquad
+        \alpha_{ui} = \mathrm{softmax}_{i \in \mathbf{R}_u} (\mathbf{p}_u \cdot \mathbf{f}_i)
 
     After ``T`` such steps the inner products of final preferences and content are normalized twice,
     over the items of a user and over the users of an item, and each side takes the weighted sum of
@@ -98,15 +97,12 @@ class GRCN(Recommender):
 
     .. math::
         w_{j \to i} = \mathrm{ReLU} \bigl( \max_m \alpha_{m, j \to i} \, \kappa_{j, m} \bigr),
-        \qquad
-        \mathbf{z} = \Bigl[ \sum_{l=0}^{L} \mathbf{W}^l \, \mathrm{norm}(\mathbf{E}) \; ; \;
-        \mathbf{c}_1 ; \dots ;
-        \mathbf{c}_M \Bigr], \qquad s(u, i) = \mathbf{z}_u \cdot \mathbf{z}_i
+        \qquad \mathbf{z} = \Bigl[ \sum_{l=0}^{L} \mathbf{W}^l \, \mathrm{norm}(\mathbf{E}) \; ; \;
+        \mathbf{c}_1 ; \dots ; \mathbf{c}_M \Bigr], \qquad s(u, i) = \mathbf{z}_u \cdot \mathbf{z}_i
 
     .. math::
-        \mathcal{L} = \mathrm{BPR} + \lambda \Bigl[ \overline{\mathbf{E}_u^2} +
-        \overline{\mathbf{E}_{i}^2} + \sum_m
-        \overline{\boldsymbol{\Pi}_{m,u}^2} \Bigr]
+        \mathcal{L} = \mathrm{BPR} + \lambda \Bigl[ \overline{\mathbf{E}_u^2}
+        + \overline{\mathbf{E}_{i}^2} + \sum_m \overline{\boldsymbol{\Pi}_{m,u}^2} \Bigr]
 
     with means over entries of the rows of a batch, positive and negative items together. An item
     that lacks a modality takes no part in that network, nor its edges in that share of the maximum;

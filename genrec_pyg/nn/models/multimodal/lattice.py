@@ -36,8 +36,8 @@ class LATTICE(PairwiseRecommender):
     .. math::
         \mathbf{Z}_u = \tilde{\mathbf{Z}}_u, \qquad
         \mathbf{Z}_i = \tilde{\mathbf{Z}}_i + \frac{\mathbf{h}_i}{\Vert \mathbf{h}_i \Vert}, \qquad
-        \mathbf{H} = \mathbf{S}^{L_s} \mathbf{E}_i, \qquad \mathcal{L} = \mathrm{BPR} + \lambda \,
-        \mathrm{L2}
+        \mathbf{H} = \mathbf{S}^{L_s} \mathbf{E}_i, \qquad
+        \mathcal{L} = \mathrm{BPR} + \lambda \, \mathrm{L2}
 
     The neighbors are found once an epoch, and for evaluation from the weights as they are; their
     similarities are computed in every step, so that :math:`\mathbf{W}_m` and

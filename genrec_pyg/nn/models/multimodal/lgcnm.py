@@ -35,20 +35,19 @@ class LGCNM(PairwiseRecommender):
 
     .. math::
         [\mathbf{Z}_u ; \mathbf{Z}_i] = \frac{1}{L+1} \sum_{l=0}^{L} \mathbf{A}^l [\mathbf{E}_u ;
-        \mathbf{S}_i], \qquad
-        \mathcal{L} = \mathrm{BPR} + \lambda \, \rho(\mathbf{E}_u, \mathbf{E}_{i^+},
-        \mathbf{E}_{i^-})
+        \mathbf{S}_i], \qquad \mathcal{L} = \mathrm{BPR}
+        + \lambda \, \rho(\mathbf{E}_u, \mathbf{E}_{i^+}, \mathbf{E}_{i^-})
 
     ===============  ===============================================================================
-    ``combine`` rows :math:`\mathbf{S}_i` of items before propagation, with
+    ``combine``      rows :math:`\mathbf{S}_i` of items before propagation, with
                      :math:`\mathbf{c}_m = \mathbf{W}_m \mathbf{x}_m + \mathbf{b}_m`
     ===============  ===============================================================================
-    ``add`` :math:`\mathbf{E}_i` plus the mean of :math:`\mathbf{c}_m` over the modalities that the
-    item has ``concat`` :math:`[\mathbf{E}_i ; \mathbf{c}_1 ; \dots ; \mathbf{c}_M]`, users of the
-    same width: as many
-                     LightGCNs, whose scores add up
-    ``replace`` :math:`\mathrm{norm}(\sum_m \mathbf{W}_m \mathbf{x}_m + \mathbf{b})`, no table of
-                     items; the penalty sees users alone
+    ``add``          :math:`\mathbf{E}_i` plus the mean of :math:`\mathbf{c}_m` over the modalities
+                     that the item has
+    ``concat``       :math:`[\mathbf{E}_i ; \mathbf{c}_1 ; \dots ; \mathbf{c}_M]`, users of the same
+                     width: as many LightGCNs, whose scores add up
+    ``replace``      :math:`\mathrm{norm}(\sum_m \mathbf{W}_m \mathbf{x}_m + \mathbf{b})`, no table
+                     of items; the penalty sees users alone
     ===============  ===============================================================================
 
     The name stands in tables of DiffMM (https://arxiv.org/abs/2406.11781) and GenRec; neither paper

@@ -50,17 +50,15 @@ class LGMRec(PairwiseRecommender):
     logits :math:`\mathbf{X}_m \mathbf{V}_m` of items and their sums over the items of a user),
 
     .. math::
-        \mathbf{u} = \mathbf{z}_u + \sum_m \mathrm{norm}(\mathbf{c}_{m,u}) + \alpha \, \mathrm{norm}
-        \Bigl( \sum_m
-        \mathbf{y}_m \Bigr), \qquad
-        \mathbf{i} = \mathbf{z}_i + \sum_m \mathrm{norm}(\mathbf{c}_{m,i}) + \alpha \, \mathrm{norm}
-        \Bigl( \sum_m
-        \mathbf{r}_m \Bigr)
+        \mathbf{u} = \mathbf{z}_u + \sum_m \mathrm{norm}(\mathbf{c}_{m,u})
+        + \alpha \, \mathrm{norm} \Bigl( \sum_m \mathbf{y}_m \Bigr), \qquad
+        \mathbf{i} = \mathbf{z}_i + \sum_m \mathrm{norm}(\mathbf{c}_{m,i})
+        + \alpha \, \mathrm{norm} \Bigl( \sum_m \mathbf{r}_m \Bigr)
 
     .. math::
-        \mathcal{L} = \mathrm{BPR} + w \sum_{m < m'} [\mathrm{NCE}(\mathbf{y}_m, \mathbf{y}_{m'}) +
-        \mathrm{NCE}(\mathbf{r}_m,
-        \mathbf{r}_{m'})] + \lambda \, \rho(\mathbf{u}, \mathbf{i}^+, \mathbf{i}^-)
+        \mathcal{L} = \mathrm{BPR} + w \sum_{m < m'} [\mathrm{NCE}(\mathbf{y}_m, \mathbf{y}_{m'})
+        + \mathrm{NCE}(\mathbf{r}_m, \mathbf{r}_{m'})]
+        + \lambda \, \rho(\mathbf{u}, \mathbf{i}^+, \mathbf{i}^-)
 
     The contrast takes users and positive items of the batch against all nodes of their type. An
     item that lacks a modality has no content, belongs to all its hyperedges alike and is left out

@@ -26,14 +26,14 @@ class MGCN(Recommender):
         \mathbf{Z}_m = [\hat{\mathbf{R}} \mathbf{Q}_m ; \mathbf{Q}_m] \\
         \mathbf{C} &= \mathrm{LightGCN}_L(\mathbf{E}), \qquad
         \mathrm{common} = \sum_m \alpha_m \mathbf{Z}_m, \qquad
-        \alpha_m = \mathrm{softmax}_m (\mathbf{v}^{\top} \tanh(\mathbf{W} \mathbf{Z}_m +
-        \mathbf{b})) \\
-        \mathrm{side} &= \frac{1}{M + 1} \Bigl( \mathrm{common} + \sum_m
-        \sigma(\mathrm{Linear}'_m(\mathbf{C})) \odot
-        (\mathbf{Z}_m - \mathrm{common}) \Bigr), \qquad \mathbf{Z} = \mathbf{C} + \mathrm{side} \\
-        \mathcal{L} &= \mathrm{BPR} + \lambda \mathrm{L2} + w [\mathrm{NCE}(\mathrm{side}_{i^+},
-        \mathbf{C}_{i^+}) +
-        \mathrm{NCE}(\mathrm{side}_u, \mathbf{C}_u)]
+        \alpha_m = \mathrm{softmax}_m (\mathbf{v}^{\top} \tanh(\mathbf{W} \mathbf{Z}_m
+        + \mathbf{b})) \\
+        \mathrm{side} &= \frac{1}{M + 1} \Bigl( \mathrm{common}
+        + \sum_m \sigma(\mathrm{Linear}'_m(\mathbf{C})) \odot (\mathbf{Z}_m
+        - \mathrm{common}) \Bigr), \qquad \mathbf{Z} = \mathbf{C} + \mathrm{side} \\
+        \mathcal{L} &= \mathrm{BPR} + \lambda \mathrm{L2}
+        + w [\mathrm{NCE}(\mathrm{side}_{i^+}, \mathbf{C}_{i^+})
+        + \mathrm{NCE}(\mathrm{side}_u, \mathbf{C}_u)]
 
     with :math:`\mathbf{S}_m` the cosine nearest neighbors of the raw features, an item its own
     first, and :math:`\hat{\mathbf{R}}` the user-item block of the normalized graph without self

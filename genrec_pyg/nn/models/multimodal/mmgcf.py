@@ -37,14 +37,13 @@ class MMGCF(PairwiseRecommender):
     is a mean, a sum or a linear map of the concatenation, items are
 
     ================  ==============================================================================
-    ``weighting`` items ================
-    =================================================================================================
-    ``'equal'`` :math:`\phi(\mathbf{z}, \phi(\mathbf{f}_1, \dots, \mathbf{f}_M))` ``'alpha'``
-    :math:`\phi(\alpha \mathbf{z}, (1 - \alpha) \mathbf{f}_1, \dots, (1 - \alpha) \mathbf{f}_M)`,
-    with
-                      :math:`\alpha` a sigmoid of a learned number, 1/2 at the start
-    ``'normalized'``
-                      :math:`\phi(M \, \mathrm{norm}(\mathbf{z}), \mathrm{norm}(\mathbf{f}_1),
+    ``weighting``     items
+    ================  ==============================================================================
+    ``'equal'``       :math:`\phi(\mathbf{z}, \phi(\mathbf{f}_1, \dots, \mathbf{f}_M))`
+    ``'alpha'``       :math:`\phi(\alpha \mathbf{z}, (1 - \alpha) \mathbf{f}_1, \dots, (1 - \alpha)
+                      \mathbf{f}_M)`, with :math:`\alpha` a sigmoid of a learned number, 1/2 at the
+                      start
+    ``'normalized'``  :math:`\phi(M \, \mathrm{norm}(\mathbf{z}), \mathrm{norm}(\mathbf{f}_1),
                       \dots, \mathrm{norm}(\mathbf{f}_M))`
     ================  ==============================================================================
 

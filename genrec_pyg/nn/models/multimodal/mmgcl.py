@@ -51,9 +51,8 @@ class MMGCL(PairwiseRecommender):
     :math:`\mathbf{f}`; the score is :math:`\mathbf{f}_u \cdot \mathbf{f}_i`.
 
     .. math::
-        \mathcal{L} = \mathrm{BPR} + w [\mathrm{NCE}(\mathbf{f}^A_u, \mathbf{f}^B_u) +
-        \mathrm{NCE}(\mathbf{f}^A_i,
-        \mathbf{f}^B_i)] + \lambda \, \mathrm{L2}
+        \mathcal{L} = \mathrm{BPR} + w [\mathrm{NCE}(\mathbf{f}^A_u, \mathbf{f}^B_u)
+        + \mathrm{NCE}(\mathbf{f}^A_i, \mathbf{f}^B_i)] + \lambda \, \mathrm{L2}
 
     over the distinct users and positive items of a batch. View A replaces the items of one
     modality, drawn per batch, by fresh random rows; view B drops edges, apart in every stream. A

@@ -95,14 +95,12 @@ class MMGCN(Recommender):
 
     .. math::
         \mathbf{x}_m^{(0)} = \mathrm{norm} \begin{bmatrix} \boldsymbol{\Pi}_m \\ \mathbf{X}_m
-        \end{bmatrix}, \qquad
-        \mathbf{z} = \frac{1}{M} \sum_m \mathbf{x}_m^{(L)}, \qquad s(u, i) = \mathbf{z}_u \cdot
-        \mathbf{z}_i
+        \end{bmatrix}, \qquad \mathbf{z} = \frac{1}{M} \sum_m \mathbf{x}_m^{(L)}, \qquad
+        s(u, i) = \mathbf{z}_u \cdot \mathbf{z}_i
 
     .. math::
-        \mathcal{L} = \mathrm{BPR} + \lambda \Bigl[ \overline{\mathbf{E}_u^2} +
-        \overline{\mathbf{E}_{i}^2} + \sum_m
-        \overline{\boldsymbol{\Pi}_{m,u}^2} \Bigr]
+        \mathcal{L} = \mathrm{BPR} + \lambda \Bigl[ \overline{\mathbf{E}_u^2}
+        + \overline{\mathbf{E}_{i}^2} + \sum_m \overline{\boldsymbol{\Pi}_{m,u}^2} \Bigr]
 
     with means over entries of the rows of a batch, positive and negative items together. Features
     wider than ``latent_channels`` pass a linear map first. An item that lacks a modality starts

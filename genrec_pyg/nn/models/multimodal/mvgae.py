@@ -28,8 +28,8 @@ class MeanConv(torch.nn.Module):
     r"""Mean over neighbors of mapped rows, l2-normalized, then a linear layer between leaky ReLUs.
 
     .. math::
-        \mathbf{G} \, \varphi(\mathrm{dropout}(\mathrm{norm}(\mathbf{P} \mathbf{x} \mathbf{A} +
-        \mathbf{a}))) + \mathbf{g}
+        \mathbf{G} \, \varphi(\mathrm{dropout}(\mathrm{norm}(\mathbf{P} \mathbf{x} \mathbf{A}
+        + \mathbf{a}))) + \mathbf{g}
 
     The product with :math:`\mathbf{P}` is taken by the caller, for many layers in one call:
     :meth:`forward` takes its result.
@@ -127,10 +127,9 @@ class MVGAE(Recommender):
     its distance from the standard normal:
 
     .. math::
-        \mathcal{L} = \sum_q \left[ \frac{1}{B \ln 2} \sum_k \mathrm{softplus}(s^-_k - s^+_k) +
-        \frac{\beta}{B N} \sum_n
-        \mathrm{KL}(q_n \, \Vert \, \mathcal{N}(0, \mathbf{I})) \right], \qquad s = \mathbf{v}_u
-        \cdot \mathbf{v}_i
+        \mathcal{L} = \sum_q \left[ \frac{1}{B \ln 2} \sum_k \mathrm{softplus}(s^-_k - s^+_k)
+        + \frac{\beta}{B N} \sum_n \mathrm{KL}(q_n \, \Vert \, \mathcal{N}(0, \mathbf{I})) \right],
+        \qquad s = \mathbf{v}_u \cdot \mathbf{v}_i
 
     with :math:`\mathbf{v} = \sigma(\mathbf{z})` of samples in training and of means in evaluation,
     or :math:`\mathbf{z}` itself. All products with :math:`\mathbf{P}` of a layer are one. The

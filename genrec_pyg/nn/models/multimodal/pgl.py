@@ -33,11 +33,11 @@ class PGL(Recommender):
     by side:
 
     .. math::
-        \mathbf{X}_u = \Vert_m \boldsymbol{\Pi}_m, \qquad \mathbf{X}_i = \Vert_m
-        \mathrm{norm}(\mathbf{W}_m \mathbf{x}_m +
-        \mathbf{b}_m), \qquad [\mathbf{Z}_u ; \tilde{\mathbf{Z}}_i] = \frac{1}{L+1} \sum_{l=0}^{L}
-        \mathbf{A}^l [\mathbf{X}_u ;
-        \mathbf{X}_i], \qquad \mathbf{Z}_i = \tilde{\mathbf{Z}}_i + \mathbf{S}^{L_s} \mathbf{X}_i
+        \mathbf{X}_u = \Vert_m \boldsymbol{\Pi}_m, \qquad
+        \mathbf{X}_i = \Vert_m \mathrm{norm}(\mathbf{W}_m \mathbf{x}_m + \mathbf{b}_m), \qquad
+        [\mathbf{Z}_u ; \tilde{\mathbf{Z}}_i] = \frac{1}{L+1} \sum_{l=0}^{L} \mathbf{A}^l
+        [\mathbf{X}_u ; \mathbf{X}_i], \qquad
+        \mathbf{Z}_i = \tilde{\mathbf{Z}}_i + \mathbf{S}^{L_s} \mathbf{X}_i
 
     with :math:`\mathbf{S}` as in :class:`~genrec_pyg.nn.models.multimodal.freedom.FREEDOM`.
     Evaluation takes all interactions for :math:`\mathbf{A}`; training a share that is drawn every
@@ -47,8 +47,8 @@ class PGL(Recommender):
 
     .. math::
         \mathcal{L} = \mathrm{BPR} + \frac{\mu}{2} \left[ \mathrm{NCE}(\delta(\mathbf{Z}_u),
-        \delta'(\mathbf{Z}_u)) +
-        \mathrm{NCE}(\delta(\mathbf{Z}_{i^+}), \delta'(\mathbf{Z}_{i^+})) \right]
+        \delta'(\mathbf{Z}_u)) + \mathrm{NCE}(\delta(\mathbf{Z}_{i^+}), \delta'(\mathbf{Z}_{i^+}))
+        \right]
 
     with two dropout masks on the rows of a batch. Items have no row of their own.
 

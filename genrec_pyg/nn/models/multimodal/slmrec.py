@@ -29,8 +29,8 @@ class AlignmentChain(torch.nn.Module):
     linear map of the one before.
 
     .. math::
-        \mathbf{g}_k = \mathbf{G}_k \mathbf{g}_{k-1} + \mathbf{b}_k, \quad \mathbf{g}_0 =
-        \mathbf{v}_0, \qquad
+        \mathbf{g}_k = \mathbf{G}_k \mathbf{g}_{k-1} + \mathbf{b}_k, \quad
+        \mathbf{g}_0 = \mathbf{v}_0, \qquad
         \mathcal{L} = \sum_{k=1}^{M} \mathrm{InfoNCE}(\mathbf{g}_k, \mathbf{H}_k \mathbf{v}_k)
 
     with inner products of rows that are not normalized. :math:`\mathbf{H}_k` has no bias: one
@@ -90,15 +90,13 @@ class SLMRec(PairwiseRecommender):
     table of users, fused by a linear map:
 
     .. math::
-        \mathbf{V}_0 = \mathcal{P}(\mathbf{E}_U, \mathbf{E}_I), \quad \mathbf{V}_m =
-        \mathcal{P}(\mathbf{E}_U, \mathbf{W}_m \,
-        \mathrm{norm}(\mathbf{X}_m) + \mathbf{b}_m), \qquad \mathbf{e} = \mathbf{F} [\mathbf{v}_0 ;
-        \dots ; \mathbf{v}_M]
+        \mathbf{V}_0 = \mathcal{P}(\mathbf{E}_U, \mathbf{E}_I), \quad
+        \mathbf{V}_m = \mathcal{P}(\mathbf{E}_U, \mathbf{W}_m \, \mathrm{norm}(\mathbf{X}_m)
+        + \mathbf{b}_m), \qquad \mathbf{e} = \mathbf{F} [\mathbf{v}_0 ; \dots ; \mathbf{v}_M]
 
     .. math::
         \mathcal{L} = \mathrm{InfoNCE}(\mathrm{norm}(\mathbf{e}_u), \mathrm{norm}(\mathbf{e}_i);
-        \tau) + a \,
-        \mathcal{L}_{\mathrm{ssl}}, \qquad s(u, i) = \mathbf{e}_u \cdot \mathbf{e}_i
+        \tau) + a \, \mathcal{L}_{\mathrm{ssl}}, \qquad s(u, i) = \mathbf{e}_u \cdot \mathbf{e}_i
 
     over observed pairs, from users to items; the negatives of a batch are not looked at.
     :math:`\mathcal{L}_{\mathrm{ssl}}` compares views of the nodes of a batch. ``'fac'`` aligns the

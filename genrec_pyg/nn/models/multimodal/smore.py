@@ -45,25 +45,22 @@ class SMORE(PairwiseRecommender):
     item IDs, which are smoothed over its graph and passed on to users:
 
     .. math::
-        \mathbf{q}_v = \mathbf{S}_v^{L_s} (\mathbf{E}_i \odot \sigma(\mathbf{G}_v \mathbf{c}_v +
-        \mathbf{g}_v)), \qquad
-        \mathbf{x}_v = [\hat{\mathbf{R}} \mathbf{q}_v ; \mathbf{q}_v]
+        \mathbf{q}_v = \mathbf{S}_v^{L_s} (\mathbf{E}_i \odot \sigma(\mathbf{G}_v \mathbf{c}_v
+        + \mathbf{g}_v)), \qquad \mathbf{x}_v = [\hat{\mathbf{R}} \mathbf{q}_v ; \mathbf{q}_v]
 
     :math:`\mathbf{S}_m` are nearest-neighbor graphs, :math:`\mathbf{S}_f` is their union with the
     largest value of each entry. With :math:`\mathbf{C}` of LightGCN and preferences
     :math:`\mathbf{p}_v = \sigma(\mathbf{P}_v \mathbf{C} + \mathbf{b}_v)`,
 
     .. math::
-        \boldsymbol{\alpha}_m = \mathrm{softmax}(\mathbf{Q}''_m \tanh(\mathbf{Q}'_m \mathbf{x}_f +
-        \mathbf{q}'_m)), \qquad
-        \mathbf{s} = \frac{1}{M + 1} \Bigl[ \sum_m \mathbf{p}_m \odot \boldsymbol{\alpha}_m \odot
-        \mathbf{x}_m + \mathbf{p}_f
-        \odot \mathbf{x}_f \Bigr], \qquad \mathbf{Z} = \mathbf{C} + \mathbf{s}
+        \boldsymbol{\alpha}_m = \mathrm{softmax}(\mathbf{Q}''_m \tanh(\mathbf{Q}'_m \mathbf{x}_f
+        + \mathbf{q}'_m)), \qquad \mathbf{s} = \frac{1}{M
+        + 1} \Bigl[ \sum_m \mathbf{p}_m \odot \boldsymbol{\alpha}_m \odot \mathbf{x}_m
+        + \mathbf{p}_f \odot \mathbf{x}_f \Bigr], \qquad \mathbf{Z} = \mathbf{C} + \mathbf{s}
 
     .. math::
-        \mathcal{L} = \mathrm{BPR} + \lambda \, \mathrm{L2} + w [\mathrm{NCE}(\mathbf{s}_i,
-        \mathbf{C}_i) +
-        \mathrm{NCE}(\mathbf{s}_u, \mathbf{C}_u)]
+        \mathcal{L} = \mathrm{BPR} + \lambda \, \mathrm{L2}
+        + w [\mathrm{NCE}(\mathbf{s}_i, \mathbf{C}_i) + \mathrm{NCE}(\mathbf{s}_u, \mathbf{C}_u)]
 
     over users and positives of a batch. The softmax runs over the ``d`` features, as in the
     authors' program, so that a modality weighs ``d`` times less than the fused view at the start,

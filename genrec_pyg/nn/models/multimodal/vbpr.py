@@ -31,8 +31,8 @@ class VBPR(PairwiseRecommender):
 
     .. math::
         \mathbf{q}_i = [\mathbf{e}_i ; \mathbf{W} \mathbf{f}_i + \mathbf{b}], \qquad
-        s(u, i) = \boldsymbol{\theta}_u \cdot \mathbf{q}_i \, [+ \, \beta_i + \boldsymbol{\beta}'
-        \cdot \mathbf{f}_i], \qquad
+        s(u, i) = \boldsymbol{\theta}_u \cdot \mathbf{q}_i \, [+ \, \beta_i
+        + \boldsymbol{\beta}' \cdot \mathbf{f}_i], \qquad
         \mathcal{L} = \mathrm{BPR} + \lambda \, \rho(\boldsymbol{\theta}_u, \mathbf{q}_{i^+},
         \mathbf{q}_{i^-})
 

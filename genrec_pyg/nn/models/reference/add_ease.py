@@ -17,8 +17,8 @@ class AddEASE(EASE):
     (`Jeunen, Van Balen, Goethals, RecSys 2020 <https://doi.org/10.1145/3383313.3418480>`_).
 
     .. math::
-        \mathrm{score}_{uj} = d_j^{-q} \, (\mathbf{R} \mathbf{B})_{uj} + w \, (\mathbf{R}
-        \mathbf{C})_{uj}
+        \mathrm{score}_{uj} = d_j^{-q} \, (\mathbf{R} \mathbf{B})_{uj}
+        + w \, (\mathbf{R} \mathbf{C})_{uj}
 
     with :math:`\mathbf{B}` of :class:`EASE` and :math:`\mathbf{C}` the same solution on features in
     place of users (:func:`~genrec_pyg.nn.closed_form.content_kernel`). Items without interactions

@@ -18,9 +18,8 @@ class GraphFilter(HistoryRecommender):
 
     .. math::
         \tilde{\mathbf{R}} = \mathbf{D}_u^{-a} \mathbf{R} \mathbf{D}_i^{a - 1}, \qquad
-        \mathbf{Q} = (\tilde{\mathbf{R}}^{\top} \tilde{\mathbf{R}})^{\circ s}, \quad Q_{jj} = 0,
-        \qquad
-        \mathrm{scores} = \mathbf{R} \mathbf{Q}^{h}
+        \mathbf{Q} = (\tilde{\mathbf{R}}^{\top} \tilde{\mathbf{R}})^{\circ s}, \quad
+        Q_{jj} = 0, \qquad \mathrm{scores} = \mathbf{R} \mathbf{Q}^{h}
 
     For :math:`s = 1` the filter is a product of the sparse interactions and exact. Otherwise the
     ``k`` largest entries per item are kept, made in blocks of items, in a time that grows with the

@@ -19,9 +19,8 @@ class ItemKNN(NeighborhoodRecommender):
 
     .. math::
         s_{ij} = \frac{\mathbf{R}_{:i} \cdot \mathbf{R}_{:j}}{\Vert \mathbf{R}_{:i} \Vert \Vert
-        \mathbf{R}_{:j} \Vert +
-        \mathrm{shrink}}, \qquad \mathrm{score}(u, j) = \sum_{i \in \mathbf{R}_u} s_{ij} \, [i \in
-        \mathrm{top}_k(j)]
+        \mathbf{R}_{:j} \Vert + \mathrm{shrink}}, \qquad
+        \mathrm{score}(u, j) = \sum_{i \in \mathbf{R}_u} s_{ij} \, [i \in \mathrm{top}_k(j)]
 
     Similarities are made in blocks of items and only the ``k`` largest of each item are kept,
     without the item itself.

@@ -25,8 +25,8 @@ class ItemKNNCBF(NeighborhoodRecommender):
 
     .. math::
         s_{ij} = \frac{\mathbf{f}_i \cdot \mathbf{f}_j}{\Vert \mathbf{f}_i \Vert \Vert \mathbf{f}_j
-        \Vert + \mathrm{shrink}},
-        \qquad \mathrm{score}(u, j) = \sum_{i \in \mathbf{R}_u} s_{ij} \, [j \in \mathrm{top}_k(i)]
+        \Vert + \mathrm{shrink}}, \qquad
+        \mathrm{score}(u, j) = \sum_{i \in \mathbf{R}_u} s_{ij} \, [j \in \mathrm{top}_k(i)]
 
     An item is reached where it is a neighbor of an item that the user chose, not the other way
     round as in :class:`~genrec_pyg.nn.models.reference.item_knn.ItemKNN`. For unit features the

@@ -28,8 +28,8 @@ class DSSM(Recommender):
     factorization.
 
     .. math::
-        \mathcal{L} = \frac{1}{2B} \sum_k \bigl( \mathrm{softplus}(-s^+_k) +
-        \mathrm{softplus}(s^-_k) \bigr)
+        \mathcal{L} = \frac{1}{2B} \sum_k \bigl( \mathrm{softplus}(-s^+_k)
+        + \mathrm{softplus}(s^-_k) \bigr)
 
     Args:
         data: Canonical graph or training graph.

@@ -34,13 +34,15 @@ class WindowRecommender(HistoryRecommender):
     target once per epoch.
 
     ============  ==================================================================================
-    ``loss`` negatives of a target ============
-    =================================================================================================
-    ``bce`` ``num_negatives`` of its own, uniform outside the user's training items, binary
-    cross-entropy ``inbatch`` the items of the other windows of the batch, corrected for popularity
-    ``sampled`` ``num_negatives`` that the batch shares, uniform, without those equal to the target
-    ``softmax`` all items, in blocks ============
-    =================================================================================================
+    ``loss``      negatives of a target
+    ============  ==================================================================================
+    ``bce``       ``num_negatives`` of its own, uniform outside the user's training items, binary
+                  cross-entropy
+    ``inbatch``   the items of the other windows of the batch, corrected for popularity
+    ``sampled``   ``num_negatives`` that the batch shares, uniform, without those equal to the
+                  target
+    ``softmax``   all items, in blocks
+    ============  ==================================================================================
 
     Args:
         data: Canonical graph whose interactions have ``time``, or training graph with a sequence.
