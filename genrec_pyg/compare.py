@@ -21,9 +21,9 @@ def compare(argv: Sequence[str]) -> Document:
     parser = argparse.ArgumentParser(
         prog='python -m genrec_pyg.compare',
         allow_abbrev=False,
-        description='Compares runs of the same data and split: means over seeds, paired tests over '
-        'users corrected by Holm, '
-        'confidence intervals, effect sizes, by user activity and item popularity.',
+        description='Compares runs of the same data and split: means over seeds, paired tests '
+        'over users corrected by Holm, confidence intervals, effect sizes, by user activity and '
+        'item popularity.',
     )
     parser.add_argument(
         'run',

@@ -53,8 +53,8 @@ def prepare(argv: Sequence[str]) -> Report:
         nargs='+',
         default=[],
         metavar='NAME=FILE',
-        help='features of items: .npy with a list '
-        'of ids NAME.ids.txt beside it, or Parquet with a column of lists',
+        help='features of items: .npy with a list of ids NAME.ids.txt beside it, or Parquet with '
+        'a column of lists',
     )
     parser.add_argument(
         '--min_rating', type=float, help='least rating that counts as an interaction'
@@ -72,8 +72,8 @@ def prepare(argv: Sequence[str]) -> Report:
         '--on_bad_row',
         choices=ON_BAD_ROW,
         default='error',
-        help='what a row that cannot be read does: '
-        'error, or skip, which counts and shows such rows',
+        help='what a row that cannot be read does: error, or skip, which counts and shows such '
+        'rows',
     )
     parser.add_argument(
         '--memory',

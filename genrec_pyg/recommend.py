@@ -178,8 +178,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         const=3,
         default=0,
         metavar='N',
-        help='also the N (3) items of the '
-        'history that speak most for each item, through the graph or a modality, with their shares',
+        help='also the N (3) items of the history that speak most for each item, through the '
+        'graph or a modality, with their shares',
     )
     parser.add_argument('--k', type=int, default=20, help='items per user')
     parser.add_argument(

@@ -85,9 +85,9 @@ def test_docstrings_become_markdown():
     spec.loader.exec_module(module)
     assert issubclass(module.RestToMarkdown, griffe.Extension)
     text = (
-        'Mean of :class:`~genrec_pyg.ops.Adjacency` and :func:`spmm`, '
-        ':math:`x^2`\n(`LightGCN, SIGIR 2020 '
-        '<https://arxiv.org/abs/2002.02126>`_).\n\n.. math::\n    a_i\n    + b\n\nAfter.'
+        'Mean of :class:`~genrec_pyg.ops.Adjacency` and :func:`spmm`, :math:`x^2`\n(`LightGCN, '
+        'SIGIR 2020 <https://arxiv.org/abs/2002.02126>`_).\n\n.. math::\n    a_i\n    + '
+        'b\n\nAfter.'
     )
     assert module.translate(text) == (
         'Mean of `Adjacency` and `spmm`, \\(x^2\\)\n([LightGCN, SIGIR '

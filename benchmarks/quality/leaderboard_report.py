@@ -144,18 +144,18 @@ def text(document: Mapping[str, Any], name: str, image: str | None) -> str:
         f'its seconds is *cut* and counts with its best validation epoch. Mean ± standard '
         f'deviation over the seeds; models that are not trained have one. Training and validation '
         f'items are masked at test.',
-        f'Differences are paired over test users, recall averaged over the seeds (t-test); '
-        f'*p* is corrected for the number of '
-        "models by Holm's method. *Epoch* is the median of the training part alone, *to "
-        'best* runs from loaded data to the '
+        f'Differences are paired over test users, recall averaged over the seeds (t-test); *p* is '
+        f'corrected for the number of '
+        "models by Holm's method. *Epoch* is the median of the training part alone, *to best* "
+        'runs from loaded data to the '
         f'end of the chosen epoch, validation included. {protocol["jobs"]} runs at a time.',
         markdown_table(header, table),
     ]
     if sources:
         parts.append(
-            f'Published figures ({"; ".join(sources)}) were chosen on test, under other '
-            f'budgets and partly with '
-            'other modalities: compare the rows of this table with each other first.'
+            f'Published figures ({"; ".join(sources)}) were chosen on test, under other budgets '
+            f'and partly with other modalities: compare the rows of this table with each other '
+            f'first.'
         )
     low = [model for model in order if model in protocol['bf16']]
     if low:

@@ -229,8 +229,8 @@ def choose_models(
         if not names:
             parser.error(
                 f'--models: none of the published models '
-                f'({", ".join(published) or "none for this dataset"}) is '
-                f'registered, accepted are {", ".join(MODELS)}'
+                f'({", ".join(published) or "none for this dataset"}) is registered, accepted are '
+                f'{", ".join(MODELS)}'
             )
     check_models(names, parser)
     return list(names)

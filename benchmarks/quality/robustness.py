@@ -448,13 +448,13 @@ def report(stem: Path, document: dict[str, Any], threads: int) -> None:
     parts += [f'![recall]({recall})', f'## Where Mirror Gradient does not help\n\n{verdict(found)}']
     if settings['every'] > 0:
         parts.append(
-            '## Sharpness\n\nOf the training loss on a fixed batch in evaluation mode: its '
-            'increase in one step of '
-            f'steepest ascent of length {settings["radius"]} (Foret et al., ICLR 2021), and '
+            f'## Sharpness\n\nOf the training loss on a fixed batch in evaluation mode: its '
+            f'increase in one step of steepest ascent of length {settings["radius"]} (Foret et '
+            f'al., ICLR 2021), and '
             f"the Hessian's eigenvalue "
-            f'of largest magnitude by {settings["iterations"]} power iterations per point, '
-            f'each from where the point '
-            f'before ended.\n\n{sharpness_table(runs)}\n\n![sharpness]({sharpness})'
+            f'of largest magnitude by {settings["iterations"]} power iterations per point, each '
+            f'from where the point before '
+            f'ended.\n\n{sharpness_table(runs)}\n\n![sharpness]({sharpness})'
         )
     if document['cost']:
         parts.append(

@@ -315,8 +315,8 @@ def markdown(document: dict[str, Any]) -> str:
         machine_line(document['machine']),
         about,
         f'{document["rounds"]} rounds of {document["steps"]} steps. The machine had '
-        f'{os.cpu_count()} cores and a load '
-        f'average of {min(loads):.1f} to {max(loads):.1f} at the end of the runs.',
+        f'{os.cpu_count()} cores and a load average of {min(loads):.1f} to {max(loads):.1f} at '
+        f'the end of the runs.',
     ]
     for name, case in document['cases'].items():
         one = case['rows'][1]

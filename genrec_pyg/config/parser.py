@@ -156,15 +156,15 @@ def build_parser(model: str) -> Parser:
         '--check_features',
         type=str,
         default=RunConfig.check_features,
-        help='features that do not belong '
-        'to the items are an error, named in a warning (warn), or not looked for (off)',
+        help='features that do not belong to the items are an error, named in a warning (warn), '
+        'or not looked for (off)',
     )
     parser.add_argument(
         '--model',
         type=str,
         default=model,
-        help=f'one of {", ".join(MODELS)}, '
-        'the entry point of an installed package, or package.module:Class',
+        help=f'one of {", ".join(MODELS)}, the entry point of an installed package, or '
+        f'package.module:Class',
     )
     parser.add_argument(
         '--seed',

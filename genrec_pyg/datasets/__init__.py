@@ -208,8 +208,8 @@ def _keep(data: HeteroData, choice: Mapping[str, str | None] | None) -> HeteroDa
     for name, file in choice.items():
         if file is not None:
             raise ConfigError(
-                f"modalities: got '{name}={file}', but the dataset is generated and has no "
-                f'files; accepted are '
+                f"modalities: got '{name}={file}', but the dataset is generated and has no files; "
+                f'accepted are '
                 f'{", ".join(modality_names(data))}'
             )
     chosen = select_modalities(data, list(choice))

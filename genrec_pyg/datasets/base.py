@@ -228,8 +228,8 @@ class LayoutDataset(InMemoryDataset):
             if name in (USER, ITEM) or not _MODALITY.fullmatch(name):
                 raise ConfigError(
                     f'modalities: {name!r} cannot name a modality, accepted are letters, '
-                    f"digits, '_' and '-', "
-                    f'not {USER!r} or {ITEM!r}; give the file another name with NAME=FILE'
+                    f"digits, '_' and '-', not {USER!r} or {ITEM!r}; give the file another name "
+                    f'with NAME=FILE'
                 )
         return found
 

@@ -122,7 +122,7 @@ def _refuse_repeated(path: Path, rows: list[list[str]], numbers: list[int]) -> N
         if fields[0] in first:
             raise DataError(
                 f'{path}: line {number} has the user {fields[0][:100]!r} of line '
-                f'{first[fields[0]]} again and '
-                'lines differ in length, accepted is one line per user, or one interaction per line'
+                f'{first[fields[0]]} again and lines differ in length, accepted is one line per '
+                f'user, or one interaction per line'
             )
         first[fields[0]] = number

@@ -360,8 +360,8 @@ def check_scores(score: Tensor, user: Tensor) -> None:
     if bool(bad.any()):
         raise GenRecError(
             f'the scores of {int(bad.sum())} users are NaN or infinite, the first is user '
-            f'{int(user[bad][0])}: '
-            'the model has diverged. Train it with a lower learning rate or a gradient clip'
+            f'{int(user[bad][0])}: the model has diverged. Train it with a lower learning rate or '
+            f'a gradient clip'
         )
 
 

@@ -178,8 +178,8 @@ def read_per_user(folder: Path, split: str) -> PerUser:
     if origin != others:
         raise DataError(
             f'{pairs_file(folder, split)}: is of another evaluation than users-{split}.parquet; '
-            f'accepted are two '
-            'files that were written together (python -m genrec_pyg.evaluate writes them)'
+            f'accepted are two files that were written together (python -m genrec_pyg.evaluate '
+            f'writes them)'
         )
     return PerUser(users, pairs, origin)
 

@@ -195,9 +195,9 @@ def check_held_out(
         count = int(torch.isin(held_out, known).sum())
         if count > 0:
             raise DataError(
-                f'graph: {count} of {held_out.numel()} pairs of its {split} split are '
-                f'training pairs of the '
-                'model, which was made from another split; accepted is a model made from this split'
+                f'graph: {count} of {held_out.numel()} pairs of its {split} split are training '
+                f'pairs of the model, which was made from another split; accepted is a model made '
+                f'from this split'
             )
 
 
@@ -248,9 +248,9 @@ def _log_unread(data: HeteroData, contents: Collection[str]) -> None:
     if unread:
         _log_once(
             logging.WARNING,
-            f'models do not read {", ".join(unread)} of the graph: every training '
-            f'interaction counts '
-            'as 1, and features are read from modalities only (genrec_pyg.transforms.MapTypes)',
+            f'models do not read {", ".join(unread)} of the graph: every training interaction '
+            f'counts as 1, and features are read from modalities only '
+            f'(genrec_pyg.transforms.MapTypes)',
         )
     others = [f'{store}.{key}' for store, key in attributes if key not in _EXPECTED]
     for name in names:

@@ -75,8 +75,8 @@ class Adjacency:
         if rowptr.numel() != size[0] + 1 or (symmetric and size[0] != size[1]):
             raise DataError(
                 f'adjacency: size {size} with {rowptr.numel()} row offsets '
-                f'(symmetric={symmetric}), accepted are '
-                'M + 1 offsets for (M, N), and M = N if symmetric'
+                f'(symmetric={symmetric}), accepted are M + 1 offsets for (M, N), and M = N if '
+                f'symmetric'
             )
         if value is not None and value.shape != col.shape:
             raise DataError(

@@ -44,8 +44,8 @@ def compare_systems(
             if unknown:
                 raise ConfigError(
                     f'--metrics: got {unknown[0]!r}, but {run.folder} has '
-                    f'{", ".join(run.values.metrics)}; python '
-                    '-m genrec_pyg.evaluate --ks writes other lengths'
+                    f'{", ".join(run.values.metrics)}; python -m genrec_pyg.evaluate --ks writes '
+                    f'other lengths'
                 )
     first = systems[0].runs[0]
     origin, users = first.values.origin, first.values.users['user'].size

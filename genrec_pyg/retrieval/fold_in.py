@@ -46,9 +46,9 @@ def history_search(model: Recommender, histories: Adjacency) -> Search:
     users, items = model.embeddings() if model.has_embeddings else (None, None)
     if users is None or users.dim() != 2 or model.reads_history:
         raise ConfigError(
-            f'history: {type(model).__name__} has neither one embedding per user nor scores '
-            f'of lists of items, '
-            'so it knows only the users that it was trained with; accepted are models that do'
+            f'history: {type(model).__name__} has neither one embedding per user nor scores of '
+            f'lists of items, so it knows only the users that it was trained with; accepted are '
+            f'models that do'
         )
     size = (model.num_users, model.num_items)
     embed = HistoryEmbedding(

@@ -79,8 +79,8 @@ class Reasons:
         if users is None or users.dim() != 2 or model.reads_history:
             raise ConfigError(
                 f'why: the scores of {type(model).__name__} are no sum over the items of a '
-                f'history; accepted '
-                'are models with one embedding per user and models of item histories'
+                f'history; accepted are models with one embedding per user and models of item '
+                f'histories'
             )
         width = items.size(1) - (0 if self.interest is None else self.interest.key.size(1))
         users, items = users[:, :width], items[:, :width]

@@ -79,8 +79,8 @@ def check_identity(
         raise CheckpointError(
             f'{path}: checkpoint of another training graph (its fingerprint is '
             f"{str(state.get('graph'))[:12]}, this graph's is {fingerprint[:12]}): other "
-            f'interactions, '
-            'features or links of items, or a checkpoint from before features were compared'
+            f'interactions, features or links of items, or a checkpoint from before features were '
+            f'compared'
         )
     if run is not None and state.get('run') != run:
         raise CheckpointError(

@@ -186,9 +186,9 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[st
         found = FILE_NAME.fullmatch(name) if isinstance(name, str) else None
         if role not in ROLES or found is None or (found[1], found[3]) != (role, ROLES[role]):
             raise DataError(
-                f'{path}: files names {str(name)[:80]!r} as {role[:40]!r}, accepted are names such '
-                'as '
-                f'tables-0123456789abcdef.safetensors in the folder itself, for {", ".join(ROLES)}'
+                f'{path}: files names {str(name)[:80]!r} as {role[:40]!r}, accepted are names '
+                f'such as tables-0123456789abcdef.safetensors in the folder itself, for '
+                f'{", ".join(ROLES)}'
             )
         digest, size = entry.get('sha256'), entry.get('bytes')
         if (

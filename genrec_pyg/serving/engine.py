@@ -129,8 +129,8 @@ class Engine:
                 others.append(PARTS[kind](reader, spec, self.num_users, self.num_items))
             else:
                 raise DataError(
-                    f"manifest: a member has the part {str(kind)[:40]!r}, accepted are one 'inner' "
-                    'and '
+                    f'manifest: a member has the part {str(kind)[:40]!r}, accepted are one '
+                    f"'inner' and "
                     f'{", ".join(PARTS)}'
                 )
         weight = entry.get('weight')
@@ -146,7 +146,7 @@ class Engine:
         if self.standardized or self.members[0].inner is None:
             raise ConfigError(
                 f'--index: got {index!r} for {self.bundle.manifest["model"]}, whose scores are no '
-                'inner '
+                f'inner '
                 "products of embeddings; accepted is 'exact'"
             )
         return self.members[0].inner

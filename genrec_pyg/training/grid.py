@@ -106,14 +106,14 @@ class GridDistributed(Distributed):
             return True
         if self.shape is not None:
             raise ConfigError(
-                f'--grid: got {self.shape[0]}x{self.shape[1]} for {type(model).__name__}, '
-                f'whose work cannot be '
+                f'--grid: got {self.shape[0]}x{self.shape[1]} for {type(model).__name__}, whose '
+                f'work cannot be '
                 "divided with these options; accepted is --distributed 'ddp' or 'sharded'"
             )
         logger.warning(
-            '%s: the work of a step cannot be divided (with these options): every process '
-            'does all of it, on a '
-            'part of the batch where the model allows it, as with --distributed ddp',
+            '%s: the work of a step cannot be divided (with these options): every process does '
+            'all of it, on a part of the batch where the model allows it, as with --distributed '
+            'ddp',
             type(model).__name__,
         )
         return False

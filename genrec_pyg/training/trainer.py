@@ -644,8 +644,8 @@ class Trainer:
             if not math.isfinite(value):
                 raise GenRecError(
                     f'loss term {name!r} became {value} in epoch {epoch}; the last good '
-                    f'checkpoint stays. Lower '
-                    f'the learning rate (lr={self.lr}) or set a gradient clip'
+                    f'checkpoint stays. Lower the learning rate (lr={self.lr}) or set a gradient '
+                    f'clip'
                 )
         seconds = time.perf_counter() - begin
         return {

@@ -81,10 +81,10 @@ class CleanFeatures(GraphTransform):
         if self.nan == 'error':
             rows = (~finite).any(dim=1).nonzero().view(-1)
             raise DataError(
-                f'graph: data[{name!r}].x has {rows.numel()} rows with NaN or infinity, the '
-                f'first is row '
-                f"{int(rows[0])}; accepted are finite features, or CleanFeatures(nan='zero') "
-                f"or (nan='mean')"
+                f'graph: data[{name!r}].x has {rows.numel()} rows with NaN or infinity, the first '
+                f'is row '
+                f"{int(rows[0])}; accepted are finite features, or CleanFeatures(nan='zero') or "
+                f"(nan='mean')"
             )
         zeroed = x.masked_fill(~finite, 0)
         if self.nan == 'zero':

@@ -311,9 +311,9 @@ def _check_order(data: HeteroData, pairs: _Pairs, position: Tensor) -> None:
         order, torch.arange(order.numel(), device=order.device)
     ):
         logger.warning(
-            "%s has no 'time' and its edges are sorted by item within every user: the item "
-            'of the highest number '
-            'is held out; if that is not the order in which they happened, use LeaveOneOut(seed=0)',
+            "%s has no 'time' and its edges are sorted by item within every user: the item of the "
+            'highest number is held out; if that is not the order in which they happened, use '
+            'LeaveOneOut(seed=0)',
             INTERACTS,
         )
 

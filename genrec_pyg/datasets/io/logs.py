@@ -148,9 +148,9 @@ def _from_frame(
             table = pa.Table.from_pandas(source, preserve_index=False)
     except (pa.ArrowException, TypeError, AttributeError, ValueError) as error:
         raise DataError(
-            f'table: got {type(source).__name__}, accepted are a path, a data frame of '
-            f'pandas, Polars or Arrow, '
-            f'or a mapping from names to columns of equal length ({line_of(error)})'
+            f'table: got {type(source).__name__}, accepted are a path, a data frame of pandas, '
+            f'Polars or Arrow, or a mapping from names to columns of equal length '
+            f'({line_of(error)})'
         ) from error
     chosen = find_columns(table.column_names, columns, 'table', required)
     return {role: table.column(name) for role, name in chosen.items()}

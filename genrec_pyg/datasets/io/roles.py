@@ -84,8 +84,8 @@ def check_columns(
         if list(names).count(name) != 1:
             raise ConfigError(
                 f'{source}: --columns {role}={name}: there '
-                f'{"is no" if name not in names else "are several"} '
-                f'such column, accepted are {_shown(names)}'
+                f'{"is no" if name not in names else "are several"} such column, accepted are '
+                f'{_shown(names)}'
             )
 
 

@@ -102,8 +102,8 @@ class ItemRows(GraphModule):
             ConfigError: If the side has learned rows, of which new items have none.
         """
         raise ConfigError(
-            f'content: got {len(content)} new items for {type(self).__name__}, whose rows '
-            f'are learned; accepted '
+            f'content: got {len(content)} new items for {type(self).__name__}, whose rows are '
+            f'learned; accepted '
             "are item sides that read content alone (item_side.kind 'frozen' or 'encoder')"
         )
 

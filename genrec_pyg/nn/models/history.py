@@ -60,8 +60,8 @@ class HistoryRecommender(Recommender):
         ):
             raise DataError(
                 f'history: row offsets {rowptr[:3].tolist()} ... {rowptr[-1:].tolist()} for '
-                f'{item.numel()} items, '
-                'accepted are ascending offsets from 0 to the number of items'
+                f'{item.numel()} items, accepted are ascending offsets from 0 to the number of '
+                f'items'
             )
         row = torch.repeat_interleave(count, output_size=item.numel())
         rows = Adjacency.from_edge_index(

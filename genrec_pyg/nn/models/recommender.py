@@ -285,8 +285,8 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
         """
         if steps_per_epoch is not None and batch_size * steps_per_epoch < self.graph.num_edges:
             raise ConfigError(
-                f'steps_per_epoch: got {steps_per_epoch} for {type(self).__name__} with '
-                f'batches of {batch_size} '
+                f'steps_per_epoch: got {steps_per_epoch} for {type(self).__name__} with batches '
+                f'of {batch_size} '
                 f"and {self.graph.num_edges} interactions; accepted is it with batch_size='auto'"
             )
         return InteractionLoader(self.graph, batch_size=batch_size, sampler=sampler)
