@@ -120,7 +120,7 @@ def from_table(
     data = build_graph(user, item, labels, len(user_id), len(item_id), {}, name, attributes)
     data[USER].raw_id, data[ITEM].raw_id = as_raw_id(user_id), as_raw_id(item_id)
     if items is not None:
-        titles = read_titles(Path(items))
+        titles = read_titles(Path(items), item=(columns or {}).get('item'))
         data[ITEM].title = [titles.get(str(raw), '') for raw in item_id]
     for modality, found in read.items():
         _add_modality(data, modality, found, item_id)

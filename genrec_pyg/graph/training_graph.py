@@ -246,11 +246,16 @@ def _log_unread(data: HeteroData, contents: Collection[str]) -> None:
     ]
     unread += [f'{store}.{key}' for store, key in attributes if key in _EXPECTED]
     if unread:
+        weights = all(entry.startswith(f'data[{INTERACTS}].') for entry in unread)
         _log_once(
             logging.WARNING,
             f'models do not read {", ".join(unread)} of the graph: every training interaction '
-            f'counts as 1, and features are read from modalities only '
-            f'(genrec_pyg.transforms.MapTypes)',
+            'counts as 1'
+            + (
+                ''
+                if weights
+                else ', and features are read from modalities only (genrec_pyg.transforms.MapTypes)'
+            ),
         )
     others = [f'{store}.{key}' for store, key in attributes if key not in _EXPECTED]
     for name in names:
@@ -259,7 +264,12 @@ def _log_unread(data: HeteroData, contents: Collection[str]) -> None:
         )
         others += [f'{count} nodes of {name!r} that no item links to'] if count > 0 else []
     if others:
-        _log_once(logging.INFO, f'models do not read {", ".join(others)} of the graph')
+        titles = (
+            '; python -m genrec_pyg.encode makes a modality of titles'
+            if (f'data[{ITEM!r}]', 'title') in attributes and not names
+            else ''
+        )
+        _log_once(logging.INFO, f'models do not read {", ".join(others)} of the graph{titles}')
 
 
 @functools.lru_cache(maxsize=1024)

@@ -66,7 +66,11 @@ def prepare_log(logs: Sequence[str], output: Path, options: Options, command: st
                 f'features: {name!r} cannot name a modality, accepted are other names'
             )
     features = {name: read_features(file, name) for name, file in options.features.items()}
-    titles = None if options.items is None else read_titles(Path(options.items), report.steps)
+    titles = (
+        None
+        if options.items is None
+        else read_titles(Path(options.items), report.steps, options.columns.get('item'))
+    )
     with (
         creating(output, 'preparing') as folder,
         tempfile.TemporaryDirectory(dir=folder.parent, prefix='work-') as work,
