@@ -104,10 +104,8 @@ def reported_losses(reported: Mapping[str, float], terms: Mapping[str, Tensor]) 
     r"""The losses that their training function reports beside ours; all of ours but BPR and L2
     belong to the contrast.
     """
-    bpr, contrast = (
-        reported['BPR Loss'],
-        sum(term for name, term in terms.items() if name not in ('bpr', 'l2')),
-    )
+    bpr = reported['BPR Loss']
+    contrast = sum(term for name, term in terms.items() if name not in ('bpr', 'l2'))
     return [
         Agreement(name, torch.tensor(theirs), ours.detach())
         for name, theirs, ours in (

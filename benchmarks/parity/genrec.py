@@ -154,10 +154,8 @@ def _compare_flips(main: ModuleType, coach: Any, ours: GenRec) -> Iterator[Agree
 
 def _compare_denoiser(main: ModuleType, coach: Any, ours: GenRec) -> Iterator[Agreement]:
     rows = ours.generator.rows(torch.arange(ours.num_users))
-    noisy, t = (
-        _noisy_rows(rows.dense()),
-        torch.arange(rows.num_rows) % ours.generator.process.num_steps,
-    )
+    noisy = _noisy_rows(rows.dense())
+    t = torch.arange(rows.num_rows) % ours.generator.process.num_steps
     with torch.no_grad():
         yield Agreement(
             'denoiser',
@@ -209,11 +207,9 @@ def _training_loss(coach: Any, noisy: Tensor) -> Tensor:
     r"""Their loss of the denoiser with ``noisy`` in place of drawn rows; steps are drawn first,
     after a fixed seed.
     """
-    clean, diffusion, model = (
-        coach.handler.diffusionLoader.batch[0],
-        coach.diffusion_model,
-        coach.model,
-    )
+    clean = coach.handler.diffusionLoader.batch[0]
+    diffusion = coach.diffusion_model
+    model = coach.model
     draw: Callable = diffusion.q_sample
     features = [
         get().detach() for get in (model.getImageFeats, model.getTextFeats, model.getAudioFeats)

@@ -183,10 +183,8 @@ def as_lists(graph: Adjacency, length: int) -> tuple[Tensor, Tensor]:
     """
     (row, col), value = graph.to_edge_index()
     place = torch.arange(graph.nnz) - graph.rowptr[row]
-    neighbors, weights = (
-        torch.zeros(graph.size[0], length, dtype=torch.long),
-        torch.zeros(graph.size[0], length),
-    )
+    neighbors = torch.zeros(graph.size[0], length, dtype=torch.long)
+    weights = torch.zeros(graph.size[0], length)
     neighbors[row, place], weights[row, place] = col, value
     return neighbors, weights
 

@@ -68,10 +68,8 @@ class Bert(torch.nn.Module):
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
         )
-        self.bert, self.pooling = (
-            transformers.BertModel(config, add_pooling_layer=False),
-            POOLING[pooling],
-        )
+        self.bert = transformers.BertModel(config, add_pooling_layer=False)
+        self.pooling = POOLING[pooling]
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         return self.pooling(self.bert(input_ids=ids, attention_mask=mask).last_hidden_state, mask)

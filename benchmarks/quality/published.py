@@ -118,10 +118,8 @@ def train(folder: Path, flags: Sequence[str], threads: int) -> dict[str, Any]:
             env=environment,
             stdout=subprocess.DEVNULL,
         )
-    metrics, test = (
-        json.loads((folder / 'metrics.json').read_text()),
-        json.loads(evaluation.read_text()),
-    )
+    metrics = json.loads((folder / 'metrics.json').read_text())
+    test = json.loads(evaluation.read_text())
     return {
         'validation': {name: metrics['validation'][name] for name in METRICS},
         'test': {name: test[name] for name in METRICS},

@@ -77,10 +77,8 @@ class MMRecDataset(LayoutDataset):
         item_id, item = np.unique(columns['itemID'], return_inverse=True)
         num_items = len(item_id)
         if features:  # a row is an item, whether somebody touched it or not
-            item, num_items = (
-                columns['itemID'],
-                max(int(item_id[-1]) + 1, next(iter(features.values())).shape[0]),
-            )
+            item = columns['itemID']
+            num_items = max(int(item_id[-1]) + 1, next(iter(features.values())).shape[0])
         attributes = {
             ATTRIBUTES[name]: column for name, column in columns.items() if name in ATTRIBUTES
         }

@@ -101,10 +101,8 @@ class SequenceDataset(LayoutDataset):
         used = np.arange(len(items)) if self.unused_items else np.unique(item)
         data = HeteroData()
         data[USER].num_nodes, data[ITEM].num_nodes = len(kept), len(used)
-        data[USER].raw_id, data[ITEM].raw_id = (
-            list(kept),
-            [items[number] for number in used.tolist()],
-        )
+        data[USER].raw_id = list(kept)
+        data[ITEM].raw_id = [items[number] for number in used.tolist()]
         for name, values in texts.items():
             data[ITEM][name] = [values[number] for number in used.tolist()]
             empty = sum(not value for value in data[ITEM][name])

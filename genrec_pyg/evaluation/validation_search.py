@@ -279,13 +279,11 @@ class _Search:
         path: Path,
         deadline: float,
     ):
-        self.name, self.graph, self.recall, self.path, self.deadline = (
-            name,
-            graph,
-            recall,
-            path,
-            deadline,
-        )
+        self.name = name
+        self.graph = graph
+        self.recall = recall
+        self.path = path
+        self.deadline = deadline
         self.interactions = Adjacency.from_edge_index(
             graph.edge_index, size=(graph.num_users, graph.num_items)
         )

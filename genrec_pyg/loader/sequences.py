@@ -176,11 +176,9 @@ class SequenceLoader:
                 f'align: got {align!r}, accepted are {", ".join(map(repr, ALIGNMENTS))}'
             )
         self.sequences = training_sequences(graph)
-        self.batch_size, self.history_length, self.min_history = (
-            batch_size,
-            history_length,
-            min_history,
-        )
+        self.batch_size = batch_size
+        self.history_length = history_length
+        self.min_history = min_history
         self.sampler, self.steps_per_epoch, self.align = sampler, steps_per_epoch, align
         self._targets = (self.sequences.lengths() - min_history).clamp(min=0)
         self._user = (self._targets > 0).nonzero().view(-1)
@@ -272,11 +270,9 @@ class WindowLoader:
         if steps_per_epoch is not None:
             check_sizes(steps_per_epoch=steps_per_epoch)
         self.sequences = training_sequences(graph)
-        self.batch_size, self.history_length, self.num_negatives = (
-            batch_size,
-            history_length,
-            num_negatives,
-        )
+        self.batch_size = batch_size
+        self.history_length = history_length
+        self.num_negatives = num_negatives
         self.windows = windows
         length = self.sequences.lengths()
         count = (length > 1).long()

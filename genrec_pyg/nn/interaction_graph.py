@@ -34,11 +34,9 @@ class InteractionGraph(GraphModule):
 
     def __init__(self, graph: TrainingGraph):
         super().__init__()
-        self.num_users, self.num_items, self.num_edges = (
-            graph.num_users,
-            graph.num_items,
-            graph.num_edges,
-        )
+        self.num_users = graph.num_users
+        self.num_items = graph.num_items
+        self.num_edges = graph.num_edges
         self.edge_index = graph.edge_index
         self.adjacency = bipartite_adjacency(
             graph.edge_index, graph.num_users, graph.num_items, self_loops=False

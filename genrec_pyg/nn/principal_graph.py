@@ -72,10 +72,8 @@ class PrincipalGraph(GraphModule):
         rest, rest_value = torch.stack([user, item])[:, ~inside], value[~inside]
         if threshold > 0:
             entries, entry_value = _large_entries(self.user_factor, self.item_factor, threshold)
-            rest, rest_value = (
-                torch.cat([rest, entries], dim=1),
-                torch.cat([rest_value, entry_value]),
-            )
+            rest = torch.cat([rest, entries], dim=1)
+            rest_value = torch.cat([rest_value, entry_value])
             self.user_factor, self.item_factor = self.user_factor[:, :0], self.item_factor[:, :0]
         self.rest = Adjacency.from_edge_index(rest, rest_value, block.size)
 

@@ -159,11 +159,9 @@ class Adjacency:
             rowptr, col, value = adj.crow_indices(), adj.col_indices(), adj.values()
         else:
             adj = adj.to_sparse_coo().coalesce()
-            rowptr, col, value = (
-                _row_offsets(adj.indices()[0], size[0]),
-                adj.indices()[1],
-                adj.values(),
-            )
+            rowptr = _row_offsets(adj.indices()[0], size[0])
+            col = adj.indices()[1]
+            value = adj.values()
         if len(size) != 2 or (value is not None and value.dim() != 1):
             raise DataError(
                 f'adjacency: sparse tensor of shape {size}, accepted is a matrix of scalars'

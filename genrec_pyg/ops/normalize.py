@@ -44,18 +44,14 @@ def bipartite_adjacency(
     num_nodes = num_users + num_items
     pattern = Adjacency.from_edge_index(edge_index, edge_weight, (num_users, num_items))
     (user, item), weight = pattern.to_edge_index()
-    row, col, value = (
-        torch.cat([user, item + num_users]),
-        torch.cat([item + num_users, user]),
-        torch.cat([weight, weight]),
-    )
+    row = torch.cat([user, item + num_users])
+    col = torch.cat([item + num_users, user])
+    value = torch.cat([weight, weight])
     if self_loops:
         loop = torch.arange(num_nodes, device=row.device)
-        row, col, value = (
-            torch.cat([row, loop]),
-            torch.cat([col, loop]),
-            torch.cat([value, value.new_ones(num_nodes)]),
-        )
+        row = torch.cat([row, loop])
+        col = torch.cat([col, loop])
+        value = torch.cat([value, value.new_ones(num_nodes)])
     scale = symmetric_scale(value.new_zeros(num_nodes).index_add(0, row, value))
     return Adjacency.from_edge_index(
         torch.stack([row, col]),

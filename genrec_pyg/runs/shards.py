@@ -136,10 +136,8 @@ class StoredTable:
         """
         out = torch.zeros(rows.stop - rows.start, columns.stop - columns.start, dtype=self.dtype)
         for file, key, piece_rows, piece_columns in self.pieces:
-            (to_rows, from_rows), (to_columns, from_columns) = (
-                _common(rows, piece_rows),
-                _common(columns, piece_columns),
-            )
+            (to_rows, from_rows) = _common(rows, piece_rows)
+            (to_columns, from_columns) = _common(columns, piece_columns)
             if to_rows.start >= to_rows.stop or to_columns.start >= to_columns.stop:
                 continue
             piece = self._piece(file, key)

@@ -57,10 +57,8 @@ class TableReader:
         Raises:
             DataError: If its offsets or columns are out of range.
         """
-        rowptr, col = (
-            self.get(f'{name}.rowptr', num_rows + 1, dtype='i8'),
-            self.get(f'{name}.col', None, dtype='i4'),
-        )
+        rowptr = self.get(f'{name}.rowptr', num_rows + 1, dtype='i8')
+        col = self.get(f'{name}.col', None, dtype='i4')
         if (
             rowptr[0] != 0
             or rowptr[-1] != col.size

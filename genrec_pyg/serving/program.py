@@ -36,10 +36,8 @@ class _Rows(torch.nn.Module):
             raise Unsupported(
                 f'sparse rows of up to {width} entries take too much memory once padded'
             )
-        row, place = (
-            np.repeat(np.arange(count.size), count),
-            np.arange(col.size) - np.repeat(rowptr[:-1], count),
-        )
+        row = np.repeat(np.arange(count.size), count)
+        place = np.arange(col.size) - np.repeat(rowptr[:-1], count)
         columns = np.full((count.size + 1, width), num_columns, dtype=np.int64)
         columns[row, place] = col
         self.register_buffer('column', torch.from_numpy(columns))
@@ -222,20 +220,16 @@ def make_programs(
         except Unsupported as error:
             unable[kind] = str(error)
             continue
-        rows, length = (
-            torch.export.Dim('rows', min=1, max=1 << 16),
-            torch.export.Dim('length', min=1, max=1 << 16),
-        )
+        rows = torch.export.Dim('rows', min=1, max=1 << 16)
+        length = torch.export.Dim('length', min=1, max=1 << 16)
         some = torch.arange(6).view(2, 3) % num_items
         if kind == 'user':
             module, inputs = UserLists(scores, k), (torch.arange(2) % manifest['num_users'], some)
             shapes: Any = {'user': {0: rows}, 'left_out': {0: rows, 1: length}}
         else:
-            module, inputs, shapes = (
-                HistoryLists(scores, k),
-                (some,),
-                {'history': {0: rows, 1: length}},
-            )
+            module = HistoryLists(scores, k)
+            inputs = (some,)
+            shapes = {'history': {0: rows, 1: length}}
         with torch.no_grad():
             program = torch.export.export(module, inputs, dynamic_shapes=shapes)
         for form in formats:

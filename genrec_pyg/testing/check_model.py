@@ -34,11 +34,9 @@ def toy_graph(
     store = data['user', 'interacts', 'item']
     store.edge_index = torch.cat([train, held_out], dim=1)
     number = torch.arange(store.edge_index.size(1))
-    store.train_mask, store.val_mask, store.test_mask = (
-        number < _NUM_TRAIN,
-        number == _NUM_TRAIN,
-        number > _NUM_TRAIN,
-    )
+    store.train_mask = number < _NUM_TRAIN
+    store.val_mask = number == _NUM_TRAIN
+    store.test_mask = number > _NUM_TRAIN
     for name in ('image', 'text', 'audio')[:num_modalities]:
         count = _NUM_ITEMS - 1 if partial else _NUM_ITEMS
         data[name].x = torch.randn(count, 5, generator=generator)

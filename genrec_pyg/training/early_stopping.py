@@ -37,8 +37,6 @@ class EarlyStopping:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         r"""Restores what :meth:`state_dict` returned; patience stays as configured now."""
-        self.best, self.best_epoch, self.waited = (
-            state['best'],
-            state['best_epoch'],
-            state['waited'],
-        )
+        self.best = state['best']
+        self.best_epoch = state['best_epoch']
+        self.waited = state['waited']

@@ -187,12 +187,10 @@ class Trainer:
                 f'monitor: got {monitor!r}, accepted are recall, ndcg, precision, map, hit, mrr @ '
                 f'one of {list(ks)}'
             )
-        self.epochs, self.batch_size, self.lr, self.weight_decay = (
-            epochs,
-            batch_size,
-            lr,
-            weight_decay,
-        )
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.weight_decay = weight_decay
         self.encoder_lr, self.encoder_weight_decay = encoder_lr, encoder_weight_decay
         self.decoupled_weight_decay = decoupled_weight_decay
         self.trackers = [trackers] if isinstance(trackers, str) else list(trackers)
@@ -203,12 +201,10 @@ class Trainer:
         self.distributed = distributed or Distributed()
         self.device = self.distributed.device(resolve_device(device))
         self.precision, self.sampler, self.protocol = precision, sampler, protocol
-        self.ks, self.monitor, self.grad_clip, self.max_seconds = (
-            tuple(ks),
-            monitor,
-            grad_clip,
-            max_seconds,
-        )
+        self.ks = tuple(ks)
+        self.monitor = monitor
+        self.grad_clip = grad_clip
+        self.max_seconds = max_seconds
         self.mirror_gradient = mirror_gradient
         self.mg_alpha1, self.mg_alpha2, self.mg_interval = mg_alpha1, mg_alpha2, mg_interval
         self.cuda_graph = cuda_graph

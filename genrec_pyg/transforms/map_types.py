@@ -252,10 +252,8 @@ class MapTypes(GraphTransform):
 
     def _label_links(self, source: Any, out: HeteroData) -> Tensor:
         key = next(key for key in LINK_KEYS if key in source)
-        links, label = (
-            as_dense(source[key]).long(),
-            as_dense(source.get('edge_label')) if key == LINK_KEYS[0] else None,
-        )
+        links = as_dense(source[key]).long()
+        label = as_dense(source.get('edge_label')) if key == LINK_KEYS[0] else None
         if isinstance(label, Tensor) and label.dim() == 1 and label.size(0) == links.size(1):
             links = links[:, label != 0]
         num_items = int(out[ITEM].num_nodes)

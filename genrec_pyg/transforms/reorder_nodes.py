@@ -68,10 +68,8 @@ class ReorderNodes(GraphTransform):
 
 def _cuthill_mckee(user: Tensor, item: Tensor, num_users: int, num_items: int) -> dict[str, Tensor]:
     size = num_users + num_items
-    row, col = (
-        torch.cat([user, item + num_users]).numpy(),
-        torch.cat([item + num_users, user]).numpy(),
-    )
+    row = torch.cat([user, item + num_users]).numpy()
+    col = torch.cat([item + num_users, user]).numpy()
     matrix = sp.csr_matrix(
         (torch.ones(len(row), dtype=torch.int8).numpy(), (row, col)), shape=(size, size)
     )

@@ -68,10 +68,8 @@ def _describe_array(value: Any) -> str | None:
         if value.layout != torch.strided or value.is_quantized:
             return None
         value = value.detach().cpu().contiguous()
-        kind, content = (
-            str(value.dtype),
-            value.view(-1).view(torch.uint8).numpy() if value.numel() > 0 else b'',
-        )
+        kind = str(value.dtype)
+        content = value.view(-1).view(torch.uint8).numpy() if value.numel() > 0 else b''
     else:
         if value.dtype.hasobject:
             return None

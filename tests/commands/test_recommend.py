@@ -174,10 +174,8 @@ def test_validation_pairs_in_the_training_are_no_harm_where_they_are_left_out():
     data = demo_graph(100, 80, 6)
     both = copy.deepcopy(data)
     store = both['user', 'interacts', 'item']
-    store.train_mask, store.val_mask = (
-        store.train_mask | store.val_mask,
-        torch.zeros_like(store.val_mask),
-    )
+    store.train_mask = store.train_mask | store.val_mask
+    store.val_mask = torch.zeros_like(store.val_mask)
     top_items(EASE(both), data, torch.arange(5), exclude='seen')
     with pytest.raises(DataError, match='its val split'):
         top_items(EASE(both), data, torch.arange(5), exclude='train')

@@ -37,10 +37,8 @@ def test_pieces_of_four_processes_are_read_by_two_and_by_one(tmp_path, uninterru
         folder = tmp_path / 'first_epoch' / name / 'checkpoints'
         (pieces,) = folder.glob('shards-*')  # the best and the last state are the same
         assert sorted(path.name for path in pieces.iterdir()) == [f'{rank}.pt' for rank in range(4)]
-        raw, whole = (
-            load_checkpoint(folder / 'last.pt', pieces=True),
-            load_checkpoint(folder / 'last.pt'),
-        )
+        raw = load_checkpoint(folder / 'last.pt', pieces=True)
+        whole = load_checkpoint(folder / 'last.pt')
         table = 'embedding.user' if name == 'LightGCN' else 'encoder.user_embedding'
         assert isinstance(raw['model'][table], dict) and whole['model'][table].shape == (61, 6)
     shutil.copytree(tmp_path / 'first_epoch', tmp_path / 'later_epochs')

@@ -84,12 +84,10 @@ def random_case(seed, levels):
 def test_full_ranking_equals_a_plain_loop(seed, levels, split, protocol, masked):
     data, kind, scores = random_case(seed, levels)
     held = {'val': 1, 'test': 2}[split]
-    k, totals, users, lists = (
-        4,
-        dict.fromkeys(('recall', 'precision', 'ndcg', 'map', 'hit', 'mrr'), 0.0),
-        0,
-        [],
-    )
+    k = 4
+    totals = dict.fromkeys(('recall', 'precision', 'ndcg', 'map', 'hit', 'mrr'), 0.0)
+    users = 0
+    lists = []
     for u in range(25):
         truth = [i for i in range(12) if kind[u, i] == held]
         if not truth:

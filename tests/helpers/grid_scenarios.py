@@ -112,10 +112,8 @@ def grids(distributed):
 def layouts(distributed, folder):
     """Exchanges: what goes there and back, and the two sides of the definition of an adjoint."""
     processes = distributed.processes
-    generator, own_draws = (
-        torch.Generator().manual_seed(0),
-        torch.Generator().manual_seed(processes.rank),
-    )
+    generator = torch.Generator().manual_seed(0)
+    own_draws = torch.Generator().manual_seed(processes.rank)
     for (rows, columns), width, views in product([(1, 4), (2, 2), (4, 1)], (6, 8), (1, 3)):
         grid = Grid(rows, columns, processes)
         layout = GridLayout(grid, torch.tensor([5, 0, 0, 9, 1, 1, 30]), 3)
@@ -135,10 +133,8 @@ def layouts(distributed, folder):
             f'{rows}x{columns} {width} {views} rows',
             torch.equal(nodes.to_rows(channels, width), own),
         )
-        x, y = (
-            own.clone().requires_grad_(),
-            torch.randn(channels.shape, generator=own_draws, dtype=torch.float64),
-        )
+        x = own.clone().requires_grad_()
+        y = torch.randn(channels.shape, generator=own_draws, dtype=torch.float64)
         nodes.to_channels(x).backward(y)
         yield (
             f'{rows}x{columns} {width} {views} adjoint',

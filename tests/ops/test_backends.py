@@ -38,10 +38,8 @@ def test_every_kernel_scales_a_product_and_a_sum(kernel, channels, with_add, wit
         torch.tensor(ids, dtype=torch.int32, device=device) for ids in ([0, 2, 2, 4], [1, 2, 0, 3])
     )
     value = torch.tensor([2.0, 3.0, 5.0, 7.0], device=device) if with_value else None
-    x, add = (
-        torch.randn(4, channels, device=device),
-        torch.randn(3, channels, device=device) if with_add else None,
-    )
+    x = torch.randn(4, channels, device=device)
+    add = torch.randn(3, channels, device=device) if with_add else None
     before = None if add is None else add.clone()
     for scale in (1.0, 0.25):
         expected = scale * (

@@ -180,10 +180,8 @@ def test_matrix_without_entries(backend, size):
 
 def test_second_derivatives():
     _, adj = make(4, 5)
-    value, x = (
-        adj.value.clone().requires_grad_(),
-        torch.randn(5, 2, dtype=torch.float64, requires_grad=True),
-    )
+    value = adj.value.clone().requires_grad_()
+    x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda v, z: spmm(adj.with_value(v), z), (value, x))
     _, square = make(4, 4)
     y = torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
@@ -193,10 +191,8 @@ def test_second_derivatives():
 @pytest.mark.parametrize('symmetric', [True, False])
 def test_layer_mean_passes_gradient_to_entries(symmetric):
     _, adj = make(4, 4, symmetric)
-    value, x = (
-        adj.value.clone().requires_grad_(),
-        torch.randn(4, 2, dtype=torch.float64, requires_grad=True),
-    )
+    value = adj.value.clone().requires_grad_()
+    x = torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
     # A symmetric matrix is perturbed symmetrically, or the promise of symmetry were broken.
     order = adj.with_value(None, symmetric=False)._pattern.t()[1]
 

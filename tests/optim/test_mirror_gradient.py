@@ -153,11 +153,9 @@ def test_resume_is_bit_for_bit(make):
     optimizer = MirrorGradient(make(model.parameters()), alpha2=0.3, interval=3)
     torch.manual_seed(1)
     run(optimizer, 4)
-    saved, weights, rng = (
-        copy.deepcopy(optimizer.state_dict()),
-        copy.deepcopy(model.state_dict()),
-        torch.get_rng_state(),
-    )
+    saved = copy.deepcopy(optimizer.state_dict())
+    weights = copy.deepcopy(model.state_dict())
+    rng = torch.get_rng_state()
     run(optimizer, 4)
     straight = [p.detach().clone() for p in model.parameters()]
     model.load_state_dict(weights)
@@ -323,10 +321,8 @@ def test_clipping_in_the_closure_applies_to_both_steps():
 def test_bfloat16_parameters_sparse_gradients_and_missing_gradients():
     torch.manual_seed(0)
     table = torch.nn.Embedding(5, 2, sparse=True)
-    unused, half = (
-        torch.nn.Parameter(torch.ones(2)),
-        torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16)),
-    )
+    unused = torch.nn.Parameter(torch.ones(2))
+    half = torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16))
     before = table.weight.detach().clone()
     optimizer = MirrorGradient(
         torch.optim.SGD([table.weight, unused, half], lr=0.5), 1.0, 0.5, interval=1

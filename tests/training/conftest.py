@@ -14,11 +14,9 @@ def data():
     store = data['user', 'interacts', 'item']
     store.edge_index = edges
     split = torch.rand(edges.size(1), generator=generator)
-    store.train_mask, store.val_mask, store.test_mask = (
-        split < 0.7,
-        (split >= 0.7) & (split < 0.85),
-        split >= 0.85,
-    )
+    store.train_mask = split < 0.7
+    store.val_mask = (split >= 0.7) & (split < 0.85)
+    store.test_mask = split >= 0.85
     for name in ('image', 'text'):
         data[name].x = torch.randn(20, 5, generator=generator)
         data['item', 'has', name].edge_index = torch.arange(20).expand(2, 20).contiguous()

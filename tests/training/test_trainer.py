@@ -355,10 +355,8 @@ def test_batches_of_automatic_size_follow_the_interactions(interactions, expecte
 
 @pytest.mark.parametrize('steps', [1, 8, 7, 300, 10_000])
 def test_steps_per_epoch_make_the_batch(data, steps):
-    model, trainer = (
-        build('factors', data),
-        Trainer(batch_size='auto', lr=0.01, steps_per_epoch=steps, device='cpu'),
-    )
+    model = build('factors', data)
+    trainer = Trainer(batch_size='auto', lr=0.01, steps_per_epoch=steps, device='cpu')
     batch_size, lr = trainer.schedule(model.graph)
     assert batch_size == math.ceil(model.graph.num_edges / steps) and lr == pytest.approx(
         0.01 * (batch_size / 2048) ** 0.5

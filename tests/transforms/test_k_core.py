@@ -96,11 +96,9 @@ def test_core_is_maximal_and_meets_the_bounds(k):
     }
 
     # A plain loop over sets, one node at a time: the core does not depend on the order of removal.
-    users, items, left = (
-        set(range(40)),
-        set(range(40)),
-        {tuple(pair) for pair in edge_index.t().tolist()},
-    )
+    users = set(range(40))
+    items = set(range(40))
+    left = {tuple(pair) for pair in edge_index.t().tolist()}
     changed = True
     while changed:
         changed = False

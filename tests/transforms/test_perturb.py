@@ -24,11 +24,9 @@ def data():
     store = data[INTERACTS]
     store.edge_index = (torch.rand(50, 40, generator=generator) < 0.2).nonzero().t()
     split = torch.rand(store.edge_index.size(1), generator=generator)
-    store.train_mask, store.val_mask, store.test_mask = (
-        split < 0.8,
-        (split >= 0.8) & (split < 0.9),
-        split >= 0.9,
-    )
+    store.train_mask = split < 0.8
+    store.val_mask = (split >= 0.8) & (split < 0.9)
+    store.test_mask = split >= 0.9
     store.time = torch.arange(split.numel())
     store.note = [str(edge) for edge in range(split.numel())]
     data['image'].x = (

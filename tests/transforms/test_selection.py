@@ -104,10 +104,8 @@ def full_graph(form='tensor', containers=CONTAINERS):
             data[edge_type][key] = make(torch.arange(count))
         links = torch.stack([torch.arange(5) % src, torch.arange(5) % dst])
         data[edge_type].edge_label_index, data[edge_type].edge_label = links, links.t().contiguous()
-        data[edge_type].neg_edge_label_index, data[edge_type].neg_edge_label = (
-            links.flip(1),
-            links.flip(1).t().tolist(),
-        )
+        data[edge_type].neg_edge_label_index = links.flip(1)
+        data[edge_type].neg_edge_label = links.flip(1).t().tolist()
     store = data[INTERACTS]
     split = torch.arange(24) % 3
     store.train_mask, store.val_mask, store.test_mask = (split == s for s in range(3))
@@ -162,10 +160,8 @@ def check_selection(out, before, containers=CONTAINERS):
                 size = [out[edge_type[0]].num_nodes, out[edge_type[2]].num_nodes]
                 assert list(as_dense(store[key]).shape) == (size[::-1] if key == 'adj_t' else size)
         for prefix in ('', 'neg_'):
-            links, label = (
-                store[f'{prefix}edge_label_index'],
-                torch.as_tensor(store[f'{prefix}edge_label']).view(-1, 2),
-            )
+            links = store[f'{prefix}edge_label_index']
+            label = torch.as_tensor(store[f'{prefix}edge_label']).view(-1, 2)
             assert torch.equal(
                 torch.stack([old[edge_type[0]][links[0]], old[edge_type[2]][links[1]]], dim=1),
                 label,
@@ -298,10 +294,8 @@ def test_sparse_tensors_of_pyg_give_the_training_graph(layout, demo_data):
     assert training_graph(out).fingerprint() == expected.fingerprint()
     assert torch.equal(split_edges(out, 'test'), split_edges(demo_data, 'test'))
     mapped = HeteroData()
-    mapped['customer'].num_nodes, mapped['product'].num_nodes = (
-        demo_data['user'].num_nodes,
-        demo_data['item'].num_nodes,
-    )
+    mapped['customer'].num_nodes = demo_data['user'].num_nodes
+    mapped['product'].num_nodes = demo_data['item'].num_nodes
     for key, value in out[INTERACTS].items():
         mapped['customer', 'buys', 'product'][key] = value
     mapped = MapTypes(user='customer', item='product')(mapped)

@@ -255,10 +255,8 @@ def test_users_outside_the_training_have_a_history():
     item = torch.cat([torch.randperm(40)[:10] for _ in range(100)])
     order = torch.randperm(1000)
     store = data['user', 'interacts', 'item']
-    store.edge_index, store.time = (
-        torch.stack([user, item])[:, order],
-        torch.arange(10).repeat(100)[order],
-    )
+    store.edge_index = torch.stack([user, item])[:, order]
+    store.time = torch.arange(10).repeat(100)[order]
     split = UserSplit(0.2, 0.1, 0.75, seed=3)(data)
     store = split['user', 'interacts', 'item']
     masks = torch.stack([store[f'{name}_mask'] for name in ('train', 'val', 'test', 'history')])

@@ -150,11 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace, device: torch.device, name: str) -> dict[str, object]:
     r"""All measurements on ``device``, which the report calls ``name``."""
     if args.dataset is None:
-        edge_index, num_users, num_items = (
-            random_graph(args.users, args.items, args.edges),
-            args.users,
-            args.items,
-        )
+        edge_index = random_graph(args.users, args.items, args.edges)
+        num_users = args.users
+        num_items = args.items
     else:
         graph = training_graph(load_dataset(args.dataset, str(args.root)), [])
         edge_index, num_users, num_items = graph.edge_index, graph.num_users, graph.num_items

@@ -27,11 +27,9 @@ _ACCEPTED = 'delimited text, JSON lines (both plain, gzip, bzip2, zstd) and Parq
 #: Names of layouts that ``--format`` takes.
 FORMATS = ('csv', 'tsv', 'json', 'parquet', 'recbole', 'mmrec', 'movielens', 'amazon', 'pairs')
 _ASIN, _REVIEWER = re.compile(r'B[0-9A-Z]{9}|[0-9]{9}[0-9X]'), re.compile(r'A[0-9A-Z]{9,20}')
-_WHOLE, _NUMBER, _SECONDS = (
-    re.compile(r'[0-9]+'),
-    re.compile(r'[0-9]+(\.[0-9]+)?'),
-    re.compile(r'[0-9]{9,13}(\.[0-9]+)?'),
-)
+_WHOLE = re.compile(r'[0-9]+')
+_NUMBER = re.compile(r'[0-9]+(\.[0-9]+)?')
+_SECONDS = re.compile(r'[0-9]{9,13}(\.[0-9]+)?')
 
 
 class Layout(NamedTuple):

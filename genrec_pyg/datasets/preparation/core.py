@@ -36,10 +36,8 @@ def core_members(
             counts = np.bincount(u[kept] - low, minlength=1)
             user_degree[low : low + len(counts)] += counts
             item_degree += np.bincount(i[kept], minlength=num_items)
-        fewer_users, fewer_items = (
-            user_kept & (user_degree >= k[0]),
-            item_kept & (item_degree >= k[1]),
-        )
+        fewer_users = user_kept & (user_degree >= k[0])
+        fewer_items = item_kept & (item_degree >= k[1])
         if (fewer_users == user_kept).all() and (fewer_items == item_kept).all():
             return user_kept, item_kept, int(user_degree.sum())
         user_kept, item_kept = fewer_users, fewer_items

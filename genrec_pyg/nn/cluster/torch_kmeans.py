@@ -78,10 +78,8 @@ def _assign(x: Tensor, centroids: Tensor, spherical: bool) -> tuple[Tensor, Tens
     r"""Nearest centroid of every row and a distance that grows with the true one."""
     offset = 0 if spherical else centroids.square().sum(dim=1) / 2
     parts = [(offset - block @ centroids.t()).min(dim=1) for block in x.split(_BLOCK)]
-    distance, label = (
-        torch.cat([part.values for part in parts]),
-        torch.cat([part.indices for part in parts]),
-    )
+    distance = torch.cat([part.values for part in parts])
+    label = torch.cat([part.indices for part in parts])
     return label, distance if spherical else distance + x.square().sum(dim=1) / 2
 
 

@@ -53,12 +53,10 @@ class HyperConv(torch.nn.Module):
         scale: float = 1.0,
     ):
         super().__init__()
-        self.slope, self.edge_dropout, self.dropout, self.scale = (
-            slope,
-            edge_dropout,
-            dropout,
-            scale,
-        )
+        self.slope = slope
+        self.edge_dropout = edge_dropout
+        self.dropout = dropout
+        self.scale = scale
         self.weight = Parameter(torch.empty(channels, num_hyperedges))
         self.maps = torch.nn.ParameterList(
             Parameter(torch.empty(num_maps, num_hyperedges, num_hyperedges))
@@ -137,12 +135,10 @@ class SoftHyperConv(torch.nn.Module):
             raise ConfigError(
                 f'noise: got {noise!r}, accepted are {", ".join(map(repr, HYPER_NOISE))}'
             )
-        self.num_layers, self.temperature, self.edge_dropout, self.noise = (
-            num_layers,
-            temperature,
-            edge_dropout,
-            noise,
-        )
+        self.num_layers = num_layers
+        self.temperature = temperature
+        self.edge_dropout = edge_dropout
+        self.noise = noise
 
     def memberships(self, logits: Tensor) -> Tensor:
         r"""Memberships ``[n, K]`` from ``logits`` ``[n, K]``."""

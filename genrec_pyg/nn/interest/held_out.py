@@ -66,11 +66,9 @@ class HeldOutLists:
 
     def to(self, device: torch.device) -> HeldOutLists:
         r"""Moves everything to ``device``."""
-        self.known, self.held_out, self.user = (
-            self.known.to(device),
-            self.held_out.to(device),
-            self.user.to(device),
-        )
+        self.known = self.known.to(device)
+        self.held_out = self.held_out.to(device)
+        self.user = self.user.to(device)
         return self
 
     @torch.no_grad()

@@ -233,11 +233,9 @@ class MultimodalGraphEncoder(GraphModule):
         }
 
     def _encode(self, name: str, modality: Modality) -> Tensor:
-        weight, items, features = (
-            () if self.rho is None else (self.rho,),
-            self.layout.item,
-            self.features[name],
-        )
+        weight = () if self.rho is None else (self.rho,)
+        items = self.layout.item
+        features = self.features[name]
         if modality.edge_index is None:
             rows = items.own_rows(features).to(self.item_embedding.dtype)
             return self.encoders[name](rows, *weight, first_row=items.first_row)

@@ -61,10 +61,8 @@ class ContentMLP(torch.nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
-        self.first, self.second = (
-            Linear(in_channels, 4 * out_channels),
-            Linear(4 * out_channels, out_channels),
-        )
+        self.first = Linear(in_channels, 4 * out_channels)
+        self.second = Linear(4 * out_channels, out_channels)
 
     def reset_parameters(self) -> None:
         r"""Draws weights and biases as the framework does."""
@@ -103,11 +101,9 @@ class ModalityStreams(GraphModule):
 
     def __init__(self, graph: TrainingGraph, channels: int, num_layers: int = 2):
         super().__init__()
-        self.num_users, self.num_items, self.num_layers = (
-            graph.num_users,
-            graph.num_items,
-            num_layers,
-        )
+        self.num_users = graph.num_users
+        self.num_items = graph.num_items
+        self.num_layers = num_layers
         self.preferences = UserPreferences(
             graph.num_users, dict.fromkeys(graph.modalities, channels)
         )

@@ -96,10 +96,8 @@ class _Block(torch.nn.Module):
         self.qkv = Linear(channels, 3 * channels, bias=False)
         self.out = Linear(channels, channels, bias=False)
         self.expand, self.contract = Linear(channels, 4 * channels), Linear(4 * channels, channels)
-        self.attention_norm, self.output_norm = (
-            LayerNorm(channels, eps=_EPS),
-            LayerNorm(channels, eps=_EPS),
-        )
+        self.attention_norm = LayerNorm(channels, eps=_EPS)
+        self.output_norm = LayerNorm(channels, eps=_EPS)
         self.dropout = Dropout(dropout)
 
     def reset_parameters(self) -> None:

@@ -19,10 +19,8 @@ def test_finds_planted_clusters(spherical):
 
 
 def test_spherical_and_euclidean_assignment_differ():
-    x, centroids = (
-        torch.tensor([[0.1, 0.0], [0.0, 0.05], [2.0, 0.0]]),
-        torch.tensor([[0.0, 0.05], [2.0, 0.0]]),
-    )
+    x = torch.tensor([[0.1, 0.0], [0.0, 0.05], [2.0, 0.0]])
+    centroids = torch.tensor([[0.0, 0.05], [2.0, 0.0]])
     assert fit_prototypes(x, 2, centroids, spherical=False)[1].tolist() == [0, 0, 1]
     assert fit_prototypes(x, 2, centroids, spherical=True)[1].tolist() == [1, 0, 1]
 

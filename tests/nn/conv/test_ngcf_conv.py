@@ -5,10 +5,8 @@ from genrec_pyg.nn.conv import NGCFConv
 from genrec_pyg.ops import Adjacency
 
 #: Row 0 sums half of node 1 and twice node 2; row 1 takes node 0; row 2 has no neighbor.
-EDGES, WEIGHT = (
-    torch.tensor([[0, 0, 1], [1, 2, 0]]),
-    torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64),
-)
+EDGES = torch.tensor([[0, 0, 1], [1, 2, 0]])
+WEIGHT = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
 ADJACENCY = Adjacency.from_edge_index(EDGES, WEIGHT, (3, 3))
 
 

@@ -66,10 +66,8 @@ def test_solution_minimizes_the_expected_error_over_sampled_flips():
     process = FlipProcess(scale=3.0)
     rows = SparseRows.from_dense(matrix)
     rates = process.rates(rows)
-    up, contrast = (
-        float(rates.gamma_bar[-1]),
-        1 - float(rates.gamma_bar[-1]) - float(rates.epsilon_bar[-1]),
-    )
+    up = float(rates.gamma_bar[-1])
+    contrast = 1 - float(rates.gamma_bar[-1]) - float(rates.epsilon_bar[-1])
     draws = [
         (process.diffuse(rows, torch.full((30,), 4), rates).dense() - up) / contrast
         for _ in range(4000)

@@ -124,10 +124,8 @@ def test_cosine_distance_by_hand():
 
 
 def test_cosine_distance_of_rows_that_take_part():
-    a, b = (
-        torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]]),
-        torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]),
-    )
+    a = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    b = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     assert cosine_distance(a, b).item() == pytest.approx(2 / 3)
     assert cosine_distance(a, b, torch.tensor([True, False, False])).item() == 1.0
     assert cosine_distance(a, b, torch.zeros(3, dtype=torch.bool)).item() == 0.0

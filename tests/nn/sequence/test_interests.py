@@ -105,10 +105,8 @@ def attentive():
 
 
 def test_self_attention():
-    rows, mask = (
-        torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]]),
-        torch.tensor([[True, True, False]]),
-    )
+    rows = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]])
+    mask = torch.tensor([[True, True, False]])
     layer = attentive()
     interests, attention = layer(rows, mask)
     assert close(attention[0], [[0.712006, 0.287994, 0], [0.140602, 0.859398, 0]])

@@ -23,10 +23,8 @@ def test_flips_are_the_same_draw_in_both_forms(monkeypatch):
     x, rowptr, col = binary(4, 150, 0.2)
     x[2] = 0
     rowptr, col = torch.cat([x.new_zeros(1), x.sum(dim=1).cumsum(0)]), x.nonzero()[:, 1]
-    up, down = (
-        torch.tensor([0.0, 0.3, 0.1, 1.0], device=DEVICE),
-        torch.tensor([0.0, 0.5, 1.0, 1.0], device=DEVICE),
-    )
+    up = torch.tensor([0.0, 0.3, 0.1, 1.0], device=DEVICE)
+    down = torch.tensor([0.0, 0.5, 1.0, 1.0], device=DEVICE)
     dense = flip_dense(x.float(), up, down, generator())
     found = sample_flips(rowptr, col, 150, up, down, generator())
     assert (

@@ -109,10 +109,8 @@ def test_layer_mean_with_values_and_with_degrees(strategy, num_layers, symmetric
         (layer_mean, dense),
         (normalized_layer_mean, row[:, None] * pattern * col),
     ):
-        x, weight = (
-            torch.randn(9, 3, device=DEVICE, requires_grad=True),
-            torch.randn(9, 3, device=DEVICE),
-        )
+        x = torch.randn(9, 3, device=DEVICE, requires_grad=True)
+        weight = torch.randn(9, 3, device=DEVICE)
         out = function(adj, x, num_layers)
         total = sum(torch.linalg.matrix_power(matrix, layer) for layer in range(num_layers + 1)) / (
             num_layers + 1

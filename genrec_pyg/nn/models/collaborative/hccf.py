@@ -189,10 +189,8 @@ class HCCF(PairwiseRecommender):
         rank = (bpr_loss if self.rank_loss == 'bpr' else hinge_loss)(*rows)
         terms = {self.rank_loss: rank, 'l2': self.l2 * squared_norm(*self.parameters())}
         if self.contrast_weight > 0 and self.num_layers > 0:
-            sizes, nodes = (
-                [self.num_users, self.num_items],
-                (batch.user.unique(), batch.pos.unique()),
-            )
+            sizes = [self.num_users, self.num_items]
+            nodes = (batch.user.unique(), batch.pos.unique())
             terms['contrast'] = self.contrast_weight * sum(
                 self._contrast(near, far, index)
                 for views_of_layer in zip(views.local_views, views.global_views)

@@ -83,11 +83,9 @@ class SGL(LightGCN):
         check_range('temperature', temperature, 0, open_low=True)
         # Not edge_dropout: ranking sees the whole graph.
         self.augmentation, self.view_dropout = augmentation, edge_dropout
-        self.contrast_weight, self.temperature, self.symmetric = (
-            contrast_weight,
-            temperature,
-            symmetric,
-        )
+        self.contrast_weight = contrast_weight
+        self.temperature = temperature
+        self.symmetric = symmetric
         self.resample = resample
         #: Graph of each layer of each view; a view with one graph for all layers has one entry.
         self.view_graphs: dict[int, dict[int, Adjacency]] = {}

@@ -99,11 +99,9 @@ class CLCRec(PairwiseRecommender):
         check_choice('negatives', negatives, ('own', 'shared'))
         check_choice('score', score, ('mixed', 'content'))
         self.num_negatives, self.negatives, self.temperature = num_negatives, negatives, temperature
-        self.content_weight, self.replace, self.content_only = (
-            content_weight,
-            replace,
-            score == 'content',
-        )
+        self.content_weight = content_weight
+        self.replace = replace
+        self.content_only = score == 'content'
         self.features = item_features(self.graph)
         widths = {name: features.x.size(1) for name, features in self.features.items()}
         self.missing = ParameterDict(
@@ -183,11 +181,9 @@ class CLCRec(PairwiseRecommender):
         nodes, index = torch.cat([batch.pos, negatives.item.flatten()]).unique(return_inverse=True)
         first, others = index[:size], index[size:].view(negatives.item.shape)
         mask = torch.cat([torch.zeros_like(negatives.mask[:, :1]), negatives.mask], dim=1)
-        user, rows, content = (
-            self.embedding.user[batch.user],
-            self.embedding.item[nodes],
-            self.content(nodes),
-        )
+        user = self.embedding.user[batch.user]
+        rows = self.embedding.item[nodes]
+        content = self.content(nodes)
 
         cosines = _products(unit_rows(rows)[first], unit_rows(content), first, others)
         by_content = torch.rand(mask.shape, device=mask.device) < self.replace

@@ -164,11 +164,9 @@ class DiffMM(PairwiseRecommender):
         check_choice('denoiser', denoiser, DENOISERS)
         self.num_layers = num_layers
         self.generated_weight, self.residual_weight = generated_weight, residual_weight
-        self.contrast_method, self.contrast_weight, self.temperature = (
-            contrast_method,
-            contrast_weight,
-            temperature,
-        )
+        self.contrast_method = contrast_method
+        self.contrast_weight = contrast_weight
+        self.temperature = temperature
         self.adjacency = bipartite_adjacency(
             self.graph.edge_index, self.num_users, self.num_items, self_loops=True
         )
@@ -321,10 +319,8 @@ class DiffMM(PairwiseRecommender):
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR, L2 and the contrast of views on a batch of triples."""
         sizes = [self.num_users, self.num_items]
-        features, generated = (
-            {name: unit_rows(x) for name, x in self.features().items()},
-            self.generated(),
-        )
+        features = {name: unit_rows(x) for name, x in self.features().items()}
+        generated = self.generated()
         final = self.fuse(features, generated)
         terms = self.rank_terms(*final.split(sizes), batch)
         if self.contrast_weight > 0 and generated:

@@ -168,13 +168,11 @@ class GRCN(Recommender):
             ('l2', l2, 0),
         ):
             check_range(name, value, low)
-        self.variant, self.num_layers, self.weighting, self.l2, self.penalty = (
-            variant,
-            num_layers,
-            weighting,
-            l2,
-            penalty,
-        )
+        self.variant = variant
+        self.num_layers = num_layers
+        self.weighting = weighting
+        self.l2 = l2
+        self.penalty = penalty
         self.confidence_init = confidence_init
         self.features = item_features(self.graph, normalize=False)
         self.embedding = NodeEmbedding(
@@ -267,10 +265,8 @@ class GRCN(Recommender):
         """
         content = self.content()
         to_users, to_items = self.edge_weights(content)
-        to_users, to_items = (
-            self.interactions.with_value(to_users),
-            self.interactions.with_value(to_items).t(),
-        )
+        to_users = self.interactions.with_value(to_users)
+        to_items = self.interactions.with_value(to_items).t()
         user, item = unit_rows(self.embedding.user), unit_rows(self.embedding.item)
         users, items = user, item
         for _ in range(self.num_layers):

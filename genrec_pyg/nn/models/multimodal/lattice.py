@@ -108,10 +108,8 @@ class LATTICE(PairwiseRecommender):
         self.adjacency = make(
             self.graph.edge_index, self.num_users, self.num_items, normalization != 'sym'
         )
-        self.conv, self.item_conv = (
-            LightConv(0 if backbone == 'mf' else num_layers),
-            ItemGraphConv(num_item_layers),
-        )
+        self.conv = LightConv(0 if backbone == 'mf' else num_layers)
+        self.item_conv = ItemGraphConv(num_item_layers)
 
     def reset_parameters(self) -> None:
         r"""Redraws tables and projections and sets the weights of the modalities to equal ones."""

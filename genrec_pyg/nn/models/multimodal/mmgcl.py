@@ -148,10 +148,8 @@ class MMGCL(PairwiseRecommender):
             }
         )
         width = (len(self.names) + 1) * hidden_channels
-        self.user_readout, self.item_readout = (
-            Linear(width, hidden_channels),
-            Linear(width, hidden_channels),
-        )
+        self.user_readout = Linear(width, hidden_channels)
+        self.item_readout = Linear(width, hidden_channels)
         self.reset_parameters()
 
     @classmethod

@@ -180,11 +180,9 @@ class MVGAE(Recommender):
         ):
             check_range(name, value, low)
         check_range('dropout', dropout, 0, 1)
-        self.kl_weight, self.noise_scale, self.max_log_variance = (
-            kl_weight,
-            noise_scale,
-            max_log_variance,
-        )
+        self.kl_weight = kl_weight
+        self.noise_scale = noise_scale
+        self.max_log_variance = max_log_variance
         self.squash, self.l2 = squash, l2
         self.features = item_features(self.graph, normalize=False)
         self.item_table = Parameter(torch.empty(self.num_items, hidden_channels))

@@ -112,12 +112,10 @@ class PGL(Recommender):
         check_dropout('edge_dropout', edge_dropout)
         check_range('dropout', dropout, 0, 1)
         check_range('temperature', temperature, 0, open_low=True)
-        self.contrast_weight, self.dropout, self.temperature, self.l2 = (
-            contrast_weight,
-            dropout,
-            temperature,
-            l2,
-        )
+        self.contrast_weight = contrast_weight
+        self.dropout = dropout
+        self.temperature = temperature
+        self.l2 = l2
         self.interactions = PrunedGraph(self.graph, edge_dropout if mode == 'local' else 0.0)
         self.principal = PrincipalGraph(self.graph, rank, threshold) if mode == 'global' else None
         self.item_graph = mixed_item_graph(self.graph, num_neighbors, modality_weights, binary=True)

@@ -158,17 +158,13 @@ class SLMRec(PairwiseRecommender):
         check_range('task_temperature', task_temperature, 0, open_low=True)
         check_range('temperature', temperature, 0, open_low=True)
         check_range('dropout', dropout, 0, 1)
-        self.num_layers, self.fusion, self.task, self.task_weight = (
-            num_layers,
-            fusion,
-            task,
-            task_weight,
-        )
-        self.task_temperature, self.temperature, self.dropout = (
-            task_temperature,
-            temperature,
-            dropout,
-        )
+        self.num_layers = num_layers
+        self.fusion = fusion
+        self.task = task
+        self.task_weight = task_weight
+        self.task_temperature = task_temperature
+        self.temperature = temperature
+        self.dropout = dropout
         self.mask_duplicates, self.score_by = mask_duplicates, score_by
         self.features = item_features(self.graph)
         self.block = bipartite_block(
@@ -181,10 +177,8 @@ class SLMRec(PairwiseRecommender):
             }
         )
         width = hidden_channels * (len(self.features) + 1 if fusion == 'concat' else 1)
-        self.user_fusion, self.item_fusion = (
-            Linear(width, hidden_channels),
-            Linear(width, hidden_channels),
-        )
+        self.user_fusion = Linear(width, hidden_channels)
+        self.item_fusion = Linear(width, hidden_channels)
         self.chain = AlignmentChain(self.features, hidden_channels) if task == 'fac' else None
         self._reset_fusion()
 
@@ -241,11 +235,9 @@ class SLMRec(PairwiseRecommender):
         r"""Contrast of observed pairs, the task and, where asked for, the penalty."""
         starts = self.starts()
         users, items = self.views(starts)
-        user, item, positive = (
-            batch.user,
-            batch.pos,
-            torch.arange(len(batch.pos), device=batch.pos.device),
-        )
+        user = batch.user
+        item = batch.pos
+        positive = torch.arange(len(batch.pos), device=batch.pos.device)
         if self.mask_duplicates:
             item, positive = item.unique(return_inverse=True)
         terms = {

@@ -154,10 +154,8 @@ class SMORE(PairwiseRecommender):
             {name: SpectralFilter(hidden_channels, filter_init) for name in self.features}
         )
         self.fused_filter = SpectralFilter(hidden_channels, filter_init)
-        self.gates, self.fused_gate = (
-            ModuleDict({name: linear() for name in self.features}),
-            linear(),
-        )
+        self.gates = ModuleDict({name: linear() for name in self.features})
+        self.fused_gate = linear()
         self.queries = ModuleDict(
             {
                 name: Sequential(
@@ -166,10 +164,8 @@ class SMORE(PairwiseRecommender):
                 for name in self.features
             }
         )
-        self.preferences, self.fused_preference = (
-            ModuleDict({name: linear() for name in self.features}),
-            linear(),
-        )
+        self.preferences = ModuleDict({name: linear() for name in self.features})
+        self.fused_preference = linear()
 
     def reset_parameters(self) -> None:
         r"""Redraws all parameters."""

@@ -59,11 +59,9 @@ class HistoryRecommender(Recommender):
                 data, modalities, timed=True, repeats=repeats, contents=item_side.contents()
             )
         super().__init__(data)
-        self.hidden_channels, self.history_length, self.repeats = (
-            hidden_channels,
-            history_length,
-            repeats,
-        )
+        self.hidden_channels = hidden_channels
+        self.history_length = history_length
+        self.repeats = repeats
         self.sequences = training_sequences(self.graph)
         self.items = make_items(self.graph, hidden_channels, item_side, item_std)
 

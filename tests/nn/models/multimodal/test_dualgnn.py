@@ -13,10 +13,8 @@ X = {name: Modality(name, torch.ones(3, 2), 3) for name in ('image', 'text')}
 #: Item 2 has no edge; each user is the other's only neighbor.
 GRAPH = TrainingGraph(2, 3, torch.tensor([[0, 0, 1], [0, 1, 1]]), X)
 #: Propagated sums of the starts (1, 2 | 3, 4, 5) and (1, -1 | 1, 0, 2).
-FIRST, SECOND = (
-    (6.578427, 6.181981, 6.621320, 9.974874, 5),
-    (2.103553, -1.146447, 2.207107, 0.146447, 2),
-)
+FIRST = (6.578427, 6.181981, 6.621320, 9.974874, 5)
+SECOND = (2.103553, -1.146447, 2.207107, 0.146447, 2)
 
 
 def by_hand(monkeypatch, **arguments):

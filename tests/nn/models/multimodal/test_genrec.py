@@ -102,11 +102,9 @@ def test_gaussian_noise_takes_the_place_of_the_flips(denoiser, arguments):
 
 
 RELEASED, PRINCIPLED = {'variant': 'released'}, {'variant': 'principled'}
-LINEAR, TIED, WITHOUT = (
-    {'denoiser.name': 'linear'},
-    {'denoiser.name': 'tied'},
-    {'generation.enabled': False},
-)
+LINEAR = {'denoiser.name': 'linear'}
+TIED = {'denoiser.name': 'tied'}
+WITHOUT = {'generation.enabled': False}
 
 
 @pytest.mark.parametrize(
@@ -462,9 +460,9 @@ def test_groups_are_data_classes_or_mappings():
     groups = dict(
         interest=InterestConfig(weight=0.25), denoiser=DenoiserConfig('tied', num_layers=1)
     )
-    by_class, by_mapping = (
-        GenRec(toy_data(), **groups),
-        GenRec(toy_data(), interest={'weight': 0.25}, denoiser={'name': 'tied', 'num_layers': 1}),
+    by_class = GenRec(toy_data(), **groups)
+    by_mapping = GenRec(
+        toy_data(), interest={'weight': 0.25}, denoiser={'name': 'tied', 'num_layers': 1}
     )
     assert by_class.interest_weight == by_mapping.interest_weight == 0.25
     assert [p.shape for p in by_class.parameters()] == [p.shape for p in by_mapping.parameters()]

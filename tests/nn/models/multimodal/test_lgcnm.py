@@ -62,10 +62,8 @@ def test_without_modalities_items_start_from_their_table():
 def test_concatenated_blocks_are_models_whose_scores_add_up():
     model = LGCNM(toy_data(1), hidden_channels=3, combine='concat').double()
     first, second = (LightGCN(toy_data(0), hidden_channels=3, num_layers=2) for _ in range(2))
-    users, content = (
-        model.embedding.user.detach(),
-        model.projections['image'](model.features['image']).detach(),
-    )
+    users = model.embedding.user.detach()
+    content = model.projections['image'](model.features['image']).detach()
     set_tables(first, users[:, :3], model.embedding.item.detach())
     set_tables(second, users[:, 3:], content)
     everyone = torch.arange(8)
@@ -93,10 +91,8 @@ def test_content_replaces_the_table_of_items():
 
 def test_content_is_the_mean_of_what_an_item_has():
     data = toy_data(2)
-    data['text'].x, data['item', 'has', 'text'].edge_index = (
-        data['text'].x[:6],
-        torch.arange(6).expand(2, 6).contiguous(),
-    )
+    data['text'].x = data['text'].x[:6]
+    data['item', 'has', 'text'].edge_index = torch.arange(6).expand(2, 6).contiguous()
     model = LGCNM(data, hidden_channels=3).double()
     image, text = (projection.linear for projection in model.projections.values())
     torch.nn.init.ones_(text.bias)

@@ -13,10 +13,8 @@ def double(data, **arguments):
 
 
 def test_without_modalities_it_is_light_gcn():
-    model, reference = (
-        double(toy_data(0)),
-        LightGCN(toy_data(0), hidden_channels=4, num_layers=2).double(),
-    )
+    model = double(toy_data(0))
+    reference = LightGCN(toy_data(0), hidden_channels=4, num_layers=2).double()
     with torch.no_grad():
         reference.embedding.user.copy_(model.encoder.user_embedding)
         reference.embedding.item.copy_(model.encoder.item_embedding)

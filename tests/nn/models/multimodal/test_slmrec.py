@@ -85,10 +85,8 @@ def test_a_repeated_item_is_not_its_own_negative_unless_asked():
 
 
 def test_alignment_equals_the_plain_formula():
-    chain, views = (
-        AlignmentChain(['image', 'text'], 4).double(),
-        torch.randn(5, 3, 4, dtype=torch.float64),
-    )
+    chain = AlignmentChain(['image', 'text'], 4).double()
+    views = torch.randn(5, 3, 4, dtype=torch.float64)
     first = chain.maps['image'](views[:, 0])
     second = chain.maps['text'](first)
     assert second.shape == (5, 2)
@@ -110,10 +108,8 @@ def test_equal_heads_give_the_logarithm_of_the_batch_per_space():
 
 
 def test_a_vector_added_to_all_outputs_of_a_head_changes_nothing():
-    chain, views = (
-        AlignmentChain(['image', 'text'], 4).double(),
-        torch.randn(5, 3, 4, dtype=torch.float64),
-    )
+    chain = AlignmentChain(['image', 'text'], 4).double()
+    views = torch.randn(5, 3, 4, dtype=torch.float64)
     before = chain(views, PRESENT, 0.5)
     chain.heads['image'].register_forward_hook(lambda module, inputs, out: out + torch.arange(4.0))
     assert torch.allclose(chain(views, PRESENT, 0.5), before, atol=1e-10)
@@ -125,10 +121,8 @@ def test_a_single_space_has_the_whole_width():
 
 
 def test_items_without_a_modality_leave_its_space():
-    chain, views = (
-        AlignmentChain(['image', 'text'], 4).double(),
-        torch.randn(5, 3, 4, dtype=torch.float64),
-    )
+    chain = AlignmentChain(['image', 'text'], 4).double()
+    views = torch.randn(5, 3, 4, dtype=torch.float64)
     some = torch.tensor([True, False, True, True, False])
     found = chain(views, {'image': PRESENT['image'], 'text': some}, 0.5)
     nobody = chain(

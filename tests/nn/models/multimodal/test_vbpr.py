@@ -109,10 +109,8 @@ def test_order_of_modalities_is_that_of_the_weights():
 
 def test_missing_modalities():
     data = toy_data(2)
-    data['text'].x, data['item', 'has', 'text'].edge_index = (
-        data['text'].x[:6],
-        torch.arange(6).expand(2, 6).contiguous(),
-    )
+    data['text'].x = data['text'].x[:6]
+    data['item', 'has', 'text'].edge_index = torch.arange(6).expand(2, 6).contiguous()
     model = VBPR(data, hidden_channels=4).double()
     with torch.no_grad():
         model.projection.linear.bias.fill_(1.0)

@@ -17,10 +17,8 @@ def test_is_ease_plus_weighted_content():
 
 def test_content_is_fitted_anew_alone():
     data, user = toy_data(), torch.arange(8)
-    model, other = (
-        AddEASE(data, content_l2=3.0),
-        AddEASE(data, content_l2=1.0, modality_weights={'image': 1.0, 'text': 0.0}),
-    )
+    model = AddEASE(data, content_l2=3.0)
+    other = AddEASE(data, content_l2=1.0, modality_weights={'image': 1.0, 'text': 0.0})
     kernel = model.kernel
     model.fit_content(1.0, {'image': 1.0, 'text': 0.0})
     assert model.kernel is kernel and torch.equal(model.score(user), other.score(user))

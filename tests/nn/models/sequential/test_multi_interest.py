@@ -188,10 +188,8 @@ def test_one_interest_needs_no_selection(name):
 
 def test_interests_have_no_order():
     """Permuted rows of the attention change neither scores nor the multi-interest loss."""
-    model, other = (
-        make(multi_loss=True, num_negatives=None),
-        make(multi_loss=True, num_negatives=None),
-    )
+    model = make(multi_loss=True, num_negatives=None)
+    other = make(multi_loss=True, num_negatives=None)
     with torch.no_grad():
         other.extractor.interest.weight.copy_(model.extractor.interest.weight[[2, 0, 3, 1]])
     batch = next(iter(model.make_loader(12, 'edge')))
@@ -241,10 +239,8 @@ def test_both_alignments_score(align):
 
 
 def test_routing_term():
-    even, window = (
-        make('REMI', routing_weight=50.0),
-        make('REMI', routing_weight=50.0, routing_scope='window'),
-    )
+    even = make('REMI', routing_weight=50.0)
+    window = make('REMI', routing_weight=50.0, routing_scope='window')
     batch = next(iter(even.make_loader(12, 'edge')))
     assert 0 <= float(even.loss(batch)['routing']) < float(window.loss(batch)['routing'])
     assert 'routing' not in make('REMI', routing_weight=0.0).loss(batch)
