@@ -60,7 +60,7 @@ def prepare(argv: Sequence[str]) -> Report:
         '--min_rating', type=float, help='least rating that counts as an interaction'
     )
     parser.add_argument(
-        '--core', type=int, default=0, help='least number of items per user and users per item'
+        '--k_core', type=int, default=0, help='least number of items per user and users per item'
     )
     parser.add_argument(
         '--split',
@@ -99,7 +99,7 @@ def prepare(argv: Sequence[str]) -> Report:
         columns,
         arguments.format,
         arguments.min_rating,
-        arguments.core,
+        arguments.k_core,
         arguments.split,
         arguments.seed,
         arguments.items,

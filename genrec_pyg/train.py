@@ -107,7 +107,8 @@ def _take_folder(call: Call, goes_on: bool, stack: ExitStack, held: list[RunFold
     else:
         model = config.model.rpartition(':')[2]
         # a wrong one is refused later
-        name = f'{model}-{config.dataset}-seed{config.seed}'.replace(os.sep, '_')
+        dataset = os.path.normpath(config.dataset).lstrip(f'.{os.sep}')
+        name = f'{model}-{dataset}-seed{config.seed}'.replace(os.sep, '_')
         folder = RunFolder.create_numbered(Path('runs') / name)
     held.append(stack.enter_context(folder))
     return folder.path

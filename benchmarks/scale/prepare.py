@@ -86,7 +86,7 @@ def parse(path: Path) -> float:
     return time.perf_counter() - begin
 
 
-def prepare(path: Path, output: Path, memory: str, core: int) -> dict[str, Any]:
+def prepare(path: Path, output: Path, memory: str, k_core: int) -> dict[str, Any]:
     r"""Seconds, peak memory in GB and counts of a preparation, in a process of its own."""
     shutil.rmtree(output, ignore_errors=True)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -97,8 +97,8 @@ def prepare(path: Path, output: Path, memory: str, core: int) -> dict[str, Any]:
             '-m',
             'genrec_pyg.prepare',
             str(path),
-            '--core',
-            str(core),
+            '--k_core',
+            str(k_core),
             '--min_rating',
             '2',
             '--memory',
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--rows', type=positive, default=100_000_000, help='rows of the log')
     parser.add_argument('--users', type=positive, help='users (default: a twentieth of the rows)')
     parser.add_argument('--items', type=positive, help='items (default: a hundredth of the rows)')
-    parser.add_argument('--core', type=int, default=5, help='core of the preparation')
+    parser.add_argument('--k_core', type=int, default=5, help='core of the preparation')
     parser.add_argument('--memory', default='2GB', help='what the engine may hold')
     parser.add_argument(
         '--folder', type=Path, required=True, help='folder of the log and of what is prepared'
@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.items or arguments.rows // 100,
         )
     scans = {'bytes': read_bytes(log), 'parse': parse(log)}
-    found = prepare(log, arguments.folder / 'prepared', arguments.memory, arguments.core)
+    found = prepare(log, arguments.folder / 'prepared', arguments.memory, arguments.k_core)
     size = log.stat().st_size
     rows = [
         ['read the bytes', f'{scans["bytes"]:.1f}', '', ''],
@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             '',
             machine_line(facts),
             '',
-            f'`--core {arguments.core} --min_rating 2 --memory {arguments.memory}`',
+            f'`--k_core {arguments.k_core} --min_rating 2 --memory {arguments.memory}`',
             '',
             markdown_table(['step', 'seconds', 'peak memory [GB]', 'written [GB]'], rows),
             '',

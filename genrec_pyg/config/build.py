@@ -60,7 +60,7 @@ def make_data(config: RunConfig) -> HeteroData:
         config.modalities,
         columns=parse_columns(config.columns),
         min_rating=config.min_rating,
-        core=config.core,
+        k_core=config.k_core,
         split=config.split,
         check=config.check_features,
     )

@@ -40,6 +40,10 @@ CALL_KEYS = (
 )
 
 
+#: Keys of a configuration by their names in an earlier version.
+FORMER_KEYS = {'core': 'k_core'}
+
+
 class Parser(ArgumentParser):
     r"""Parser of the flags of ``python -m genrec_pyg.train`` for one model."""
 
@@ -140,9 +144,9 @@ def build_parser(model: str) -> Parser:
         '--min_rating', type=float | None, help='least rating that counts as an interaction'
     )
     parser.add_argument(
-        '--core',
+        '--k_core',
         type=int,
-        default=RunConfig.core,
+        default=RunConfig.k_core,
         help='least number of items per user and users per item',
     )
     parser.add_argument(
@@ -239,6 +243,7 @@ def set_defaults(parser: Parser, values: Mapping[str, Any], source: str) -> None
             ``source``.
     """
     accepted = parser.get_defaults().as_dict()
+    values = {FORMER_KEYS.get(key, key): value for key, value in values.items()}
     keys = [key for key in accepted if key not in CALL_KEYS]
     for key, value in values.items():
         if key not in keys and not (key in GROUPS and not value):
@@ -298,18 +303,21 @@ def explain(message: str, parser: Parser, prefix: str) -> str:
         return f'{message}; see --help'
     group = unknown[2]
     accepted = parser.get_defaults().as_dict()
+    now = _present_name(parser, message)
+    if now:
+        return f'{message}; it is {now} now'
     if group is None:
         names = [f'--{name}.*' if name in GROUPS else f'--{name}' for name in accepted]
     else:
         names = [f'--{name}' for name in flatten(accepted) if name.startswith(f'{group}.')]
-        now = _present_name(parser, message)
-        if now:
-            return f'{message}; it is {now} now'
     return f'{message}; accepted are {", ".join(names) or "none"}'
 
 
 def _present_name(parser: Parser, message: str) -> str:
     r"""Flags of a setting that had the name of the flag in ``message`` in an earlier version."""
+    found = re.search(r'--(\w+)', message)
+    if found and found[1] in FORMER_KEYS:
+        return f'--{FORMER_KEYS[found[1]]}'
     found = re.search(r'--hparams\.(\w+)(?:[ =](\S+))?', message)
     conversion = former_settings(parser.model).get(found[1]) if found else None
     if conversion is None:

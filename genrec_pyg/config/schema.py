@@ -26,7 +26,7 @@ class RunConfig:
         modalities: Modalities to use, ``NAME`` or ``NAME=FILE``; :obj:`None` takes all.
         columns: Columns of a table, ``ROLE=NAME``; others are found by usual names.
         min_rating: Least rating that counts as an interaction.
-        core: Least number of items per user and users per item.
+        k_core: Least number of items per user and users per item.
         split: Split in place of that of the dataset, see :func:`~genrec_pyg.datasets.from_table`.
         check_features: What follows from features that do not belong to the items: ``'error'``,
             ``'warn'`` or ``'off'``, see :func:`~genrec_pyg.datasets.from_table`.
@@ -47,7 +47,7 @@ class RunConfig:
     modalities: list[str] | None = None
     columns: list[str] | None = None
     min_rating: float | None = None
-    core: int = 0
+    k_core: int = 0
     split: str | None = None
     check_features: str = 'error'
     model: str = 'GenRec'

@@ -40,7 +40,7 @@ def load_dataset(
     mirror: str | None = None,
     columns: Mapping[str, str] | None = None,
     min_rating: float | None = None,
-    core: int = 0,
+    k_core: int = 0,
     split: str | None = None,
     check: str = 'error',
 ) -> HeteroData:
@@ -62,7 +62,7 @@ def load_dataset(
         mirror: See :class:`DiffMMDataset`.
         columns: Role to column of a table, see :func:`from_table`.
         min_rating: Least rating that counts as an interaction.
-        core: Least number of distinct items per user and users per item.
+        k_core: Least number of distinct items per user and users per item.
         split: Split in place of that of the dataset, see :func:`from_table`.
         check: What follows from features that do not belong to the items, see :func:`from_table`.
 
@@ -83,13 +83,13 @@ def load_dataset(
                 f'columns, split: got {columns}, {split!r} for {name!r}, which is prepared; '
                 f'accepted are the flags of the preparation'
             )
-        return prepare(read_prepared(root / name, choice), min_rating, core, split)
+        return prepare(read_prepared(root / name, choice), min_rating, k_core, split)
     table = _table(name, root)
     if table is not None and table.suffix == '.pt' and not columns and split_column(split) is None:
-        return prepare(_keep(load_graph(table), choice), min_rating, core, split)
+        return prepare(_keep(load_graph(table), choice), min_rating, k_core, split)
     if table is not None:
         features = find_features(table.parent, choice)
-        return from_table(table, columns, features, min_rating, core, split, check)
+        return from_table(table, columns, features, min_rating, k_core, split, check)
     if columns or split_column(split) is not None:
         raise ConfigError(
             f'columns, split: got {columns}, {split!r} for {name!r}, whose layout names its '
@@ -101,7 +101,7 @@ def load_dataset(
     else:
         data = dataset[0]
         check_features(data, dataset.feature_files(), check, by_row=True)
-    return prepare(data, min_rating, core, split)
+    return prepare(data, min_rating, k_core, split)
 
 
 def _find_layout(

@@ -95,14 +95,14 @@ def train_on_all(data: HeteroData) -> HeteroData:
 
 
 def prepare(
-    data: HeteroData, min_rating: float | None = None, core: int = 0, split: str | None = None
+    data: HeteroData, min_rating: float | None = None, k_core: int = 0, split: str | None = None
 ) -> HeteroData:
     r"""Filters and splits a canonical graph, in this order; the log says what each step left out.
 
     Args:
         data: Canonical graph.
         min_rating: Least rating of an interaction that counts as liked; others are left out.
-        core: Least number of distinct items per user and users per item, see
+        k_core: Least number of distinct items per user and users per item, see
             :class:`~genrec_pyg.transforms.KCore`.
         split: See :func:`make_split`; :obj:`None` keeps that of the graph.
 
@@ -111,20 +111,20 @@ def prepare(
         DataError: If the graph has no ratings, or nothing is left.
     """
     transform = None if split is None else make_split(split)
-    if core < 0:
-        raise ConfigError(f'core: got {core}, accepted are integers from 0')
+    if k_core < 0:
+        raise ConfigError(f'k_core: got {k_core}, accepted are integers from 0')
     if min_rating is not None:
         rating = as_dense(data[INTERACTS].get('rating'))
         kept = rated_at_least(None if rating is None else rating.numpy(), min_rating, 'graph')
         select_edges(data, INTERACTS, torch.from_numpy(kept))
-    if min_rating is not None or core > 0:
+    if min_rating is not None or k_core > 0:
         before = (
             read_interactions(data).size(1),
             int(data['user'].num_nodes),
             int(data['item'].num_nodes),
         )
         # Items that features describe stay without interactions, where no core is asked for.
-        data = KCore((max(core, 1), core or (0 if modality_names(data) else 1)))(data)
+        data = KCore((max(k_core, 1), k_core or (0 if modality_names(data) else 1)))(data)
         after = (
             read_interactions(data).size(1),
             int(data['user'].num_nodes),
@@ -132,7 +132,7 @@ def prepare(
         )
         logger.info(
             '%d-core: %d of %d interactions, %d of %d users, %d of %d items are kept',
-            core,
+            k_core,
             *(number for pair in zip(after, before) for number in pair),
         )
     return data if transform is None else transform(data)

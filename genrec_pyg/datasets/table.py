@@ -42,7 +42,7 @@ def from_table(
     columns: Mapping[str, str] | None = None,
     features: Mapping[str, str | Path | tuple[Sequence[Any], Any]] | None = None,
     min_rating: float | None = None,
-    core: int = 0,
+    k_core: int = 0,
     split: str | None = None,
     check: str = 'error',
     items: str | Path | None = None,
@@ -69,7 +69,7 @@ def from_table(
             a matrix. An item without a row has no such modality; an item without an interaction is
             in the graph.
         min_rating: Least rating that counts as an interaction.
-        core: Least number of distinct items per user and users per item.
+        k_core: Least number of distinct items per user and users per item.
         split: ``'random'``, ``'time'``, ``'users'``, ``'cold_items'`` (each also with shares of
             validation and test, ``'random:0.1,0.1'``), ``'leave-one-out'``, ``'column:NAME'`` (0,
             1, 2 or train, val, test) or ``'none'``, all for the training. By default that of a
@@ -125,7 +125,7 @@ def from_table(
     for modality, found in read.items():
         _add_modality(data, modality, found, item_id)
     check_features(data, features or {}, check)
-    data = prepare(data, min_rating, core, split)
+    data = prepare(data, min_rating, k_core, split)
     logger.info(
         '%s: %d users, %d items, %d interactions',
         name,

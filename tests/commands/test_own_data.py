@@ -48,7 +48,7 @@ def test_a_log_is_trained_on_and_lists_come_in_its_own_ids(log, capsys):
                 'EASE',
                 '--output',
                 'run',
-                '--core',
+                '--k_core',
                 '3',
                 '--split',
                 'leave-one-out',

@@ -43,7 +43,9 @@ def log(tmp_path, monkeypatch):
 
 
 def test_a_log_becomes_a_run(log, capsys):
-    assert prepare([*log, '--core', '2', '--split', 'time:0.1,0.1', '--output', 'shop/ready']) == 0
+    assert (
+        prepare([*log, '--k_core', '2', '--split', 'time:0.1,0.1', '--output', 'shop/ready']) == 0
+    )
     printed = capsys.readouterr().out
     assert (
         'split: time:0.1,0.1  560 train, 70 val, 70 test' in printed

@@ -140,6 +140,15 @@ def test_default_folders_are_numbered(folder):
     ]
 
 
+def test_the_folder_of_a_run_has_a_plain_name_whatever_the_path_of_the_data(folder):
+    (folder / 'log.csv').write_text(
+        'user,item\n' + ''.join(f'{u},{u % 7}\n{u},{u % 5}\n' for u in range(40))
+    )
+    arguments = '--model Popularity --references false --dataset ./log.csv --split none'
+    assert main(arguments.split()) == 0
+    assert [p.name for p in (folder / 'runs').iterdir()] == ['Popularity-log.csv-seed0']
+
+
 def test_published_protocol_labels_its_result(folder):
     assert main(['--protocol', 'published', '--output', 'run', *FAST]) == 0
     assert (

@@ -359,3 +359,11 @@ def test_shares_and_weights_of_an_earlier_version_have_one_name(model, former, n
     path.write_text(yaml.safe_dump({'model': model, 'hparams': former}))
     hparams = parse('--config', str(path)).hparams
     assert {name: hparams[name] for name in now} == now and not former.keys() & hparams.keys()
+
+
+def test_the_core_has_the_name_that_prepare_gives_it(tmp_path):
+    path = tmp_path / 'config.yaml'
+    path.write_text(yaml.safe_dump({'core': 5}))
+    assert parse('--config', str(path)).k_core == 5
+    with pytest.raises(ConfigError, match='--core 5; it is --k_core now'):
+        parse('--core', '5')

@@ -54,13 +54,13 @@ def test_threshold_and_core_leave_what_fulfills_them(tiny_graph):
     data[EDGES].rating = torch.tensor([5.0] * 9 + [1.0] * 6)
     found = prepare(copy.deepcopy(data), min_rating=3)
     assert bool((found[EDGES].rating >= 3).all()) and found[EDGES].edge_index.size(1) == 9
-    user, item = prepare(copy.deepcopy(data), core=2, split='none')[EDGES].edge_index
+    user, item = prepare(copy.deepcopy(data), k_core=2, split='none')[EDGES].edge_index
     assert int(torch.bincount(user).min()) >= 2 and int(torch.bincount(item).min()) >= 2
 
 
 def test_what_cannot_be_prepared_is_named(tiny_graph):
-    with pytest.raises(ConfigError, match='core: got -1'):
-        prepare(copy.deepcopy(tiny_graph), core=-1)
+    with pytest.raises(ConfigError, match='k_core: got -1'):
+        prepare(copy.deepcopy(tiny_graph), k_core=-1)
     with pytest.raises(DataError, match="has no 'rating'"):
         prepare(copy.deepcopy(tiny_graph), min_rating=3)
     tiny_graph[EDGES].rating = torch.ones(15)

@@ -50,7 +50,12 @@ def test_threshold_core_and_splits():
         named_pairs(data) == {('u-9', 'a'), ('u-9', 'b'), ('ü', 'a')} and data[USER].num_nodes == 2
     )
     dense = {'user': [1, 1, 2, 2, 3], 'item': [5, 6, 5, 6, 5]}
-    assert named_pairs(from_table(dense, core=2, split='none')) == {(1, 5), (1, 6), (2, 5), (2, 6)}
+    assert named_pairs(from_table(dense, k_core=2, split='none')) == {
+        (1, 5),
+        (1, 6),
+        (2, 5),
+        (2, 6),
+    }
     log = {**LOG, 'part': ['train', 'valid', 'test', 'train', 'train']}
     split = from_table(log, split='column:part')
     assert named_pairs(split, 'val') == {('u-9', 'a')} and named_pairs(split, 'test') == {
@@ -61,7 +66,7 @@ def test_threshold_core_and_splits():
     for wrong, message in (
         ({'split': 'by-moon'}, "split: got 'by-moon', accepted are leave_one_out, random"),
         ({'split': 'time:1'}, 'two shares'),
-        ({'core': -1}, 'core: got -1'),
+        ({'k_core': -1}, 'k_core: got -1'),
         ({'columns': {'user': 'nobody'}}, 'there is no such column'),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -207,7 +212,7 @@ def figures(data, name):
 
 def test_order_of_rows_kind_of_file_and_names_of_ids_change_no_figure(tmp_path, shared_data):
     """MovieLens 100K as RecBole publishes it, untouched."""
-    options = {'min_rating': 4, 'split': 'time', 'core': 5}
+    options = {'min_rating': 4, 'split': 'time', 'k_core': 5}
     first = load_dataset('ml-100k/ml-100k.inter', shared_data, **options)
     lines = (shared_data / 'ml-100k' / 'ml-100k.inter').read_text().splitlines()
     random.Random(1).shuffle(rows := [line.split('\t') for line in lines[1:]])

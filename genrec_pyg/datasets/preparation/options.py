@@ -21,7 +21,7 @@ class Options:
         columns: Role to column, see :func:`~genrec_pyg.datasets.from_table`.
         form: Layout of the logs in place of the recognized one.
         min_rating: Least rating that counts as an interaction.
-        core: Least number of distinct items per user and users per item.
+        k_core: Least number of distinct items per user and users per item.
         split: See :func:`~genrec_pyg.datasets.prepare.make_split`; :obj:`None` takes a column of
             the log for it, else :data:`~genrec_pyg.datasets.prepare.DEFAULT_SPLIT`.
         seed: Seed of random splits.
@@ -39,7 +39,7 @@ class Options:
     columns: Mapping[str, str] = field(default_factory=dict)
     form: str | None = None
     min_rating: float | None = None
-    core: int = 0
+    k_core: int = 0
     split: str | None = None
     seed: int = 0
     items: str | None = None
@@ -56,8 +56,8 @@ class Options:
             raise ConfigError(f'format: got {self.form!r}, accepted are {", ".join(FORMATS)}')
         if self.min_rating is not None and not math.isfinite(self.min_rating):
             raise ConfigError(f'min_rating: got {self.min_rating}, accepted are finite numbers')
-        if self.core < 0:
-            raise ConfigError(f'core: got {self.core}, accepted are integers from 0')
+        if self.k_core < 0:
+            raise ConfigError(f'k_core: got {self.k_core}, accepted are integers from 0')
         if self.split is not None and split_column(self.split) is None:
             make_split(self.split, self.seed)
 

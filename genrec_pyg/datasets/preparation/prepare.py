@@ -171,10 +171,10 @@ def _core(
         for table in ('users', 'items')
     ]
     before = len(staged.user)
-    if options.min_rating is None and options.core == 0:
+    if options.min_rating is None and options.k_core == 0:
         return np.ones(sizes[0], bool), np.ones(sizes[1], bool), before
     # Items that features describe stay without interactions, where no core is asked for.
-    bounds = (max(options.core, 1), options.core or (0 if with_features else 1))
+    bounds = (max(options.k_core, 1), options.k_core or (0 if with_features else 1))
     user_kept, item_kept, left = core_members(staged.user, staged.item, *sizes, bounds)
     if left == 0:
         lower = (
@@ -183,11 +183,11 @@ def _core(
             else f', or a --min_rating below {options.min_rating:g}'
         )
         raise DataError(
-            f'core: no interaction is left by a {options.core}-core of {before} pairs, accepted '
-            f'is a smaller one{lower}'
+            f'k_core: no interaction is left by a {options.k_core}-core of {before} pairs, '
+            f'accepted is a smaller one{lower}'
         )
-    if options.core:
-        report.steps[f'{options.core}-core'] = {
+    if options.k_core:
+        report.steps[f'{options.k_core}-core'] = {
             'users are left out': int((~user_kept).sum()),
             'items are left out': int((~item_kept).sum()),
             'pairs are left out': before - left,

@@ -89,7 +89,7 @@ def assert_same(first, second):
 def test_the_graph_is_that_of_the_table(tmp_path, monkeypatch, split):
     monkeypatch.setattr(splitting, 'BLOCK', 100)  # several blocks
     rows = make_log()
-    options = {'min_rating': 2, 'core': 4, 'split': split}
+    options = {'min_rating': 2, 'k_core': 4, 'split': split}
     expected = from_table(write(tmp_path / 'log.csv', rows), **options)
     assert 0 < expected[USER].num_nodes < 90
     report = prepare_log([str(tmp_path / 'log.csv')], tmp_path / 'out', Options(**options))
@@ -118,7 +118,7 @@ def test_rows_in_any_order_and_form_give_the_same_bytes(tmp_path):
         prepare_log(
             [str(tmp_path / name)],
             tmp_path / f'out{number}',
-            Options(core=3, split='leave_one_out'),
+            Options(k_core=3, split='leave_one_out'),
         )
         digests.append(
             json.loads((tmp_path / f'out{number}' / 'manifest.json').read_text())['files']
@@ -126,7 +126,7 @@ def test_rows_in_any_order_and_form_give_the_same_bytes(tmp_path):
     half = len(rows) // 2
     write(tmp_path / 'part-1.csv', rows[half:]), write(tmp_path / 'part-2.parquet', rows[:half])
     prepare_log(
-        [str(tmp_path / 'part-*')], tmp_path / 'parts', Options(core=3, split='leave_one_out')
+        [str(tmp_path / 'part-*')], tmp_path / 'parts', Options(k_core=3, split='leave_one_out')
     )
     digests.append(json.loads((tmp_path / 'parts' / 'manifest.json').read_text())['files'])
     assert len(digests[0]) == 3 and all(found == digests[0] for found in digests)
@@ -177,7 +177,7 @@ def test_titles_and_features_follow_their_ids(tmp_path):
     assert torch.equal(data['text'].x, expected['text'].x)
     assert torch.equal(data[ITEM, HAS, 'text'].edge_index, expected[ITEM, HAS, 'text'].edge_index)
     assert report.steps['item table'] == {'rows': 3, 'rows repeat an item': 1}
-    core = prepare_log([str(tmp_path / 'log.csv')], tmp_path / 'core', Options(**options, core=1))
+    core = prepare_log([str(tmp_path / 'log.csv')], tmp_path / 'core', Options(**options, k_core=1))
     assert load_dataset('core', tmp_path)[ITEM].title == ['Ex, or "X"', '', 'Zed']
     assert core.steps['features: text'] == {
         'items have them': 2,
@@ -232,9 +232,9 @@ def test_bad_rows_are_refused_by_name_or_counted(tmp_path):
 @pytest.mark.parametrize(
     'options,message',
     [
-        ({'core': 3}, r'no interaction is left by a 3-core of 2 pairs'),
+        ({'k_core': 3}, r'no interaction is left by a 3-core of 2 pairs'),
         (
-            {'core': 2, 'min_rating': 5},
+            {'k_core': 2, 'min_rating': 5},
             r'left by a 2-core of 1 pairs, accepted is a smaller one, or a --min_rating below 5',
         ),
         ({'min_rating': 6}, 'min_rating: no rating is at least 6, the largest is 5'),
