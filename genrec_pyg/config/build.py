@@ -17,7 +17,7 @@ from genrec_pyg.datasets import load_dataset
 from genrec_pyg.datasets.prepare import DEFAULT_SPLIT, make_split
 from genrec_pyg.datasets.saved import GRAPH_FILE
 from genrec_pyg.exceptions import CheckpointError, ConfigError
-from genrec_pyg.graph import held_out_digests, read_mask, training_graph
+from genrec_pyg.graph import held_out_digests, read_mask, training_graph, unread_was_said
 from genrec_pyg.nn.models import Recommender, get_model
 from genrec_pyg.nn.models.blend import Blend, check_weights
 from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, warn_of_held_out
@@ -122,7 +122,8 @@ def load_run(folder: str, root: str | None = None, device: str = 'auto') -> Run:
     state = load_checkpoint(checkpoint)
     # compared with those of the training below
     data = make_data(replace(config, check_features='off'))
-    model = make_model(config, data)
+    with unread_was_said():
+        model = make_model(config, data)
     check_identity(
         state,
         checkpoint,

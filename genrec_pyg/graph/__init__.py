@@ -28,6 +28,7 @@ from genrec_pyg.graph.training_graph import (
     check_held_out,
     held_out_digests,
     training_graph,
+    unread_was_said,
 )
 
 __all__ = [
@@ -62,4 +63,5 @@ __all__ = [
     'split_edges',
     'timed_edges',
     'training_graph',
+    'unread_was_said',
 ]

@@ -2,10 +2,11 @@ r"""The input of models, free of held-out interactions."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -270,6 +271,18 @@ def _log_unread(data: HeteroData, contents: Collection[str]) -> None:
             else ''
         )
         _log_once(logging.INFO, f'models do not read {", ".join(others)} of the graph{titles}')
+
+
+@contextlib.contextmanager
+def unread_was_said() -> Iterator[None]:
+    r"""Within it, and in later calls of the process, nothing more is said of what models do not
+    read of the same graph: for runs, whose training said it.
+    """
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 @functools.lru_cache(maxsize=1024)

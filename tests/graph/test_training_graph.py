@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from genrec_pyg.exceptions import DataError
-from genrec_pyg.graph import INTERACTS, check_held_out, held_out_digests, training_graph
+from genrec_pyg.graph import (
+    INTERACTS,
+    check_held_out,
+    held_out_digests,
+    training_graph,
+    unread_was_said,
+)
 from genrec_pyg.transforms import AddFeatureNoise, AddNoiseInteractions, RandomSplit
 
 
@@ -106,6 +112,18 @@ def test_what_models_do_not_read_is_named_once(tiny_graph, caplog):
     ):
         assert name in lines[0]
     assert 'rev_interacts' not in lines[0] and 'mask' not in lines[0]
+
+
+def test_what_was_said_at_the_training_of_a_run_is_not_said_again(tiny_graph, caplog):
+    tiny_graph[INTERACTS].rating = torch.full((15,), 2.0)
+    tiny_graph['mall'].num_nodes = 2
+    with unread_was_said():
+        training_graph(tiny_graph)
+    training_graph(tiny_graph)
+    assert not caplog.records
+    tiny_graph['plaza'].num_nodes = 2
+    training_graph(tiny_graph)
+    assert "data['plaza']" in caplog.text
 
 
 def test_a_plain_graph_says_nothing(tiny_graph, caplog):
