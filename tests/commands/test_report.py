@@ -52,7 +52,7 @@ def browser():
 def open_page(browser, page_file):
     pages = []
 
-    def open_page(width=1280, height=900, scheme='light'):
+    def open_page(width=1280, height=900, scheme='light', file=page_file):
         page = browser.new_page(viewport={'width': width, 'height': height}, color_scheme=scheme)
         page.problems = []
         page.on('console', lambda message: page.problems.append(message.text))
@@ -63,7 +63,7 @@ def open_page(browser, page_file):
                 request.url.startswith(('data:', 'file:')) or page.problems.append(request.url)
             ),
         )
-        page.goto(page_file.as_uri())
+        page.goto(file.as_uri())
         page.wait_for_selector('body[data-ready]')
         pages.append(page)
         return page
@@ -93,6 +93,20 @@ def test_sections_are_there_and_linked(open_page, page_file):
         and 'EASE' in rows.last.inner_text()
     )
     assert 'undone' in page.inner_text('.flip-summary')
+
+
+@pytest.mark.slow
+def test_figures_of_one_run_are_numbers_and_of_several_bars(runs, open_page, tmp_path):
+    several = open_page()
+    assert several.locator('#spread table').count() == 0
+    assert several.locator('#spread figure').count() >= 4
+    alone = tmp_path / 'alone.html'
+    flags = ['--output', str(alone), '--num_users', '1', '--device', 'cpu']
+    assert main([str(runs[0]), *flags]) == 0
+    rows = open_page(file=alone).locator('#spread tr')
+    figures = json.loads((runs[0] / 'metrics.json').read_text())['further']['test']
+    cells = dict(row.split('\t') for row in rows.all_inner_texts())
+    assert float(cells['gini@20']) == pytest.approx(figures['gini@20'], abs=1e-3)
 
 
 @pytest.mark.slow

@@ -19,7 +19,8 @@ Values = Mapping[str, PerUser]
 
 
 def curve_charts(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Chart]:
-    r"""Learning curves: the losses of an epoch and what was evaluated after it.
+    r"""Learning curves: the losses of an epoch, but for terms that are zero throughout, and what
+    was evaluated after it.
 
     Args:
         histories: Records of ``metrics.jsonl`` by run.
@@ -31,7 +32,12 @@ def curve_charts(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[C
                 lines.setdefault(f'{part} {name}', {}).setdefault(run, []).append(
                     [record['epoch'], value]
                 )
-    wanted = [name for name in lines if name.startswith('loss ')]
+    wanted = [
+        name
+        for name, runs in lines.items()
+        if name.startswith('loss ')
+        and any(value != 0 for points in runs.values() for _, value in points)
+    ]
     wanted += [
         f'{split} {metric}'
         for split in ('val', 'test')

@@ -11,6 +11,7 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import split_edges
 from genrec_pyg.recommend import top_items
 from genrec_pyg.reporting.page import page_content
+from genrec_pyg.reporting.page.charts import curve_charts
 from genrec_pyg.reporting.page.flips import flips_of
 
 
@@ -34,6 +35,12 @@ def test_curves_are_those_of_the_history(content, loaded):
     expected = [[epoch, json.loads(line)['val']['recall@20']] for epoch, line in enumerate(lines)]
     chart = next(chart for chart in content['curves'] if chart['title'] == 'validation recall@20')
     assert chart['series'] == [{'name': 'GenRec', 'points': expected}]  # EASE has no epochs
+
+
+def test_terms_of_the_loss_that_are_zero_throughout_have_no_curve():
+    records = [{'epoch': e, 'loss': {'bpr': 0.5, 'l2': 0.0, 'kl': float(e)}} for e in range(2)]
+    titles = [chart['title'] for chart in curve_charts({'run': records})]
+    assert titles == ['loss bpr', 'loss kl']
 
 
 def test_groups_are_means_of_the_values_of_users(content, loaded):

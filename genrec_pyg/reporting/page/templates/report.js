@@ -115,6 +115,14 @@
     return box;
   }
 
+  // Figures that stand alone are read more easily than single bars.
+  function figureTable(list) {
+    const rows = list.map(function (chart) {
+      return el('tr', {}, el('td', { text: chart.title }), el('td', { text: number(chart.series[0].values[0]) }));
+    });
+    return el('div', { class: 'scroll' }, el('table', {}, el('tbody', {}, ...rows)));
+  }
+
   for (const fact of data.facts) document.getElementById('facts').append(el('li', { text: fact }));
 
   // Table
@@ -136,7 +144,8 @@
   if (data.curves.length) section('curves', 'Learning curves', '', charts(data.curves));
   section('groups', 'Who and what is found', 'Recall for users with few and with many training items, and for rare and popular items, in groups of about equal size.', charts(data.groups));
   const small = data.figures.filter(function (c) { return c.small; }), large = data.figures.filter(function (c) { return !c.small; });
-  section('spread', 'All lists together', 'coverage: share of items in any list. gini: 0 where all items are listed equally often, 1 where one item has all places. personalization: how different the lists of two users are. novelty: mean self-information of the items in bits. diversity: how different the items of a list are.', charts(small, true), charts(large));
+  section('spread', 'All lists together', 'coverage: share of items in any list. gini: 0 where all items are listed equally often, 1 where one item has all places. personalization: how different the lists of two users are. novelty: mean self-information of the items in bits. diversity: how different the items of a list are.',
+    data.runs.length === 1 ? figureTable(small) : charts(small, true), charts(large));
 
   // Flips
   const runsWithFlips = Object.keys(data.flips);
