@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import torch
@@ -20,9 +21,10 @@ from genrec_pyg.config.build import load_run
 from genrec_pyg.datasets.io.item_features import ids_path
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import ITEM, USER, raw_ids
+from genrec_pyg.loader import Sequences
 from genrec_pyg.reporting.lists import EXCLUDE, top_items, top_items_of_histories, top_new_items
 from genrec_pyg.retrieval import INDEXES
-from genrec_pyg.retrieval.fold_in import read_histories
+from genrec_pyg.retrieval.fold_in import one_history, read_histories
 from genrec_pyg.retrieval.new_item_lists import read_new_items
 from genrec_pyg.runs.folder import CONTENT, MEMBERS
 from genrec_pyg.utils.command_line import parse_named_files, path_argument, run_command
@@ -152,9 +154,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         '--history',
+        nargs='+',
         type=path_argument,
-        help='table of users and items: lists for these users, whom training '
-        'need not have seen, from these items',
+        metavar='ITEM|FILE',
+        help='ids of items that one person has, oldest first, or a table of users and items: lists '
+        'for people whom training need not have seen',
     )
     parser.add_argument(
         '--candidates',
@@ -257,7 +261,7 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
     new_ids, features = read_new_items(new_items) if new_items else ((), {})
     if arguments.history is not None:
         number = {str(raw): index for index, raw in enumerate(raw_ids(data, ITEM))}
-        names, histories = read_histories(Path(arguments.history), number, model.num_items)
+        names, histories = _read_history(arguments.history, number, model.num_items)
         if new_items:
             columns = top_new_items(
                 model,
@@ -305,6 +309,21 @@ def recommend(argv: Sequence[str]) -> dict[str, list]:
     return columns
 
 
+def _read_history(
+    given: Sequence[str], number: Mapping[str, int], num_items: int
+) -> tuple[Sequence[Any], Sequences]:
+    r"""Users and items of ``--history``: of a file, or of one user, who is called ``history``."""
+    path = Path(given[0])
+    if len(given) > 1 or given[0] in number and not path.is_file():
+        return ['history'], one_history(given, number, num_items)
+    if not path.is_file():
+        raise ConfigError(
+            f'--history: got {given[0]!r}, which is neither a file nor an item; accepted are a '
+            f'table of users and items, or ids such as {next(iter(number), None)!r}'
+        )
+    return read_histories(path, number, num_items)
+
+
 def _check_no_input(
     output: Path, arguments: argparse.Namespace, new_items: Mapping[str, str]
 ) -> None:
@@ -316,7 +335,7 @@ def _check_no_input(
     inputs += [Path(name[1:]) for name in arguments.users if name.startswith('@')]
     inputs += [
         Path(name)
-        for name in (arguments.history, arguments.candidates, arguments.block)
+        for name in (*(arguments.history or ()), arguments.candidates, arguments.block)
         if name is not None
     ]
     for file in new_items.values():

@@ -22,7 +22,7 @@ from genrec_pyg.graph.schema import (
     select_modalities,
     split_edges,
 )
-from genrec_pyg.graph.time_order import known_masks, read_time, timed_edges
+from genrec_pyg.graph.time_order import first_positions, known_masks, read_time, timed_edges
 from genrec_pyg.graph.training_graph import (
     TrainingGraph,
     check_held_out,
@@ -48,6 +48,7 @@ __all__ = [
     'has_split',
     'held_out_digests',
     'item_modality',
+    'first_positions',
     'known_masks',
     'linked_nodes',
     'modality_names',

@@ -80,7 +80,7 @@ def timed_edges(
     edge_index, time = edge_index[:, chosen], time.to(edge_index.device)[chosen]
     order = time.argsort(stable=True)
     if not repeats:
-        order = order[_first(pair_keys(edge_index[:, order], int(data[ITEM].num_nodes)))]
+        order = order[first_positions(pair_keys(edge_index[:, order], int(data[ITEM].num_nodes)))]
     order = order[edge_index[0, order].argsort(stable=True)]
     return edge_index[:, order]
 
@@ -96,7 +96,7 @@ def known_masks(data: HeteroData, split: str, with_validation: bool = True) -> l
     )
 
 
-def _first(key: Tensor) -> Tensor:
+def first_positions(key: Tensor) -> Tensor:
     r"""Positions, rising, of the first occurrence of every value of ``key`` ``[n]``."""
     value, number = key.unique(return_inverse=True)
     position = torch.arange(key.numel(), device=key.device)

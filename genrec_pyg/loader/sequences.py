@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from genrec_pyg.exceptions import ConfigError, DataError
-from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.graph import TrainingGraph, first_positions, pair_keys
 from genrec_pyg.loader.triples import SAMPLERS, check_batch_size
 from genrec_pyg.ops import Adjacency, NegativeSampler
 from genrec_pyg.ops.negative import uniform_rank
@@ -91,6 +91,23 @@ class Sequences(NamedTuple):
     @property
     def num_users(self) -> int:
         return self.rowptr.numel() - 1
+
+    def to(self, device: torch.device) -> Sequences:
+        return Sequences(self.rowptr.to(device), self.item.to(device), self.num_items)
+
+    def edges(self) -> Tensor:
+        r"""Users and items ``[2, S]``, sorted by user, then time."""
+        return torch.stack([torch.repeat_interleave(self.lengths()), self.item])
+
+    def to_adjacency(self) -> Adjacency:
+        r"""Who has which item ``[U, I]``, without values."""
+        return Adjacency.from_edge_index(self.edges(), size=(self.num_users, self.num_items))
+
+    def without_repeats(self) -> Sequences:
+        r"""The same with every item of a user where it occurs first."""
+        edges = self.edges()
+        kept = edges[:, first_positions(pair_keys(edges, self.num_items))]
+        return Sequences.from_edges(kept, self.num_users, self.num_items)
 
     def lengths(self) -> Tensor:
         r"""Items per user ``[U]``."""

@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.evaluation import check_scores
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import HISTORY, ITEM, USER, check_held_out, has_split, raw_ids, split_edges
+from genrec_pyg.loader import Sequences
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.ops import Adjacency
 from genrec_pyg.retrieval import Search, make_search, retrieve
@@ -124,7 +125,7 @@ def top_items_of_histories(
     model: Recommender,
     data: HeteroData,
     names: Sequence[Any],
-    histories: Adjacency,
+    histories: Adjacency | Sequences,
     k: int = 20,
     batch_size: int = 1024,
     blocked: Tensor | None = None,
@@ -136,7 +137,7 @@ def top_items_of_histories(
         model: Trained model.
         data: Its graph.
         names: Ids of the users ``[B]``.
-        histories: Their items ``[B, I]``, without values, see
+        histories: Their items ``[B, I]``, without values, or in the order of time, see
             :func:`~genrec_pyg.retrieval.fold_in.history_search`.
         k: Items per user.
         batch_size: Users per block.
@@ -153,13 +154,14 @@ def top_items_of_histories(
     histories = histories.to(device)
     with model.cached_embeddings():
         search = history_search(model, histories)
-        reasons = explain(model, data, histories, why) if why else None
+        known = histories.to_adjacency() if isinstance(histories, Sequences) else histories
+        reasons = explain(model, data, known, why) if why else None
         return _lists(
             search,
             torch.arange(len(names), device=device),
             names,
             data,
-            histories,
+            known,
             k,
             batch_size,
             blocked,
@@ -175,7 +177,7 @@ def top_new_items(
     ids: Sequence[Any],
     user: Tensor | None = None,
     names: Sequence[Any] = (),
-    histories: Adjacency | None = None,
+    histories: Adjacency | Sequences | None = None,
     k: int = 20,
     batch_size: int = 1024,
 ) -> dict[str, list]:
@@ -200,6 +202,8 @@ def top_new_items(
         ConfigError: If the model knows only the items that it was trained with.
     """
     device = model.graph.edge_index.device
+    if isinstance(histories, Sequences):
+        histories = histories.to_adjacency()
     histories = None if histories is None else histories.to(device)
     user_ids = raw_ids(data, USER) if histories is None else names
     user = (

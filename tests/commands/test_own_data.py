@@ -90,6 +90,13 @@ def test_a_log_is_trained_on_and_lists_come_in_its_own_ids(log, capsys):
         ('new-2', 'sku-3'),
         ('new-2', 'sku-11'),
     }
+    person = ['--history', 'sku-3', 'sku-5', '--k', '4', '--output', 'one.csv']
+    assert recommend(['run', *person]) == 0
+    rows = list(csv.DictReader(open('one.csv')))
+    assert [row['user'] for row in rows] == ['history'] * 4
+    assert not {row['item'] for row in rows} & {'sku-3', 'sku-5'}
+    assert recommend(['run', '--history', 'sku-none.csv']) == 2
+    assert 'neither a file nor an item' in capsys.readouterr().err
     open('never.txt', 'w').write('sku-x\n')
     assert recommend(['run', *lists]) == 2 and "the first is 'sku-x'" in capsys.readouterr().err
     assert (

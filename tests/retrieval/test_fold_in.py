@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from genrec_pyg.datasets import demo_graph
-from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.graph import split_edges, training_graph
+from genrec_pyg.exceptions import ConfigError, DataError
+from genrec_pyg.graph import split_edges, timed_edges, training_graph
+from genrec_pyg.loader import Sequences
 from genrec_pyg.nn.models import get_model
 from genrec_pyg.ops import Adjacency
 from genrec_pyg.recommend import top_items, top_items_of_histories
+from genrec_pyg.retrieval.fold_in import one_history, read_histories
 from genrec_pyg.training import Trainer
 from genrec_pyg.transforms.selection import select_edges
 
@@ -78,13 +80,54 @@ def test_a_history_gets_the_list_of_the_user_who_has_it_and_blocked_items_are_le
         assert len(lists['item']) == 5 * OUT.numel() and not set(lists['item']) & set(mine['item'])
 
 
-def test_models_that_know_only_their_own_users_say_so():
-    data = demo_graph()
-    model = get_model('MIND')(with_time(data))
-    with pytest.raises(
-        ConfigError, match='history: MIND has neither one embedding per user nor scores of lists'
-    ):
-        top_items_of_histories(model, data, OUT.tolist(), histories(data))
+@pytest.mark.parametrize('name', ['SASRec', 'GRU4Rec', 'ComiRecSA'])
+def test_a_sequence_gets_the_list_of_the_user_who_has_it(name):
+    data = with_time(demo_graph())
+    model = get_model(name)(data, hidden_channels=8, history_length=4).eval()
+    edges = timed_edges(data)
+    chosen = torch.isin(edges[0], OUT)
+    given = Sequences.from_edges(
+        torch.stack([edges[0, chosen] // 10, edges[1, chosen]]), OUT.numel(), 400
+    )
+    mine = top_items(model, data, OUT, k=5, exclude='train')
+    lists = top_items_of_histories(model, data, OUT.tolist(), given, k=5)
+    assert lists['item'] == mine['item'] and lists['user'] == mine['user']
+    assert lists['score'] == pytest.approx(mine['score'], rel=1e-5)
+
+
+def test_the_order_of_a_history_counts_and_is_asked_for():
+    data = with_time(demo_graph())
+    model = get_model('SASRec')(data, hidden_channels=8).eval()
+    number = {str(item): item for item in range(400)}
+    lists = [
+        top_items_of_histories(model, data, ['x'], one_history(ids, number, 400), k=20)['item']
+        for ids in (['3', '5', '9'], ['9', '5', '3'])
+    ]
+    assert lists[0] != lists[1]
+    with pytest.raises(ConfigError, match='MIND reads items in the order of time'):
+        top_items_of_histories(get_model('MIND')(data), data, OUT.tolist(), histories(data))
+
+
+def test_a_table_is_read_in_the_order_of_its_times(tmp_path, caplog):
+    path = tmp_path / 'new.csv'
+    path.write_text('user,item,time\nb,7,5\na,3,30\na,1,10\na,x,15\na,2,20\nb,7,1\nc,y,1\n')
+    names, found = read_histories(path, {str(item): item for item in range(9)}, 9)
+    assert dict(
+        zip(names, (found.item[a:b].tolist() for a, b in zip(found.rowptr, found.rowptr[1:])))
+    ) == {
+        'a': [1, 2, 3],
+        'b': [7, 7],
+    }
+    assert found.without_repeats().item.tolist().count(7) == 1
+    assert '2 of 7 rows' in caplog.text and '1 users have no item' in caplog.text
+
+
+def test_unknown_items_of_one_history_are_named(caplog):
+    number = {'sku 1': 0, 'sku 2': 1}
+    assert one_history(['sku 2', 'new', 'sku 1'], number, 2).item.tolist() == [1, 0]
+    assert "does not know 'new', which is left out" in caplog.text
+    with pytest.raises(DataError, match="accepted are ids such as 'sku 1'"):
+        one_history(['new'], number, 2)
 
 
 def with_time(data):

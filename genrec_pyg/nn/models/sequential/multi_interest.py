@@ -16,12 +16,12 @@ from genrec_pyg.loader import SequenceBatch, SequenceLoader
 from genrec_pyg.loader.sequences import ALIGNMENTS, check_sizes
 from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.losses import NO_CANDIDATE, in_row_blocks, sampled_softmax
-from genrec_pyg.nn.models.sequential.histories import HistoryRecommender
+from genrec_pyg.nn.models.sequential.sequence_recommender import SequenceRecommender
 from genrec_pyg.nn.sequence import InterestSelection
 from genrec_pyg.utils.validation import check_choice, check_range
 
 
-class MultiInterestRecommender(HistoryRecommender):
+class MultiInterestRecommender(SequenceRecommender):
     r"""A history gives ``K`` interests; an item scores by its best one.
 
     With :math:`s_k(j) = \mathbf{m}_k \cdot \mathbf{e}_j` and :math:`\ell` the softmax of the target

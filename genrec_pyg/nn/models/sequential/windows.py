@@ -19,13 +19,13 @@ from genrec_pyg.nn.losses import (
     sampled_softmax,
     softmax_over_items,
 )
-from genrec_pyg.nn.models.sequential.histories import HistoryRecommender
+from genrec_pyg.nn.models.sequential.sequence_recommender import SequenceRecommender
 from genrec_pyg.utils.validation import check_choice
 
 LOSSES = ('bce', 'inbatch', 'sampled', 'softmax')
 
 
-class WindowRecommender(HistoryRecommender):
+class WindowRecommender(SequenceRecommender):
     r"""A causal encoder whose output at every position is scored against the item that came next.
 
     A subclass implements :meth:`encode`. Positions of a batch weigh the same, whatever the lengths

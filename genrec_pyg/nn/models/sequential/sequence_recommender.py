@@ -19,7 +19,7 @@ from genrec_pyg.nn.models.recommender import Recommender
 _USERS_PER_BLOCK = 1024
 
 
-class HistoryRecommender(Recommender):
+class SequenceRecommender(Recommender):
     r"""A model without a user table: a user is what he interacted with, in that order, so users
     outside the training and histories that grow after it have embeddings too.
 
