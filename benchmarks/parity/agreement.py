@@ -41,6 +41,7 @@ TOOLBOXES: dict[str, str] = {
     'bam': 'benchmarks.parity.bam',
     'idrec': 'benchmarks.parity.idrec',
     'morec': 'benchmarks.parity.morec',
+    'gume': 'benchmarks.parity.gume',
 }
 
 logger = logging.getLogger('agreement')

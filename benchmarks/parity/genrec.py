@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Module
 
@@ -83,14 +84,15 @@ def compare_genrec(checkout: Path) -> list[Agreement]:
             coach = _make_coach(main, setting, ours)
             _copy_weights(coach, ours)
             if setting is SETTINGS[0]:
-                for compare in (
-                    _compare_graphs,
-                    _compare_flips,
-                    _compare_denoiser,
-                    _compare_loss,
-                    _compare_chain,
-                ):
-                    found += compare(main, coach, ours)
+                with _fixed_attention(), fixed_dropout():
+                    for compare in (
+                        _compare_graphs,
+                        _compare_flips,
+                        _compare_denoiser,
+                        _compare_loss,
+                        _compare_chain,
+                    ):
+                        found += compare(main, coach, ours)
             found += [
                 agreement._replace(
                     quantity=f'{setting.data}: {agreement.quantity}',
@@ -99,6 +101,25 @@ def compare_genrec(checkout: Path) -> list[Agreement]:
                 for agreement in _compare_encoder(main, coach, ours)
             ]
         return found
+
+
+def _fixed_attention() -> Any:
+    r"""Beside :func:`fixed_dropout`: attention to one token, whose share is 1, keeps and scales up
+    the token.
+    """
+
+    def attention(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        *_: Any,
+        **__: Any,
+    ) -> Tensor:
+        return value / (1 - dropout_p)
+
+    return patch.object(F, 'scaled_dot_product_attention', attention)
 
 
 def _compare_graphs(main: ModuleType, coach: Any, ours: GenRec) -> Iterator[Agreement]:
@@ -161,7 +182,7 @@ def _compare_denoiser(main: ModuleType, coach: Any, ours: GenRec) -> Iterator[Ag
             'denoiser',
             coach.denoise_model_image(noisy, t),
             ours.generator.denoiser(noisy, t, ours.item_views()),
-            'without dropout',
+            'dropout drops the same entries',
         )
 
 
@@ -181,13 +202,16 @@ def _compare_loss(main: ModuleType, coach: Any, ours: GenRec) -> Iterator[Agreem
             'denoiser_focal'
         ]
     yield Agreement(
-        'focal loss', focal.detach(), own.detach(), 'same steps and flips, its other terms left out'
+        'focal loss',
+        focal.detach(),
+        own.detach(),
+        'same steps, flips and dropout, its other terms left out',
     )
     _training_loss(coach, noisy).backward()
     own.backward()
     note = (
-        'same steps and flips, all its terms; the variational and the contrastive ones have no '
-        'gradient'
+        'same steps, flips and dropout, all its terms; the variational and the contrastive ones '
+        'have no gradient'
     )
     yield Agreement(
         'gradient of the loss of the denoiser, first layer',
@@ -250,7 +274,10 @@ def _compare_chain(main: ModuleType, coach: Any, ours: GenRec) -> Iterator[Agree
     with draws():
         own = generator.sample(rows, views).sigmoid()
     yield Agreement(
-        'reverse chain, last probabilities', probability, own, 'same draws, without dropout'
+        'reverse chain, last probabilities',
+        probability,
+        own,
+        'same draws, dropout drops the same entries',
     )
 
 
@@ -372,8 +399,6 @@ def _copy_weights(coach: Any, ours: GenRec) -> None:
         own.load_decoder_layer(layer)
     for place, own in ((0, denoiser.hidden), (1, denoiser.norm), (3, denoiser.output)):
         theirs.output_proj[place].load_state_dict(own.state_dict())
-    for module in (theirs, denoiser):
-        module.eval()  # no dropout, of which the two draw different masks
 
 
 MODELS = {'GenRec': compare_genrec}

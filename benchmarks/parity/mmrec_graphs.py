@@ -4,7 +4,9 @@ users.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -15,6 +17,7 @@ from benchmarks.common.foreign import stand_in
 from benchmarks.parity.comparison import (
     Agreement,
     copy_weights,
+    fixed_dropout,
     layer_tables,
     pair_agreements,
     randomize,
@@ -142,9 +145,6 @@ def mvgae(checkout: Path) -> list[Agreement]:
         ('image', 'text'),
     ) as both:
         theirs, ours = both.theirs, both.ours
-        # both without noise and dropout: the posteriors are compared, no draws of them
-        both.theirs.eval()
-        both.ours.eval()
         sides = {
             'image': (theirs.v_gcn, ours.experts['image']),
             'text': (theirs.t_gcn, ours.experts['text']),
@@ -173,12 +173,12 @@ def mvgae(checkout: Path) -> list[Agreement]:
             )
         both.start(tables)
         copy_weights({'free table': (theirs.collaborative, ours.item_table)})
-        with torch.no_grad():
+        with torch.no_grad(), fixed_dropout():
             mean, log_variance, _, *parts = theirs()
             posteriors = both.ours.posteriors()
         note = (
-            'their loss is not compared: it reads items from rows of users and squashes '
-            'scores twice'
+            'same dropout; their loss is not compared: it reads items from rows of users and '
+            'squashes scores twice'
         )
         found = []
         for name, theirs_mean, theirs_log, our in zip(
@@ -231,18 +231,26 @@ def lgmrec(checkout: Path) -> list[Agreement]:
             'text hyperedges': (theirs.t_hyper, ours.hyperedges['text']),
         }
         both.start(tables)
-        both.ours.eval()  # without noise, as theirs in this comparison
+
+        def draw(x: Tensor) -> Tensor:
+            return (7 * x.detach()).sin()
 
         def softmax(
-            x: Tensor, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, dim: int = -1
+            x: Tensor, tau: float = 1.0, dim: int = -1, noise: float = 0.0, **_: Any
         ) -> Tensor:
-            return torch.softmax(x / tau, dim)
+            return torch.softmax((x + noise * draw(x)) / tau, dim)
 
         with patch.object(torch.nn.functional, 'gumbel_softmax', softmax):
+            scores = both.scores('without noise, which theirs has in evaluation too')
+        both.theirs.train()
+        with (
+            patch.object(torch.nn.functional, 'gumbel_softmax', partial(softmax, noise=1.0)),
+            patch.object(ours.hyper_conv, '_draw', draw),
+        ):
             return [
-                both.scores('noise off on both sides'),
+                scores,
                 *both.losses(
-                    tables, 'noise and dropout off; their contrast is a sum over the batch'
+                    tables, 'same noise, no dropout; their contrast is a sum over the batch'
                 ),
             ]
 

@@ -132,11 +132,16 @@ def pair(
     hyper: dict[str, Any],
     modalities: tuple[str, ...] = (),
     files: dict[str, Any] | None = None,
+    shift: float = 0.0,
+    arguments: tuple[Any, ...] = (),
 ) -> Iterator[Pair]:
     r"""Builds class ``name`` of their ``module`` with ``settings`` beside our ``model`` with
-    arguments ``hyper``; theirs also finds the arrays ``files``.
+    arguments ``hyper``; theirs also finds the arrays ``files``, and gets ``arguments`` after the
+    loader. ``shift`` is added to all features.
     """
     data = toy_graph(FILES)
+    for modality in FILES:
+        data[modality].x += shift
     graph = training_graph(data, modalities)
     with foreign_code(checkout / 'src'), tempfile.TemporaryDirectory() as folder:
         for modality, file in FILES.items():
@@ -165,7 +170,7 @@ def pair(
             }
         )
         theirs = getattr(importlib.import_module(f'models.{module}'), name)(
-            config, Interactions(graph)
+            config, Interactions(graph), *arguments
         )
         width = {'hidden_channels': WIDTH} if OURS[model].trained else {}
         yield Pair(theirs, get_model(model)(graph, **{**width, **hyper}), graph)

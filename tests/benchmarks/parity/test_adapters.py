@@ -6,7 +6,18 @@ from benchmarks.parity import agreement
 from genrec_pyg.nn.models import MODELS
 
 #: Adapters that check the files of the checkout before they import anything of it.
-CHECKED = ['diffmm', 'genrec', 'selfrec', 'sslrec', 'ngcf', 'clcrec', 'bam', 'idrec', 'morec']
+CHECKED = [
+    'diffmm',
+    'genrec',
+    'selfrec',
+    'sslrec',
+    'ngcf',
+    'clcrec',
+    'bam',
+    'idrec',
+    'morec',
+    'gume',
+]
 
 
 @pytest.mark.parametrize('toolbox', list(agreement.TOOLBOXES))
