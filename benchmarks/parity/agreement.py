@@ -112,9 +112,8 @@ def render(document: Mapping[str, Any]) -> str:
 {markdown_table(header, rows)}
 
 Same toy graph (30 users, 20 items, 120 training interactions), weights and batch on both sides. A
-note on a loss holds for its
-gradients. Relative tolerance: {tolerance}. Python files of the checkout: digest
-{document['digest']}.
+note on a loss holds for its gradients. Relative tolerance: {tolerance}. Python files of the
+checkout: digest {document['digest']}.
 
 {f'**Does not agree:**{chr(10) * 2}{wrong}' if wrong else 'Everything compared agrees.'}
 

@@ -24,6 +24,7 @@ from benchmarks.common.foreign import foreign_code
 from genrec_pyg.datasets.builder import build_graph
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
+from genrec_pyg.nn import bootstrap
 from genrec_pyg.nn.modality import encoder
 
 __all__ = [
@@ -224,5 +225,9 @@ def fixed_dropout() -> Iterator[None]:
     def keyed(x: Tensor, p: float, training: bool, first_row: int = 0) -> Tensor:
         return dropout(x, p, training)
 
-    with patch.object(F, 'dropout', dropout), patch.object(encoder, 'keyed_dropout', keyed):
+    with (
+        patch.object(F, 'dropout', dropout),
+        patch.object(encoder, 'keyed_dropout', keyed),
+        patch.object(bootstrap, 'keyed_dropout', keyed),
+    ):
         yield

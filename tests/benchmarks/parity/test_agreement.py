@@ -19,6 +19,8 @@ from benchmarks.parity.comparison import (
     toy_graph,
 )
 from genrec_pyg.graph import split_edges, training_graph
+from genrec_pyg.nn.bootstrap import Predictor
+from genrec_pyg.nn.modality import encoder
 from genrec_pyg.nn.models import Recommender, get_model
 
 # A stand-in toolbox, whose program prints, wants a GPU and has one wrong model, and its adapter.
@@ -44,6 +46,8 @@ import importlib
 from benchmarks.parity.comparison import (
     copy_weights, foreign_code, loss_agreements, pair_agreements, randomize, toy_batch, toy_graph,
 )
+from genrec_pyg.nn.bootstrap import Predictor
+from genrec_pyg.nn.modality import encoder
 
 from genrec_pyg.graph import training_graph
 from genrec_pyg.nn.models import get_model
@@ -244,6 +248,9 @@ def test_dropout_is_the_same_before_and_after_taking_rows():
         assert torch.equal(F.dropout(x, 0.5, training=False), x) and torch.equal(
             F.dropout(x, 0.0), x
         )
+        # dropout that is keyed by rows, of targets and of modality encoders
+        assert torch.equal(Predictor(4, 0.75).target(x), 4 * x.relu())
+        assert torch.equal(encoder.keyed_dropout(x, 0.75, True), 4 * x.relu())
     assert comparison.F.dropout is F.dropout and F.dropout.__module__ == 'torch.nn.functional'
 
 
