@@ -24,7 +24,8 @@ class InterestConfig:
         discount: Power of the popularity that divides a generated interest.
         view_weights: ``'auto'``, or weights of the views ``'kernel'``, ``'low_rank'``,
             ``'filter'``, ``'two_hop'`` and, of each modality, ``NAME`` (nearest items),
-            ``NAME_ridge`` (regression on features); those that are not named are 0.
+            ``NAME_ridge`` and ``NAME_fine_ridge`` (regression on features with much and little
+            ridge); those that are not named are 0.
         rank: Rank of the low-rank part; up to four times as many items the interest is kept whole.
         num_neighbors: Fewest sparse entries per item; more where that brings recall, 0 for none.
         max_items: Most items for which dense matrices of items x items are used on the way; about

@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 #: Recall that more sparse entries per item must bring.
 WORTH_NEIGHBORS = 0.001
 
+#: Best items of every view among which the weights are found.
+WEIGHT_DEPTH = 50
+
 #: Weights of the views where nothing can be chosen, all views scaled to one deviation.
 DEFAULT_WEIGHTS = {'kernel': 1.0, 'low_rank': 0.0, 'filter': 0.1, 'two_hop': 0.0}
 DEFAULT_CONTENT_WEIGHT = 0.2
@@ -76,8 +79,9 @@ def choose_interest(
 
     Views are the closed-form flip denoiser (kernel), the graph filter over one and two hops, and
     the content neighbors of each modality. First the schedule of the kernel is found, then the
-    weights of the views by coordinate search from the best single view, so that on the users
-    measured the mixture is at least as good as each of them.
+    weights of the views by coordinate search from the best single view and from the form of
+    Add-EASE (up to ``max_items`` items), so that on the users measured the mixture is at least as
+    good as each of them.
 
     Args:
         graph: Training graph.
@@ -161,8 +165,24 @@ def _choose_weights(
     names = list(views.kernels)
     views.measure_deviations(held_out.user)
     scaled = [_scaled(views.score(name), 1 / views.deviation[name]) for name in names]
-    weights, recall, value = mixture_weights(held_out.candidates(scaled), names)
+    candidates = held_out.candidates(scaled, WEIGHT_DEPTH)
+    weights, recall, value = mixture_weights(candidates, names, _starts(views))
     return weights, {**recall, 'mixture': value}
+
+
+def _starts(views: Views) -> list[dict[str, float]]:
+    r"""Kernel and regressions on features together, as in Add-EASE, which a search from a single
+    view may not reach: it adds the neighbors by content first. Not where every column of the
+    features would be one of the embeddings.
+    """
+    if not views.dense:
+        return []
+    names = list(views.kernels)
+    contents = [
+        [name for name in names if name.endswith('_fine_ridge')],
+        [name for name in names if name.endswith('_ridge') and not name.endswith('_fine_ridge')],
+    ]
+    return [{'kernel': 1.0, **dict.fromkeys(content, 0.5)} for content in contents if content]
 
 
 def _scaled(score: Score, factor: float) -> Score:

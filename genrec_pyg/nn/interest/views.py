@@ -26,8 +26,9 @@ logger = logging.getLogger(__name__)
 
 #: Neighbors per item by content.
 NUM_CONTENT_NEIGHBORS = 10
-#: Ridge of the regression on features.
-CONTENT_RIDGE = 10.0
+#: Ridges of the regressions on features, by the end of the name of their view: alone the large one
+#: is the better one, beside the kernel often the small one.
+CONTENT_RIDGES = {'_ridge': 10.0, '_fine_ridge': 1.0}
 #: Most sparse entries per item.
 MOST_NEIGHBORS = 200
 
@@ -129,7 +130,9 @@ class Views:
                 self.kernels[name] = neighbor_kernel(
                     item, neighbor, similarity, self.graph.num_items
                 )
-                self.kernels[f'{name}_ridge'] = content_kernel(x, CONTENT_RIDGE)
+                for end, ridge in CONTENT_RIDGES.items():
+                    if self.dense or end == '_ridge':  # else each has columns of its own
+                        self.kernels[name + end] = content_kernel(x, ridge)
             else:
                 logger.warning(
                     'modality %r: all features are equal or missing; it is no view of the interest',

@@ -11,22 +11,30 @@ WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
 
 
 def mixture_weights(
-    candidates: CandidateScores, names: Sequence[str]
+    candidates: CandidateScores,
+    names: Sequence[str],
+    starts: Sequence[dict[str, float]] = (),
 ) -> tuple[dict[str, float], dict[str, float], float]:
-    r"""Weights of a mixture by coordinate search from the best single function, so that it is at
-    least as good as each.
+    r"""Weights of a mixture by coordinate search from the best single function and from other
+    starts, so that it is at least as good as each.
 
     Args:
         candidates: Scores of the functions.
         names: Their names, in the same order.
+        starts: Further weights to start from; those that are not named are 0.
 
     Returns:
         Weights, the recall of every single function, and that of the mixture.
     """
     single = {name: candidates.recall([float(other == name) for other in names]) for name in names}
-    start = max(names, key=single.get)
-    weights = {name: float(name == start) for name in names}
-    weights, value = coordinate_search(weights, lambda w: candidates.recall(list(w.values())))
+    found = [
+        coordinate_search(
+            {name: start.get(name, 0.0) for name in names},
+            lambda weights: candidates.recall(list(weights.values())),
+        )
+        for start in ({max(names, key=single.get): 1.0}, *starts)
+    ]
+    weights, value = max(found, key=lambda entry: entry[1])
     return weights, single, value
 
 

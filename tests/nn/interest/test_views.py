@@ -64,6 +64,7 @@ def test_a_mixture_is_the_sum_of_its_views_each_divided_by_its_deviation(max_ite
         'image',
         'image_ridge',
     } <= set(weights)
+    assert views.dense == ('image_fine_ridge' in views.kernels)
     expected = sum(
         weight / views.deviation[name] * views.score(name)(user) for name, weight in weights.items()
     )

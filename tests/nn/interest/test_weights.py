@@ -29,6 +29,17 @@ def test_a_mixture_starts_from_the_best_function():
     )
 
 
+def test_a_mixture_is_reached_from_a_further_start_where_no_single_step_leads_to_it():
+    """The held-out item is the first: second best of two functions, best of their sum."""
+    scores = torch.tensor([[[0.0, 9.0, 0.0]], [[2.0, 3.0, -9.0]], [[2.0, -9.0, 3.0]]])
+    candidates = CandidateScores(scores, torch.tensor([[True, False, False]]), torch.tensor([1]), 1)
+    names = ['bad', 'first', 'second']
+    assert mixture_weights(candidates, names)[2] == 0.0
+    weights, recall, value = mixture_weights(candidates, names, [{'first': 1.0, 'second': 0.5}])
+    assert weights == {'bad': 0.0, 'first': 1.0, 'second': 0.5}
+    assert value == 1.0 and set(recall.values()) == {0.0}
+
+
 def test_the_share_is_the_middle_of_what_is_equally_good():
     # (1 - w) * 0 + w * 1 is largest from w = 0.6 on: 1 - w < w.
     assert best_share(two_functions([1.0, 0.0, 0.0])) == 0.8
