@@ -34,7 +34,12 @@ MODELS = {
         },
     ),
     'MGCN': ('MGCN', dict(hidden_channels=16)),
-    'DiffMM': ('DiffMM', dict(hidden_channels=16, denoiser_channels=16, denoiser_batch_size=BLOCK)),
+    'DiffMM': (
+        'DiffMM',
+        dict(
+            hidden_channels=16, denoiser={'channels': 16}, denoiser_training={'batch_size': BLOCK}
+        ),
+    ),
     'ItemKNN': ('ItemKNN', dict(k=10, block_size=BLOCK)),
     'ItemKNNCBF': ('ItemKNNCBF', dict(block_size=BLOCK)),
     'MMGCL': ('MMGCL', dict(hidden_channels=16)),

@@ -29,7 +29,8 @@ REPOSITORY = 'HKUDS/DiffMM (no license)'
 #: Widths of embeddings and denoiser.
 CHANNELS, HIDDEN = 8, 16
 #: Weights of the terms, more than the published ones, so that none is lost beside another.
-WEIGHTS = {'l2': 0.01, 'contrast_weight': 0.3, 'signal_weight': 0.4}
+WEIGHTS = {'l2': 0.01, 'contrast_weight': 0.3}
+SIGNAL_WEIGHT = 0.4
 
 
 class Setting(NamedTuple):
@@ -73,8 +74,9 @@ def _compare(main: ModuleType, setting: Setting) -> Iterator[Agreement]:
         setting.modalities,
         CHANNELS,
         transform=setting.transform,
-        denoiser_channels=HIDDEN,
-        edge_dropout=0.0,
+        denoiser={'channels': HIDDEN},
+        denoiser_training={'signal_weight': SIGNAL_WEIGHT},
+        generation={'edge_dropout': 0.0},
         contrast_method=setting.contrast_method,
         **WEIGHTS,
     )
@@ -184,7 +186,7 @@ def _make_coach(main: ModuleType, setting: Setting, ours: DiffMM) -> Any:
             'temp': ours.temperature,
             'reg': ours.l2,
             'ssl_reg': ours.contrast_weight,
-            'e_loss': WEIGHTS['signal_weight'],
+            'e_loss': SIGNAL_WEIGHT,
             'ris_adj_lambda': ours.generated_weight,
             'ris_lambda': ours.residual_weight,
             'rebuild_k': 1,

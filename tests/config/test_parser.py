@@ -285,7 +285,7 @@ def test_the_file_of_an_earlier_run_is_taken_with_a_warning(tmp_path, caplog):
         (['--hparams.keep', '0.5'], '--hparams.generation.edge_dropout'),
         (['--hparams.denoiser', 'tied'], '--hparams.denoiser.name'),
         (['--hparams.clusters=9'], '--hparams.debias.clusters'),
-        (['--model', 'DiffMM', '--hparams.keep', '0.5'], '--hparams.edge_dropout'),
+        (['--model', 'DiffMM', '--hparams.keep', '0.5'], '--hparams.generation.edge_dropout'),
         (['--model', 'SGL', '--hparams.ratio', '0.5'], '--hparams.edge_dropout'),
     ],
 )

@@ -5,6 +5,7 @@ work.
 from genrec_pyg.nn.diffusion.config import (
     DENOISERS,
     PROCESSES,
+    STARTS,
     DenoiserConfig,
     DenoiserTrainingConfig,
     DiffusionConfig,
@@ -25,7 +26,7 @@ from genrec_pyg.nn.diffusion.generator import InterestGenerator
 from genrec_pyg.nn.diffusion.linear import LinearDenoiser
 from genrec_pyg.nn.diffusion.modality_terms import modality_contrast
 from genrec_pyg.nn.diffusion.objectives import OBJECTIVES, Objective
-from genrec_pyg.nn.diffusion.process import DiffusionProcess
+from genrec_pyg.nn.diffusion.process import WEIGHTINGS, DiffusionProcess
 from genrec_pyg.nn.diffusion.states import ItemViews, RowState, SparseRows
 
 __all__ = [
@@ -50,10 +51,12 @@ __all__ = [
     'PROCESSES',
     'PerceptronDenoiser',
     'RowState',
+    'STARTS',
     'SingleTokenDecoderLayer',
     'SparseRows',
     'TiedDenoiser',
     'TransformerDenoiser',
+    'WEIGHTINGS',
     'cumulative_flips',
     'flip_rates',
     'gaussian_rates',

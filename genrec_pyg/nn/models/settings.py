@@ -115,6 +115,11 @@ def renamed(name: str) -> Conversion:
     return lambda value: {name: value}
 
 
+def moved(group: str, **names: str) -> dict[str, Conversion]:
+    r"""Conversions of settings that stand in a group now: name before to name in the group."""
+    return {before: renamed(f'{group}.{now}') for before, now in names.items()}
+
+
 def complement(name: str) -> Conversion:
     r"""Conversion of a share into a setting for one minus it."""
     return lambda value: {name: 1 - value}

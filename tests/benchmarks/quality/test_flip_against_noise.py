@@ -1,10 +1,11 @@
 import argparse
-import inspect
 import json
 
 from benchmarks.quality import flip_against_noise as script
 from benchmarks.quality.study import make_parser
+from genrec_pyg.config import resolve_config
 from genrec_pyg.nn.models import DiffMM
+from genrec_pyg.nn.models.settings import dotted
 
 
 def metrics(value, share=None):
@@ -50,7 +51,7 @@ def test_report_compares_what_was_run(tmp_path):
     text = (tmp_path / 'x.md').read_text()
     assert '| as published | 1 | -0.0100 |' in text and '| EASE | 1 | 0.0800 |' in text
     flags = json.loads((tmp_path / 'x.json').read_text())['flags']
-    assert flags['flips'] == ['--hparams.process', 'flip', '--epochs', '3']
+    assert flags['flips'] == ['--hparams.diffusion.process', 'flip', '--epochs', '3']
 
 
 def test_pairs_differ_in_the_process_alone():
@@ -64,9 +65,9 @@ def test_pairs_differ_in_the_process_alone():
 
 
 def test_every_flag_of_the_settings_is_a_hyper_parameter():
-    names = set(inspect.signature(DiffMM).parameters)
+    names = {f'--hparams.{name}' for name in dotted(DiffMM, resolve_config('DiffMM').hparams)}
     for flags in script.SETTINGS.values():
-        assert {flag.split('.')[1] for flag in flags if flag.startswith('--')} <= names
+        assert {flag for flag in flags if flag.startswith('--')} <= names
 
 
 def test_a_run_goes_through_the_command_line(tmp_path):
@@ -81,7 +82,7 @@ def test_a_run_goes_through_the_command_line(tmp_path):
             '--flags',
             '--epochs',
             '1',
-            '--hparams.denoiser_channels',
+            '--hparams.denoiser.channels',
             '8',
         ]
     )

@@ -23,7 +23,7 @@ NAMES = [
 #: Small settings.
 SMALL: dict[str, dict] = {
     'CLCRec': dict(num_negatives=4),
-    'DiffMM': dict(denoiser_channels=12, rebuild_k=2, contrast_weight=0.1),
+    'DiffMM': dict(denoiser={'channels': 12}, generation={'rebuild_k': 2}, contrast_weight=0.1),
     'GRCN': dict(content_channels=4),
     # a detached side has no gradient to compare with differences
     'HCCF': dict(num_hyperedges=6, detach=False),

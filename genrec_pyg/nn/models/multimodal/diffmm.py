@@ -17,7 +17,6 @@ from genrec_pyg.loader import Triples
 from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.conv import LightConv
 from genrec_pyg.nn.diffusion import (
-    DENOISERS,
     DenoiserTrainingConfig,
     GenerationConfig,
     InterestGenerator,
@@ -27,9 +26,15 @@ from genrec_pyg.nn.diffusion import (
 )
 from genrec_pyg.nn.losses import bank_contrast
 from genrec_pyg.nn.modality.encoder import ProjectionBlock
+from genrec_pyg.nn.models.multimodal.diffmm_settings import (
+    FORMER_SETTINGS,
+    ModalityDenoiserConfig,
+    ModalityDiffusionConfig,
+    ModalityGenerationConfig,
+    ModalityTrainingConfig,
+)
 from genrec_pyg.nn.models.pairwise import PairwiseRecommender
 from genrec_pyg.nn.models.recommender import Replaced
-from genrec_pyg.nn.models.settings import complement
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, rows_per_block, spmm, unit_rows
 from genrec_pyg.utils.validation import check_choice, check_range
 
@@ -76,20 +81,9 @@ class DiffMM(PairwiseRecommender):
         transform: Features to embeddings: ``'bilinear'``,
             :math:`\mathrm{LeakyReLU}_{0.2}(\mathbf{X} \mathbf{W})`; ``'linear'``, with bias;
             ``'mixed'``, the image bilinear and the others linear.
-        process, num_steps, noise_scale, start: See
-            :class:`~genrec_pyg.nn.diffusion.DiffusionConfig`; ``process`` alone decides between
-            Gaussian noise, the paper's, and the flips of GenRec-V1.
-        weighting, sample_noise: See :class:`~genrec_pyg.nn.diffusion.DiffusionProcess`.
-        objective, denoiser_lr, denoiser_batch_size: See
-            :class:`~genrec_pyg.nn.diffusion.DenoiserTrainingConfig`; a batch has at most 2^23
-            entries. The paper's objective is ``'squared'``.
-        signal_weight: Weight of the modality signal injection.
-        denoiser, denoiser_layers, denoiser_rank: See
-            :class:`~genrec_pyg.nn.diffusion.DenoiserConfig`.
-        denoiser_channels, denoiser_dropout, denoiser_normalize: Hidden width, dropout of the input
-            and whether that is normalized, of the perceptron.
-        rebuild_k, candidates, edge_dropout: See :class:`~genrec_pyg.nn.diffusion.GenerationConfig`.
-        generated_weight, residual_weight: :math:`\lambda_g` and :math:`\lambda_r`.
+        diffusion, denoiser, denoiser_training, generation: Groups of settings, each a mapping or
+            the data class of its default.
+        residual_weight: :math:`\lambda_r`.
         contrast_method, contrast_weight, temperature: ``'pairs'`` of modalities or the ``'final'``
             view against each; weight ``c``; temperature.
 
@@ -98,7 +92,7 @@ class DiffMM(PairwiseRecommender):
     """
 
     splits_batch = True
-    FORMER_SETTINGS = {'keep': complement('edge_dropout')}
+    FORMER_SETTINGS = FORMER_SETTINGS
 
     def __init__(
         self,
@@ -108,26 +102,10 @@ class DiffMM(PairwiseRecommender):
         num_layers: int = 1,
         l2: float = 1e-5,
         transform: str = 'bilinear',
-        process: str = 'gaussian',
-        num_steps: int = 5,
-        noise_scale: float = 1.0,
-        weighting: str = 'snr',
-        sample_noise: bool = False,
-        start: str = 'clean',
-        objective: str = 'squared',
-        signal_weight: float = 0.1,
-        denoiser: str = 'perceptron',
-        denoiser_channels: int = 1000,
-        denoiser_dropout: float = 0.5,
-        denoiser_normalize: bool = False,
-        denoiser_layers: int = 2,
-        denoiser_rank: int = 512,
-        denoiser_lr: float = 1e-3,
-        denoiser_batch_size: int = 1024,
-        rebuild_k: int = 1,
-        candidates: str = 'all',
-        edge_dropout: float = 0.5,
-        generated_weight: float = 0.2,
+        diffusion: ModalityDiffusionConfig = ModalityDiffusionConfig(),
+        denoiser: ModalityDenoiserConfig = ModalityDenoiserConfig(),
+        denoiser_training: ModalityTrainingConfig = ModalityTrainingConfig(),
+        generation: ModalityGenerationConfig = ModalityGenerationConfig(),
         residual_weight: float = 0.5,
         contrast_method: str = 'pairs',
         contrast_weight: float = 0.01,
@@ -141,29 +119,15 @@ class DiffMM(PairwiseRecommender):
             )
         for name, value, low in (
             ('num_layers', num_layers, 0),
-            ('signal_weight', signal_weight, 0),
-            ('denoiser_channels', denoiser_channels, 1),
-            ('denoiser_layers', denoiser_layers, 0),
-            ('denoiser_rank', denoiser_rank, 1),
-            ('rebuild_k', rebuild_k, 1),
-            ('denoiser_batch_size', denoiser_batch_size, 1),
-            ('generated_weight', generated_weight, 0),
             ('residual_weight', residual_weight, 0),
             ('contrast_weight', contrast_weight, 0),
         ):
             check_range(name, value, low)
-        if not 0 <= denoiser_dropout < 1:
-            raise ConfigError(
-                f'denoiser_dropout: got {denoiser_dropout}, accepted are numbers from 0 up to but '
-                f'not including 1'
-            )
-        check_range('denoiser_lr', denoiser_lr, 0, open_low=True)
         check_range('temperature', temperature, 0, open_low=True)
         check_choice('transform', transform, TRANSFORMS)
         check_choice('contrast_method', contrast_method, CONTRAST_METHODS)
-        check_choice('denoiser', denoiser, DENOISERS)
         self.num_layers = num_layers
-        self.generated_weight, self.residual_weight = generated_weight, residual_weight
+        self.generated_weight, self.residual_weight = generation.weight, residual_weight
         self.contrast_method = contrast_method
         self.contrast_weight = contrast_weight
         self.temperature = temperature
@@ -179,56 +143,43 @@ class DiffMM(PairwiseRecommender):
                 for name, modality in self.graph.modalities.items()
             }
         )
-        diffusion = make_process(
-            process, num_steps, noise_scale, weighting=weighting, sample_noise=sample_noise
-        )
-        training = DenoiserTrainingConfig(
-            objective,
-            contrast_weight=0.0,
-            lr=denoiser_lr,
-            batch_size=rows_per_block(self.num_items, denoiser_batch_size),
-        )
-        generation = GenerationConfig(
-            topk=rebuild_k,
-            rebuild_k=rebuild_k,
-            candidates=candidates,
-            edge_weight='binary',
-            edge_dropout=edge_dropout,
-        )
-        self.generators = ModuleDict()
-        for name, modality in self.graph.modalities.items():
-            graph = TrainingGraph(
-                self.num_users, self.num_items, self.graph.edge_index, {name: modality}
-            )
-            self.generators[name] = InterestGenerator(
-                graph,
-                make_denoiser(
-                    denoiser,
-                    graph,
-                    diffusion,
+        self.generators = ModuleDict(
+            {
+                name: _generator(
+                    TrainingGraph(
+                        self.num_users, self.num_items, self.graph.edge_index, {name: modality}
+                    ),
                     hidden_channels,
-                    denoiser_layers,
-                    denoiser_rank,
-                    channels=denoiser_channels,
-                    dropout=denoiser_dropout,
-                    normalize=denoiser_normalize,
-                ),
-                diffusion,
-                training,
-                generation,
-                start,
-                signal_weight=signal_weight,
-            )
+                    diffusion,
+                    denoiser,
+                    denoiser_training,
+                    generation,
+                )
+                for name, modality in self.graph.modalities.items()
+            }
+        )
         self._reset_weights()
 
     @classmethod
     def replaced_options(cls, options: Mapping[str, Any]) -> dict[str, Replaced]:
-        r"""The linear denoiser is solved for the squared error."""
-        return (
-            {'objective': Replaced('squared', "denoiser='linear'")}
-            if options['denoiser'] == 'linear'
-            else {}
-        )
+        r"""The linear denoiser is solved for the squared error; each denoiser has settings of its
+        own.
+        """
+        name, default = options['denoiser.name'], ModalityDenoiserConfig()
+        by = f'denoiser.name={name!r}'
+        own = {
+            'perceptron': ('channels', 'dropout', 'normalize'),
+            'linear': ('rank',),
+        }.get(name, ('num_layers',))
+        values = {
+            f'denoiser.{field}': Replaced(getattr(default, field), by)
+            for field in ('num_layers', 'rank', 'channels', 'dropout', 'normalize')
+            if field not in own
+        }
+        if name == 'linear':
+            values['denoiser_training.objective'] = Replaced('squared', by)
+            values['denoiser_training.lr'] = Replaced(ModalityTrainingConfig().lr, by)
+        return values
 
     def reset_parameters(self) -> None:
         r"""Redraws tables, transforms and denoisers and forgets the generated edges."""
@@ -340,6 +291,54 @@ class DiffMM(PairwiseRecommender):
             if found:  # one modality makes no pair
                 terms['contrast'] = self.contrast_weight * sum(found)
         return terms
+
+
+def _generator(
+    graph: TrainingGraph,
+    hidden_channels: int,
+    diffusion: ModalityDiffusionConfig,
+    denoiser: ModalityDenoiserConfig,
+    training: ModalityTrainingConfig,
+    generation: ModalityGenerationConfig,
+) -> InterestGenerator:
+    r"""The diffusion of the modality of ``graph``, which has one."""
+    process = make_process(
+        diffusion.process,
+        diffusion.num_steps,
+        diffusion.noise_scale,
+        weighting=diffusion.weighting,
+        sample_noise=diffusion.sample_noise,
+    )
+    return InterestGenerator(
+        graph,
+        make_denoiser(
+            denoiser.name,
+            graph,
+            process,
+            hidden_channels,
+            denoiser.num_layers,
+            denoiser.rank,
+            channels=denoiser.channels,
+            dropout=denoiser.dropout,
+            normalize=denoiser.normalize,
+        ),
+        process,
+        DenoiserTrainingConfig(
+            training.objective,
+            contrast_weight=0.0,
+            lr=training.lr,
+            batch_size=rows_per_block(graph.num_items, training.batch_size),
+        ),
+        GenerationConfig(
+            topk=generation.rebuild_k,
+            rebuild_k=generation.rebuild_k,
+            candidates=generation.candidates,
+            edge_weight='binary',
+            edge_dropout=generation.edge_dropout,
+        ),
+        diffusion.start,
+        signal_weight=training.signal_weight,
+    )
 
 
 def feature_transform(

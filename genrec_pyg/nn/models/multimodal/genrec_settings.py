@@ -19,7 +19,7 @@ from genrec_pyg.nn.interest import InterestConfig
 from genrec_pyg.nn.losses.config import RankingConfig
 from genrec_pyg.nn.modality.graph_encoder import GraphEncoderConfig
 from genrec_pyg.nn.models.recommender import Replaced
-from genrec_pyg.nn.models.settings import Conversion, complement, renamed
+from genrec_pyg.nn.models.settings import Conversion, complement, moved, renamed
 
 
 @dataclass(frozen=True)
@@ -147,10 +147,6 @@ def replaced_settings(options: Mapping[str, Any]) -> dict[str, Replaced]:
     return values
 
 
-def _moved(group: str, **names: str) -> dict[str, Conversion]:
-    return {before: renamed(f'{group}.{now}') for before, now in names.items()}
-
-
 def _without_contrast(contrasts: bool) -> dict[str, float]:
     return {} if contrasts else {'contrast.view_weight': 0.0, 'contrast.pair_weight': 0.0}
 
@@ -170,10 +166,10 @@ FORMER_SETTINGS: dict[str, Conversion] = {
             'merge',
         )
     },
-    **_moved(
+    **moved(
         'ranking', ranking='loss', ranking_temperature='temperature', num_negatives='num_negatives'
     ),
-    **_moved(
+    **moved(
         'contrast',
         lambda1='view_weight',
         lambda2='pair_weight',
@@ -181,14 +177,14 @@ FORMER_SETTINGS: dict[str, Conversion] = {
         contrast_rows='group_size',
     ),
     'contrast': _without_contrast,
-    **_moved(
+    **moved(
         'denoiser',
         denoiser='name',
         denoiser_layers='num_layers',
         denoiser_rank='rank',
         modality_weight='modality_weight',
     ),
-    **_moved(
+    **moved(
         'denoiser_training',
         objective='objective',
         variational_weight='variational_weight',
@@ -201,7 +197,7 @@ FORMER_SETTINGS: dict[str, Conversion] = {
         name: renamed(f'diffusion.{name}')
         for name in ('process', 'num_steps', 'noise_scale', 'flip_temp', 'start')
     },
-    **_moved(
+    **moved(
         'generation',
         generation='enabled',
         gen_topk='topk',
@@ -211,14 +207,14 @@ FORMER_SETTINGS: dict[str, Conversion] = {
         edge_weight='edge_weight',
     ),
     'keep': complement('generation.edge_dropout'),
-    **_moved(
+    **moved(
         'debias',
         debias='enabled',
         clusters='clusters',
         sample_ratio='sample_ratio',
         debias_decision='decision',
     ),
-    **_moved(
+    **moved(
         'interest',
         interest_weight='weight',
         ridge='ridge',

@@ -1,9 +1,11 @@
 import copy
 import math
+import re
 
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from helpers.toy_graphs import BATCH, toy_data
 
 from genrec_pyg.config import resolve_config
@@ -12,14 +14,26 @@ from genrec_pyg.nn.diffusion import DENOISERS
 from genrec_pyg.nn.models import DiffMM
 
 U, I = 8, 7
-SMALL = dict(
-    hidden_channels=4, denoiser_channels=12, denoiser_layers=1, denoiser_rank=5, rebuild_k=2
-)
+SMALL = {'hidden_channels': 4, 'denoiser': {'channels': 12}, 'generation': {'rebuild_k': 2}}
+#: Settings that a denoiser has.
+OWN = {'linear': {'rank': 5}, 'transformer': {'num_layers': 1}, 'tied': {'num_layers': 1}}
+
+
+def small(**arguments):
+    """Arguments of a small model; groups are laid over those of ``SMALL``."""
+    for name, value in SMALL.items():
+        if isinstance(value, dict):
+            given = arguments.get(name, {})
+            value = OWN.get(given.get('name'), value) if name == 'denoiser' else value
+            arguments[name] = {**value, **given}
+        else:
+            arguments.setdefault(name, value)
+    return arguments
 
 
 def double(data=None, epochs=1, **arguments):
     torch.manual_seed(0)
-    model = DiffMM(toy_data() if data is None else data, **{**SMALL, **arguments}).double()
+    model = DiffMM(toy_data() if data is None else data, **small(**arguments)).double()
     for epoch in range(epochs):
         model.start_epoch(epoch)
     return model
@@ -147,7 +161,7 @@ def test_transforms():
 
 @pytest.mark.parametrize('process', ['gaussian', 'flip'])
 def test_generated_graphs_hold_the_best_entries_of_the_denoisers(process):
-    model = double(process=process, start='observed', epochs=2)
+    model = double(diffusion={'process': process, 'start': 'observed'}, epochs=2)
     views = model.item_views()
     for name, generator in model.generators.items():
         rows = generator.rows(torch.arange(U))
@@ -160,7 +174,7 @@ def test_generated_graphs_hold_the_best_entries_of_the_denoisers(process):
 
 
 def test_perfect_denoisers_generate_training_edges():
-    model = double(rebuild_k=1)
+    model = double(generation={'rebuild_k': 1})
     clean = torch.zeros(U, I, dtype=torch.float64)
     clean[model.graph.edge_index[0], model.graph.edge_index[1]] = 1
     generator = model.generators['image']
@@ -174,7 +188,7 @@ def test_perfect_denoisers_generate_training_edges():
 
 def test_one_word_swaps_the_process():
     """Same seed, same everything but the noise."""
-    noise, flips = double(epochs=0), double(epochs=0, process='flip')
+    noise, flips = double(epochs=0), double(epochs=0, diffusion={'process': 'flip'})
     assert all(
         torch.equal(a, b)
         for a, b in zip(noise.state_dict().values(), flips.state_dict().values())
@@ -194,7 +208,7 @@ def test_one_word_swaps_the_process():
 @pytest.mark.parametrize('process', ['gaussian', 'flip'])
 @pytest.mark.parametrize('denoiser', DENOISERS)
 def test_every_denoiser_serves_both_processes(process, denoiser):
-    model = double(process=process, denoiser=denoiser, start='diffused')
+    model = double(diffusion={'process': process, 'start': 'diffused'}, denoiser={'name': denoiser})
     sum(model.loss(BATCH).values()).backward()
     assert bool(torch.isfinite(model.eval().score(torch.arange(U))).all())
 
@@ -202,18 +216,18 @@ def test_every_denoiser_serves_both_processes(process, denoiser):
 @pytest.mark.parametrize(
     'arguments',
     [
-        dict(weighting='equal'),
-        dict(sample_noise=True),
-        dict(candidates='new'),
-        dict(edge_dropout=0.0),
-        dict(signal_weight=0.0),
-        dict(objective='multinomial'),
-        dict(objective='bce', process='flip'),
+        dict(diffusion={'weighting': 'equal'}),
+        dict(diffusion={'sample_noise': True}),
+        dict(generation={'candidates': 'new'}),
+        dict(generation={'edge_dropout': 0.0}),
+        dict(denoiser_training={'signal_weight': 0.0}),
+        dict(denoiser_training={'objective': 'multinomial'}),
+        dict(denoiser_training={'objective': 'bce'}, diffusion={'process': 'flip'}),
         dict(modalities=['text']),
         dict(num_layers=0),
-        dict(denoiser_batch_size=3),
-        dict(denoiser_normalize=True),
-        dict(denoiser_normalize=True, process='flip'),
+        dict(denoiser_training={'batch_size': 3}),
+        dict(denoiser={'normalize': True}),
+        dict(denoiser={'normalize': True}, diffusion={'process': 'flip'}),
     ],
 )
 def test_every_switch_trains(arguments):
@@ -264,7 +278,7 @@ def test_shipped_defaults_are_those_of_the_published_program():
     ) == ('final', 'linear', 1e-4)
     assert (
         hparams('baby')['contrast_weight'],
-        hparams('baby')['edge_dropout'],
+        hparams('baby')['generation']['edge_dropout'],
         hparams('baby')['l2'],
     ) == (0.1, 0.0, 1e-5)
     assert (hparams('sports')['temperature'], hparams('sports')['residual_weight']) == (0.1, 0.1)
@@ -273,36 +287,58 @@ def test_shipped_defaults_are_those_of_the_published_program():
 @pytest.mark.parametrize(
     'arguments',
     [
-        dict(process='noise'),
-        dict(denoiser='unet'),
+        dict(diffusion={'process': 'noise'}),
+        dict(denoiser={'name': 'unet'}),
         dict(transform='cubic'),
         dict(contrast_method='all'),
-        dict(start='noise'),
-        dict(objective='mse'),
-        dict(weighting='kl'),
-        dict(rebuild_k=0),
+        dict(diffusion={'start': 'noise'}),
+        dict(denoiser_training={'objective': 'mse'}),
+        dict(diffusion={'weighting': 'kl'}),
+        dict(generation={'rebuild_k': 0}),
         dict(num_layers=-1),
-        dict(num_steps=0),
-        dict(edge_dropout=1.0),
+        dict(diffusion={'num_steps': 0}),
+        dict(generation={'edge_dropout': 1.0}),
         dict(temperature=0.0),
         dict(contrast_weight=-1.0),
-        dict(signal_weight=-1.0),
-        dict(noise_scale=1e4),
-        dict(denoiser_channels=0),
-        dict(denoiser_batch_size=0),
-        dict(denoiser_dropout=1.0),
-        dict(denoiser_lr=0.0),
-        dict(generated_weight=-1.0),
+        dict(denoiser_training={'signal_weight': -1.0}),
+        dict(denoiser={'channels': 0}),
+        dict(denoiser_training={'batch_size': 0}),
+        dict(denoiser={'dropout': 1.0}),
+        dict(denoiser_training={'lr': 0.0}),
+        dict(generation={'weight': -1.0}),
         dict(residual_weight=-1.0),
     ],
 )
 def test_bad_arguments_are_named(arguments):
-    with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
-        DiffMM(toy_data(), **{**SMALL, **arguments})
+    ((name, value),) = arguments.items()
+    if isinstance(value, dict):
+        ((setting, value),) = value.items()
+        name = f'{name}.{setting}'
+    with pytest.raises(ConfigError, match=f'(^|[^.]){re.escape(name)}: got'):
+        DiffMM(toy_data(), **small(**arguments))
 
 
-def test_the_linear_denoiser_refuses_another_objective():
-    with pytest.raises(
-        ConfigError, match="objective: got 'bce' with denoiser='linear', accepted is 'squared'"
+def test_noise_beyond_the_schedule_is_refused():
+    with pytest.raises(ConfigError, match='noise_scale: got 10000'):
+        DiffMM(toy_data(), **small(diffusion={'noise_scale': 1e4}))
+
+
+def test_settings_of_another_denoiser_are_refused():
+    for denoiser, training, message in (
+        ({'name': 'linear'}, {'objective': 'bce'}, "denoiser_training.objective: got 'bce'"),
+        ({'name': 'linear', 'channels': 8}, {}, 'denoiser.channels: got 8'),
+        ({'rank': 8}, {}, "denoiser.rank: got 8 with denoiser.name='perceptron'"),
     ):
-        DiffMM(toy_data(), denoiser='linear', objective='bce', hidden_channels=8)
+        with pytest.raises(ConfigError, match=message):
+            DiffMM(toy_data(), denoiser=denoiser, denoiser_training=training, hidden_channels=8)
+
+
+def test_settings_of_earlier_versions_are_read(tmp_path):
+    path = tmp_path / 'config.yaml'
+    before = {'denoiser': 'tied', 'denoiser_layers': 3, 'generated_weight': 0.4, 'keep': 0.75}
+    path.write_text(yaml.safe_dump({'model': 'DiffMM', 'hparams': before}))
+    hparams = resolve_config(file=path).hparams
+    assert hparams['denoiser']['name'] == 'tied' and hparams['denoiser']['num_layers'] == 3
+    assert hparams['generation']['weight'] == 0.4 and hparams['generation']['edge_dropout'] == 0.25
+    with pytest.raises(ConfigError, match='rebuild_k: no such setting; it is generation.rebuild_k'):
+        DiffMM(toy_data(), rebuild_k=2)
