@@ -19,6 +19,8 @@ from pathlib import Path
 #: Put first on the module search path of every process that a benchmark starts: where
 #: ``benchmarks`` lies.
 ROOT = Path(__file__).resolve().parents[2]
+#: Files whose changes count as local ones: all but reports, which benchmarks write themselves.
+MEASURED = (':(top)', ':(top,exclude)benchmarks/results')
 PACKAGES = (
     'torch',
     'torch_geometric',
@@ -163,7 +165,7 @@ def _commit() -> str:
             [*command, 'rev-parse', '--short', 'HEAD'], capture_output=True, text=True, check=True
         )
         changed = subprocess.run(
-            [*command, 'status', '--porcelain', '--untracked-files=no'],
+            [*command, 'status', '--porcelain', '--untracked-files=no', '--', *MEASURED],
             capture_output=True,
             text=True,
             check=True,

@@ -2,9 +2,9 @@ r"""GenRec without settings on many datasets, beside simple models tuned on each
 
 ``python -m benchmarks.quality.transfer --root DIR --datasets amazon-beauty lastfm-2k --seeds 0 1
 2`` trains models with their shipped defaults, tunes those in closed form on the validation split of
-every dataset, writes ``results/transfer.json`` and ``.md``: validation and test Recall@20 with
-their deviation over the seeds, seconds, and for every dataset the paired test per user of GenRec
-against each other model, corrected by Holm. The test split is read once per run. Runs with the
+every dataset, writes ``results/transfer.json``, ``.md`` and ``.svg``: validation and test Recall@20
+with their deviation over the seeds, seconds, and for every dataset the paired test per user of
+GenRec against each other model, corrected by Holm. The test split is read once per run. Runs with the
 recall of every user are kept in the file ``--state``; one that is there is not repeated, so the
 script goes on where it stopped.
 """
@@ -26,6 +26,7 @@ from benchmarks.common.flags import positive
 from benchmarks.common.machine import machine, machine_line, prepare
 from benchmarks.common.reports import RESULTS, markdown_table, write_report
 from benchmarks.quality.transfer_data import DATASETS
+from benchmarks.quality.transfer_picture import picture
 
 logger = logging.getLogger(__name__)
 
@@ -35,18 +36,25 @@ CLOSED_FORM = ('Popularity', 'ItemKNN', 'EASE', 'GraphFilter', 'ItemKNNCBF', 'Ad
 TRAINED = ('GenRec', 'LightGCN')
 #: Datasets whose figures were seen while the defaults of GenRec were chosen.
 LOOKED_AT = ('tiktok', 'lfm2k', 'lastfm-2k', 'ml-100k-likes', 'hin-amazon', 'amazon-beauty')
+#: Limit of a search in closed form where none is given.
+SEARCH_SECONDS = 300.0
 #: Report, without its ending.
 REPORT = RESULTS / 'transfer'
 
 
-def tuned_model(name: str, data, seconds: float):
+def tuned_model(name: str, data, seconds: float | None):
     r"""A model in closed form, tuned on validation within ``seconds``."""
     from genrec_pyg.nn.models import get_model
     from genrec_pyg.tuning import tune_on_validation
 
     if name == 'Popularity':
         return get_model(name)(data, modalities=[])
-    return tune_on_validation(name, data, max_seconds=seconds).model
+    return tune_on_validation(name, data, max_seconds=seconds or SEARCH_SECONDS).model
+
+
+def ended_early(entry: dict[str, Any]) -> bool:
+    r"""Whether the limit ended a run or a search."""
+    return entry.get('limit') is not None and entry['seconds'] >= entry['limit']
 
 
 def trained_model(name: str, data, seed: int, seconds: float | None):
@@ -80,12 +88,14 @@ def run(dataset: str, name: str, seed: int, root: Path, seconds: float | None) -
     from genrec_pyg.nn.models import MODELS
 
     data = DATASETS[dataset](root)
+    if not MODELS[name].trained and seconds is None:
+        seconds = SEARCH_SECONDS
     begin, processor = time.perf_counter(), time.process_time()
     more: dict[str, Any] = {}
     if MODELS[name].trained:
         model, more = trained_model(name, data, seed, seconds)
     else:
-        model = tuned_model(name, data, seconds or 120.0)
+        model = tuned_model(name, data, seconds)
     took = {
         'seconds': time.perf_counter() - begin,
         'processor_seconds': time.process_time() - processor,
@@ -95,6 +105,7 @@ def run(dataset: str, name: str, seed: int, root: Path, seconds: float | None) -
         'validation': evaluate(model, data, 'val', (20,))['recall@20'],
         'test': float(recall.mean()),
         'user_recall': [round(value, 6) for value in recall.tolist()],
+        'limit': seconds,
         **took,
         **more,
     }
@@ -165,6 +176,12 @@ def report(document: dict[str, Any]) -> str:
             ]
             for row in sorted(rows, key=lambda row: -row[3])
         ]
+        early = [
+            f'{name} after {entry["limit"]:.0f} s'
+            for name, runs in systems.items()
+            for entry in list(runs.values())[:1]
+            if ended_early(entry)
+        ]
         commits = sorted(
             {
                 entry['commit']
@@ -175,6 +192,8 @@ def report(document: dict[str, Any]) -> str:
         )
         header = ['model', 'runs', 'validation', 'test', 'deviation', 'processor s', 'p']
         text += [f'## {dataset}', '', markdown_table(header, rows), '']
+        if early:
+            text += [f'Ended by the clock: {", ".join(early)}.', '']
         if commits:
             text += [f'Measured at {", ".join(commits)}.', '']
     return '\n'.join(text)
@@ -249,6 +268,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 args.state.parent.mkdir(parents=True, exist_ok=True)
                 write_json(args.state, document)
                 write_report(REPORT, without_users(document), report(document))
+                REPORT.with_suffix('.svg').write_text(picture(document), encoding='utf-8')
 
 
 if __name__ == '__main__':
