@@ -4,8 +4,8 @@ r"""GenRec without settings on many datasets, beside simple models tuned on each
 2`` trains models with their shipped defaults, tunes those in closed form on the validation split of
 every dataset, writes ``results/transfer.json``, ``.md`` and ``.svg``: validation and test Recall@20
 with their deviation over the seeds, seconds, and for every dataset the paired test per user of
-GenRec against each other model, corrected by Holm. The test split is read once per run. Runs with the
-recall of every user are kept in the file ``--state``; one that is there is not repeated, so the
+GenRec against each other model, corrected by Holm. The test split is read once per run. Runs with
+the recall of every user are kept in the file ``--state``; one that is there is not repeated, so the
 script goes on where it stopped.
 """
 
