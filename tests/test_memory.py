@@ -49,6 +49,7 @@ MODELS = {
     'LGMRec': ('LGMRec', dict(hidden_channels=16)),
     'MMGCF': ('MMGCF', dict(hidden_channels=16)),
     'GUME': ('GUME', dict(hidden_channels=16)),
+    'MMHCL': ('MMHCL', dict(hidden_channels=16)),
     'SMORE': ('SMORE', dict(hidden_channels=16)),
     'PGL': ('PGL', dict(hidden_channels=16)),
     'PGL, global': ('PGL', dict(hidden_channels=16, mode='global')),

@@ -42,6 +42,7 @@ TOOLBOXES: dict[str, str] = {
     'idrec': 'benchmarks.parity.idrec',
     'morec': 'benchmarks.parity.morec',
     'gume': 'benchmarks.parity.gume',
+    'mmhcl': 'benchmarks.parity.mmhcl',
 }
 
 logger = logging.getLogger('agreement')

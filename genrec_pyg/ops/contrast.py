@@ -91,13 +91,22 @@ def info_nce(
 
 
 def unit_info_nce(
-    x: Tensor, y: Tensor, temperature: float, bank: Tensor | None = None, block_size: int = 256
+    x: Tensor,
+    y: Tensor,
+    temperature: float,
+    bank: Tensor | None = None,
+    block_size: int = 256,
+    excluded: Tensor | None = None,
 ) -> Tensor:
-    r"""As :func:`info_nce`, of rows that :func:`unit_rows` has made already."""
+    r"""As :func:`info_nce`, of rows that :func:`unit_rows` has made already.
+
+    Row ``excluded`` ``[n]`` of the bank is no candidate of an anchor: say the anchor itself, where
+    the bank holds it.
+    """
     alignment = (x * y).sum(dim=1).mean() / temperature
-    return (
-        _mean_log_sum_exp(x, y if bank is None else bank, 1 / temperature, block_size) - alignment
-    )
+    bank = y if bank is None else bank
+    total = _mean_log_sum_exp(x, bank, 1 / temperature, block_size, excluded=excluded)
+    return total - alignment
 
 
 def softmax_against_bank(
@@ -124,10 +133,16 @@ def softmax_against_bank(
 
 
 def _mean_log_sum_exp(
-    x: Tensor, bank: Tensor, scale: float, block_size: int, own: Tensor | None = None
+    x: Tensor,
+    bank: Tensor,
+    scale: float,
+    block_size: int,
+    own: Tensor | None = None,
+    excluded: Tensor | None = None,
 ) -> Tensor:
     if (
-        prefers_triton(x)
+        excluded is None
+        and prefers_triton(x)
         and x.dtype == bank.dtype == torch.float32
         and x.numel() > 0
         and bank.size(0) > 0
@@ -141,14 +156,15 @@ def _mean_log_sum_exp(
         for given in (x, bank, own)
     )
     return _MeanLogSumExp.apply(
-        x, bank, own, scale, rows_per_block(bank.size(0), block_size), needs_grad
+        x, bank, own, excluded, scale, rows_per_block(bank.size(0), block_size), needs_grad
     )
 
 
 class _MeanLogSumExp(torch.autograd.Function):
     r"""Mean of the row-wise
     :math:`\log (\exp(o_k) + \sum_j \exp(s \, \mathbf{x}_k \cdot \mathbf{b}_j))` of unit rows, the
-    first term where there are ``own`` logits, which are at most ``s``.
+    first term where there are ``own`` logits, which are at most ``s``; a sum leaves out the row
+    of the bank that ``excluded`` names for it.
 
     Being a mean, it knows its gradient up to one factor already in forward, while a block's
     exponentials are at hand: they are neither kept for backward nor computed again. Cosines are at
@@ -161,6 +177,7 @@ class _MeanLogSumExp(torch.autograd.Function):
         x: Tensor,
         bank: Tensor,
         own: Tensor | None,
+        excluded: Tensor | None,
         scale: float,
         block_size: int,
         needs_grad: tuple[bool, bool, bool],
@@ -174,6 +191,8 @@ class _MeanLogSumExp(torch.autograd.Function):
                 block = slice(begin, begin + block_size)
                 rows = x[block]
                 share = (scale * rows) @ bank.t()
+                if excluded is not None:
+                    share.scatter_(1, excluded[block].unsqueeze(1), -torch.inf)
                 extra = None if own is None else own[block].unsqueeze(1)
                 if scale > _PLAIN_SCALE:
                     largest = (
@@ -198,16 +217,18 @@ class _MeanLogSumExp(torch.autograd.Function):
                     grad_bank.addmm_(share.t(), weight * rows)
                 if grad_own is not None and extra is not None:
                     grad_own[block] = (extra / denominator).squeeze(1) / x.size(0)
-        ctx.save_for_backward(x, bank, own, grad_x, grad_bank, grad_own)
+        ctx.save_for_backward(x, bank, own, excluded, grad_x, grad_bank, grad_own)
         ctx.scale = scale
         return total / x.size(0)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, bank, own, *known = ctx.saved_tensors
+        x, bank, own, excluded, *known = ctx.saved_tensors
         # for second derivatives: the plain formula, which torch differentiates
         if torch.is_grad_enabled():
             logit = ctx.scale * x @ bank.t()
+            if excluded is not None:
+                logit = logit.scatter(1, excluded.unsqueeze(1), -torch.inf)
             if own is not None:
                 logit = torch.cat([logit, own.unsqueeze(1)], dim=1)
             share = grad / x.size(0) * torch.softmax(logit, dim=1)
@@ -219,5 +240,7 @@ class _MeanLogSumExp(torch.autograd.Function):
                 None,
                 None,
                 None,
+                None,
             )
-        return *(None if found is None else grad * found for found in known), None, None, None
+        gradients = (None if found is None else grad * found for found in known)
+        return *gradients, None, None, None, None

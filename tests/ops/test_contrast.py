@@ -70,6 +70,34 @@ def test_own_positive_beside_a_bank_of_negatives(block_size, temperature):
         assert torch.autograd.gradgradcheck(found, (x, y, bank))
 
 
+@pytest.mark.parametrize('block_size', [1, 3, 100])
+@pytest.mark.parametrize('temperature', [0.5, 0.05, 0.005])
+def test_excluded_rows_are_no_candidates(block_size, temperature):
+    x = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    y = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    own = torch.tensor([0, 1, 2, 3, 4])
+
+    def loss(x, y):
+        x, y = unit_rows(x), unit_rows(y)
+        return unit_info_nce(x, y, temperature, torch.cat([x, y]), block_size, excluded=own)
+
+    def expected(x, y):
+        x, y = F.normalize(x), F.normalize(y)
+        logit = x @ torch.cat([x, y]).t() / temperature
+        return F.cross_entropy(logit.scatter(1, own.unsqueeze(1), -torch.inf), 5 + own)
+
+    assert torch.allclose(loss(x, y), expected(x, y))
+    for found, wanted in zip(
+        torch.autograd.grad(loss(x, y), (x, y)),
+        torch.autograd.grad(expected(x, y), (x, y)),
+        strict=True,
+    ):
+        assert torch.allclose(found, wanted, atol=1e-9)
+    if temperature == 0.5:
+        assert torch.autograd.gradcheck(loss, (x, y))
+        assert torch.autograd.gradgradcheck(loss, (x, y))
+
+
 def test_without_negatives_the_positive_is_certain():
     x = torch.randn(3, 4, requires_grad=True)
     loss = softmax_against_bank(x, torch.randn(3, 4), 0.01, torch.empty(0, 4))

@@ -13,6 +13,7 @@ from genrec_pyg.nn.losses.ranking import (
     loss_in_parts,
     row_penalty,
     squared_norm,
+    two_view_contrast,
 )
 from genrec_pyg.nn.losses.sampled import (
     NO_CANDIDATE,
@@ -44,4 +45,5 @@ __all__ = [
     'shared_negatives_softmax',
     'softmax_over_items',
     'squared_norm',
+    'two_view_contrast',
 ]

@@ -119,6 +119,25 @@ def bank_contrast(
     return loss
 
 
+def two_view_contrast(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    r"""InfoNCE of a node in one view with itself in another, against all other nodes in both views
+    (GRACE: Zhu et al., 2020, https://arxiv.org/abs/2006.04131, in one direction).
+
+    .. math::
+        \frac{1}{n} \sum_k -\log \frac{e^{\cos(\mathbf{x}_k, \mathbf{y}_k) / \tau}}{\sum_j
+        e^{\cos(\mathbf{x}_k, \mathbf{y}_j) / \tau} + \sum_{j \neq k} e^{\cos(\mathbf{x}_k,
+        \mathbf{x}_j) / \tau}}
+
+    Args:
+        first: View of the anchors ``[n, d]``.
+        second: The other view ``[n, d]``.
+        temperature: Temperature :math:`\tau`, positive.
+    """
+    x, y = unit_rows(first), unit_rows(second)
+    own = torch.arange(x.size(0), device=x.device)
+    return unit_info_nce(x, y, temperature, torch.cat([x, y]), excluded=own)
+
+
 def challenged_contrast(
     x: Tensor, y: Tensor, extra: Tensor, temperature: float, own: bool = False
 ) -> Tensor:

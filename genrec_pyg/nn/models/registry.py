@@ -248,6 +248,12 @@ MODELS: dict[str, Entry] = {
         'https://arxiv.org/abs/2407.12338',
         needs_modality=True,
     ),
+    'MMHCL': Entry(
+        'multimodal.mmhcl',
+        'Multi-Modal Hypergraph Contrastive Learning, TOMM 2025',
+        'https://arxiv.org/abs/2504.16576',
+        needs_modality=True,
+    ),
     'SASRec': Entry(
         'sequential.sasrec',
         'Self-Attentive Sequential Recommendation, ICDM 2018',

@@ -17,6 +17,7 @@ CHECKED = [
     'idrec',
     'morec',
     'gume',
+    'mmhcl',
 ]
 
 

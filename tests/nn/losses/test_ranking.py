@@ -17,6 +17,7 @@ from genrec_pyg.nn.losses import (
     loss_in_parts,
     row_penalty,
     squared_norm,
+    two_view_contrast,
 )
 
 
@@ -106,6 +107,18 @@ def test_bank_contrast_by_hand():
     assert float(
         bank_contrast(anchors, bank, torch.tensor([0]), 0.5, symmetric=True)
     ) == pytest.approx(float(both))
+
+
+def test_two_view_contrast_by_hand():
+    """Orthogonal anchors that equal their positives: own e^2, others 1 in either view."""
+    x = torch.eye(3, dtype=torch.float64)
+    expected = math.log(math.exp(2) + 2 + 2) - 2
+    assert two_view_contrast(x, 5 * x, 0.5).item() == pytest.approx(expected)
+    # An anchor alone has no negative: it is no negative of itself.
+    assert two_view_contrast(x[:1], x[:1], 0.5).item() == pytest.approx(0)
+    # All rows alike: 2 n - 1 candidates of equal weight.
+    ones = torch.ones(4, 2, dtype=torch.float64)
+    assert two_view_contrast(ones, ones, 0.2).item() == pytest.approx(math.log(7))
 
 
 def test_cosine_distance_by_hand():
