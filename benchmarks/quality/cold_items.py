@@ -91,6 +91,7 @@ def measure(
         'random': K / cold.numel(),
         'seconds': seconds,
         'epoch': result.epoch,
+        'epochs': len(result.history),
     }
     with torch.no_grad(), model.cached_embeddings():
         found['own'] = recall(
@@ -137,15 +138,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         found[name] = measure(name, data, arguments.dataset, arguments.epochs, arguments.seed)
         print(name, json.dumps(found[name]), file=sys.stderr, flush=True)
+        report(arguments, facts, found)  # what is there counts if the next does not end
+    return 0
+
+
+def report(
+    arguments: argparse.Namespace, facts: dict[str, Any], found: dict[str, dict[str, Any]]
+) -> None:
+    r"""Writes the report of the models that are measured."""
 
     def cell(row: dict[str, Any], key: str) -> str:
         return '-' if row[key] is None else f'{row[key]:.4f} ({row[key] / row["random"]:.1f}x)'
 
     rows = [
-        [name, cell(row, 'own'), cell(row, 'by features'), f'{row["seconds"]:.0f}']
+        [
+            name,
+            cell(row, 'own'),
+            cell(row, 'by features'),
+            f'{row["epoch"]} of {row["epochs"]}',
+            f'{row["seconds"]:.0f}',
+        ]
         for name, row in found.items()
     ]
     first = next(iter(found.values()))
+    most = f'at most {arguments.epochs}' if arguments.epochs else "each model's own number of"
     about = ' '.join(__doc__.split('\n\n')[3].split())
     text = '\n'.join(
         [
@@ -154,9 +170,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             machine_line(facts),
             '',
             f'Seed {arguments.seed}, {first["users"]} users, {first["items"]} items, at random '
-            f'{first["random"]:.4f}; epochs: {arguments.epochs or "those of the models"}. {about}',
+            f'{first["random"]:.4f}; {most} '
+            f'epochs, the best on validation is measured. {about}',
             '',
-            markdown_table(['model', 'own (times random)', 'by features', 'seconds'], rows),
+            markdown_table(
+                ['model', 'own (times random)', 'by features', 'epoch chosen', 'seconds'], rows
+            ),
         ]
     )
     write_report(
@@ -164,7 +183,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         {'machine': facts, 'seed': arguments.seed, 'figures': found},
         text,
     )
-    return 0
 
 
 if __name__ == '__main__':

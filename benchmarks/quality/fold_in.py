@@ -151,6 +151,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                 name, dataset, arguments.root, arguments.epochs, arguments.seed
             )
             print(dataset, name, json.dumps(found[dataset][name]), file=sys.stderr, flush=True)
+            report(arguments, facts, found)  # what is there counts if the next does not end
+    return 0
+
+
+def report(
+    arguments: argparse.Namespace,
+    facts: dict[str, Any],
+    found: dict[str, dict[str, dict[str, Any]]],
+) -> None:
+    r"""Writes the report of what is measured."""
     rows = [
         [
             f'{dataset}, {name}',
@@ -171,6 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         'kept',
         'seconds for 1,000 users',
     ]
+    most = f'at most {arguments.epochs}' if arguments.epochs else "each model's own number of"
     about = ' '.join(__doc__.split('\n\n')[3].split())
     text = '\n'.join(
         [
@@ -178,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             '',
             machine_line(facts),
             '',
-            f'Seed {arguments.seed}. {about}',
+            f'Seed {arguments.seed}; {most} epochs. {about}',
             '',
             markdown_table(header, rows),
         ]
@@ -188,7 +199,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         {'machine': facts, 'seed': arguments.seed, 'figures': found},
         text,
     )
-    return 0
 
 
 if __name__ == '__main__':

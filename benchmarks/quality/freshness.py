@@ -1,16 +1,19 @@
 r"""A model kept fresh by ``train --from`` beside one that is trained from nothing, while a log
-grows by its times.
+grows.
 
 .. code-block:: console
 
-    python -m benchmarks.quality.freshness --root DIR --models LightGCN GenRec MFBPR
+    python -m benchmarks.quality.freshness --root DIR --datasets ml-100k lfm2k \
+        --models MFBPR LightGCN GenRec
 
-MovieLens 100K in order of time: a first training on the first half, then five parts of a tenth
-each. After every part a model is trained from nothing, and one from the one before, in a fifth of
-the seconds of the former. Of what is known then, the last tenth in time is the test and the
-twentieth before it validation, so that most users of the test have come lately and many have no
-training interaction at all: their row is never trained, and folding in is most of the gain.
-``no step`` is the fresh model before its first step.
+A first training on the first half of the interactions, then five parts of a tenth each. After every
+part a model is trained from nothing, and one from the one before (rows by ids, new ones folded in),
+in a fifth of the seconds of the former. ``no step`` is the fresh model before its first step. Of
+MovieLens 100K, in order of time, the last tenth of what is known then is the test and the twentieth
+before it validation, so that most users of the test have come lately and many have no training
+interaction at all: their row is never trained. Of Last.fm 2K, which has no times, the training
+interactions come in an order drawn at random, and its own validation and test stay: those of the
+users and items that are known.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +31,7 @@ from torch_geometric.data import HeteroData
 
 from benchmarks.common.machine import machine_line
 from benchmarks.common.machine import prepare as prepare_machine
-from benchmarks.common.reports import RESULTS, markdown_table, write_report
+from benchmarks.common.reports import RESULTS, figure, markdown_table, write_report
 
 FIGURE = 'recall@20'
 #: Share of the log before the first part, number of parts, and share of the seconds of a training
@@ -47,6 +51,35 @@ def read_log(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return user[order], item[order], time[order]
 
 
+def grow_by_time(root: Path, share: float) -> HeteroData:
+    r"""MovieLens 100K until a share of its log, see :func:`known_until`."""
+    log = read_log(root / 'ml-100k' / 'ml-100k.inter')
+    return known_until(log, int(len(log[0]) * share))
+
+
+def grow_at_random(root: Path, share: float, seed: int = 0) -> HeteroData:
+    r"""Last.fm 2K with a share of its training pairs, and the held-out pairs of their users and
+    items.
+    """
+    from genrec_pyg.datasets import from_table, load_dataset
+    from genrec_pyg.graph import split_edges
+
+    data = load_dataset('lfm2k', root, ['text=all-MiniLM-L6-v2'])
+    train, val, test = (split_edges(data, split).numpy() for split in ('train', 'val', 'test'))
+    order = np.random.default_rng(seed).permutation(train.shape[1])
+    train = train[:, order[: int(share * len(order))]]
+    held_out = [
+        pairs[:, np.isin(pairs[0], train[0]) & np.isin(pairs[1], train[1])] for pairs in (val, test)
+    ]
+    pairs = np.concatenate([train, *held_out], axis=1)
+    label = np.repeat(np.arange(3), [part.shape[1] for part in (train, *held_out)])
+    return from_table({'user': pairs[0], 'item': pairs[1], 'split': label})
+
+
+#: Datasets by name: the graph when a share of the interactions is known.
+GROWING = {'ml-100k': grow_by_time, 'lfm2k': grow_at_random}
+
+
 def known_until(log: tuple[np.ndarray, np.ndarray, np.ndarray], end: int) -> HeteroData:
     r"""The graph of the first ``end`` rows, whose last tenth is held out for the test and the
     twentieth before it for validation.
@@ -61,12 +94,12 @@ def known_until(log: tuple[np.ndarray, np.ndarray, np.ndarray], end: int) -> Het
 
 
 def measure(
-    model_name: str, log: tuple[np.ndarray, np.ndarray, np.ndarray], epochs: int, seed: int
+    model_name: str, grow: Callable[[float], HeteroData], epochs: int, seed: int
 ) -> list[dict[str, Any]]:
     r"""Figures after every part, of the model from nothing and of the fresh one."""
     from genrec_pyg.config import parse_train_arguments
     from genrec_pyg.evaluation import evaluate
-    from genrec_pyg.graph import ITEM, USER, raw_ids, split_edges
+    from genrec_pyg.graph import INTERACTS, ITEM, USER, raw_ids, split_edges
     from genrec_pyg.nn.models import get_model
     from genrec_pyg.runs.warm_start import take_over
     from genrec_pyg.training import Trainer
@@ -85,9 +118,9 @@ def measure(
             }
         ).fit(model, data)
 
-    size, found, before = len(log[0]), [], None
+    found, before = [], None
     for part in range(PARTS + 1):
-        data = known_until(log, int(size * (FIRST + (1 - FIRST) * part / PARTS)))
+        data = grow(FIRST + (1 - FIRST) * part / PARTS)
         ids = raw_ids(data, USER), raw_ids(data, ITEM)
         model = get_model(model_name)(data, **config.hparams)
         result = fit(model, data, None)
@@ -95,7 +128,7 @@ def measure(
         trained = split_edges(data, 'train')[0].unique()
         row = {
             'part': part,
-            'interactions': int(size * (FIRST + (1 - FIRST) * part / PARTS)),
+            'interactions': data[INTERACTS].edge_index.size(1),
             'test users': test.numel(),
             'of them with training interactions': int(np.isin(test.numpy(), trained.numpy()).sum()),
             'from nothing': result.test[FIGURE],
@@ -126,11 +159,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog='python -m benchmarks.quality.freshness', description=__doc__.partition('\n')[0]
     )
+    parser.add_argument('--root', type=Path, required=True, help='folder of the datasets')
     parser.add_argument(
-        '--root',
-        type=Path,
-        required=True,
-        help='folder of the datasets, with ml-100k/ml-100k.inter',
+        '--datasets', nargs='+', choices=GROWING, default=list(GROWING), help='data that grow'
     )
     parser.add_argument(
         '--models',
@@ -145,40 +176,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--output', type=Path, default=RESULTS, help='folder of the report')
     arguments = parser.parse_args(argv)
     facts = prepare_machine(1)
-    log = read_log(arguments.root / 'ml-100k' / 'ml-100k.inter')
-    found = {
-        name: measure(name, log, arguments.epochs, arguments.seed) for name in arguments.models
-    }
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for dataset in arguments.datasets:
+        for name in arguments.models:
+            found.setdefault(dataset, {})[name] = measure(
+                name, partial(GROWING[dataset], arguments.root), arguments.epochs, arguments.seed
+            )
+            report(arguments, facts, found)  # what is there counts if the next does not end
+    return 0
+
+
+def report(
+    arguments: argparse.Namespace,
+    facts: dict[str, Any],
+    found: dict[str, dict[str, list[dict[str, Any]]]],
+) -> None:
+    r"""Writes table and curves of what is measured."""
     header = [
-        'model',
+        'dataset, model',
         'interactions',
         'test users (trained)',
         'from nothing',
-        'seconds',
+        'seconds (epochs)',
         'no step',
         'fresh',
-        'seconds ',
+        'seconds (epochs) ',
         'fresh / from nothing',
     ]
     rows = [
         [
-            name,
+            f'{dataset}, {name}',
             f'{row["interactions"]:,}',
             f'{row["test users"]} ({row["of them with training interactions"]})',
             f'{row["from nothing"]:.4f}',
-            f'{row["seconds"]:.1f}',
+            f'{row["seconds"]:.1f} ({row["epochs"]})',
             *(
                 (
                     f'{row["no step"]:.4f}',
                     f'{row["fresh"]:.4f}',
-                    f'{row["fresh seconds"]:.1f}',
+                    f'{row["fresh seconds"]:.1f} ({row["fresh epochs"]})',
                     f'{row["ratio"]:.2f}',
                 )
                 if 'fresh' in row
                 else ('', '', '', '')
             ),
         ]
-        for name, parts in found.items()
+        for dataset, models in found.items()
+        for name, parts in models.items()
         for row in parts
     ]
     about = ' '.join(__doc__.split('\n\n')[3].split())
@@ -188,7 +232,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             '',
             machine_line(facts),
             '',
-            f'MovieLens 100K by time, test Recall@20, seed {arguments.seed}. {about}',
+            f'Test Recall@20, seed {arguments.seed}, at most {arguments.epochs} epochs from '
+            f'nothing. {about}',
+            '',
+            '![Recall@20 after every part, from nothing and fresh](freshness.svg)',
             '',
             markdown_table(header, rows),
         ]
@@ -198,7 +245,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         {'machine': facts, 'seed': arguments.seed, 'figures': found},
         text,
     )
-    return 0
+    draw(arguments.output / 'freshness.svg', found)
+
+
+def draw(path: Path, found: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
+    r"""Draws both curves of every model, a row of panels per dataset."""
+    columns = max(map(len, found.values()))
+    with figure(path, len(found), columns, 3.2, 2.4) as axes:
+        for line, (dataset, models) in zip(axes, found.items()):
+            for axis in line[len(models) :]:
+                axis.set_visible(False)
+            for axis, (name, parts) in zip(line, models.items()):
+                axis.plot(
+                    [row['part'] for row in parts],
+                    [row['from nothing'] for row in parts],
+                    'o-',
+                    label='from nothing',
+                )
+                fresh = [row for row in parts if 'fresh' in row]
+                axis.plot(
+                    [row['part'] for row in fresh],
+                    [row['fresh'] for row in fresh],
+                    's--',
+                    label='fresh, a fifth of the time',
+                )
+                axis.set_title(f'{dataset}, {name}', fontsize=9)
+                axis.set_xlabel('part', fontsize=8)
+                axis.set_ylabel('Recall@20', fontsize=8)
+                axis.set_ylim(bottom=0)
+        axes[0, 0].legend(fontsize=7)
 
 
 if __name__ == '__main__':
