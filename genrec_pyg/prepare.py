@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from genrec_pyg.datasets.io.layouts import FORMATS
+from genrec_pyg.datasets.io.rows import ON_BAD_ROW
 from genrec_pyg.datasets.preparation import Options, Report, prepare_log
-from genrec_pyg.datasets.preparation.options import ON_BAD_ROW
 from genrec_pyg.utils.command_line import parse_named_files, path_argument, run_command
 from genrec_pyg.utils.files import check_stdout, write_stdout
 

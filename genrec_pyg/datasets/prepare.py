@@ -95,7 +95,11 @@ def train_on_all(data: HeteroData) -> HeteroData:
 
 
 def prepare(
-    data: HeteroData, min_rating: float | None = None, k_core: int = 0, split: str | None = None
+    data: HeteroData,
+    min_rating: float | None = None,
+    k_core: int = 0,
+    split: str | None = None,
+    seed: int = 0,
 ) -> HeteroData:
     r"""Filters and splits a canonical graph, in this order; the log says what each step left out.
 
@@ -105,12 +109,13 @@ def prepare(
         k_core: Least number of distinct items per user and users per item, see
             :class:`~genrec_pyg.transforms.KCore`.
         split: See :func:`make_split`; :obj:`None` keeps that of the graph.
+        seed: Seed of random splits.
 
     Raises:
         ConfigError: On an unknown split or a number out of range.
         DataError: If the graph has no ratings, or nothing is left.
     """
-    transform = None if split is None else make_split(split)
+    transform = None if split is None else make_split(split, seed)
     if k_core < 0:
         raise ConfigError(f'k_core: got {k_core}, accepted are integers from 0')
     if min_rating is not None:

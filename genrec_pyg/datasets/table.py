@@ -25,8 +25,11 @@ from genrec_pyg.datasets.io.item_features import (
     read_features,
 )
 from genrec_pyg.datasets.io.item_table import read_titles
+from genrec_pyg.datasets.io.layouts import FORMATS
 from genrec_pyg.datasets.io.logs import read_columns
 from genrec_pyg.datasets.io.regular import list_folder
+from genrec_pyg.datasets.io.rows import ON_BAD_ROW, BadRows
+from genrec_pyg.datasets.io.usable_rows import usable_rows
 from genrec_pyg.datasets.io.values import order_ids, read_ids, read_labels, read_numbers
 from genrec_pyg.datasets.prepare import DEFAULT_SPLIT, prepare, rated_at_least, split_column
 from genrec_pyg.exceptions import ConfigError, DataError
@@ -46,6 +49,9 @@ def from_table(
     split: str | None = None,
     check: str = 'error',
     items: str | Path | None = None,
+    on_bad_row: str = 'error',
+    seed: int = 0,
+    form: str | None = None,
 ) -> HeteroData:
     r"""The canonical graph of a table of interactions.
 
@@ -57,9 +63,10 @@ def from_table(
     below ``min_rating`` are left out before.
 
     Args:
-        source: Path of a delimited text file (``.csv``, ``.tsv``, RecBole's ``.inter``; plain,
-            gzip, bzip2 or zstd) or a Parquet file, or a data frame (pandas, Polars, Arrow, or a
-            mapping from names to columns).
+        source: Path of a file of delimited text (``.csv``, ``.tsv``, RecBole's ``.inter``) or JSON
+            lines (both plain, gzip, bzip2 or zstd) or Parquet, a folder or pattern of such files,
+            a list of these, or a data frame (pandas, Polars, Arrow, or a mapping from names to
+            columns).
         columns: Role (``'user'``, ``'item'``, ``'rating'``, ``'time'``, ``'split'``) to the name of
             its column. Roles that are left out are found by the usual names, such as ``user_id`` or
             ``timestamp``. In a text file numbers from 1 are positions, and say that it has no
@@ -78,6 +85,12 @@ def from_table(
             warning by ``'warn'``, or not looked for, ``'off'``; see
             :func:`~genrec_pyg.datasets.feature_checks.check_features`.
         items: Table of items with their titles, which the graph keeps as ``data['item'].title``.
+        on_bad_row: What a row does that cannot be read (another number of fields, no UTF-8, no id,
+            a number that is none): ``'error'``, or ``'skip'``, which leaves it out; a warning
+            counts such rows by reason and shows one.
+        seed: Seed of random splits.
+        form: Layout of files in place of the recognized one, see
+            :data:`~genrec_pyg.datasets.io.layouts.FORMATS`.
 
     Raises:
         ConfigError: On an argument outside its accepted values, or a column that is not there.
@@ -87,13 +100,30 @@ def from_table(
     columns = dict(columns or {})
     if split_column(split) is not None:
         columns['split'] = split_column(split)
-    table, name = read_columns(source, columns)
+    if on_bad_row not in ON_BAD_ROW:
+        raise ConfigError(f'on_bad_row: got {on_bad_row!r}, accepted are {", ".join(ON_BAD_ROW)}')
+    if form not in (None, *FORMATS):
+        raise ConfigError(f'format: got {form!r}, accepted are {", ".join(FORMATS)}')
+    bad = BadRows(on_bad_row == 'skip')
+    table, name = read_columns(source, columns, bad=bad, form=form)
+    if split is not None and split_column(split) is None:
+        table.pop('split', None)
+    if bad.skip:
+        table = usable_rows(table, name, bad)
+        for reason, count in bad.counts.items():
+            logger.warning(
+                '%s: %d rows are left out (%s), such as %s',
+                name,
+                count,
+                reason,
+                bad.examples[reason][0],
+            )
     if len(table['user']) == 0:
         raise DataError(f'{name}: has no interaction')
     user_id, user = read_ids(table['user'], 'user', name)
     item_id, item = read_ids(table['item'], 'item', name)
     labels = None
-    if 'split' in table and (split is None or split_column(split) is not None):
+    if 'split' in table:
         labels, split = read_labels(table['split'], name), None
     elif split is None:
         split = DEFAULT_SPLIT
@@ -125,7 +155,7 @@ def from_table(
     for modality, found in read.items():
         _add_modality(data, modality, found, item_id)
     check_features(data, features or {}, check)
-    data = prepare(data, min_rating, k_core, split)
+    data = prepare(data, min_rating, k_core, split, seed)
     logger.info(
         '%s: %d users, %d items, %d interactions',
         name,

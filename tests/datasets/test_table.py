@@ -242,3 +242,63 @@ def test_order_of_rows_kind_of_file_and_names_of_ids_change_no_figure(tmp_path, 
             and figures(same, name) == expected
             and figures(renamed, name) == expected
         )
+
+
+BAD = (
+    b'user,item,time,rating\na,x,5,1\nb,y,soon,1\nc,z,6,nan\n,z,7,1\nd,w\n\xff,v,8,2\n'
+    b'e,x,9,0x10\nf,,1,1\ng,y,1,2\n'
+)
+
+
+def test_bad_rows_are_left_out_counted_and_shown(tmp_path, caplog):
+    (tmp_path / 'log.csv').write_bytes(BAD)
+    with pytest.raises(DataError):
+        from_table(tmp_path / 'log.csv')
+    data = from_table(tmp_path / 'log.csv', on_bad_row='skip', split='none')
+    assert named_pairs(data) == {('a', 'x'), ('g', 'y')}
+    told = {
+        reason: next(record for record in caplog.messages if f'({reason})' in record)
+        for reason in ('fields', 'utf-8', 'no user id', 'no item id', 'no rating number', 'no time')
+    }
+    assert '2 rows are left out' in told['no rating number']
+    assert told['no time'].endswith("row 2: user 'b', item 'y', rating '1', time 'soon'")
+    frame = {'user': ['a', None, 'b'], 'item': [1, 2, 3], 'rating': [1.0, 2.0, float('nan')]}
+    assert named_pairs(from_table(frame, on_bad_row='skip', split='none')) == {('a', 1)}
+    with pytest.raises(DataError, match='has no interaction'):
+        from_table({'user': [None], 'item': ['x']}, on_bad_row='skip')
+    with pytest.raises(ConfigError, match="on_bad_row: got 'ignore', accepted are error, skip"):
+        from_table(frame, on_bad_row='ignore')
+
+
+def test_several_files_are_one_log(tmp_path):
+    expected = from_table(LOG)
+    half = {name: values[:3] for name, values in LOG.items()}
+    rest = {name: values[3:] for name, values in LOG.items()}
+    write_text(tmp_path / 'part-1.csv', half)
+    parquet.write_table(pa.table(rest), tmp_path / 'part-2.parquet')
+    files = [tmp_path / 'part-1.csv', str(tmp_path / 'part-2.parquet')]
+    for source in (files, files[::-1], tmp_path / 'part-*', tmp_path):
+        data = from_table(source)
+        assert data[USER].raw_id == expected[USER].raw_id
+        for key in ('edge_index', 'time', 'rating', 'train_mask', 'test_mask'):
+            assert torch.equal(data[INTERACTS][key], expected[INTERACTS][key])
+    write_text(tmp_path / 'part-3.csv', {'user': ['a'], 'item': ['b']})
+    with pytest.raises(ConfigError, match='part-3.csv: has columns for item, user, .*part-1.csv'):
+        from_table(tmp_path / 'part-*')
+    with pytest.raises(ConfigError, match='nothing-.* has no file'):
+        from_table(tmp_path / 'nothing-*')
+
+
+def test_seed_of_the_split_and_layout_are_those_asked_for(tmp_path):
+    log = {'user': [n // 20 for n in range(400)], 'item': [n % 20 for n in range(400)]}
+    first, again, other = (
+        from_table(log, split='random:0.2,0.2', seed=seed)[INTERACTS].test_mask
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    (tmp_path / 'log').write_text('1 17\n1 3\n2 17\n')
+    pairs = {(1, 17), (1, 3), (2, 17)}
+    assert named_pairs(from_table(tmp_path / 'log', form='pairs', split='none')) == pairs
+    for wrong in ({'form': 'xml'}, {'form': 'csv', 'source': LOG}):
+        with pytest.raises(ConfigError, match='format: got'):
+            from_table(**{'source': tmp_path / 'log', **wrong})

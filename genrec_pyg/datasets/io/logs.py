@@ -57,17 +57,20 @@ def read_columns(
     columns: Mapping[str, str] | None = None,
     required: Sequence[str] = ('user', 'item'),
     bad: BadRows | None = None,
+    form: str | None = None,
 ) -> tuple[dict[str, pa.ChunkedArray], str]:
     r"""Reads the columns of a log that have a role; others are not converted.
 
     Args:
-        source: Path of a file, see :func:`~genrec_pyg.datasets.io.layouts.recognize`, or a data
-            frame (pandas, Polars, Arrow, or a mapping from names to columns).
+        source: Path of a file, see :func:`~genrec_pyg.datasets.io.layouts.recognize`, a folder of
+            files, a pattern, a list of these, or a data frame (pandas, Polars, Arrow, or a mapping
+            from names to columns).
         columns: Role (``'user'``, ``'item'``, ``'rating'``, ``'time'``, ``'split'``) to name; the
             others are looked for by usual names. In text numbers from 1 are positions, and say that
             the file has no header.
         required: Roles that must be there.
         bad: Takes what cannot be read; :obj:`None` refuses it.
+        form: Layout of files in place of the recognized one.
 
     Returns:
         Role to column, and the name of the source for messages.
@@ -78,16 +81,45 @@ def read_columns(
         DataError: If the source cannot be read.
     """
     columns = check_roles(columns)
-    if not isinstance(source, (str, Path)):
+    several = (
+        isinstance(source, (list, tuple))
+        and len(source) > 0
+        and all(isinstance(one, (str, Path)) for one in source)
+    )
+    if not several and not isinstance(source, (str, Path)):
+        if form is not None:
+            raise ConfigError(f'format: got {form!r} for a data frame, accepted is None')
         return _from_frame(source, columns, required), 'table'
-    path = Path(source)
-    roles, batches = read_log(path, columns, required, None, bad or BadRows(), coded=True)
-    chunks: dict[str, list[pa.Array]] = {role: [] for role in roles}
-    for batch in batches:
-        for role in roles:
-            chunks[role].append(batch.column(role))
+    paths = expand([str(one) for one in (source if several else [source])])
+    name = str(paths[0]) + (f' and {len(paths) - 1} more' if len(paths) > 1 else '')
+    readers = [
+        (path, *read_log(path, columns, required, form, bad or BadRows(), coded=True))
+        for path in paths
+    ]
+    check_same_roles([(path, roles) for path, roles, _ in readers])
+    chunks: dict[str, list[pa.Array]] = {role: [] for role in readers[0][1]}
+    for path, _, batches in readers:
+        for batch in batches:
+            # as text, where a file of text may stand beside one of numbers
+            columns_of = batch.columns if len(paths) == 1 else as_text(batch, str(path))
+            for role, column in zip(batch.schema.names, columns_of):
+                chunks[role].append(column)
     kinds = {role: chunk[0].type if chunk else pa.string() for role, chunk in chunks.items()}
-    return {role: pa.chunked_array(chunk, kinds[role]) for role, chunk in chunks.items()}, str(path)
+    return {role: pa.chunked_array(chunk, kinds[role]) for role, chunk in chunks.items()}, name
+
+
+def check_same_roles(files: Sequence[tuple[Path, Sequence[str]]]) -> None:
+    r"""Checks that files of one log have columns of the same roles.
+
+    Raises:
+        ConfigError: Naming two files that do not.
+    """
+    for path, roles in files:
+        if set(roles) != set(files[0][1]):
+            raise ConfigError(
+                f'{path}: has columns for {", ".join(sorted(roles))}, {files[0][0]} for '
+                f'{", ".join(sorted(files[0][1]))}; accepted are files with the same columns'
+            )
 
 
 def read_log(

@@ -21,6 +21,8 @@ from pyarrow import parquet
 from genrec_pyg.datasets.io.layouts import Layout, line_of
 from genrec_pyg.exceptions import DataError
 
+#: What a row does that cannot be read: it ends the reading, or is left out and counted.
+ON_BAD_ROW = ('error', 'skip')
 #: Bytes of text that are parsed at a time, rows of Parquet.
 _BLOCK = 1 << 24
 #: Longest line of JSON: a packed file may hold one without an end.

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from genrec_pyg.datasets.io.layouts import FORMATS
+from genrec_pyg.datasets.io.rows import ON_BAD_ROW
 from genrec_pyg.datasets.prepare import DEFAULT_SPLIT, make_split, split_column
 from genrec_pyg.exceptions import ConfigError
-
-ON_BAD_ROW = ('error', 'skip')
 
 
 @dataclass(frozen=True)

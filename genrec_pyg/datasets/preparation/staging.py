@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from genrec_pyg.datasets.io.logs import as_text, read_log
+from genrec_pyg.datasets.io.logs import as_text, check_same_roles, read_log
 from genrec_pyg.datasets.io.roles import ROLES
 from genrec_pyg.datasets.io.rows import BadRows
 from genrec_pyg.datasets.io.values import LABELS, PADDING, WHOLE
@@ -119,11 +119,7 @@ def load(con: Any, paths: Sequence[Path], options: Options, report: Report) -> l
     for path in paths:
         roles, batches = read_log(path, options.columns, ('user', 'item'), options.form, bad)
         readers.append((path, roles, batches))
-        if set(roles) != set(readers[0][1]):
-            raise ConfigError(
-                f'{path}: has columns for {", ".join(sorted(roles))}, {paths[0]} for '
-                f'{", ".join(sorted(readers[0][1]))}; accepted are files with the same columns'
-            )
+    check_same_roles([(path, roles) for path, roles, _ in readers])
     roles = [role for role in ROLES if role in readers[0][1]]
     failure: list[BaseException] = []
 

@@ -221,6 +221,10 @@ def test_bad_rows_are_refused_by_name_or_counted(tmp_path):
         report.steps['read'] == {'files': 1, 'rows': 9}
         and report.steps['kept']['interactions'] == 2
     )
+    assert_same(
+        from_table(path, on_bad_row='skip', split='none'),
+        load_dataset('out', tmp_path),
+    )
     assert "for example (no time): \"row 2: user 'b', item 'y'" in '\n'.join(report.lines())
     path.write_text('user,item,time\na,x,5\nb,y,soon\n')
     with pytest.raises(
