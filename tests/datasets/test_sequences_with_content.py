@@ -3,7 +3,7 @@ import pickle
 import pytest
 import torch
 
-from genrec_pyg.datasets import MindDataset, SequenceContentDataset, load_dataset
+from genrec_pyg.datasets import SequenceContentDataset, load_dataset
 from genrec_pyg.exceptions import DataError
 from genrec_pyg.graph import timed_edges, training_graph
 from genrec_pyg.transforms import LeaveOneOut
@@ -126,35 +126,6 @@ def test_pictures_of_an_lmdb_file(tmp_path):
         '',
         '',
     ]
-
-
-def test_mind_as_it_is_downloaded(tmp_path):
-    news = ''.join(
-        f'N{number}\tnews\tworld\tTitle "{number}\tAbstract\thttps://x\t[]\t[]\n'
-        for number in range(1, 8)
-    )
-    train, dev = (tmp_path / 'mind' / name for name in ('MINDsmall_train', 'MINDsmall_dev'))
-    for part in (train, dev):
-        part.mkdir(parents=True)
-        (part / 'news.tsv').write_text(news)
-    (train / 'behaviors.tsv').write_text(
-        '1\tU1\t11/11/2019 9:05:58 PM\tN1 N2\tN3-0 N4-1\n'
-        '2\tU1\t11/11/2019 9:05:58 AM\tN1 N2\tN5-1 N1-1\n'
-    )
-    (dev / 'behaviors.tsv').write_text('1\tU1\t11/15/2019 9:00:00 AM\tN1 N2\tN6-1 N7-0\n')
-    data = load_dataset('mind', tmp_path)
-    assert isinstance(MindDataset(str(tmp_path), 'mind')[0], type(data))
-    order = data['user', 'interacts', 'item'].time.argsort()
-    clicks = [
-        data['item'].raw_id[item]
-        for item in data['user', 'interacts', 'item'].edge_index[1, order].tolist()
-    ]
-    assert clicks == ['N1', 'N2', 'N5', 'N4', 'N6'] and data['item'].title[0] == 'Title "1'
-    (dev / 'behaviors.tsv').write_text('1\tU1\t2019-11-15\tN1 N2\tN6-1 N7-0\n')
-    with pytest.raises(
-        DataError, match='behaviors.tsv: line 1 is .* accepted are impression id, user, time as'
-    ):
-        MindDataset(str(tmp_path), 'mind')
 
 
 def test_a_read_dataset_trains_an_encoder_on_its_titles(tmp_path, text_folder):
