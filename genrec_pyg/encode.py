@@ -59,8 +59,8 @@ def make_parser() -> argparse.ArgumentParser:
         prog='python -m genrec_pyg.encode',
         allow_abbrev=False,
         argument_default=None,
-        description='Makes a feature file that train reads beside a log. An interrupted call goes '
-        'on where it was.',
+        description='Makes a feature file that train reads beside a log or in a prepared folder. '
+        'An interrupted call goes on where it was.',
     )
     add = parser.add_argument
     add(

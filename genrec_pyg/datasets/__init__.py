@@ -17,7 +17,8 @@ from genrec_pyg.datasets.io.regular import list_folder
 from genrec_pyg.datasets.mind import MindDataset
 from genrec_pyg.datasets.mmrec import MMRecDataset
 from genrec_pyg.datasets.prepare import prepare, split_column
-from genrec_pyg.datasets.prepared import is_prepared, read_prepared
+from genrec_pyg.datasets.prepared import is_prepared
+from genrec_pyg.datasets.prepared_and_beside import read_prepared_and_beside
 from genrec_pyg.datasets.recbole import RecBoleDataset
 from genrec_pyg.datasets.saved import load_graph, save_graph
 from genrec_pyg.datasets.sequences_with_content import SequenceContentDataset
@@ -49,7 +50,8 @@ def load_dataset(
     ``'demo'`` is generated, with a warning where a folder of that name holds files. A name such as
     ``'shop/graph.pt'`` is a graph that :func:`save_graph` wrote, one such as ``'shop/log.csv'`` a
     table of interactions, see :func:`from_table`; so is a folder with one ``interactions.*``. A
-    folder that ``python -m genrec_pyg.prepare`` wrote is read as it was prepared. Any other name is
+    folder that ``python -m genrec_pyg.prepare`` wrote is read as it was prepared, with the feature
+    files that were added to it since. Any other name is
     a folder under ``root``, whose layout is recognized from its content (also one that an installed
     package adds as an entry point of the group ``genrec_pyg.datasets``); where there is no such
     folder, ``tiktok`` and ``baby`` are downloaded into it.
@@ -83,7 +85,8 @@ def load_dataset(
                 f'columns, split: got {columns}, {split!r} for {name!r}, which is prepared; '
                 f'accepted are the flags of the preparation'
             )
-        return prepare(read_prepared(root / name, choice), min_rating, k_core, split)
+        data = read_prepared_and_beside(root / name, choice, check)
+        return prepare(data, min_rating, k_core, split)
     table = _table(name, root)
     if table is not None and table.suffix == '.pt' and not columns and split_column(split) is None:
         return prepare(_keep(load_graph(table), choice), min_rating, k_core, split)

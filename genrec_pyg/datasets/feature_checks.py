@@ -34,7 +34,11 @@ def check_policy(policy: str) -> None:
 
 
 def check_features(
-    data: HeteroData, sources: Mapping[str, Any], policy: str, by_row: bool = False
+    data: HeteroData,
+    sources: Mapping[str, Any],
+    policy: str,
+    by_row: bool = False,
+    names: Iterable[str] | None = None,
 ) -> None:
     r"""Compares feature files with their manifests, and features with what the same users have.
 
@@ -48,6 +52,7 @@ def check_features(
         policy: One of :data:`POLICIES`.
         by_row: Whether rows are items by their number, so that ids beside a file must be those
             numbers.
+        names: Modalities whose rows are compared; :obj:`None` takes all.
 
     Raises:
         ConfigError: On another policy.
@@ -62,7 +67,7 @@ def check_features(
             _apply(policy, lambda path=path: check_manifest(path))
             if by_row:
                 _apply(policy, lambda path=path: _check_rows(path))
-    check_alignment(data, modality_names(data), policy)
+    check_alignment(data, modality_names(data) if names is None else names, policy)
 
 
 def check_alignment(data: HeteroData, names: Iterable[str], policy: str = 'error') -> None:

@@ -143,18 +143,23 @@ def _ending(manifest: Mapping[str, Any], name: str) -> str:
     return '.npz' if isinstance(entry, dict) and entry.get('sparse') is True else '.npy'
 
 
-def read_prepared(folder: Path, choice: Mapping[str, str | None] | None = None) -> HeteroData:
+def read_prepared(
+    folder: Path,
+    choice: Mapping[str, str | None] | None = None,
+    manifest: Mapping[str, Any] | None = None,
+) -> HeteroData:
     r"""The canonical graph of a prepared folder. Features stay in their files, which are mapped.
 
     Args:
         folder: Folder that ``python -m genrec_pyg.prepare`` wrote.
         choice: Modalities; :obj:`None` takes all.
+        manifest: What :func:`read_manifest` returned; :obj:`None` reads and checks it.
 
     Raises:
         ConfigError: If a modality is not there.
         DataError: If the folder is damaged or of another version.
     """
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder) if manifest is None else manifest
     names = list(manifest['features'])
     for name, file in (choice or {}).items():
         if name not in names or file is not None:

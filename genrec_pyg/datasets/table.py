@@ -33,7 +33,7 @@ from genrec_pyg.datasets.io.usable_rows import usable_rows
 from genrec_pyg.datasets.io.values import order_ids, read_ids, read_labels, read_numbers
 from genrec_pyg.datasets.prepare import DEFAULT_SPLIT, prepare, rated_at_least, split_column
 from genrec_pyg.exceptions import ConfigError, DataError
-from genrec_pyg.graph import HAS, INTERACTS, ITEM, USER
+from genrec_pyg.graph import HAS, INTERACTS, ITEM, USER, raw_ids
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ def from_table(
         user, item, labels = user[kept], item[kept], None if labels is None else labels[kept]
         attributes = {key: column[kept] for key, column in attributes.items()}
     read = {
-        modality: _item_features(modality, found) for modality, found in (features or {}).items()
+        modality: item_features(modality, found) for modality, found in (features or {}).items()
     }
     item_id, item = _with_features(item_id, item, [found.ids for found in read.values()])
     labels = np.zeros(len(user), dtype=np.int64) if labels is None else labels
@@ -153,7 +153,7 @@ def from_table(
         titles = read_titles(Path(items), item=(columns or {}).get('item'))
         data[ITEM].title = [titles.get(str(raw), '') for raw in item_id]
     for modality, found in read.items():
-        _add_modality(data, modality, found, item_id)
+        add_features(data, modality, found)
     check_features(data, features or {}, check)
     data = prepare(data, min_rating, k_core, split, seed)
     logger.info(
@@ -177,11 +177,7 @@ def find_features(folder: Path, choice: Mapping[str, str | None] | None) -> dict
     Raises:
         ConfigError: If there is no such file.
     """
-    there = [
-        name
-        for name in (*list_folder(folder, '*.npy'), *list_folder(folder, '*.npz'))
-        if ids_path(folder / name).is_file()
-    ]
+    there = _with_ids(folder)
     if choice is None:
         return {feature_key(name): folder / name for name in there}
     found = {}
@@ -199,7 +195,60 @@ def find_features(folder: Path, choice: Mapping[str, str | None] | None) -> dict
     return found
 
 
-def _item_features(modality: str, source: Any) -> ItemFeatures:
+def features_beside(folder: Path) -> dict[str, str]:
+    r"""Modality to name of every ``.npy`` and ``.npz`` of a folder with a list of ids.
+
+    Raises:
+        ConfigError: If two files are of one modality.
+    """
+    found: dict[str, str] = {}
+    for name in _with_ids(folder):
+        if feature_key(name) in found:
+            raise ConfigError(
+                f'modalities: {folder} has {found[feature_key(name)]} and {name}, accepted is one '
+                f'file per modality'
+            )
+        found[feature_key(name)] = name
+    return found
+
+
+def _with_ids(folder: Path) -> list[str]:
+    return [
+        name
+        for name in (*list_folder(folder, '*.npy'), *list_folder(folder, '*.npz'))
+        if ids_path(folder / name).is_file()
+    ]
+
+
+def add_features(data: HeteroData, modality: str, found: ItemFeatures) -> int:
+    r"""Adds a modality to a graph whose items have ids, in place.
+
+    Args:
+        data: Graph with ``raw_id`` of its items.
+        modality: Name of the modality.
+        found: Rows and the ids of their items.
+
+    Returns:
+        Number of rows of items that are not in the graph; they are left out.
+    """
+    place = {str(raw): number for number, raw in enumerate(raw_ids(data, ITEM))}
+    item = torch.tensor([place.get(str(raw), -1) for raw in found.ids], dtype=torch.long)
+    order = item.argsort()
+    left_out = int((item < 0).sum())
+    order = order[left_out:]
+    data[modality].x = as_features(found.x[order.numpy()])
+    data[ITEM, HAS, modality].edge_index = torch.stack([item[order], torch.arange(order.numel())])
+    return left_out
+
+
+def item_features(modality: str, source: Any) -> ItemFeatures:
+    r"""Features of a modality of this name, see
+    :func:`~genrec_pyg.datasets.io.item_features.read_features`.
+
+    Raises:
+        ConfigError: If a modality cannot have this name.
+        DataError: If they cannot be read.
+    """
     if modality in (USER, ITEM):
         raise ConfigError(
             f'features: {modality!r} cannot name a modality, accepted are other names'
@@ -227,16 +276,3 @@ def _time_order(
     time: np.ndarray, user: np.ndarray, item: np.ndarray, rating: np.ndarray | None
 ) -> np.ndarray:
     return np.lexsort((*(() if rating is None else (-rating,)), item, user, mix(user, item), time))
-
-
-def _add_modality(data: HeteroData, modality: str, found: ItemFeatures, item_id: Ids) -> None:
-    raw = item_id.tolist() if isinstance(item_id, np.ndarray) else item_id
-    as_text = bool(raw) and isinstance(raw[0], str)
-    place = {value: number for number, value in enumerate(raw)}
-    ids = found.ids.tolist() if isinstance(found.ids, np.ndarray) else found.ids
-    item = torch.tensor(
-        [place[str(value) if as_text else value] for value in ids], dtype=torch.long
-    )
-    order = item.argsort()
-    data[modality].x = as_features(found.x[order.numpy()])
-    data[ITEM, HAS, modality].edge_index = torch.stack([item[order], torch.arange(item.numel())])
