@@ -33,7 +33,7 @@ def abilities(name: str) -> tuple[bool, ...]:
     store = data['user', 'interacts', 'item']
     store.time = torch.arange(store.edge_index.size(1))
     model = get_model(name)(data).eval()
-    described, tables = model_tables(model, data)
+    described, tables, _ = model_tables(model, data)
     _, unable = make_programs({**described, 'num_users': 60, 'num_items': 48}, tables, [], 10)
     return tuple(column not in {**described['unable'], **unable} for column in COLUMNS)
 

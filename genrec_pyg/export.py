@@ -52,7 +52,7 @@ def export_run(
             something else.
         OutputError: If the folder cannot be written.
     """
-    described, tables = model_tables(run.model, run.data)
+    described, tables, networks = model_tables(run.model, run.data)
     manifest = {
         'genrec_pyg': __version__,
         'model': run.config.model,
@@ -71,7 +71,7 @@ def export_run(
     if formats:
         programs, unable = make_programs(manifest, tables, formats, program_k)
         manifest['programs'] = {'k': min(program_k, run.model.num_items), 'unable': unable}
-    return write_bundle(folder, manifest, tables, documents, programs)
+    return write_bundle(folder, manifest, tables, documents, {**networks, **programs})
 
 
 def served_ids(data: HeteroData, node_type: str) -> list[Any]:

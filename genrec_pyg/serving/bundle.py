@@ -32,7 +32,10 @@ ROLES = {
     'program_history': 'pt2',
     'onnx_user': 'onnx',
     'onnx_history': 'onnx',
+    'history_encoder': 'onnx',
 }
+#: Those whose content the service uses.
+_KEPT = ('tables', 'users', 'items', 'history_encoder')
 
 #: Most bytes of a manifest and of the header of the tables, far above what an export writes.
 MAX_MANIFEST = MAX_HEADER = 1 << 20
@@ -54,6 +57,7 @@ class Bundle(NamedTuple):
         users: Ids of the users ``[U]``.
         items: Ids of the items ``[I]``.
         titles: Titles of the items, where there are any.
+        history_encoder: Network of a sequence model as ONNX, where there is one.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Bundle(NamedTuple):
     users: list[int | str]
     items: list[int | str]
     titles: list[str | None] | None
+    history_encoder: bytes | None = None
 
 
 def read_bundle(folder: str | Path) -> Bundle:
@@ -78,15 +83,15 @@ def read_bundle(folder: str | Path) -> Bundle:
     name, manifest = _read_manifest(folder)
     files = _check_files(folder, manifest)
     content = {
-        role: _read_file(folder, role, entry, keep=role in ('tables', 'users', 'items'))
-        for role, entry in files.items()
+        role: _read_file(folder, role, entry, keep=role in _KEPT) for role, entry in files.items()
     }
     _check_nothing_else(folder, files)
     tables = parse_tables(content['tables'], folder / files['tables']['name'])
     num_users, num_items = manifest['num_users'], manifest['num_items']
     users, _ = _parse_ids(content['users'], folder / files['users']['name'], num_users)
     items, titles = _parse_ids(content['items'], folder / files['items']['name'], num_items)
-    return Bundle(name, manifest, tables, users, items, titles)
+    encoder = content.get('history_encoder')
+    return Bundle(name, manifest, tables, users, items, titles, encoder)
 
 
 def manifest_state(folder: str | Path) -> tuple[int, int, int] | None:

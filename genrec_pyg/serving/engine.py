@@ -12,6 +12,7 @@ import numpy as np
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.serving.bundle import Bundle
 from genrec_pyg.serving.candidates import make_candidates
+from genrec_pyg.serving.history_encoder import EncodedHistory, MissingRuntimeError
 from genrec_pyg.serving.parts import PARTS, Constant, Inner, TableReader
 from genrec_pyg.serving.ranking import Query, Ranked, best, masked, standardized
 from genrec_pyg.serving.unseen import FoldIn, NewItems
@@ -58,11 +59,11 @@ class Engine:
             raise DataError(
                 'manifest: members: accepted is one model, or the standardized members of a blend'
             )
-        self.unable: Mapping[str, str] = manifest['unable']
+        self.unable: dict[str, str] = dict(manifest['unable'])
         self._fold_in = (
             None
             if 'fold_in' in self.unable
-            else FoldIn(manifest.get('fold_in'), reader, self.members[0].inner, self.num_items)
+            else self._make_fold_in(manifest.get('fold_in'), reader)
         )
         self._rank = (
             None
@@ -76,6 +77,11 @@ class Engine:
     def widths(self) -> dict[str, int]:
         r"""Widths of the features of new items by modality; empty where they cannot be ranked."""
         return {} if self._rank is None else self._rank.widths
+
+    @property
+    def reads_order(self) -> bool:
+        r"""Whether histories are read in the order of time."""
+        return isinstance(self._fold_in, EncodedHistory)
 
     def lists(self, queries: Sequence[Query]) -> list[Ranked]:
         r"""Lists of all ``queries``."""
@@ -139,6 +145,19 @@ class Engine:
                 f'manifest: a member has weight {str(weight)[:40]!r}, accepted are positive numbers'
             )
         return Member(float(weight), inner, others)
+
+    def _make_fold_in(self, spec: Any, reader: TableReader) -> FoldIn | EncodedHistory | None:
+        inner = self.members[0].inner
+        if not isinstance(spec, dict) or spec.get('kind') != 'network':
+            return FoldIn(spec, reader, inner, self.num_items)
+        try:
+            return EncodedHistory(spec, self.bundle.history_encoder, inner)
+        except MissingRuntimeError:
+            self.unable['fold_in'] = (
+                'histories are encoded by a network, which needs onnxruntime where this is served '
+                '(pip install "genrec_pyg[onnx]")'
+            )
+            return None
 
     def _only_inner(self, index: str) -> Inner | None:
         if index == 'exact':

@@ -61,6 +61,8 @@ class _Scores(torch.nn.Module):
             raise Unsupported('a blend standardizes the scores of its members')
         if not of_users and 'fold_in' in manifest['unable']:
             raise Unsupported(manifest['unable']['fold_in'])
+        if not of_users and manifest['fold_in']['kind'] == 'network':
+            raise Unsupported('histories are encoded by a network, the file history_encoder')
         self.num_items = manifest['num_items']
         self.kernels = []
         parts = manifest['members'][0]['parts']

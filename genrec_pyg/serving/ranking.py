@@ -14,7 +14,8 @@ class Query(NamedTuple):
         k: Items at most.
         left_out: Items that are not offered ``[n]``.
         user: Number of the user, or :obj:`None`.
-        history: Items of somebody else ``[n]``, distinct, or :obj:`None`.
+        history: Items of somebody else ``[n]``, or :obj:`None`: distinct, or oldest first where the
+            model reads their order.
         allowed: The only items that are offered ``[n]``; :obj:`None` is all.
     """
 

@@ -96,12 +96,13 @@ class Served:
         return np.unique(np.array([self.item(raw, field) for raw in raws], dtype=np.int64))
 
     def history(self, raws: Sequence[Id]) -> tuple[np.ndarray, list[Id]]:
-        r"""Numbers of the items of a history, each once, and the ids that are unknown."""
+        r"""Numbers of the items of a history, as given where the model reads their order, else each
+        once, and the ids that are unknown.
+        """
         found = [self._item.get(str(raw), -1) for raw in raws]
         unknown = [raw for raw, number in zip(raws, found) if number < 0]
-        return np.unique(
-            np.array([number for number in found if number >= 0], dtype=np.int64)
-        ), unknown
+        numbers = np.array([number for number in found if number >= 0], dtype=np.int64)
+        return numbers if self.engine.reads_order else np.unique(numbers), unknown
 
     def require(self, ability: str) -> None:
         r"""Refuses what the model cannot do.
@@ -130,6 +131,9 @@ class Served:
             self.engine.lists([Query(10, self.engine.known.row(0), user=0)] * 2)
         if self.items and 'similar' not in self.engine.unable:
             self.engine.similar(0, 10)
+        if self.items and self.engine.reads_order:
+            only = np.zeros(1, dtype=np.int64)
+            self.engine.lists([Query(10, only, history=only)])
 
 
 class Current:

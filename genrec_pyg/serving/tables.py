@@ -2,6 +2,9 @@ r"""Trained models as tables: what a bundle holds of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +20,11 @@ from genrec_pyg.nn.models import Recommender
 from genrec_pyg.nn.models.blend import Blend
 from genrec_pyg.nn.models.history import HistoryRecommender
 from genrec_pyg.nn.models.reference.popularity import Popularity
+from genrec_pyg.nn.models.sequential.sequence_recommender import SequenceRecommender
 from genrec_pyg.ops import Adjacency
 from genrec_pyg.retrieval.new_items import new_item_embedding
+from genrec_pyg.serving.history_encoder import ROLE
+from genrec_pyg.serving.history_program import history_program
 
 
 class ModelTables(NamedTuple):
@@ -28,10 +34,12 @@ class ModelTables(NamedTuple):
         manifest: Their description: ``members``, ``standardized``, ``fold_in``, ``rank``,
             ``unable``.
         tables: Arrays by name.
+        programs: What writes the network of a sequence model, by role.
     """
 
     manifest: dict[str, Any]
     tables: dict[str, np.ndarray]
+    programs: dict[str, Callable[[Path], Any]]
 
 
 @torch.no_grad()
@@ -54,12 +62,12 @@ def model_tables(model: Recommender, data: HeteroData) -> ModelTables:
             {'weight': weight, 'parts': _parts(member, out, f'm{number}')}
             for number, (weight, member) in enumerate(models)
         ]
-        unable, fold_in, rank = {}, None, None
+        unable, fold_in, rank, programs = {}, None, None, {}
         if blend:
             reason = 'a blend knows the users and items of its members alone'
             unable = {'similar': reason, 'fold_in': reason, 'rank': reason}
         else:
-            fold_in = _fold_in(model, out, unable)
+            fold_in = _fold_in(model, out, unable, programs)
             rank = _rank(model, out, unable)
             if isinstance(model, Popularity):
                 unable['similar'] = (
@@ -77,7 +85,7 @@ def model_tables(model: Recommender, data: HeteroData) -> ModelTables:
         'rank': rank,
         'unable': unable,
     }
-    return ModelTables(manifest, out)
+    return ModelTables(manifest, out, programs)
 
 
 class _Tables(dict):
@@ -147,10 +155,29 @@ def _term(term: HistoryTerm, out: _Tables, name: str) -> dict[str, Any]:
     return {'kind': 'kernel', 'name': name, 'hops': term.hops, 'weight': term.weight}
 
 
-def _fold_in(model: Recommender, out: _Tables, unable: dict[str, str]) -> dict[str, Any] | None:
+def _fold_in(
+    model: Recommender,
+    out: _Tables,
+    unable: dict[str, str],
+    programs: dict[str, Callable[[Path], Any]],
+) -> dict[str, Any] | None:
     r"""What makes scores from a history; :obj:`None`, with a reason, where nothing does."""
     if isinstance(model, (HistoryRecommender, Popularity)):
         return {'kind': 'parts'}
+    if isinstance(model, SequenceRecommender):
+        if not all(map(find_spec, ('onnx', 'onnxscript'))):
+            unable['fold_in'] = (
+                f'{type(model).__name__} encodes histories by a network, which is exported where '
+                f'onnx and onnxscript are installed (pip install "genrec_pyg[onnx]")'
+            )
+            return None
+        programs[ROLE] = history_program(model)
+        return {
+            'kind': 'network',
+            'length': model.history_length,
+            'align': model.align,
+            'repeats': bool(model.repeats),
+        }
     users, items = model.embeddings()
     if model.reads_history or users.dim() != 2:
         unable['fold_in'] = (

@@ -120,7 +120,7 @@ def test_what_no_program_is_made_of_is_said(demo_data):
         (get_model('GraphFilter')(demo_data), 'several times'),
         (blend, 'standardizes'),
     ):
-        described, tables = model_tables(model, demo_data)
+        described, tables, _ = model_tables(model, demo_data)
         writers, unable = make_programs(
             {**described, 'num_users': 120, 'num_items': 80}, tables, ['torch'], K
         )
