@@ -117,7 +117,8 @@ def parse_tables(content: bytes, path: Path) -> dict[str, np.ndarray]:
         DataError: On a header that is too long or no JSON object, another type than float32, int64,
             int32 or uint8, or positions that do not fit.
     """
-    if content[:1] == b'\x80' or content[:2] == b'PK':
+    # The length of a header of up to 1 MiB has zeros there; its first byte may be any, 0x80 too.
+    if any(content[3:8]) and (content[:1] == b'\x80' or content[:2] == b'PK'):
         raise DataError(
             f'{path}: is a pickle or an archive, accepted is a safetensors file, which holds no '
             'code'

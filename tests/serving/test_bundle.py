@@ -3,6 +3,7 @@ import json
 import pickle
 import shutil
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -227,3 +228,21 @@ def test_no_bundle(tmp_path):
     with pytest.raises(DataError, match='holds no manifest.json'):
         read_bundle(tmp_path)
     assert manifest_state(tmp_path) is None
+
+
+def test_a_header_of_any_length_is_read():
+    """The first byte of its length is that of a pickle, and the first two those of an archive."""
+    from safetensors.numpy import save
+
+    x = np.arange(3, dtype=np.float32)
+    for length in (0x180, 0x4B50):
+        for name in range(1, 0x4B50):
+            content = save({'x': x}, {'a': 'a' * name})
+            missing = length - int.from_bytes(content[:8], 'little')
+            if missing <= 0:
+                break
+            content = save({'x': x}, {'a': 'a' * (name + missing)})
+            if int.from_bytes(content[:8], 'little') == length:
+                break
+        assert content[:2] == length.to_bytes(2, 'little')
+        np.testing.assert_array_equal(parse_tables(content, Path('x'))['x'], x)
