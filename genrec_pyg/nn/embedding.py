@@ -3,6 +3,7 @@ r"""Embedding tables of users and items, and their initialization."""
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -101,6 +102,10 @@ class NodeEmbedding(torch.nn.Module):
         r"""Redraws both tables."""
         init_table(self.user, self.init)
         init_table(self.item, self.init)
+
+    def computed(self) -> AbstractContextManager[None]:
+        r"""Changes nothing: rows of a table are not computed."""
+        return nullcontext()
 
     def joint(self) -> Tensor:
         r"""Rows of all nodes ``[U + I, d]``, users first."""

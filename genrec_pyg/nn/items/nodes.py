@@ -2,6 +2,8 @@ r"""Rows of all nodes of which those of items come from an item side."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 from torch import Tensor
 from torch.nn import Parameter
@@ -50,6 +52,15 @@ class NodeRows(GraphModule):
         r"""Redraws the rows of users and the item side."""
         init_table(self.user, self.init)
         self.items.reset_parameters()
+
+    @property
+    def item(self) -> Tensor:
+        r"""Rows of all items ``[I, d]``."""
+        return self.items()
+
+    def computed(self) -> AbstractContextManager[None]:
+        r"""Within this context the rows of items are those that are computed at its beginning."""
+        return self.items.computed()
 
     def joint(self) -> Tensor:
         r"""Rows of all nodes ``[U + I, d]``, users first."""

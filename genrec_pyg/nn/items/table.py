@@ -58,13 +58,19 @@ class ItemRows(GraphModule):
 
         Args:
             *items: All items that will be asked for, in tensors of any shape, padding among them;
-                without any, all items.
+                without any, all items, which a context within such a one does not compute again.
         """
+        if not items and self._has_all():
+            yield
+            return
         before, self._computed = self._computed, self._compute_distinct(items)
         try:
             yield
         finally:
             self._computed = before
+
+    def _has_all(self) -> bool:
+        return self._computed is not None and self._computed.item.numel() == self.num_items
 
     def _compute_distinct(self, items: tuple[Tensor, ...]) -> _Computed:
         if items:
@@ -86,7 +92,7 @@ class ItemRows(GraphModule):
 
     def forward(self) -> Tensor:
         r"""Rows of all items ``[I, d]``."""
-        if self._computed is not None and self._computed.item.numel() == self.num_items:
+        if self._has_all():
             return self._computed.rows[:-1]
         return self._compute_distinct(()).rows[:-1]
 

@@ -3,8 +3,9 @@ r"""Graph encoder over user-item interactions and item-item modality graphs."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +28,9 @@ from genrec_pyg.ops import (
     singular_value_threshold,
 )
 from genrec_pyg.utils.validation import check_choice, check_range
+
+if TYPE_CHECKING:
+    from genrec_pyg.nn.items import ItemRows
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ class MultimodalGraphEncoder(GraphModule):
         self_loops: Whether the interaction graph has self loops.
         shared_gates: Whether one gate per modality serves both purposes, :math:`g_m(\mathbf{F}_m)`
             and :math:`g_m(\mathbf{C})`; otherwise the latter has gates of its own.
+        items: What gives the rows :math:`\mathbf{E}_i` in the place of a table.
 
     Raises:
         ConfigError: On an unknown ``merge`` or a modality in ``specific`` that the graph lacks.
@@ -150,6 +155,7 @@ class MultimodalGraphEncoder(GraphModule):
         self_loops: bool = True,
         shared_gates: bool = True,
         joint_norm: bool = True,
+        items: ItemRows | None = None,
     ):
         super().__init__()
         if merge not in ('softmax', 'sum', None):
@@ -187,7 +193,10 @@ class MultimodalGraphEncoder(GraphModule):
         # both graphs and their sum
         self._merged: tuple[Adjacency, Adjacency, Adjacency] | None = None
         self.user_embedding = Parameter(torch.empty(graph.num_users, hidden_channels))
-        self.item_embedding = Parameter(torch.empty(graph.num_items, hidden_channels))
+        self.item_embedding = (
+            Parameter(torch.empty(graph.num_items, hidden_channels)) if items is None else None
+        )
+        self.items = items
         self.view_logits = None if merge is None else Parameter(torch.empty(2))
         self.rho = Parameter(torch.empty(())) if residual else None
         self.encoders = ModuleDict(
@@ -218,13 +227,36 @@ class MultimodalGraphEncoder(GraphModule):
         rules.
         """
         torch.nn.init.xavier_uniform_(self.user_embedding)
-        torch.nn.init.xavier_uniform_(self.item_embedding)
+        if self.items is None:
+            torch.nn.init.xavier_uniform_(self.item_embedding)
+        else:
+            self.items.reset_parameters()
         for parameter in (self.view_logits, self.rho):
             if parameter is not None:
                 torch.nn.init.ones_(parameter)
         specific = [] if self.specific_gates is None else self.specific_gates.values()
         for module in [*self.encoders.values(), *self.gates.values(), *specific, self.attention]:
             module.reset_parameters()
+
+    def item_rows(self) -> Tensor:
+        r"""First rows of items :math:`\mathbf{E}_i` ``[I, d]``."""
+        return self.item_embedding if self.items is None else self.items()
+
+    def computed(self) -> AbstractContextManager[None]:
+        r"""Within this context the first rows of items are computed once, however often they are
+        read.
+        """
+        return nullcontext() if self.items is None else self.items.computed()
+
+    def learned_items(self, item: Tensor | None = None) -> Tensor:
+        r"""Rows ``[n, d]`` of the table of items that belong to the items ``[n]``, or all, for
+        penalties; none where there is no table.
+        """
+        if self.items is None:
+            return self.item_embedding if item is None else self.item_embedding[item]
+        if item is None:
+            item = torch.arange(self.graph.num_items, device=self.user_embedding.device)
+        return self.items.id_rows(item)
 
     def encode_modalities(self) -> dict[str, Tensor]:
         r"""Encoded features per item ``[I, d]``, zero where an item lacks the modality."""
@@ -237,11 +269,11 @@ class MultimodalGraphEncoder(GraphModule):
         items = self.layout.item
         features = self.features[name]
         if modality.edge_index is None:
-            rows = items.own_rows(features).to(self.item_embedding.dtype)
+            rows = items.own_rows(features).to(self.user_embedding.dtype)
             return self.encoders[name](rows, *weight, first_row=items.first_row)
         part = self.layout.part(features.size(0))
         encoded = self.encoders[name](
-            features[part].to(self.item_embedding.dtype), *weight, first_row=part.start
+            features[part].to(self.user_embedding.dtype), *weight, first_row=part.start
         )
         return items.own_rows(modality.pool(self.layout.all_rows(encoded, features.size(0))))
 
@@ -254,9 +286,8 @@ class MultimodalGraphEncoder(GraphModule):
         torch.nn.Module.train(self, False)  # also a subclass that is else always in training mode
         with torch.no_grad():
             encoded = self.encode_modalities()
-            views = [self.item_embedding * features for features in encoded.values()] or [
-                self.item_embedding
-            ]
+            rows = self.item_rows()
+            views = [rows * features for features in encoded.values()] or [rows]
             joint = torch.cat(views, dim=1).detach()
         self.train(was_training)
         return joint, len(views)
@@ -265,7 +296,7 @@ class MultimodalGraphEncoder(GraphModule):
         r"""Collaborative view ``[N, d]`` over the training graph and, if given, the generated
         one.
         """
-        x = torch.cat([self.user_embedding, self.item_embedding])
+        x = torch.cat([self.user_embedding, self.item_rows()])
         local = self.layout.local
         if generated is None:
             return self.conv(x, local(self.adjacency))
@@ -295,22 +326,23 @@ class MultimodalGraphEncoder(GraphModule):
         gates = layout.item.side_by_side(
             [self.gates[name](features) for name, features in encoded.items()]
         )
+        rows = self.item_rows()
         for name, gate in zip(encoded, gates):
             # Of all items, in every block of nodes: the rows that users collect from.
-            items.append(
-                self.item_conv(layout.all_items(self.item_embedding * gate), self.item_graphs[name])
-            )
+            items.append(self.item_conv(layout.all_items(rows * gate), self.item_graphs[name]))
         items = torch.stack(items)
         users = self.user_conv(items, layout.user_rows(self.block))
         return torch.cat([users, layout.item.own_block(items)], dim=1)
 
     def forward(self, generated: Adjacency | None = None) -> GraphViews:
         r"""All views, given the normalized adjacency of the generated graph or none."""
-        content, width = self.collaborative_view(generated), self.attention.key.in_features
-        if not self.encoders:
-            content = self.layout.views_to_rows([content.unsqueeze(0)], width)[0][0]
-            return GraphViews(content, torch.zeros_like(content), content)
-        views = self.modality_views(self.encode_modalities())
+        width = self.attention.key.in_features
+        with self.computed():
+            content = self.collaborative_view(generated)
+            if not self.encoders:
+                content = self.layout.views_to_rows([content.unsqueeze(0)], width)[0][0]
+                return GraphViews(content, torch.zeros_like(content), content)
+            views = self.modality_views(self.encode_modalities())
         views, content = self.layout.views_to_rows([views, content.unsqueeze(0)], width)
         return self.fuse(content[0], views)
 

@@ -2,20 +2,37 @@ r"""Base class of the models that learn from triples with BPR."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.embedding import NodeEmbedding
+from genrec_pyg.nn.items import BY_ID, ItemSide, NodeRows, make_items
 from genrec_pyg.nn.models.recommender import GridSupport, Recommender
 from genrec_pyg.utils.validation import check_range
 
 #: Tables of models without other parameters of one row per node.
 PAIRWISE_GRID = GridSupport({'embedding.user': 'user', 'embedding.item': 'item'})
+
+
+def rows_once(method: Callable[..., Any]) -> Callable[..., Any]:
+    r"""Makes a method of a model compute the first rows of its items once, however often it reads
+    them: an encoder costs most of a step, and with dropout gives other rows every time.
+    """
+
+    @functools.wraps(method)
+    def wrapped(self: PairwiseRecommender, *args: Any, **kwargs: Any) -> Any:
+        with self.embedding.computed():
+            return method(self, *args, **kwargs)
+
+    return wrapped
 
 
 class PairwiseRecommender(Recommender):
@@ -38,7 +55,9 @@ class PairwiseRecommender(Recommender):
         penalty_rows: ``'batch'``, the penalty above, or ``'table'``,
             :math:`\lambda \Vert \mathbf{E} \Vert^2` in every step.
         user_channels: Width of the user table where it differs from ``d``.
-        contents: Attributes of ``data['item']`` with raw content that the model reads.
+        item_side: Where the first rows of items come from, see
+            :class:`~genrec_pyg.nn.items.ItemSide`. With content, items without interactions have
+            rows too; an encoder encodes all items in every step.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
@@ -53,11 +72,22 @@ class PairwiseRecommender(Recommender):
         init: str = 'xavier',
         penalty_rows: str = 'batch',
         user_channels: int | None = None,
-        contents: Iterable[str] = (),
+        item_side: ItemSide = BY_ID,
     ):
-        super().__init__(data, modalities, contents)
+        side = ItemSide.of(item_side)
+        super().__init__(data, modalities, side.contents())
         check_range('l2', l2, 0)
         self.l2 = l2
+        self.embedding: NodeEmbedding | NodeRows
+        if side.has_content:
+            if user_channels not in (None, hidden_channels):
+                raise ConfigError(
+                    f'item_side.kind: got {side.kind!r} for users of width {user_channels} and '
+                    f"items of width {hidden_channels}, accepted is 'id'"
+                )
+            items = make_items(self.graph, hidden_channels, side)
+            self.embedding = NodeRows(self.num_users, items, init, penalty_rows)
+            return
         self.embedding = NodeEmbedding(
             self.num_users,
             self.num_items,
@@ -84,6 +114,7 @@ class PairwiseRecommender(Recommender):
             'l2': self.l2 * self.embedding.penalty(batch),
         }
 
+    @rows_once
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR and L2 on a batch of triples."""
         return self.rank_terms(*self.embed(), batch)

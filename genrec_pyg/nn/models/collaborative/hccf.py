@@ -15,8 +15,9 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.conv.hyper_conv import HYPER_DROPOUT, HyperConv
 from genrec_pyg.nn.interaction_graph import InteractionGraph
+from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.losses import bpr_loss, hinge_loss, squared_norm
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender, rows_once
 from genrec_pyg.nn.models.settings import complement, renamed
 from genrec_pyg.ops import info_nce, spmm, unit_rows
 from genrec_pyg.utils.validation import check_choice, check_dropout, check_range
@@ -79,6 +80,8 @@ class HCCF(PairwiseRecommender):
             are contrasted.
         membership_scale: Factor on the memberships.
         rank_loss: ``'bpr'`` or ``'hinge'``, :math:`\max(0, 1 - s^+ + s^-)`.
+        item_side: Where the first rows of items come from, see
+            :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
@@ -107,8 +110,9 @@ class HCCF(PairwiseRecommender):
         contrast_map: bool = False,
         membership_scale: float = 1.0,
         rank_loss: str = 'bpr',
+        item_side: ItemSide = BY_ID,
     ):
-        super().__init__(data, modalities, hidden_channels, l2)
+        super().__init__(data, modalities, hidden_channels, l2, item_side=item_side)
         for name, value, low in (
             ('num_layers', num_layers, 0),
             ('num_hyperedges', num_hyperedges, 1),
@@ -177,10 +181,12 @@ class HCCF(PairwiseRecommender):
             global_views.append(far)
         return HyperViews(total, local_views, global_views)
 
+    @rows_once
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""Users ``[U, d]`` and items ``[I, d]``."""
         return self.views().embedding.split([self.num_users, self.num_items])
 
+    @rows_once
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""Ranking loss, L2 of all parameters and the contrast of the views."""
         views = self.views()

@@ -14,7 +14,7 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.nn.conv import LightConv
 from genrec_pyg.nn.conv.functional import layer_outputs
 from genrec_pyg.nn.interaction_graph import InteractionGraph
-from genrec_pyg.nn.items import BY_ID, ItemSide, NodeRows, make_items
+from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.models.pairwise import PAIRWISE_GRID, PairwiseRecommender
 from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.ops import Adjacency
@@ -74,14 +74,9 @@ class LightGCN(PairwiseRecommender):
         learn_layer_weights: bool = False,
         item_side: ItemSide = BY_ID,
     ):
-        side = ItemSide.of(item_side)
         super().__init__(
-            data, modalities, hidden_channels, l2, init, penalty_rows, contents=side.contents()
+            data, modalities, hidden_channels, l2, init, penalty_rows, item_side=item_side
         )
-        if side.has_content:
-            self.embedding = NodeRows(
-                self.num_users, make_items(self.graph, hidden_channels, side), init, penalty_rows
-            )
         check_dropout('edge_dropout', edge_dropout)
         check_range('num_layers', num_layers, 0)
         if layer_weights is not None and len(layer_weights) != num_layers + 1:

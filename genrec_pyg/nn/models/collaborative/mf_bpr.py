@@ -10,7 +10,8 @@ from torch.nn import Parameter
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph
-from genrec_pyg.nn.models.pairwise import PAIRWISE_GRID, PairwiseRecommender
+from genrec_pyg.nn.items import BY_ID, ItemSide
+from genrec_pyg.nn.models.pairwise import PAIRWISE_GRID, PairwiseRecommender, rows_once
 from genrec_pyg.nn.models.recommender import GridSupport
 from genrec_pyg.nn.models.settings import renamed
 
@@ -30,6 +31,8 @@ class MFBPR(PairwiseRecommender):
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
         penalty_rows: Rows that the penalty counts, ``'batch'`` or ``'table'``.
         item_bias: Whether items have a bias, zero at the start.
+        item_side: Where the first rows of items come from, see
+            :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
@@ -47,8 +50,11 @@ class MFBPR(PairwiseRecommender):
         init: str = 'xavier',
         penalty_rows: str = 'batch',
         item_bias: bool = False,
+        item_side: ItemSide = BY_ID,
     ):
-        super().__init__(data, modalities, hidden_channels, l2, init, penalty_rows)
+        super().__init__(
+            data, modalities, hidden_channels, l2, init, penalty_rows, item_side=item_side
+        )
         self.item_bias = Parameter(torch.zeros(self.num_items, 1)) if item_bias else None
 
     def reset_parameters(self) -> None:
@@ -57,6 +63,7 @@ class MFBPR(PairwiseRecommender):
         if self.item_bias is not None:
             torch.nn.init.zeros_(self.item_bias)
 
+    @rows_once
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""Users ``[U, d]`` and items ``[I, d]``; with a bias ``d + 1`` columns, the last one 1 and
         :math:`b_i`.

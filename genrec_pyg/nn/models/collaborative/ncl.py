@@ -13,8 +13,10 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.cluster.torch_kmeans import fit_prototypes
 from genrec_pyg.nn.conv.functional import layer_outputs
+from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.losses import bank_contrast
 from genrec_pyg.nn.models.collaborative.light_gcn import LightGCN
+from genrec_pyg.nn.models.pairwise import rows_once
 from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.ops import info_nce
 from genrec_pyg.utils.validation import check_range
@@ -61,6 +63,8 @@ class NCL(LightGCN):
         m_step: Epochs between two clusterings.
         warmup: Epochs without prototypes.
         spherical: Whether unit rows are clustered.
+        item_side: Where the first rows of items come from, see
+            :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
@@ -89,8 +93,18 @@ class NCL(LightGCN):
         m_step: int = 1,
         warmup: int = 20,
         spherical: bool = True,
+        item_side: ItemSide = BY_ID,
     ):
-        super().__init__(data, modalities, hidden_channels, num_layers, l2, init, penalty_rows)
+        super().__init__(
+            data,
+            modalities,
+            hidden_channels,
+            num_layers,
+            l2,
+            init,
+            penalty_rows,
+            item_side=item_side,
+        )
         for name, value, low in (
             ('hops', hops, 1),
             ('num_clusters', num_clusters, 1),
@@ -143,6 +157,7 @@ class NCL(LightGCN):
             centroids.copy_(found)
             label.copy_(assigned)
 
+    @rows_once
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR, L2 and the contrasts with neighborhood and prototypes."""
         if self.contrast_weight > 0:

@@ -14,8 +14,9 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.conv import NGCFConv
 from genrec_pyg.nn.interaction_graph import InteractionGraph
+from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.losses import squared_norm
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender, rows_once
 from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, unit_rows
 from genrec_pyg.utils.validation import check_choice, check_dropout, check_range
@@ -46,6 +47,8 @@ class NGCF(PairwiseRecommender):
             :math:`(\mathbf{D} + \mathbf{I})^{-1} (\mathbf{A} + \mathbf{I})`, with which no row is
             added to its own neighborhood again.
         weight_l2: Weight of half the squared norm of the layers' weights.
+        item_side: Where the first rows of items come from, see
+            :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
@@ -67,8 +70,11 @@ class NGCF(PairwiseRecommender):
         bias: bool = True,
         adj: str = 'sym',
         weight_l2: float = 0.0,
+        item_side: ItemSide = BY_ID,
     ):
-        super().__init__(data, modalities, hidden_channels, l2, init, penalty_rows)
+        super().__init__(
+            data, modalities, hidden_channels, l2, init, penalty_rows, item_side=item_side
+        )
         check_choice('adj', adj, ('sym', 'rw_self'))
         check_range('weight_l2', weight_l2, 0)
         check_dropout('dropout', dropout)
@@ -107,6 +113,7 @@ class NGCF(PairwiseRecommender):
             return self.random_walk
         return self.random_walk.with_value(F.dropout(self.random_walk.value, edge_dropout))
 
+    @rows_once
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""Concatenated layers of users ``[U, d + sum d_l]`` and of items; dropout and edge dropout
         act in training mode.
@@ -118,6 +125,7 @@ class NGCF(PairwiseRecommender):
             blocks.append(unit_rows(h))
         return torch.cat(blocks, dim=1).split([self.num_users, self.num_items])
 
+    @rows_once
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR and L2, of the layers' weights too where asked for."""
         terms = super().loss(batch)

@@ -11,9 +11,10 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.bootstrap import Predictor
+from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.losses import cosine_distance
 from genrec_pyg.nn.models.collaborative.light_gcn import LightGCN
-from genrec_pyg.nn.models.pairwise import PAIRWISE_GRID
+from genrec_pyg.nn.models.pairwise import PAIRWISE_GRID, rows_once
 from genrec_pyg.nn.models.recommender import GridSupport
 
 
@@ -44,6 +45,8 @@ class SELFCFED(LightGCN):
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
         penalty_rows: Rows that the penalty counts, ``'batch'`` or ``'table'``.
         dropout: Dropout ``p`` of the targets.
+        item_side: Where the first rows of items come from, see
+            :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
@@ -61,10 +64,21 @@ class SELFCFED(LightGCN):
         init: str = 'xavier',
         penalty_rows: str = 'batch',
         dropout: float = 0.5,
+        item_side: ItemSide = BY_ID,
     ):
-        super().__init__(data, modalities, hidden_channels, num_layers, l2, init, penalty_rows)
+        super().__init__(
+            data,
+            modalities,
+            hidden_channels,
+            num_layers,
+            l2,
+            init,
+            penalty_rows,
+            item_side=item_side,
+        )
         self.predictor = Predictor(hidden_channels, dropout)
 
+    @rows_once
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""Users :math:`[o(\mathbf{u}) ; \mathbf{u}]` ``[U, 2d]``, items
         :math:`[\mathbf{i} ; o(\mathbf{i})]` ``[I, 2d]``.
@@ -74,6 +88,7 @@ class SELFCFED(LightGCN):
             [items, self.predictor(items)], dim=1
         )
 
+    @rows_once
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""Both alignments of observed pairs, and L2."""
         layout, width = self.layout, self.predictor.linear.in_features

@@ -11,8 +11,10 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.conv.functional import layer_outputs
+from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.losses import bank_contrast
 from genrec_pyg.nn.models.collaborative.light_gcn import LightGCN
+from genrec_pyg.nn.models.pairwise import rows_once
 from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.ops import Adjacency
 from genrec_pyg.utils.validation import check_choice, check_dropout, check_range
@@ -52,6 +54,8 @@ class SGL(LightGCN):
         temperature: Temperature :math:`\tau`.
         symmetric: Whether both views take turns as anchors.
         resample: ``'epoch'`` or ``'batch'``, when the graphs are drawn.
+        item_side: Where the first rows of items come from, see
+            :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
@@ -74,8 +78,18 @@ class SGL(LightGCN):
         temperature: float = 0.2,
         symmetric: bool = False,
         resample: str = 'epoch',
+        item_side: ItemSide = BY_ID,
     ):
-        super().__init__(data, modalities, hidden_channels, num_layers, l2, init, penalty_rows)
+        super().__init__(
+            data,
+            modalities,
+            hidden_channels,
+            num_layers,
+            l2,
+            init,
+            penalty_rows,
+            item_side=item_side,
+        )
         check_choice('augmentation', augmentation, ('edge_drop', 'node_drop', 'random_walk'))
         check_choice('resample', resample, ('epoch', 'batch'))
         check_dropout('edge_dropout', edge_dropout)
@@ -120,6 +134,7 @@ class SGL(LightGCN):
             return torch.stack(layer_outputs(x, graphs)).mean(dim=0)
         return self.propagate(x, graphs[0])
 
+    @rows_once
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR, L2 and the contrast of users and of items."""
         terms = super().loss(batch)

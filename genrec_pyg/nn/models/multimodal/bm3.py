@@ -13,9 +13,11 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.bootstrap import Predictor
 from genrec_pyg.nn.containers import ModuleDict, ParameterDict
+from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.losses import ROW_PENALTIES, cosine_distance, row_penalty
 from genrec_pyg.nn.modality.features import FeatureProjection, ItemFeatures, item_features
 from genrec_pyg.nn.models.collaborative.light_gcn import LightGCN
+from genrec_pyg.nn.models.pairwise import rows_once
 from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.utils.validation import check_choice, check_range
 
@@ -53,6 +55,8 @@ class BM3(LightGCN):
         penalty: Shape :math:`\rho` of the penalty, see :func:`~genrec_pyg.nn.losses.row_penalty`.
         dropout: Dropout ``p`` of the targets.
         content_weight: :math:`\gamma`.
+        item_side: Where the first rows of items come from, see
+            :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
@@ -72,8 +76,11 @@ class BM3(LightGCN):
         penalty: str = 'frobenius',
         dropout: float = 0.5,
         content_weight: float = 2.0,
+        item_side: ItemSide = BY_ID,
     ):
-        super().__init__(data, modalities, hidden_channels, num_layers, l2, init)
+        super().__init__(
+            data, modalities, hidden_channels, num_layers, l2, init, item_side=item_side
+        )
         check_choice('variant', variant, ('principled', 'released'))
         check_choice('penalty', penalty, ROW_PENALTIES)
         check_range('content_weight', content_weight, 0)
@@ -114,6 +121,7 @@ class BM3(LightGCN):
         users, items = super().embed()
         return users, items + self.embedding.item
 
+    @rows_once
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""Users :math:`o(\mathbf{u})` ``[U, d]`` and items :math:`o(\mathbf{i})` ``[I, d]``."""
         users, items = self.encode()
@@ -128,6 +136,7 @@ class BM3(LightGCN):
             rows = ItemFeatures(self.trained_features[name][item], rows.present)
         return self.projections[name](rows)
 
+    @rows_once
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""Alignments of observed pairs and of content, and the penalty."""
         users, items = self.encode()

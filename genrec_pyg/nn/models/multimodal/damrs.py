@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.conv import ItemGraphConv, LightConv
+from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.losses.graded import (
     bernoulli_divergence,
     graded_neighbor_contrast,
@@ -19,7 +20,7 @@ from genrec_pyg.nn.losses.graded import (
 )
 from genrec_pyg.nn.modality.features import require_modalities
 from genrec_pyg.nn.modality.item_graph import behavior_item_graph, consistent_item_graphs
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender, rows_once
 from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.ops import bipartite_adjacency, unit_rows
 from genrec_pyg.utils.validation import check_range
@@ -79,6 +80,8 @@ class DAMRS(PairwiseRecommender):
         temperature: Temperature of the contrast.
         l2: Weight of the L2 penalty on initial rows; the method has none.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
+        item_side: Where the first rows of items come from, see
+            :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
@@ -105,8 +108,9 @@ class DAMRS(PairwiseRecommender):
         temperature: float = 0.2,
         l2: float = 0.0,
         init: str = 'xavier',
+        item_side: ItemSide = BY_ID,
     ):
-        super().__init__(data, modalities, hidden_channels, l2, init)
+        super().__init__(data, modalities, hidden_channels, l2, init, item_side=item_side)
         require_modalities(self.graph, 'DAMRS')
         for name, value, low in (
             ('num_layers', num_layers, 0),
@@ -143,6 +147,7 @@ class DAMRS(PairwiseRecommender):
         ]
         return DAMRSViews(users, items, smoothed, sum(smoothed) / len(smoothed))
 
+    @rows_once
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""Users ``[U, d]`` and items ``[I, d]``."""
         views = self.views()
@@ -165,6 +170,7 @@ class DAMRS(PairwiseRecommender):
         )
         return feedback_weights(positive, negative.mean())
 
+    @rows_once
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""Weighed BPR, both alignments, and L2 where asked for."""
         views = self.views()

@@ -14,9 +14,10 @@ from genrec_pyg.loader import Triples
 from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.conv import ItemGraphConv, LightConv
 from genrec_pyg.nn.interaction_graph import PrunedGraph
+from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.modality.features import FeatureProjection, item_features, require_modalities
 from genrec_pyg.nn.modality.item_graph import mixed_item_graph
-from genrec_pyg.nn.models.pairwise import PAIRWISE_GRID, PairwiseRecommender
+from genrec_pyg.nn.models.pairwise import PAIRWISE_GRID, PairwiseRecommender, rows_once
 from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.utils.validation import check_range
 
@@ -61,6 +62,8 @@ class FREEDOM(PairwiseRecommender):
         penalty_rows: Rows that it counts, ``'batch'`` or ``'table'``.
         edge_dropout: Share of interactions that an epoch leaves out; published: 0.8 and 0.9.
         content_weight: :math:`\mu`, the paper's :math:`\lambda`.
+        item_side: Where the first rows of items come from, see
+            :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
@@ -83,8 +86,11 @@ class FREEDOM(PairwiseRecommender):
         penalty_rows: str = 'batch',
         edge_dropout: float = 0.8,
         content_weight: float = 1e-3,
+        item_side: ItemSide = BY_ID,
     ):
-        super().__init__(data, modalities, hidden_channels, l2, init, penalty_rows)
+        super().__init__(
+            data, modalities, hidden_channels, l2, init, penalty_rows, item_side=item_side
+        )
         require_modalities(self.graph, 'FREEDOM')
         for name, value, low in (
             ('num_layers', num_layers, 0),
@@ -116,6 +122,7 @@ class FREEDOM(PairwiseRecommender):
         self.interactions.prune()
         return {}
 
+    @rows_once
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""Users ``[U, d]`` and items ``[I, d]``."""
         layout = self.layout
@@ -125,6 +132,7 @@ class FREEDOM(PairwiseRecommender):
         similar = self.item_conv(layout.all_items(self.embedding.item), self.item_graph)
         return users, items + layout.item.own_block(similar)
 
+    @rows_once
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR of embeddings and of the content of every modality, and L2 where asked for."""
         users, items = self.embed()

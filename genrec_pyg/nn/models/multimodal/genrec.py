@@ -30,6 +30,7 @@ from genrec_pyg.nn.interest import (
 )
 from genrec_pyg.nn.interest.deviation import unit_scores
 from genrec_pyg.nn.interest.held_out import MAX_SCORES, Score
+from genrec_pyg.nn.items import BY_ID, ItemSide, make_items
 from genrec_pyg.nn.losses import (
     bpr_loss,
     grouped_info_nce,
@@ -100,6 +101,8 @@ class GenRec(Recommender):
         interest: Generated interest and its weight in the score.
         loss_rows: Most rows whose loss terms are held at a time, see
             :func:`~genrec_pyg.nn.losses.loss_in_parts`.
+        item_side: Where the first rows of items in the graph encoder come from, see
+            :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
         ConfigError: On a setting outside its accepted values, or one that has no effect with the
@@ -127,8 +130,10 @@ class GenRec(Recommender):
         debias: DebiasConfig = DebiasConfig(),
         interest: InterestConfig = InterestConfig(),
         loss_rows: int = 65_536,
+        item_side: ItemSide = BY_ID,
     ):
-        super().__init__(data, modalities)
+        side = ItemSide.of(item_side)
+        super().__init__(data, modalities, side.contents())
         GenRec.check_options(locals())
         check_choice('variant', variant, VARIANTS)
         check_range('l2', l2, 0)
@@ -161,7 +166,9 @@ class GenRec(Recommender):
                 DEFAULT_INTEREST_WEIGHT if self.chooses_weight else float(interest.weight)
             )
         self.interest, self.interest_config = parts.make_interest(), parts.interest_config
-        self.encoder = parts.make_encoder()
+        self.encoder = parts.make_encoder(
+            make_items(self.graph, hidden_channels, side) if side.has_content else None
+        )
         self.generator = parts.make_generator()
         self._held_out: tuple[HeteroData, HeldOutLists] | None = None
         # keys of the interest, and its scores of the users measured
@@ -365,7 +372,7 @@ class GenRec(Recommender):
         if share != 1:
             terms = {name: share * term for name, term in terms.items()}
         terms['l2'] = self.l2 * squared_norm(
-            self.encoder.user_embedding, self.encoder.item_embedding
+            self.encoder.user_embedding, self.encoder.learned_items()
         )
         return terms
 

@@ -12,6 +12,7 @@ from genrec_pyg.nn.diffusion import InterestGenerator, make_denoiser, make_proce
 from genrec_pyg.nn.diffusion.objectives import Objective
 from genrec_pyg.nn.diffusion.process import DiffusionProcess
 from genrec_pyg.nn.interest import GeneratedInterest, InterestConfig
+from genrec_pyg.nn.items import ItemRows
 from genrec_pyg.nn.modality.graph_encoder import MultimodalGraphEncoder
 from genrec_pyg.nn.models.multimodal.genrec_settings import PartSettings
 from genrec_pyg.ops import rows_per_block
@@ -39,10 +40,10 @@ class GenRecParts:
         self.hidden_channels = hidden_channels
         self.settings = settings
 
-    def make_encoder(self) -> MultimodalGraphEncoder:
-        r"""The graph encoder."""
+    def make_encoder(self, items: ItemRows | None = None) -> MultimodalGraphEncoder:
+        r"""The graph encoder, with ``items`` in the place of its table of items."""
         return MultimodalGraphEncoder(
-            self.graph, self.hidden_channels, **vars(self.settings.encoder)
+            self.graph, self.hidden_channels, **vars(self.settings.encoder), items=items
         )
 
     @property

@@ -25,6 +25,7 @@ from genrec_pyg.nn.diffusion import (
     SparseRows,
 )
 from genrec_pyg.nn.diffusion.objectives import Focal, Objective, weighted_focal
+from genrec_pyg.nn.items import ItemRows
 from genrec_pyg.nn.modality.graph_encoder import GraphEncoderConfig, MultimodalGraphEncoder
 from genrec_pyg.nn.models.multimodal.genrec_parts import GenRecParts
 from genrec_pyg.nn.models.multimodal.genrec_settings import PartSettings
@@ -189,8 +190,10 @@ class ReleasedParts(GenRecParts):
             )
         return replace(config, specific=['audio'])
 
-    def make_encoder(self) -> ReleasedEncoder:
-        return ReleasedEncoder(self.graph, self.hidden_channels, **vars(self.settings.encoder))
+    def make_encoder(self, items: ItemRows | None = None) -> ReleasedEncoder:
+        return ReleasedEncoder(
+            self.graph, self.hidden_channels, **vars(self.settings.encoder), items=items
+        )
 
     def make_process(self) -> ReleasedFlips:
         diffusion = self.settings.diffusion

@@ -13,9 +13,10 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.conv import ItemGraphConv, LightConv
+from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.modality.features import FeatureProjection, item_features, require_modalities
 from genrec_pyg.nn.modality.learned_graph import KeptEntries, LearnedItemGraph
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender, rows_once
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, random_walk_adjacency, unit_rows
 from genrec_pyg.utils.validation import check_choice, check_range
 
@@ -62,6 +63,8 @@ class LATTICE(PairwiseRecommender):
             :class:`~genrec_pyg.nn.modality.learned_graph.LearnedItemGraph`.
         l2: :math:`\lambda` on initial rows.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
+        item_side: Where the first rows of items come from, see
+            :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
@@ -81,8 +84,9 @@ class LATTICE(PairwiseRecommender):
         mix: str = 'joint',
         l2: float = 1e-4,
         init: str = 'xavier',
+        item_side: ItemSide = BY_ID,
     ):
-        super().__init__(data, modalities, hidden_channels, l2, init)
+        super().__init__(data, modalities, hidden_channels, l2, init, item_side=item_side)
         require_modalities(self.graph, 'LATTICE')
         for name, value, low in (
             ('num_layers', num_layers, 0),
@@ -143,6 +147,7 @@ class LATTICE(PairwiseRecommender):
             self.kept if self.training else None,
         )
 
+    @rows_once
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""Users ``[U, d]`` and items ``[I, d]``."""
         users, items = self.conv(self.embedding.joint(), self.adjacency).split(
@@ -150,6 +155,7 @@ class LATTICE(PairwiseRecommender):
         )
         return users, items + unit_rows(self.item_conv(self.embedding.item, self.mixed_graph()))
 
+    @rows_once
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR and L2 on a batch of triples."""
         return self.rank_terms(*self.embed(), batch)

@@ -19,9 +19,10 @@ from genrec_pyg.nn.containers import ParameterDict
 from genrec_pyg.nn.conv import LightConv
 from genrec_pyg.nn.conv.hyper_conv import SoftHyperConv
 from genrec_pyg.nn.embedding import init_table
+from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.losses import ROW_PENALTIES, bank_contrast, bpr_loss, row_penalty
 from genrec_pyg.nn.modality.features import item_features, require_modalities
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender, rows_once
 from genrec_pyg.nn.models.settings import complement, renamed
 from genrec_pyg.ops import Adjacency, bipartite_adjacency, spmm, unit_rows
 from genrec_pyg.utils.validation import check_choice, check_range
@@ -82,6 +83,8 @@ class LGMRec(PairwiseRecommender):
         l2: :math:`\lambda` on final rows.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
         penalty: Shape :math:`\rho` of the penalty, see :func:`~genrec_pyg.nn.losses.row_penalty`.
+        item_side: Where the first rows of items come from, see
+            :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
@@ -106,8 +109,9 @@ class LGMRec(PairwiseRecommender):
         l2: float = 1e-6,
         init: str = 'xavier',
         penalty: str = 'frobenius',
+        item_side: ItemSide = BY_ID,
     ):
-        super().__init__(data, modalities, hidden_channels, l2, init)
+        super().__init__(data, modalities, hidden_channels, l2, init, item_side=item_side)
         require_modalities(self.graph, 'LGMRec')
         for name, value, low in (
             ('num_layers', num_layers, 0),
@@ -195,11 +199,13 @@ class LGMRec(PairwiseRecommender):
             hyper_items,
         )
 
+    @rows_once
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""Users ``[U, d]`` and items ``[I, d]``."""
         views = self.views()
         return views.users, views.items
 
+    @rows_once
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR, the contrast between modalities and the penalty on final rows."""
         views = self.views()

@@ -9,6 +9,7 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
+from genrec_pyg.nn.items import BY_ID, ItemSide, make_items
 from genrec_pyg.nn.losses import bpr_loss, grouped_info_nce, squared_norm
 from genrec_pyg.nn.modality.graph_encoder import GraphViews, MultimodalGraphEncoder
 from genrec_pyg.nn.models.recommender import ENCODER_GRID, Recommender
@@ -57,6 +58,8 @@ class MGCN(Recommender):
         temperature: Temperature of the contrast.
         contrast_rows: Rows within which a batch is contrasted, see
             :func:`~genrec_pyg.nn.losses.grouped_info_nce`.
+        item_side: Where the first rows of items come from, see
+            :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
@@ -77,8 +80,10 @@ class MGCN(Recommender):
         contrast_weight: float = 0.01,
         temperature: float = 0.2,
         contrast_rows: int = 2048,
+        item_side: ItemSide = BY_ID,
     ):
-        super().__init__(data, modalities)
+        side = ItemSide.of(item_side)
+        super().__init__(data, modalities, side.contents())
         for name, value, low in (
             ('hidden_channels', hidden_channels, 1),
             ('num_layers', num_layers, 0),
@@ -104,6 +109,7 @@ class MGCN(Recommender):
             residual=False,
             self_loops=False,
             shared_gates=False,
+            items=make_items(self.graph, hidden_channels, side) if side.has_content else None,
         )
 
     def reset_parameters(self) -> None:
@@ -136,6 +142,6 @@ class MGCN(Recommender):
         if share != 1:
             terms = {name: share * term for name, term in terms.items()}
         user, positive, negative = self.layout.own_nodes(batch)
-        users, items = self.encoder.user_embedding, self.encoder.item_embedding
-        squares = squared_norm(users[user], items[positive], items[negative])
+        rows = [self.encoder.learned_items(item) for item in (positive, negative)]
+        squares = squared_norm(self.encoder.user_embedding[user], *rows)
         return {**terms, 'l2': self.l2 * squares / (2 * batch.user.numel())}

@@ -14,9 +14,10 @@ from genrec_pyg.loader import Triples
 from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.conv import LightConv
 from genrec_pyg.nn.interaction_graph import PrunedGraph
+from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.losses import bpr_loss
 from genrec_pyg.nn.modality.features import FeatureProjection, item_features
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender, rows_once
 from genrec_pyg.nn.models.settings import renamed
 from genrec_pyg.ops import unit_rows
 from genrec_pyg.utils.validation import check_choice, check_range
@@ -66,6 +67,8 @@ class MMGCF(PairwiseRecommender):
         edge_dropout: Share of interactions that an epoch leaves out.
         l2: :math:`\lambda`.
         init: Start of the tables, see :func:`~genrec_pyg.nn.embedding.init_table`.
+        item_side: Where the first rows of items come from, see
+            :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
         ConfigError: On an argument outside its accepted values.
@@ -84,8 +87,9 @@ class MMGCF(PairwiseRecommender):
         edge_dropout: float = 0.2,
         l2: float = 1e-3,
         init: str = 'xavier',
+        item_side: ItemSide = BY_ID,
     ):
-        super().__init__(data, modalities, hidden_channels, l2, init)
+        super().__init__(data, modalities, hidden_channels, l2, init, item_side=item_side)
         check_range('num_layers', num_layers, 0)
         check_choice('fusion', fusion, FUSIONS)
         check_choice('weighting', weighting, WEIGHTINGS)
@@ -166,11 +170,13 @@ class MMGCF(PairwiseRecommender):
         total = sum(x * mask for x, mask in zip(blocks, present))
         return total if self.fusion == 'sum' else total / sum(present).clamp(min=1)
 
+    @rows_once
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""Users ``[U, d]`` and items ``[I, d]``."""
         users, items = self.propagate()
         return users, self.fuse(items)
 
+    @rows_once
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR and L2, with the content of the items of the batch alone."""
         users, items = self.propagate()

@@ -15,10 +15,11 @@ from genrec_pyg.graph import TrainingGraph
 from genrec_pyg.loader import Triples
 from genrec_pyg.nn.containers import ModuleDict
 from genrec_pyg.nn.conv import ItemGraphConv, LightConv
+from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.modality.features import FeatureProjection, item_features, require_modalities
 from genrec_pyg.nn.modality.item_graph import max_item_graph
 from genrec_pyg.nn.modality.spectral import SpectralFilter
-from genrec_pyg.nn.models.pairwise import PairwiseRecommender
+from genrec_pyg.nn.models.pairwise import PairwiseRecommender, rows_once
 from genrec_pyg.ops import bipartite_adjacency, bipartite_block, info_nce, knn_adjacency, spmm
 from genrec_pyg.utils.validation import check_choice, check_range
 
@@ -84,6 +85,8 @@ class SMORE(PairwiseRecommender):
         dropout: Dropout of the preferences.
         attention: ``'feature'`` or ``'modality'``.
         filter_init: Start of the filters, ``'normal'`` or ``'identity'``.
+        item_side: Where the first rows of items come from, see
+            :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
@@ -104,8 +107,9 @@ class SMORE(PairwiseRecommender):
         dropout: float = 0.0,
         attention: str = 'feature',
         filter_init: str = 'normal',
+        item_side: ItemSide = BY_ID,
     ):
-        super().__init__(data, modalities, hidden_channels, l2, init)
+        super().__init__(data, modalities, hidden_channels, l2, init, item_side=item_side)
         require_modalities(self.graph, 'SMORE')
         for name, value, low in (
             ('num_layers', num_layers, 0),
@@ -211,11 +215,13 @@ class SMORE(PairwiseRecommender):
     def _preference(self, linear: Linear, behavior: Tensor) -> Tensor:
         return F.dropout(linear(behavior).sigmoid(), self.dropout, self.training)
 
+    @rows_once
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""Users ``[U, d]`` and items ``[I, d]``."""
         views = self.views()
         return (views.behavior + views.side).split([self.num_users, self.num_items])
 
+    @rows_once
     def loss(self, batch: Triples) -> dict[str, Tensor]:
         r"""BPR, L2 and the contrast of content with behavior."""
         views = self.views()
