@@ -13,6 +13,7 @@ from genrec_pyg.datasets.base import LayoutDataset, Modalities, check_name, pars
 from genrec_pyg.datasets.demo import Demo, demo_graph
 from genrec_pyg.datasets.diffmm import BY_HAND, DOWNLOADABLE, DiffMMDataset
 from genrec_pyg.datasets.feature_checks import check_features, check_policy
+from genrec_pyg.datasets.hm import HMDataset
 from genrec_pyg.datasets.io.regular import list_folder
 from genrec_pyg.datasets.mind import MindDataset
 from genrec_pyg.datasets.mmrec import MMRecDataset
@@ -21,7 +22,7 @@ from genrec_pyg.datasets.prepared import is_prepared
 from genrec_pyg.datasets.prepared_and_beside import read_prepared_and_beside
 from genrec_pyg.datasets.recbole import RecBoleDataset
 from genrec_pyg.datasets.saved import load_graph, save_graph
-from genrec_pyg.datasets.sequences_with_content import SequenceContentDataset
+from genrec_pyg.datasets.sequences_with_content import SequenceContentDataset, SequenceDataset
 from genrec_pyg.datasets.table import find_features, from_table
 from genrec_pyg.datasets.user_item_text import UserItemTextDataset
 from genrec_pyg.exceptions import ConfigError
@@ -32,6 +33,12 @@ logger = logging.getLogger(__name__)
 
 #: Bytes in a path that file systems take.
 _LONGEST_PATH = 4095
+#: Names of datasets that are downloaded from a mirror in their original layout.
+RAW_DOWNLOADS: dict[str, type[SequenceDataset]] = {
+    'hm': HMDataset,
+    'MINDsmall': MindDataset,
+    'MINDlarge': MindDataset,
+}
 
 
 def load_dataset(
@@ -54,7 +61,8 @@ def load_dataset(
     files that were added to it since. Any other name is
     a folder under ``root``, whose layout is recognized from its content (also one that an installed
     package adds as an entry point of the group ``genrec_pyg.datasets``); where there is no such
-    folder, ``tiktok`` and ``baby`` are downloaded into it.
+    folder, ``tiktok`` and ``baby`` are downloaded into it, and ``hm``, ``MINDsmall`` and
+    ``MINDlarge`` from a mirror.
 
     Args:
         name: Name of the dataset.
@@ -121,6 +129,10 @@ def _find_layout(
         return Demo()
     folder = root / name
     layout = _recognize(folder)
+    if layout is None:
+        layout = RAW_DOWNLOADS.get(name)
+    if layout is not None and issubclass(layout, SequenceDataset):
+        return layout(str(root), name, choice, mirror=mirror)
     if layout not in (None, DiffMMDataset):
         return layout(str(root), name, choice)
     if layout is DiffMMDataset or name in DOWNLOADABLE or name in BY_HAND:
@@ -168,7 +180,7 @@ def _recognize(folder: Path) -> type[LayoutDataset] | None:
     # files of one name, told apart by their header
     if MMRecDataset in found and RecBoleDataset.recognizes(folder):
         found[found.index(MMRecDataset)] = RecBoleDataset
-    for layout in (SequenceContentDataset, MindDataset):
+    for layout in (SequenceContentDataset, MindDataset, HMDataset):
         if not found and layout.recognizes(folder):
             return layout
     # any other layout may have texts beside it
@@ -226,6 +238,7 @@ def _keep(data: HeteroData, choice: Mapping[str, str | None] | None) -> HeteroDa
 __all__ = [
     'Demo',
     'DiffMMDataset',
+    'HMDataset',
     'MMRecDataset',
     'MindDataset',
     'RecBoleDataset',

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from torch_geometric.data import HeteroData
 
+from genrec_pyg.datasets.io.archives import unpack
+from genrec_pyg.datasets.io.download import download_file
 from genrec_pyg.datasets.io.regular import list_folder
 from genrec_pyg.datasets.io.tables import read_lines
 from genrec_pyg.datasets.sequences_with_content import SequenceDataset
@@ -41,6 +43,31 @@ class MindDataset(SequenceDataset):
             for name in ('behaviors.tsv', 'news.tsv')
         ]
         return found or ['behaviors.tsv', 'news.tsv']
+
+    def download(self) -> None:
+        r"""Fetches ``NAME_train.zip`` and ``NAME_dev.zip`` from the mirror, as MIND is
+        published.
+
+        Raises:
+            DataError: If there is no mirror or it lacks them.
+        """
+        if not self.mirror:
+            super().download()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for part in ('train', 'dev'):
+                archive = self.folder / f'{self.name}_{part}.zip'
+                download_file(f'{self.mirror}/{self.name}/{archive.name}', archive)
+                place = self.folder / archive.stem
+                place.mkdir(exist_ok=True)
+                unpack(archive, place, r'(behaviors|news)\.tsv')
+                archive.unlink()
+        except (DataError, OSError) as error:
+            raise DataError(
+                f'dataset {self.name!r}: {error}. Put the folders {self.name}_train and '
+                f'{self.name}_dev with behaviors.tsv and news.tsv into {self.folder}, or name '
+                f'another address in GENREC_MIRROR'
+            ) from error
 
     def read(self) -> HeteroData:
         parts = _mind_folders(self.folder)
