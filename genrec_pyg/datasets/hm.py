@@ -104,8 +104,9 @@ class HMDataset(SequenceDataset):
         self._check(con, path)
         execute(
             con,
-            'CREATE TABLE customers AS SELECT name, (row_number() OVER (ORDER BY name) - 1)::INTEGER '
-            'AS place FROM (SELECT DISTINCT raw.user AS name FROM raw)',
+            'CREATE TABLE customers AS SELECT name, '
+            '(row_number() OVER (ORDER BY name) - 1)::INTEGER AS place '
+            'FROM (SELECT DISTINCT raw.user AS name FROM raw)',
         )
         execute(
             con,
@@ -122,7 +123,7 @@ class HMDataset(SequenceDataset):
         ]
         empty = [np.zeros(0, np.int64)] * 3
         place, number, key = [np.concatenate(column) for column in zip(empty, *blocks)]
-        names_found = execute(con, 'SELECT name FROM customers ORDER BY place').to_arrow_table()
+        names_found = con.sql('SELECT name FROM customers ORDER BY place').to_arrow_table()
         count = np.bincount(place, minlength=names_found.num_rows)
         enough = np.flatnonzero(count >= self.min_items)
         chosen = enough[self.drawn_users(len(enough))]
