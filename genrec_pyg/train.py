@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch_geometric.data import HeteroData
@@ -21,8 +22,9 @@ from genrec_pyg.exceptions import OutputError
 from genrec_pyg.graph import ITEM, USER, raw_ids
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.reporting.reference_models import choice_lines, reference_figures, result_table
+from genrec_pyg.runs.checkpoint import load_checkpoint
 from genrec_pyg.runs.folder import RunFolder
-from genrec_pyg.runs.warm_start import check_unseen, take_over
+from genrec_pyg.runs.warm_start import check_unseen, take_over, take_over_moments
 from genrec_pyg.training import Distributed, FitResult, Trainer, launch, seed_everything
 from genrec_pyg.training.session import SELECTION
 from genrec_pyg.utils.command_line import run_command
@@ -60,15 +62,14 @@ def _train(call: Call, distributed: Distributed) -> FitResult:
             data = make_data(config)
         seed_everything(config.seed)
         model = make_model(config, data)
-        if call.start is not None:
-            _start_from(call.start, model, data)
+        moments = {} if call.start is None else _start_from(call.start, model, data)
         trainer.output = path.absolute()
         can_resume = processes.on_main(
             lambda: goes_on and (path / 'checkpoints' / 'last.pt').exists()
         )
         resume = can_resume and model.trainable
         if not processes.is_main:
-            return trainer.fit(model, data, resume=resume)
+            return trainer.fit(model, data, resume=resume, moments=moments)
         # Fed back it starts a run of its own, and it is used from other folders.
         settings = replace(config, output=None, root=os.path.abspath(config.root)).to_yaml()
         write_atomically(path / 'config.yaml', lambda file: file.write(settings.encode()))
@@ -78,7 +79,9 @@ def _train(call: Call, distributed: Distributed) -> FitResult:
             '%r on %s, %s, run folder %s', model, config.dataset, SELECTION[config.protocol], path
         )
         try:
-            result = trainer.fit(model, data, resume=resume, config=config.to_dict())
+            result = trainer.fit(
+                model, data, resume=resume, config=config.to_dict(), moments=moments
+            )
         except KeyboardInterrupt:
             logger.info(
                 'interrupted; continue with: python -m genrec_pyg.train --resume %s',
@@ -88,13 +91,16 @@ def _train(call: Call, distributed: Distributed) -> FitResult:
         return _report(config, data, trainer, model.trainable, result)
 
 
-def _start_from(folder: str, model: Recommender, data: HeteroData) -> None:
+def _start_from(folder: str, model: Recommender, data: HeteroData) -> dict[str, Any]:
+    r"""Gives ``model`` the parameters of a run; returns what its optimizer starts with."""
     before = load_run(folder, device='cpu')
     ids, before_ids = (
         (raw_ids(graph, USER), raw_ids(graph, ITEM)) for graph in (data, before.data)
     )
     check_unseen(data, ids, before.model, before_ids)
     take_over(model, ids, before.model, before_ids)
+    state = load_checkpoint(Path(folder) / 'checkpoints' / 'best.pt')
+    return take_over_moments(model, ids, before.model, before_ids, state.get('optimizer'))
 
 
 def _take_folder(call: Call, goes_on: bool, stack: ExitStack, held: list[RunFolder]) -> Path:

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 #: Ids of users and of items, in the order of their numbers.
 Ids = tuple[Sequence[Any], Sequence[Any]]
+#: Rows of a new and of a trained table, and those that both have, by their numbers in either.
+Rows = tuple[int, int, Tensor, Tensor]
 
 
 @torch.no_grad()
@@ -47,23 +49,8 @@ def take_over(model: Recommender, ids: Ids, trained: Recommender, trained_ids: I
             f'from: the run is one of {type(trained).__name__}, accepted is one of '
             f'{type(model).__name__}'
         )
-    rows = [_common(new, old) for new, old in zip(ids, trained_ids)]
-    if not any(new.numel() for new, _ in rows):
-        raise ConfigError(
-            'from: the data have no user and no item of the run, accepted are data that have '
-            'grown since'
-        )
-    (new_user, old_user), (new_item, old_item) = rows
-    sizes = {
-        'user': (len(ids[0]), len(trained_ids[0]), new_user, old_user),
-        'item': (len(ids[1]), len(trained_ids[1]), new_item, old_item),
-        'node': (
-            len(ids[0]) + len(ids[1]),
-            len(trained_ids[0]) + len(trained_ids[1]),
-            torch.cat([new_user, new_item + len(ids[0])]),
-            torch.cat([old_user, old_item + len(trained_ids[0])]),
-        ),
-    }
+    sizes = _matched(ids, trained_ids)
+    new_user, new_item = sizes['user'][2], sizes['item'][2]
     before = dict(trained.named_parameters())
     left, tables = [], {}
     for name, parameter in model.named_parameters():
@@ -98,6 +85,62 @@ def take_over(model: Recommender, ids: Ids, trained: Recommender, trained_ids: I
             'parameters drawn again, since their shape depends on the data in another way: %s',
             ', '.join(left),
         )
+
+
+@torch.no_grad()
+def take_over_moments(
+    model: Recommender,
+    ids: Ids,
+    trained: Recommender,
+    trained_ids: Ids,
+    state: Mapping[str, Any] | None,
+) -> dict[str, dict[str, Tensor]]:
+    r"""The state of the optimizer for the parameters that :func:`take_over` gives to ``model``.
+
+    Rows follow their ids as there. New rows have no first moment yet and the mean second moment of
+    the known ones: with none, Adam (Kingma & Ba, https://arxiv.org/abs/1412.6980, algorithm 1)
+    would take its first step with them at about three times the learning rate, since the bias is
+    no longer corrected after so many steps.
+
+    Args:
+        model: Model on the new data.
+        ids: Ids of its users and items.
+        trained: Trained model of the same class.
+        trained_ids: Ids of its users and items.
+        state: State of its Adam, of one process; :obj:`None` where there is none.
+
+    Returns:
+        Name of each parameter to ``'step'``, ``'exp_avg'`` and ``'exp_avg_sq'``; parameters of
+        another shape are left out.
+    """
+    inner = (state or {}).get('optimizer', state) or {}  # within Mirror Gradient
+    names = {id(parameter): name for name, parameter in trained.named_parameters()}
+    order = [names[id(parameter)] for parameter in trained.trained_parameters()]
+    sizes, found = _matched(ids, trained_ids), {}
+    parameters, before = dict(model.named_parameters()), dict(trained.named_parameters())
+    if len(inner.get('param_groups', ())) != 1:
+        return {}
+    for number, entry in inner['state'].items():
+        name = order[number] if number < len(order) else None
+        if name not in parameters or not {'step', 'exp_avg', 'exp_avg_sq'} <= set(entry):
+            continue
+        parameter, old_value = parameters[name], before[name]
+        if entry['exp_avg'].shape != old_value.shape:
+            continue
+        kind = _kind(name, parameter, old_value, sizes)
+        if kind is None:
+            if parameter.shape == old_value.shape:
+                found[name] = {key: value.clone() for key, value in entry.items()}
+            continue
+        new, old = sizes[kind][2:]
+        first, second = (entry[key][old] for key in ('exp_avg', 'exp_avg_sq'))
+        shape = tuple(parameter.shape)
+        found[name] = {
+            'step': entry['step'].clone(),
+            'exp_avg': first.new_zeros(shape).index_copy_(0, new, first),
+            'exp_avg_sq': second.mean(dim=0).expand(shape).clone().index_copy_(0, new, second),
+        }
+    return found
 
 
 @torch.no_grad()
@@ -220,9 +263,32 @@ def check_unseen(data: HeteroData, ids: Ids, trained: Recommender, trained_ids: 
             )
 
 
-def _kind(
-    name: str, new: Tensor, old: Tensor, sizes: dict[str, tuple[int, int, Tensor, Tensor]]
-) -> str | None:
+def _matched(ids: Ids, trained_ids: Ids) -> dict[str, Rows]:
+    r"""Whose rows a table may have to its sizes and the rows that both models have.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    rows = [_common(new, old) for new, old in zip(ids, trained_ids)]
+    if not any(new.numel() for new, _ in rows):
+        raise ConfigError(
+            'from: the data have no user and no item of the run, accepted are data that have '
+            'grown since'
+        )
+    (new_user, old_user), (new_item, old_item) = rows
+    return {
+        'user': (len(ids[0]), len(trained_ids[0]), new_user, old_user),
+        'item': (len(ids[1]), len(trained_ids[1]), new_item, old_item),
+        'node': (
+            len(ids[0]) + len(ids[1]),
+            len(trained_ids[0]) + len(trained_ids[1]),
+            torch.cat([new_user, new_item + len(ids[0])]),
+            torch.cat([old_user, old_item + len(trained_ids[0])]),
+        ),
+    }
+
+
+def _kind(name: str, new: Tensor, old: Tensor, sizes: dict[str, Rows]) -> str | None:
     r"""Whose rows a parameter has, by its number of rows and, where that is no answer, by its
     name.
     """

@@ -80,3 +80,21 @@ def with_encoder_group(
         {'params': [parameter for parameter in parameters if parameter not in encoder]},
         {'params': [parameter for parameter in parameters if parameter in encoder], **settings},
     ]
+
+
+def with_moments(
+    state: dict[str, Any], names: Sequence[str], moments: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    r"""The state of a new optimizer with moments of its parameters.
+
+    Args:
+        state: State of one process, also within Mirror Gradient.
+        names: Names of the parameters, in the order of the optimizer.
+        moments: Name of a parameter to its state.
+    """
+    if 'optimizer' in state:
+        return {**state, 'optimizer': with_moments(state['optimizer'], names, moments)}
+    if len(state['param_groups']) != 1:  # parameters of an encoder stand in another order
+        return state
+    found = {number: dict(moments[name]) for number, name in enumerate(names) if name in moments}
+    return {**state, 'state': found}

@@ -9,7 +9,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from genrec_pyg.training.cuda_graph import RecordedStep, Recorder
 from genrec_pyg.training.device import resolve_device
 from genrec_pyg.training.distributed import Distributed
 from genrec_pyg.training.early_stopping import EarlyStopping
-from genrec_pyg.training.optimizer import batch_and_rate, with_encoder_group
+from genrec_pyg.training.optimizer import batch_and_rate, with_encoder_group, with_moments
 from genrec_pyg.training.seed import rng_state, seed_everything, set_rng_state
 from genrec_pyg.training.session import NOT_CHOSEN, SELECTION, FitResult, Session
 from genrec_pyg.training.store import State, StateStore, make_store, training_state
@@ -239,6 +239,7 @@ class Trainer:
         data: HeteroData,
         resume: bool = False,
         config: dict[str, Any] | None = None,
+        moments: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> FitResult:
         r"""Trains ``model``, leaves it in its best state and in evaluation mode, and reports
         validation and test figures.
@@ -254,6 +255,9 @@ class Trainer:
             config: Plain configuration to store in the checkpoints. Without one a training with
                 ``output`` writes its own and the graph, so that every command takes the folder
                 (:func:`~genrec_pyg.runs.from_python.write_run`).
+            moments: Name of a parameter to the state of Adam with which it starts, see
+                :func:`~genrec_pyg.runs.warm_start.take_over_moments`; others start with none. What
+                resumes has its own.
 
         Raises:
             ConfigError: If the epoch is to be chosen on a test split without interactions.
@@ -284,7 +288,7 @@ class Trainer:
             and self.distributed.processes.is_main
         ):
             config = write_run(self.output, model, data, self.settings())
-        session, optimizer, store = self._begin(model, data, resume, monitor)
+        session, optimizer, store = self._begin(model, data, resume, monitor, moments or {})
         with self._open_history(session, model) as history:
             stopped = None
 
@@ -356,7 +360,12 @@ class Trainer:
         }
 
     def _begin(
-        self, model: Recommender, data: HeteroData, resume: bool, monitor: Evaluator | None
+        self,
+        model: Recommender,
+        data: HeteroData,
+        resume: bool,
+        monitor: Evaluator | None,
+        moments: Mapping[str, Mapping[str, Tensor]],
     ) -> tuple[Session, torch.optim.Optimizer | None, StateStore]:
         r"""Brings model, optimizer and random state to where the training starts or goes on."""
         if not resume:
@@ -369,6 +378,8 @@ class Trainer:
         session = Session(
             EarlyStopping(self.patience), selection, run, held_out=held_out_digests(data)
         )
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        order = [names[id(parameter)] for parameter in model.trained_parameters()]
         optimizer = self.make_optimizer(model) if model.trainable else None
         store = make_store(self.output, model, self.distributed, monitor is not None)
         if resume:
@@ -381,6 +392,9 @@ class Trainer:
             store.restore_due_best()
         else:
             store.discard_earlier()
+            if optimizer is not None and moments:
+                state = with_moments(self.distributed.optimizer_state(optimizer), order, moments)
+                self.distributed.load_optimizer_state(optimizer, state)
             if model.trainable:
                 begin = time.perf_counter()
                 with self.distributed.whole_tables():

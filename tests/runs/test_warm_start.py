@@ -12,7 +12,7 @@ from genrec_pyg.graph import ITEM, USER, raw_ids
 from genrec_pyg.nn.history_embedding import HistoryEmbedding
 from genrec_pyg.nn.models import get_model
 from genrec_pyg.ops import Adjacency
-from genrec_pyg.runs.warm_start import take_over
+from genrec_pyg.runs.warm_start import take_over, take_over_moments
 
 OLD = {'user': ['b', 'b', 'd', 'd'], 'item': ['x', 'z', 'x', 'y']}
 NEW = {'user': ['a', 'b', 'b', 'd', 'd', 'e'], 'item': ['w', 'x', 'z', 'x', 'y', 'y']}
@@ -63,6 +63,59 @@ def test_those_without_interactions_get_the_mean_row_and_statistics_are_taken_ov
     for name, buffer in model.named_buffers():
         if buffer.dtype.is_floating_point and buffer.dim() == 1 and name in model.state_dict():
             assert torch.equal(buffer, dict(trained.named_buffers())[name]), name
+
+
+def test_moments_of_the_optimizer_follow_their_ids():
+    old, new = from_table(OLD, split='none'), from_table(NEW, split='none')
+    trained, model = (get_model('LightGCN')(data, hidden_channels=2) for data in (old, new))
+    names = [name for name, _ in trained.named_parameters()]
+    assert names == ['embedding.user', 'embedding.item']
+    rows = torch.arange(4.0).view(2, 2)
+    state = {
+        'state': {0: {'step': torch.tensor(7.0), 'exp_avg': rows, 'exp_avg_sq': rows + 1}},
+        'param_groups': [{'params': [0, 1]}],
+    }
+    found = take_over_moments(model, ids(new), trained, ids(old), state)
+    # b and d are the second and the third of a, b, d and e
+    assert set(found) == {'embedding.user'} and found['embedding.user']['step'] == 7
+    assert found['embedding.user']['exp_avg'].tolist() == [[0, 0], [0, 1], [2, 3], [0, 0]]
+    assert found['embedding.user']['exp_avg_sq'].tolist() == [[2, 3], [1, 2], [3, 4], [2, 3]]
+    within_mirror = {'optimizer': state, 'batch': 3}
+    again = take_over_moments(model, ids(new), trained, ids(old), within_mirror)
+    assert torch.equal(again['embedding.user']['exp_avg'], found['embedding.user']['exp_avg'])
+    assert take_over_moments(model, ids(new), trained, ids(old), None) == {}
+
+
+@pytest.mark.parametrize('mirror', [False, True])
+def test_training_from_a_run_on_the_same_data_starts_with_its_moments(
+    demo_data, tmp_path, monkeypatch, mirror
+):
+    def trainer(output=None):
+        return Trainer(
+            epochs=1, seed=0, progress=False, device='cpu', output=output, mirror_gradient=mirror
+        )
+
+    first = get_model('LightGCN')(copy.deepcopy(demo_data), hidden_channels=8)
+    trainer(tmp_path / 'run').fit(first, demo_data)
+    state = torch.load(tmp_path / 'run' / 'checkpoints' / 'best.pt', weights_only=True)['optimizer']
+    inner = state['optimizer'] if mirror else state
+    model = get_model('LightGCN')(copy.deepcopy(demo_data), hidden_channels=8)
+    take_over(model, ids(demo_data), first, ids(demo_data))
+    moments = take_over_moments(model, ids(demo_data), first, ids(demo_data), state)
+    begun = []
+    epoch = Trainer.train_epoch
+
+    def noted(self, model, loader, optimizer, number):
+        adam = optimizer.optimizer if mirror else optimizer
+        begun.append(copy.deepcopy(adam.state_dict()))
+        return epoch(self, model, loader, optimizer, number)
+
+    monkeypatch.setattr(Trainer, 'train_epoch', noted)
+    trainer().fit(model, demo_data, moments=moments)
+    assert begun[0]['state'].keys() == inner['state'].keys() and len(inner['state']) == 2
+    for number, entry in inner['state'].items():
+        for key, value in entry.items():
+            assert torch.equal(begun[0]['state'][number][key], value)
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from genrec_pyg.exceptions import ConfigError
-from genrec_pyg.training.optimizer import batch_and_rate, with_encoder_group
+from genrec_pyg.training.optimizer import batch_and_rate, with_encoder_group, with_moments
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,13 @@ def test_where_there_is_no_such_group_the_settings_are_refused(encoded, sharded,
         with_encoder_group(
             model, list(model.parameters()), sharded, {'lr': 0.1, 'weight_decay': 0.2}
         )
+
+
+def test_moments_go_to_the_places_of_their_parameters():
+    state = {'state': {}, 'param_groups': [{'params': [0, 1], 'lr': 0.1}]}
+    found = with_moments(state, ['a', 'b'], {'b': {'step': 3}, 'other': {'step': 4}})
+    assert found == {**state, 'state': {1: {'step': 3}}}
+    mirror = with_moments({'optimizer': state, 'batch': 0}, ['b'], {'b': {'step': 3}})
+    assert mirror == {'optimizer': {**state, 'state': {0: {'step': 3}}}, 'batch': 0}
+    groups = {'state': {}, 'param_groups': [{'params': [0]}, {'params': [1]}]}
+    assert with_moments(groups, ['a', 'b'], {'b': {'step': 3}}) == groups
