@@ -1,0 +1,1 @@
+r"""What the package installs and passes its tests with."""
