@@ -35,7 +35,15 @@ CLOSED_FORM = ('Popularity', 'ItemKNN', 'EASE', 'GraphFilter', 'ItemKNNCBF', 'Ad
 #: Models trained with their shipped defaults.
 TRAINED = ('GenRec', 'LightGCN')
 #: Datasets whose figures were seen while the defaults of GenRec were chosen.
-LOOKED_AT = ('tiktok', 'lfm2k', 'lastfm-2k', 'ml-100k-likes', 'hin-amazon', 'amazon-beauty')
+LOOKED_AT = (
+    'tiktok',
+    'lfm2k',
+    'lastfm-2k',
+    'ml-100k-likes',
+    'ml-100k-posters',
+    'hin-amazon',
+    'amazon-beauty',
+)
 #: Limit of a search in closed form where none is given.
 SEARCH_SECONDS = 300.0
 #: Report, without its ending.
