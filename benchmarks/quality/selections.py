@@ -13,25 +13,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common.flags import positive
-from benchmarks.common.machine import machine, machine_line, thread_environment
+from benchmarks.common.machine import machine, machine_line
 from benchmarks.common.reports import RESULTS, write_report
+from benchmarks.quality.selections_run import measure
 from benchmarks.quality.selections_tables import (
     MODELS,
     comparison_table,
     comparisons,
+    draw,
     quality_table,
     use_table,
     verdict,
 )
 
-SELECTIONS = ('hard', 'p', 'l', 'uniform')
+SELECTIONS = ('hard', 'p', 'l', 'uniform', 'label_aware')
 #: Fitted at once, and trained with the settings of their own file.
 FITTED = ('Popularity', 'ItemKNN', 'EASE')
 TRAINED = ('LightGCN', 'DSSM', 'GRU4Rec', 'SASRec')
@@ -50,6 +50,8 @@ def jobs(arguments: argparse.Namespace) -> dict[str, list[str]]:
     limits += ['--epochs', str(arguments.epochs), '--trainer.lr', str(arguments.lr)]
     limits += ['--trainer.patience', str(arguments.patience)]
     limits += ['--trainer.steps_per_epoch', str(arguments.steps)]
+    limits += ['--hparams.history_length', str(arguments.history)]
+    limits += ['--hparams.num_negatives', str(arguments.negatives)]
     for model in arguments.models:
         one = ['--hparams.num_interests', '1', '--hparams.selection', 'hard']
         found[f'{model}, one interest'] = ['--model', model, *common, *limits, *one]
@@ -64,19 +66,6 @@ def jobs(arguments: argparse.Namespace) -> dict[str, list[str]]:
                 ]
                 found[name] = ['--model', model, *common, *limits, *flags]
     return found
-
-
-def run(flags: Sequence[str], seed: int) -> dict[str, Any]:
-    r"""Measures in a process of its own."""
-    command = [sys.executable, '-m', 'benchmarks.quality.selections_run', *flags]
-    done = subprocess.run(
-        [*command, '--seed', str(seed)],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=thread_environment(1),
-    )
-    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def report(stem: Path, document: dict[str, Any], arguments: argparse.Namespace) -> None:
@@ -95,7 +84,8 @@ def report(stem: Path, document: dict[str, Any], arguments: argparse.Namespace) 
 {sizes['targets']} test targets; all items are ranked, known ones are left out, histories at the
 test hold the validation item. Mean and standard deviation over seeds. Models with several
 interests: four of width 64, at most {arguments.epochs} epochs of {arguments.steps} batches of 128
-histories, learning rate {arguments.lr}, patience {arguments.patience}. REMI adds hard negatives
+histories of up to {arguments.history} items, {arguments.negatives} negatives, learning rate
+{arguments.lr}, patience {arguments.patience}. REMI adds hard negatives
 (1.0) and its routing penalty (100). The others have the settings of their own file and at most
 {arguments.reference_seconds} seconds. The tail are the two fifths of the targets that are least
 popular. Seconds are of the processor, validation included.
@@ -110,6 +100,10 @@ The same users, means over the seeds of a user first.
 
 {use_table(runs)}
 
+![shares of interests]({stem.name}.svg)
+
+Darker is the first interest; bars of a setting sum to 1.
+
 Balance is an entropy in units of that of equal shares: 1 is even, 0 is one interest alone.
 *Signal*: norm of the gradient that the training loss sends to every interest. *Interests learning
 per target*: effective number of those that get a gradient from one target. *Best interest*: which
@@ -121,6 +115,7 @@ Recall@20 is as high.
 
 {machine_line(document['machine'])}
 """
+    draw(runs, stem.with_name(stem.name + '.svg'))
     write_report(stem, document, text)
 
 
@@ -141,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--steps', type=positive, default=1000, help='batches per epoch')
     parser.add_argument('--patience', type=positive, default=15)
     parser.add_argument('--lr', type=float, default=1e-3)
+    parser.add_argument('--history', type=positive, default=50, help='most items of a history')
+    parser.add_argument('--negatives', type=positive, default=1280, help='negatives per batch')
     parser.add_argument('--reference_seconds', type=float, default=600.0)
     parser.add_argument('--name', help='name of the report, the dataset by default')
     parser.add_argument('--output', type=Path, default=RESULTS)
@@ -153,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             done = document['runs'].setdefault(name, {})
             # fitted models have no seed
             if str(seed) not in done and not (name in FITTED and seed != arguments.seeds[0]):
-                done[str(seed)] = run(flags, seed)
+                done[str(seed)] = measure([*flags, '--seed', str(seed)])
                 report(stem, document, arguments)
     report(stem, document, arguments)
 

@@ -1,20 +1,15 @@
-r"""One training of :mod:`benchmarks.quality.selections` in a process of its own:
-``python -m benchmarks.quality.selections_run FLAGS...`` takes the flags of ``python -m
-genrec_pyg.train`` and ends its output by one line of JSON.
-"""
+r"""One training of :mod:`benchmarks.quality.selections`."""
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
-from benchmarks.common.machine import memory_bytes
 from benchmarks.quality.interest_use import interest_use
 from benchmarks.quality.selections_tables import METRICS
 from genrec_pyg.config import parse_train_arguments
@@ -27,7 +22,10 @@ from genrec_pyg.utils.memory import keep_freed_memory
 
 
 def measure(flags: Sequence[str]) -> dict[str, Any]:
-    r"""Trains once.
+    r"""Trains once, on one thread.
+
+    Args:
+        flags: Those of ``python -m genrec_pyg.train``.
 
     Returns:
         ``validation`` and ``test`` figures, the ``rank`` of the test item of every user (0 below
@@ -36,6 +34,7 @@ def measure(flags: Sequence[str]) -> dict[str, Any]:
         interests their ``use``.
     """
     keep_freed_memory()
+    torch.set_num_threads(1)
     config = parse_train_arguments(flags).config
     data = make_data(config)
     trainer = make_trainer(config)
@@ -57,7 +56,6 @@ def measure(flags: Sequence[str]) -> dict[str, Any]:
         'stopped': result.stopped,
         'epoch_seconds': statistics.median([r['seconds'] for r in result.history] or [0.0]),
         'processor_seconds': processor,
-        'memory': memory_bytes()['peak'],
         'sizes': {
             'users': model.num_users,
             'items': model.num_items,
@@ -72,8 +70,3 @@ def tail_recall(rank: np.ndarray, popularity: np.ndarray) -> float:
     r"""Recall@20 of the targets whose popularity is at most the second quintile of all."""
     tail = rank[popularity <= np.quantile(popularity, 0.4)]
     return float(((tail > 0) & (tail <= 20)).mean())
-
-
-if __name__ == '__main__':
-    line = json.dumps(measure(sys.argv[1:]))
-    sys.stdout.write(f'\n{line}\n')

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common.reports import markdown_table
+from benchmarks.common.reports import figure, markdown_table
 from genrec_pyg.evaluation.significance import holm, paired_comparison
 
 MODELS = ('MIND', 'ComiRecSA', 'REMI')
@@ -72,6 +73,42 @@ def use_table(runs: Mapping[str, Mapping[str, dict]]) -> str:
     head += ['best interest: balance', 'largest share', 'balance per user', 'softness']
     head += ['cosine', 'items attended', 'lists: balance', 'distinct items', 'interests not missed']
     return markdown_table(head, rows)
+
+
+def draw(runs: Mapping[str, Mapping[str, dict]], path: Path) -> None:
+    r"""Figure: test Recall@20 of every seed, and of the interests their shares of the training
+    signal, of the targets that they score best and of the places in lists, means over seeds.
+    """
+    names = [
+        name
+        for name, seeds in runs.items()
+        if (use := next(iter(seeds.values()))['use']) and len(use['signal']['share']) > 1
+    ]
+    if not names:
+        return
+    parts = {'signal': 'training signal', 'chosen': 'best interest', 'lists': 'places in lists'}
+    with figure(path, 1, 1 + len(parts), 3.6, 0.6 + 0.22 * len(names)) as axes:
+        place = np.arange(len(names))
+        for row, name in enumerate(names):
+            found = [result['test']['recall@20'] for result in runs[name].values()]
+            axes[0, 0].plot(found, [row] * len(found), 'o', color='tab:blue', markersize=4)
+        axes[0, 0].set(title='test Recall@20', yticks=place, yticklabels=names)
+        for axis, (part, title) in zip(axes[0, 1:], parts.items()):
+            share = np.array(
+                [
+                    np.mean(
+                        [result['use'][part]['share'] for result in runs[name].values()], axis=0
+                    )
+                    for name in names
+                ]
+            )
+            for interest, (width, left) in enumerate(
+                zip(share.T, (share.cumsum(axis=1) - share).T)
+            ):
+                axis.barh(place, width, left=left, color=str(0.2 + 0.18 * interest))
+            axis.set(title=title, yticks=[], xlim=(0, 1))
+        for axis in axes[0]:
+            axis.invert_yaxis()
 
 
 def hits(seeds: Mapping[str, dict], k: int = 20) -> np.ndarray:
