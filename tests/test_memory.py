@@ -6,6 +6,7 @@ import weakref
 
 import pytest
 import torch
+from helpers.sequence_graphs import all_train, timed_data
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -141,3 +142,60 @@ def test_no_row_is_copied_per_entry():
     with PeakAllocation() as trace:
         sampled_product(adj, x, x).sum().backward()
     assert trace.largest <= 4 * num_rows * channels
+
+
+SEQUENTIAL = {
+    'SASRec, bce': ('SASRec', dict(loss='bce', history_length=50)),
+    'SASRec, sampled': ('SASRec', dict(loss='sampled', num_negatives=64, history_length=50)),
+    'GRU4Rec, sampled': ('GRU4Rec', dict(loss='sampled', num_negatives=64, history_length=50)),
+    'DSSM': ('DSSM', {}),
+    'MIND': ('MIND', dict(num_negatives=64, multi_loss=True, selection='p')),
+    'ComiRecSA, expected': (
+        'ComiRecSA',
+        dict(num_negatives=64, multi_loss=True, selection='l', single='expected'),
+    ),
+    'ComiRecSA, label-aware': ('ComiRecSA', dict(num_negatives=64, selection='label_aware')),
+    'REMI': ('REMI', dict(num_negatives=64, multi_loss=True, selection='p', beta=1.0)),
+}
+
+
+def largest_of_a_sequence_step(name, arguments, num_items):
+    """Bytes of the largest tensor of a step on 64 histories, and of an evaluation of ten users."""
+    torch.manual_seed(0)
+    data = all_train(timed_data(torch.randint(num_items, (64, 60)).tolist(), num_items))
+    store = data['user', 'interacts', 'item']
+    held_out = (store.time == 59) & (store.edge_index[0] < 10)
+    store.train_mask, store.test_mask = ~held_out, held_out
+    model = get_model(name)(data, hidden_channels=16, **arguments).train()
+    batch = next(iter(model.make_loader(64, 'edge' if name == 'DSSM' else 'user')))
+    with PeakAllocation() as step:
+        sum(model.loss(batch).values()).backward()
+    with PeakAllocation() as ranking:
+        Evaluator(data, 'test', (5,), batch_size=2)(model.eval())
+    return step.largest, ranking.largest
+
+
+@pytest.mark.skipif(
+    sys.implementation.name != 'cpython', reason='tracks storages by reference counts'
+)
+@pytest.mark.parametrize('case', list(SEQUENTIAL))
+def test_a_sequence_step_holds_no_score_of_every_item(case):
+    """The table's gradient grows with the items; [B, K, I] would be 16 times as long as it, and
+    [B, L, I] 200 times.
+    """
+    name, arguments = SEQUENTIAL[case]
+    small = largest_of_a_sequence_step(name, arguments, 20_000)
+    large = largest_of_a_sequence_step(name, arguments, 40_000)
+    table = 4 * 16 * 40_001
+    assert max(large) <= 1.1 * table
+    assert all(after <= 2.2 * before for before, after in zip(small, large))
+
+
+@pytest.mark.parametrize('name', ['SASRec', 'GRU4Rec'])
+def test_a_full_softmax_over_items_is_taken_in_blocks(name):
+    """A block is 2^23 scores; all, [B, L, I], would be three and six blocks."""
+    for num_items in (8_000, 16_000):
+        largest, _ = largest_of_a_sequence_step(
+            name, dict(loss='softmax', history_length=50), num_items
+        )
+        assert largest <= 4 * 2**23 < 4 * 64 * 50 * num_items / 3
