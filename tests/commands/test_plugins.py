@@ -1,12 +1,12 @@
 """A package outside the repository, installed by pip, as every command sees it."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from helpers.forked import run_command
 
 from genrec_pyg.datasets import demo_graph
 from genrec_pyg.graph import split_edges
@@ -38,16 +38,8 @@ def site(tmp_path_factory):
 
 @pytest.fixture
 def run(site, tmp_path):
-    path = os.pathsep.join([str(site), *filter(None, sys.path)])
-
     def command(name, *arguments):
-        done = subprocess.run(
-            [sys.executable, '-m', f'genrec_pyg.{name}', *map(str, arguments)],
-            cwd=tmp_path,
-            text=True,
-            capture_output=True,
-            env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
-        )
+        done = run_command(name, *arguments, folder=tmp_path, path=[site])
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -1,4 +1,5 @@
 import pytest
+from helpers import grid_scenarios
 from helpers.processes import in_processes
 
 
@@ -6,10 +7,11 @@ from helpers.processes import in_processes
 def four(tmp_path_factory):
     """Results of the scenarios in four processes, which share a start."""
     names = ('layouts', 'products', 'models', 'few', 'masks', 'volume')
-    return in_processes(4, tmp_path_factory.mktemp('four'), *names)
+    return in_processes(4, grid_scenarios, tmp_path_factory.mktemp('four'), *names)
 
 
 @pytest.fixture(scope='session')
 def two(tmp_path_factory):
     """Results of the scenarios in two processes."""
-    return in_processes(2, tmp_path_factory.mktemp('two'), 'models', 'volume', 'slow', 'different')
+    names = ('models', 'volume', 'slow', 'different')
+    return in_processes(2, grid_scenarios, tmp_path_factory.mktemp('two'), *names)

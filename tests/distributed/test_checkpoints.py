@@ -10,7 +10,8 @@ import pytest
 import torch
 import torch.distributed as dist
 from helpers import grid_scenarios as scenarios
-from helpers.processes import SCENARIOS, assert_same_training, in_processes, started
+from helpers.forked import ROOT, run_command
+from helpers.processes import assert_same_training, in_processes, launched
 
 from genrec_pyg.training import load_checkpoint
 
@@ -32,7 +33,7 @@ def uninterrupted():
 
 
 def test_pieces_of_four_processes_are_read_by_two_and_by_one(tmp_path, uninterrupted):
-    in_processes(4, tmp_path, 'first_epoch')
+    in_processes(4, scenarios, tmp_path, 'first_epoch')
     for name in ('GenRec', 'LightGCN'):
         folder = tmp_path / 'first_epoch' / name / 'checkpoints'
         (pieces,) = folder.glob('shards-*')  # the best and the last state are the same
@@ -42,7 +43,7 @@ def test_pieces_of_four_processes_are_read_by_two_and_by_one(tmp_path, uninterru
         table = 'embedding.user' if name == 'LightGCN' else 'encoder.user_embedding'
         assert isinstance(raw['model'][table], dict) and whole['model'][table].shape == (61, 6)
     shutil.copytree(tmp_path / 'first_epoch', tmp_path / 'later_epochs')
-    results = in_processes(2, tmp_path, 'later_epochs')['later_epochs']
+    results = in_processes(2, scenarios, tmp_path, 'later_epochs')['later_epochs']
     alone = dict(scenarios.later_epochs(scenarios.ALONE, tmp_path / 'first_epoch'))
     for result in (*results, alone):
         for name, expected in uninterrupted.items():
@@ -53,10 +54,10 @@ def test_pieces_of_four_processes_are_read_by_two_and_by_one(tmp_path, uninterru
 
 
 def test_a_process_is_killed_and_fewer_go_on(tmp_path, uninterrupted):
-    processes = started(4, SCENARIOS, tmp_path, 'killed')
-    errors = [process.communicate(timeout=300)[1] for process in processes]
-    assert processes[-1].returncode == -9 and all(process.returncode for process in processes)
-    assert 'another process has ended' in errors[0]
+    processes = launched(4, scenarios.main, tmp_path, ['killed'])
+    done = [process.wait() for process in processes]
+    assert done[-1].returncode == -9 and all(one.returncode for one in done)
+    assert 'another process has ended' in done[0].stderr
     folder = tmp_path / 'later_epochs'
     shutil.copytree(tmp_path / 'killed', folder / 'LightGCN')
     assert load_checkpoint(folder / 'LightGCN' / 'checkpoints' / 'last.pt')['epoch'] == 0
@@ -84,7 +85,7 @@ sys.exit(main(sys.argv[1:]))
 
 def test_torchrun_starts_again_where_the_run_was(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv('PYTHONPATH', str(SCENARIOS.parents[2]))
+    monkeypatch.setenv('PYTHONPATH', str(ROOT))
     (tmp_path / 'program.py').write_text(PROGRAM)
     flags = ['--model', 'LightGCN', '--epochs', '3', '--device', 'cpu', '--references', 'false']
     done = subprocess.run(
@@ -111,12 +112,7 @@ def test_torchrun_starts_again_where_the_run_was(tmp_path, monkeypatch):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    alone = subprocess.run(
-        [sys.executable, '-m', 'genrec_pyg.train', '--output', 'alone', *flags],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    alone = run_command('train', '--output', 'alone', *flags, folder=tmp_path)
     assert alone.returncode == 0, alone.stderr[-3000:]
     one, other = (
         load_checkpoint(tmp_path / name / 'checkpoints' / 'last.pt') for name in ('alone', 'run')

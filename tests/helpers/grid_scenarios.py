@@ -1,15 +1,13 @@
-"""What the tests beside it run in several processes: ``python scenarios.py FOLDER SCENARIO ...``
-under a launcher's variables.
+"""What tests of grids run in several processes.
 
-Every scenario is a generator of names and results, saved to FOLDER/SCENARIO-RANK.pt.
+Every scenario is a generator of names and results; :func:`main` saves them to
+FOLDER/SCENARIO-RANK.pt.
 """
 
 import os
 import signal
-import sys
 import time
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -361,6 +359,3 @@ def main(folder, names):
 
 #: One process, for comparison.
 ALONE = Distributed()
-
-if __name__ == '__main__':
-    main(Path(sys.argv[1]), sys.argv[2:])

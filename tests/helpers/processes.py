@@ -1,20 +1,15 @@
 """Several processes that meet each other, and what the scenarios of a grid gave in them."""
 
-import os
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-HERE = Path(__file__).resolve().parent
-SCENARIOS = HERE / 'grid_scenarios.py'
+from helpers.forked import Forked
 
 
-def started(number, *command):
-    """Processes started as a launcher does, which is slow to start itself."""
+def launched(number, function, *arguments):
+    """Processes that call ``function(*arguments)``, with the variables of a launcher."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         rendezvous = {
@@ -23,32 +18,21 @@ def started(number, *command):
             'WORLD_SIZE': str(number),
             'LOCAL_WORLD_SIZE': str(number),
         }
-    path = os.pathsep.join([str(HERE.parents[1]), os.environ.get('PYTHONPATH', '')])
     return [
-        subprocess.Popen(
-            [sys.executable, *map(str, command)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={
-                **os.environ,
-                'OMP_NUM_THREADS': '1',
-                'PYTHONPATH': path,
-                **rendezvous,
-                'RANK': str(rank),
-                'LOCAL_RANK': str(rank),
-            },
+        Forked(
+            function,
+            *arguments,
+            variables={**rendezvous, 'RANK': str(rank), 'LOCAL_RANK': str(rank)},
         )
         for rank in range(number)
     ]
 
 
-def in_processes(number, folder, *names):
-    """Results of scenarios in each of ``number`` processes."""
-    processes = started(number, SCENARIOS, folder, *names)
-    errors = [process.communicate(timeout=600)[1] for process in processes]
-    assert not any(process.returncode for process in processes), '\n'.join(
-        error[-3000:] for error in errors
-    )
+def in_processes(number, scenarios, folder, *names):
+    """Results of functions of the module ``scenarios`` in each of ``number`` processes."""
+    processes = launched(number, scenarios.main, folder, names)
+    done = [process.wait(timeout=600) for process in processes]
+    assert not any(one.returncode for one in done), '\n'.join(one.stderr[-3000:] for one in done)
     return {
         name: [
             torch.load(folder / f'{name}-{rank}.pt', weights_only=True) for rank in range(number)

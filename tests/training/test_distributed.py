@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from helpers import distributed_scenarios as scenarios
+from helpers.processes import in_processes, launched
 
 from genrec_pyg.evaluate import main as evaluate
 from genrec_pyg.exceptions import ConfigError
@@ -53,36 +54,6 @@ def torchrun(*command):
     )
 
 
-def in_two(folder, *names):
-    """Results of scenarios in each of two processes, started as torchrun does, which is slow to
-    start itself.
-    """
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        rendezvous = {
-            'MASTER_ADDR': '127.0.0.1',
-            'MASTER_PORT': str(free.getsockname()[1]),
-            'WORLD_SIZE': '2',
-        }
-    started = [
-        subprocess.Popen(
-            [sys.executable, SCENARIOS, folder, *names],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**environment(), **rendezvous, 'RANK': str(rank), 'LOCAL_RANK': str(rank)},
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=600)[1] for process in started]
-    assert [process.returncode for process in started] == [0, 0], '\n'.join(
-        error[-3000:] for error in errors
-    )
-    return {
-        name: [torch.load(folder / f'{name}-{rank}.pt', weights_only=True) for rank in range(2)]
-        for name in names
-    }
-
-
 @pytest.fixture(scope='module')
 def two(tmp_path_factory):
     """Folder and results of two processes by scenario; the short ones share a start."""
@@ -92,7 +63,8 @@ def two(tmp_path_factory):
     def run(name):
         if name not in results:
             names = ('others', 'parts', 'first_epoch', 'memory', 'encoded')
-            results.update(in_two(folder, *(names if name in names else (name,))))
+            wanted = names if name in names else (name,)
+            results.update(in_processes(2, scenarios, folder, *wanted))
         return folder / name, results[name]
 
     return run
@@ -151,7 +123,7 @@ def test_any_number_of_processes_continues_a_checkpoint(two, tmp_path):
     for mode in ('ddp', 'sharded'):
         shutil.copytree(tmp_path / 'one' / 'ddp', tmp_path / 'later_epochs' / mode)
     expected = dict(scenarios.later_epochs(alone, tmp_path / 'one'))
-    main_process, other = in_two(tmp_path, 'later_epochs')['later_epochs']
+    main_process, other = in_processes(2, scenarios, tmp_path, 'later_epochs')['later_epochs']
     for mode in ('ddp', 'sharded'):
         for process in (main_process, other):
             assert_equal(expected, in_mode(process, mode))
@@ -201,13 +173,14 @@ def test_the_command_line_under_torchrun(tmp_path, monkeypatch, capfd):
     capfd.readouterr()
 
 
-def test_evaluation_of_a_run_under_torchrun(tmp_path, monkeypatch):
+def test_evaluation_of_a_run_in_two_processes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert train(['--model', 'EASE', '--output', 'run', '--references', 'false']) == 0
     assert evaluate(['run']) == 0
     alone = json.loads(Path('run', 'evaluation-test.json').read_text())
-    done = torchrun('-m', 'genrec_pyg.evaluate', 'run')
-    assert done.returncode == 0 and done.stdout.count('num_users') == 1, done.stderr[-3000:]
+    done = [process.wait() for process in launched(2, evaluate, ['run'])]
+    assert [one.returncode for one in done] == [0, 0], done[0].stderr[-3000:]
+    assert [one.stdout.count('num_users') for one in done] == [1, 0]
     assert json.loads(Path('run', 'evaluation-test.json').read_text()) == pytest.approx(alone)
 
 

@@ -1,10 +1,8 @@
 import csv
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
+from helpers.forked import run_command
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import MODELS, get_model
@@ -91,16 +89,9 @@ def test_other_names_are_refused(name, message, package):
 @pytest.mark.parametrize('name', ['shop_models.bias:Bias', 'ShopBias'])
 def test_a_model_of_another_package_is_trained_evaluated_and_recommends_by_command(name, tmp_path):
     write_package(tmp_path / 'site')
-    path = os.pathsep.join([str(tmp_path / 'site'), *filter(None, sys.path)])
 
     def run(command, *arguments):
-        done = subprocess.run(
-            [sys.executable, '-m', f'genrec_pyg.{command}', *arguments],
-            cwd=tmp_path,
-            text=True,
-            env={**os.environ, 'PYTHONPATH': path},
-            capture_output=True,
-        )
+        done = run_command(command, *arguments, folder=tmp_path, path=[tmp_path / 'site'])
         assert done.returncode == 0, done.stderr
         return done.stdout
 
