@@ -1,5 +1,5 @@
-r"""Turns titles, pictures and tags into features: ``python -m genrec_pyg.encode SOURCE --output
-FILE``.
+r"""Turns titles, pictures, sounds and tags into features:
+``python -m genrec_pyg.encode SOURCE --output FILE``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from genrec_pyg.datasets.io.feature_files import check_ending
+from genrec_pyg.encoders.audio import LOG_MEL, AudioEncoder
 from genrec_pyg.encoders.item_images import find_item_images
 from genrec_pyg.encoders.item_tables import DUPLICATES, Ids, read_item_texts
 from genrec_pyg.encoders.rows import PRECISIONS, Work
@@ -20,6 +21,7 @@ from genrec_pyg.encoders.tasks import (
     bag_to_rows,
     images_to_rows,
     save_encoded,
+    sounds_to_rows,
     texts_to_rows,
 )
 from genrec_pyg.encoders.text import POOLING, TextEncoder
@@ -29,20 +31,23 @@ from genrec_pyg.training.device import resolve_device
 from genrec_pyg.utils.command_line import path_argument, run_command
 from genrec_pyg.utils.files import check_stdout, check_writable, write_stdout
 
-KINDS = ('text', 'images', 'words', 'tags')
+KINDS = ('text', 'images', 'audio', 'words', 'tags')
+#: Endings of sounds.
+SOUNDS = ('.wav', '.flac', '.ogg', '.mp3')
 #: Flags that mean something for some kinds only, by their name in the namespace.
 _ONLY = {
     'columns': ('text', 'words', 'tags'),
     'item': ('text', 'words', 'tags'),
     'on_duplicate': ('text', 'words', 'tags'),
     'unescape': ('text', 'words', 'tags'),
-    'items': ('images',),
+    'items': ('images', 'audio'),
     'norm': ('images',),
-    'workers': ('images',),
-    'encoder': ('text', 'images'),
-    'device': ('text', 'images'),
-    'precision': ('text', 'images'),
-    'batch_size': ('text', 'images'),
+    'workers': ('images', 'audio'),
+    'encoder': ('text', 'images', 'audio'),
+    'device': ('text', 'images', 'audio'),
+    'precision': ('text', 'images', 'audio'),
+    'batch_size': ('text', 'images', 'audio'),
+    'seconds': ('audio',),
     'pooling': ('text',),
     'max_length': ('text',),
     'lowercase': ('text',),
@@ -66,7 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         'source',
         type=path_argument,
-        help='table of items (TSV, CSV, Parquet), folder of pictures '
+        help='table of items (TSV, CSV, Parquet), folder of pictures or sounds '
         'called as their items, or LMDB file',
     )
     add(
@@ -87,15 +92,16 @@ def make_parser() -> argparse.ArgumentParser:
         '--items',
         type=path_argument,
         metavar='FILE',
-        help='items that should have a picture, one id per line (default: those that do)',
+        help='items that should have a picture or sound, one id per line (default: those that do)',
     )
     add(
         '--encoder',
         metavar='NAME',
         help='folder, package or OWNER/NAME of the Hugging Face hub '
-        '(default: minilm, efficientnet-lite0)',
+        '(default: minilm, efficientnet-lite0, log-mel)',
     )
     add('--pooling', choices=sorted(POOLING), help='default: as the encoder was trained')
+    add('--seconds', type=float, help='most seconds of a sound, from its start (default: 30)')
     add('--max_length', type=int, help='most tokens of a text')
     add('--lowercase', action='store_true', default=None, help='lowercases texts first')
     add('--norm', choices=('model', *NORMS), help='values of pixels (default: model)')
@@ -107,7 +113,7 @@ def make_parser() -> argparse.ArgumentParser:
         '--on_bad_item',
         choices=BAD_ITEMS,
         default='error',
-        help='items without a text or a readable picture: refused, left out, or zero',
+        help='items without a text or a readable picture or sound: refused, left out, or zero',
     )
     add(
         '--on_duplicate',
@@ -119,7 +125,7 @@ def make_parser() -> argparse.ArgumentParser:
     add('--device', help='default: auto')
     add('--precision', choices=PRECISIONS, help='default: auto, bfloat16 on a GPU')
     add('--batch_size', type=int, help='items per batch (default: 64)')
-    add('--workers', type=int, help='threads that decode pictures (default: 4)')
+    add('--workers', type=int, help='threads that decode pictures or sounds (default: 4)')
     add('--debug', action='store_true', help='show tracebacks')
     return parser
 
@@ -191,6 +197,13 @@ def _rows(arguments: argparse.Namespace, source: Path, output: Path) -> Encoded:
             arguments.encoder or 'efficientnet-lite0', arguments.norm or 'model'
         )
         return images_to_rows(encoder, pictures, work, arguments.on_bad_item, output)
+    if arguments.kind == 'audio':
+        if not source.is_dir():
+            raise DataError(f'{source}: is no folder, accepted is a folder of sounds')
+        sounds = find_item_images(source, _wanted(arguments.items), SOUNDS, 'sound')
+        seconds = 30.0 if arguments.seconds is None else arguments.seconds
+        audio = AudioEncoder.from_pretrained(arguments.encoder or LOG_MEL, seconds)
+        return sounds_to_rows(audio, sounds, work, arguments.on_bad_item, output)
     texts = read_item_texts(
         source,
         arguments.columns or ['title'],

@@ -1,5 +1,6 @@
-r"""Pretrained encoders of texts and pictures; ``pip install genrec_pyg[text,image]``."""
+r"""Encoders of texts, pictures and sounds; ``pip install genrec_pyg[text,image]``."""
 
+from genrec_pyg.encoders.audio import AudioEncoder
 from genrec_pyg.encoders.freezing import freeze_first, train_last
 from genrec_pyg.encoders.images import read_image
 from genrec_pyg.encoders.text import POOLING, TextEncoder
@@ -10,6 +11,7 @@ __all__ = [
     'NORMS',
     'PACKAGES',
     'POOLING',
+    'AudioEncoder',
     'ImageEncoder',
     'TextEncoder',
     'Weights',

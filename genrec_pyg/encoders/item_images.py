@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from genrec_pyg.datasets.io.lmdb_images import LmdbImages, is_pickle, unpack_image
-from genrec_pyg.datasets.io.regular import list_folder
+from genrec_pyg.datasets.io.regular import list_nested
 from genrec_pyg.datasets.io.values import read_ids
 from genrec_pyg.encoders.extras import require
 from genrec_pyg.encoders.images import MAX_PIXELS, read_bytes, read_image
@@ -53,12 +53,20 @@ class ItemImages(NamedTuple):
         return f'{self.path}: key {key}' if self.lmdb else str(self.path / str(key))
 
 
-def find_item_images(path: Path, items: Ids | None = None) -> ItemImages:
-    r"""Lists pictures by item: files are called as their items, ``17.jpg`` or ``b-2.png``.
+def find_item_images(
+    path: Path,
+    items: Ids | None = None,
+    endings: Sequence[str] = ENDINGS,
+    what: str = 'picture',
+) -> ItemImages:
+    r"""Lists pictures by item: files are called as their items, ``17.jpg`` or ``b-2.png``, in the
+    folder or in folders of it.
 
     Args:
         path: Folder of pictures, or an LMDB file (or its folder) with keys called as items.
         items: Items that should have one; by default those that do.
+        endings: Endings of the files.
+        what: What they are called in messages.
 
     Raises:
         ConfigError: If the package lmdb is needed and not installed.
@@ -69,7 +77,7 @@ def find_item_images(path: Path, items: Ids | None = None) -> ItemImages:
     names = (
         lmdb.keys
         if lmdb
-        else [name for name in list_folder(path) if Path(name).suffix.lower() in ENDINGS]
+        else [name for name in list_nested(path) if Path(name).suffix.lower() in endings]
     )
     by_item: dict[str, str] = {}
     for name in names:
@@ -77,13 +85,13 @@ def find_item_images(path: Path, items: Ids | None = None) -> ItemImages:
         if item in by_item:
             raise DataError(
                 f'{path}: {by_item[item]} and {name} are both of item {item!r}, accepted is '
-                'one picture per item'
+                f'one {what} per item'
             )
         by_item[item] = name
     if not by_item:
         raise DataError(
-            f'{path}: has no picture, accepted are files ITEM{"|".join(ENDINGS)} in a '
-            'folder, and LMDB files'
+            f'{path}: has no {what}, accepted are files ITEM{"|".join(endings)} in a folder'
+            f'{", and LMDB files" if what == "picture" else ""}'
         )
     ids = read_ids(pa.chunked_array([pa.array(list(by_item))]), 'item', str(path))[0]
     wanted: Sequence[Any] = ids if items is None else items
@@ -91,7 +99,7 @@ def find_item_images(path: Path, items: Ids | None = None) -> ItemImages:
     found = sum(key is not None for key in keys)
     if not found:
         raise DataError(
-            f'{path}: none of its {len(by_item)} pictures is of an item that was asked for, '
+            f'{path}: none of its {len(by_item)} {what}s is of an item that was asked for, '
             f'they are called as {str(ids[0])!r} and the items as {str(wanted[0])!r}'
         )
     return ItemImages(path, wanted, keys, lmdb, len(by_item) - found)

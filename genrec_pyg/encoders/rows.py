@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from genrec_pyg.encoders.audio import AudioEncoder, stack_equal
 from genrec_pyg.encoders.images import to_pixels
 from genrec_pyg.encoders.item_images import decode_image
 from genrec_pyg.encoders.parts import Part, compute_parts
@@ -23,6 +24,7 @@ PRECISIONS = ('auto', 'float32', 'bfloat16')
 #: Reason of a text without a letter.
 EMPTY = 'empty text'
 MISSING = 'no picture'
+SILENT = 'no sound'
 #: Batches of a part.
 _BATCHES = 8
 
@@ -154,12 +156,64 @@ def encode_images(
     """
     steps = encoder.preprocessing
 
-    def decode(place: int) -> Any:
+    def decode(found: bytes, called: str) -> Tensor:
+        return to_pixels(decode_image(found, called), steps.size, steps.resample)
+
+    def run(pixels: list[Tensor]) -> np.ndarray:
+        return work.run(encoder, torch.stack(pixels))
+
+    return _encode_files(
+        encoder, decode, run, content, names, number, work, name, folder, identity, strict, MISSING
+    )
+
+
+def encode_sounds(
+    encoder: AudioEncoder,
+    content: Callable[[int], bytes | None],
+    names: Callable[[int], str],
+    number: int,
+    work: Work,
+    name: str = 'sounds',
+    folder: Path | None = None,
+    identity: dict[str, Any] | None = None,
+    strict: bool = False,
+) -> Part:
+    r"""Encodes sounds; arguments, result and errors as :func:`encode_images`. Those of one length
+    share a batch.
+    """
+
+    def decode(found: bytes, called: str) -> Tensor:
+        return encoder.prepare(encoder.samples(found, called))
+
+    def run(inputs: list[Tensor]) -> np.ndarray:
+        x = np.zeros((len(inputs), encoder.width), dtype=np.float32)
+        for places, batch in stack_equal(inputs):
+            x[places] = work.run(encoder, batch)
+        return x
+
+    return _encode_files(
+        encoder, decode, run, content, names, number, work, name, folder, identity, strict, SILENT
+    )
+
+
+def _encode_files(
+    encoder: ImageEncoder | AudioEncoder,
+    decode: Callable[[bytes, str], Tensor],
+    run: Callable[[list[Tensor]], np.ndarray],
+    content: Callable[[int], bytes | None],
+    names: Callable[[int], str],
+    number: int,
+    work: Work,
+    name: str,
+    folder: Path | None,
+    identity: dict[str, Any] | None,
+    strict: bool,
+    missing: str,
+) -> Part:
+    def decode_one(place: int) -> Tensor | str:
         try:
             found = content(place)
-            if found is None:
-                return MISSING
-            return to_pixels(decode_image(found, names(place)), steps.size, steps.resample)
+            return missing if found is None else decode(found, names(place))
         except DataError as error:
             if strict:
                 raise
@@ -172,7 +226,7 @@ def encode_images(
             x = np.zeros((len(batches), encoder.width), dtype=np.float32)
             reasons: dict[int, str] = {}
             # All are decoded in the background, while the first go through the encoder.
-            waiting = [pool.submit(decode, int(place)) for place in batches]
+            waiting = [pool.submit(decode_one, int(place)) for place in batches]
             try:
                 for begin in range(0, len(batches), work.batch_size):
                     decoded = [one.result() for one in waiting[begin : begin + work.batch_size]]
@@ -185,8 +239,7 @@ def encode_images(
                         }
                     )
                     if good:
-                        pixels = torch.stack([decoded[place] for place in good])
-                        x[begin + np.array(good)] = work.run(encoder, pixels)
+                        x[begin + np.array(good)] = run([decoded[place] for place in good])
             finally:
                 for one in waiting:
                     one.cancel()

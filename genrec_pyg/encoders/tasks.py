@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +13,20 @@ import scipy.sparse as sp
 
 from genrec_pyg.datasets.io.feature_files import write_features
 from genrec_pyg.datasets.io.manifests import content_digest, source_digest
+from genrec_pyg.encoders.audio import AudioEncoder
 from genrec_pyg.encoders.bag import reduce_bag, split_tags, weigh_tags, weigh_words
 from genrec_pyg.encoders.item_images import ItemImages
 from genrec_pyg.encoders.item_tables import Ids, ItemTexts
-from genrec_pyg.encoders.parts import remove_parts
-from genrec_pyg.encoders.rows import EMPTY, MISSING, Work, encode_images, encode_texts
+from genrec_pyg.encoders.parts import Part, remove_parts
+from genrec_pyg.encoders.rows import (
+    EMPTY,
+    MISSING,
+    SILENT,
+    Work,
+    encode_images,
+    encode_sounds,
+    encode_texts,
+)
 from genrec_pyg.encoders.text import TextEncoder
 from genrec_pyg.encoders.vision import ImageEncoder
 from genrec_pyg.exceptions import ConfigError, DataError
@@ -101,10 +110,33 @@ def images_to_rows(
     Raises:
         DataError: If a picture is missing or unreadable and ``policy`` is ``'error'``.
     """
-    missing = {place: MISSING for place, key in enumerate(found.keys) if key is None}
-    refuse_bad_items(found.ids, missing, policy)
+    return _files_to_rows(encode_images, encoder, found, work, policy, output, MISSING)
+
+
+def sounds_to_rows(
+    encoder: AudioEncoder, found: ItemImages, work: Work, policy: str, output: Path
+) -> Encoded:
+    r"""Encodes a sound per item; see :func:`~genrec_pyg.encoders.rows.encode_sounds`.
+
+    Raises:
+        DataError: If a sound is missing or unreadable and ``policy`` is ``'error'``.
+    """
+    return _files_to_rows(encode_sounds, encoder, found, work, policy, output, SILENT)
+
+
+def _files_to_rows(
+    encode: Callable[..., Part],
+    encoder: ImageEncoder | AudioEncoder,
+    found: ItemImages,
+    work: Work,
+    policy: str,
+    output: Path,
+    missing: str,
+) -> Encoded:
+    without = {place: missing for place, key in enumerate(found.keys) if key is None}
+    refuse_bad_items(found.ids, without, policy)
     digest = content_digest(found.ids, (_content(found, place) for place in range(len(found.ids))))
-    x, reasons = encode_images(
+    x, reasons = encode(
         encoder,
         found.content,
         found.name,

@@ -8,10 +8,12 @@ import time
 
 import numpy as np
 import pytest
+from helpers.wave_files import RATE, riff
 
 from genrec_pyg.datasets import from_table
 from genrec_pyg.datasets.io.item_features import read_features
 from genrec_pyg.encode import main, make_parser
+from genrec_pyg.encoders.rows import Work
 
 TITLES = 'item\ttitle\nb\tThe best news\na\train\nc\tselling games\n'
 
@@ -194,4 +196,61 @@ def test_a_killed_command_goes_on_and_ends_alike(text_folder, tmp_path, caplog):
     assert main([*flags, str(output), str(tmp_path / 'items.tsv')]) == 0
     assert 'items were there from an earlier start' in caplog.text
     assert main([*flags, str(tmp_path / 'whole.npy'), str(tmp_path / 'same.tsv')]) == 0
+    assert output.read_bytes() == (tmp_path / 'whole.npy').read_bytes()
+
+
+def sound(seed, seconds=0.3):
+    values = np.random.default_rng(seed).integers(-9000, 9000, int(seconds * RATE))
+    return riff(values.astype('<i2').tobytes())
+
+
+def test_sounds_with_all_that_can_be_wrong(tmp_path, capsys):
+    folder = tmp_path / 'sounds'
+    (folder / 'more').mkdir(parents=True)
+    for number in range(3):
+        (folder / f'{number}.wav').write_bytes(sound(number))
+    (folder / 'more' / '3.wav').write_bytes(sound(3))
+    (folder / '4.WAV').write_bytes(b'')
+    (folder / '5.wav').write_bytes(sound(5)[:70])
+    (folder / 'notes.txt').write_text('no sound')
+    items, output = tmp_path / 'items.txt', tmp_path / 'sound.npy'
+    items.write_text('\n'.join(map(str, range(7))))
+    flags = [str(folder), '--kind', 'audio', '--output', str(output), '--items', str(items)]
+    assert main(flags) == 1
+    assert "1 of 7 items have no usable content ('6': no sound)" in capsys.readouterr().err
+    assert main([*flags, '--on_bad_item', 'skip']) == 0
+    assert 'sound.npy: 4 rows of 128, 3 without content left out' in capsys.readouterr().out
+    manifest = json.loads((tmp_path / 'sound.manifest.json').read_text())
+    assert manifest['encoder']['encoder'] == 'log-mel' and manifest['encoder']['rate'] == 16000
+    reasons = manifest['bad_items']['reasons']
+    assert set(reasons) == {'4', '5', '6'} and 'truncated' in reasons['5']
+    assert np.load(output).shape == (4, 128)
+    assert main([str(items), '--kind', 'audio', '--output', str(output)]) == 1
+    assert 'is no folder, accepted is a folder of sounds' in capsys.readouterr().err
+    assert main([str(folder), '--kind', 'images', '--output', str(output), '--seconds', '3']) == 2
+    assert '--seconds: means nothing for --kind images' in capsys.readouterr().err
+
+
+def test_killed_sounds_go_on_from_their_parts(tmp_path, caplog, monkeypatch):
+    """The third part fails; the next call computes it and what follows."""
+    folder, output = tmp_path / 'sounds', tmp_path / 'sound.npy'
+    folder.mkdir()
+    for number in range(20):
+        (folder / f'{number}.wav').write_bytes(sound(number, 0.05))
+    flags = [str(folder), '--kind', 'audio', '--batch_size', '1', '--output']
+    assert main([*flags, str(tmp_path / 'whole.npy')]) == 0
+    count, run = [], Work.run
+
+    def stop(self, encoder, *inputs):
+        count.append(1)
+        if len(count) > 17:
+            raise RuntimeError('killed')
+        return run(self, encoder, *inputs)
+
+    monkeypatch.setattr(Work, 'run', stop)
+    assert main([*flags, str(output)]) != 0
+    monkeypatch.undo()
+    assert not output.exists()
+    assert main([*flags, str(output)]) == 0
+    assert '16 items were there from an earlier start' in caplog.text
     assert output.read_bytes() == (tmp_path / 'whole.npy').read_bytes()

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from genrec_pyg.datasets.io.regular import file_sha256, list_folder, open_regular
+from genrec_pyg.datasets.io.regular import file_sha256, list_nested, open_regular
 from genrec_pyg.exceptions import DataError
 from genrec_pyg.utils.files import write_json
 
@@ -32,7 +32,7 @@ def source_digest(source: Path) -> str:
     if not source.is_dir():
         return file_sha256(source)
     total = hashlib.sha256()
-    for name in list_folder(source):
+    for name in list_nested(source):
         total.update(f'{name}\0{os.path.getsize(source / name)}\n'.encode())
     return total.hexdigest()
 

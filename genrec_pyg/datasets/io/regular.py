@@ -58,6 +58,19 @@ def list_folder(path: Path, pattern: str = '*') -> list[str]:
         raise DataError(f'{path}: cannot be read ({error.strerror or error})') from error
 
 
+def list_nested(path: Path) -> list[str]:
+    r"""Sorted names in a folder, and ``FOLDER/NAME`` of what is in folders of it.
+
+    Raises:
+        DataError: If a folder may not be read.
+    """
+    found = []
+    for name in list_folder(path):
+        inner = list_folder(path / name) if os.path.isdir(path / name) else []
+        found += [f'{name}/{one}' for one in inner] or [name]
+    return found
+
+
 def file_sha256(path: Path) -> str:
     r"""Computes the SHA-256 of a file, in hexadecimal.
 
