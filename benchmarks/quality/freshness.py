@@ -7,8 +7,8 @@ grows.
         --models MFBPR LightGCN GenRec
 
 A first training on the first half of the interactions, then five parts of a tenth each. After every
-part a model is trained from nothing, and one from the one before (rows by ids, new ones folded in),
-in a fifth of the seconds of the former. ``no step`` is the fresh model before its first step. Of
+part a model is trained from nothing, and one from the one before (rows and moments of the optimizer
+by ids, new rows folded in), in a fifth of the seconds of the former. ``no step`` is the fresh model before its first step. Of
 MovieLens 100K, in order of time, the last tenth of what is known then is the test and the twentieth
 before it validation, so that most users of the test have come lately and many have no training
 interaction at all: their row is never trained. Of Last.fm 2K, which has no times, the training
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -101,29 +102,38 @@ def measure(
     from genrec_pyg.evaluation import evaluate
     from genrec_pyg.graph import INTERACTS, ITEM, USER, raw_ids, split_edges
     from genrec_pyg.nn.models import get_model
-    from genrec_pyg.runs.warm_start import take_over
+    from genrec_pyg.runs.checkpoint import load_checkpoint
+    from genrec_pyg.runs.warm_start import take_over, take_over_moments
     from genrec_pyg.training import Trainer
 
     config = parse_train_arguments(['--model', model_name]).config
 
-    def fit(model: Any, data: HeteroData, seconds: float | None) -> Any:
-        return Trainer(
-            **{
-                **config.trainer,
-                'epochs': epochs,
-                'seed': seed,
-                'progress': False,
-                'device': 'cpu',
-                'max_seconds': seconds,
-            }
-        ).fit(model, data)
+    def fit(
+        model: Any, data: HeteroData, seconds: float | None, moments: Any = None
+    ) -> tuple[Any, Any]:
+        r"""Result of a training, and the state of its optimizer at the epoch that it chose."""
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = Trainer(
+                **{
+                    **config.trainer,
+                    'epochs': epochs,
+                    'seed': seed,
+                    'progress': False,
+                    'device': 'cpu',
+                    'max_seconds': seconds,
+                    'output': Path(folder) / 'run',
+                }
+            )
+            result = trainer.fit(model, data, moments=moments)
+            state = load_checkpoint(Path(folder) / 'run' / 'checkpoints' / 'best.pt')
+        return result, state['optimizer']
 
     found, before = [], None
     for part in range(PARTS + 1):
         data = grow(FIRST + (1 - FIRST) * part / PARTS)
         ids = raw_ids(data, USER), raw_ids(data, ITEM)
         model = get_model(model_name)(data, **config.hparams)
-        result = fit(model, data, None)
+        result, optimizer = fit(model, data, None)
         test = split_edges(data, 'test')[0].unique()
         trained = split_edges(data, 'train')[0].unique()
         row = {
@@ -136,19 +146,20 @@ def measure(
             'epochs': len(result.history),
         }
         if before is None:
-            before = model, ids
+            before = model, ids, optimizer
         else:
             fresh = get_model(model_name)(data, **config.hparams)
-            take_over(fresh, ids, *before)
+            take_over(fresh, ids, *before[:2])
+            moments = take_over_moments(fresh, ids, *before)
             row['no step'] = evaluate(fresh, data, 'test', [20])[FIGURE]
-            again = fit(fresh, data, SHARE * result.seconds)
+            again, optimizer = fit(fresh, data, SHARE * result.seconds, moments)
             row |= {
                 'fresh': again.test[FIGURE],
                 'fresh seconds': again.seconds,
                 'fresh epochs': len(again.history),
                 'ratio': again.test[FIGURE] / result.test[FIGURE],
             }
-            before = fresh, ids
+            before = fresh, ids, optimizer
         found.append(row)
         print(model_name, json.dumps(row), file=sys.stderr, flush=True)
     return found

@@ -176,6 +176,7 @@ def _core(
     # Items that features describe stay without interactions, where no core is asked for.
     bounds = (max(options.k_core, 1), options.k_core or (0 if with_features else 1))
     user_kept, item_kept, left = core_members(staged.user, staged.item, *sizes, bounds)
+    staged.release()
     if left == 0:
         lower = (
             ''
@@ -231,8 +232,9 @@ def _final_rows(
                 *(column[block.place] for _, column in more),
             ]
             yield pa.RecordBatch.from_arrays(
-                [pa.array(np.asarray(column)) for column in columns], schema=schema
+                [pa.array(np.array(column)) for column in columns], schema=schema
             )
+            staged.release()
 
     # what is wrong with the split is raised here, not through the engine
     first = next(blocks_of := rows(), None)

@@ -2,6 +2,7 @@ r"""From files of text to numbered rows, sorted by user and item, out of core in
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,15 @@ class Staged(NamedTuple):
     time: np.ndarray | None
     rating: np.ndarray | None
     label: np.ndarray | None
+
+    def release(self) -> None:
+        r"""Gives the memory of mapped files back that has been read: it counts for the process
+        until the system needs it.
+        """
+        for column in self:
+            mapped = getattr(column, '_mmap', None)
+            if mapped is not None and hasattr(mmap, 'MADV_DONTNEED'):
+                mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def connect(folder: Path, memory: str) -> Any:

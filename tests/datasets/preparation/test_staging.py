@@ -1,5 +1,7 @@
 """Rows of files become numbered pairs, sorted by user and item."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -114,3 +116,22 @@ def test_memory_and_errors_of_the_engine(tmp_path):
         connect(tmp_path, 'much')
     with pytest.raises(OutputError, match='the engine cannot go on .*no space'), engine_errors():
         raise duckdb.IOException('no space')
+
+
+def test_memory_of_mapped_columns_is_given_back_and_their_values_stay(con, tmp_path):
+    rows = '\n'.join(f'{n},{n % 7},{n}' for n in range(100_000))
+    found, *_ = staged(con, tmp_path, f'user,item,time\n{rows}\n', split='none')
+
+    def resident():  # kilobytes of the column of rows, of Linux
+        lines = open('/proc/self/smaps').read().splitlines()
+        place = next(n for n, line in enumerate(lines) if line.endswith('/row.bin'))
+        return int(next(line for line in lines[place:] if line.startswith('Rss')).split()[1])
+
+    total = int(found.row.sum())
+    if sys.platform == 'linux':
+        assert resident() > 700
+    found.release()
+    if sys.platform == 'linux':
+        assert resident() == 0
+    assert int(found.row.sum()) == total == 99_999 * 50_000
+    found._replace(time=None, row=np.arange(3)).release()  # what is not mapped stays
