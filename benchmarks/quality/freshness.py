@@ -8,12 +8,12 @@ grows.
 
 A first training on the first half of the interactions, then five parts of a tenth each. After every
 part a model is trained from nothing, and one from the one before (rows and moments of the optimizer
-by ids, new rows folded in), in a fifth of the seconds of the former. ``no step`` is the fresh model before its first step. Of
-MovieLens 100K, in order of time, the last tenth of what is known then is the test and the twentieth
-before it validation, so that most users of the test have come lately and many have no training
-interaction at all: their row is never trained. Of Last.fm 2K, which has no times, the training
-interactions come in an order drawn at random, and its own validation and test stay: those of the
-users and items that are known.
+by ids, new rows folded in), in a fifth of the seconds of the former. ``no step`` is the fresh model
+before its first step. Of MovieLens 100K, in order of time, the last tenth of what is known then is
+the test and the twentieth before it validation, so that most users of the test have come lately and
+many have no training interaction at all: their row is never trained. Of Last.fm 2K, which has no
+times, the training interactions come in an order drawn at random, and its own validation and test
+stay: those of the users and items that are known.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ the same file.
     python -m benchmarks.scale.prepare --rows 100_000_000 --folder /tmp/big
 
 The log is a CSV file of ``user,item,rating,time`` with text ids, users and items drawn with
-exponentially falling popularity, rows in no order. Beside the preparation stand scans of the
-same file by itself: reading its bytes, and parsing its columns with Arrow (one thread) without
-doing anything with them; a third one is DuckDB's, the largest value of each column in one thread.
-Memory is the largest resident set of the process.
+exponentially falling popularity, rows in no order. Beside the preparation stand scans of the same
+file by itself: reading its bytes, and parsing its columns with Arrow (one thread) without doing
+anything with them; a third one is DuckDB's, the largest value of each column in one thread. Memory
+is the largest resident set of the process.
 """
 
 from __future__ import annotations
