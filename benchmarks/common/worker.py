@@ -51,9 +51,11 @@ def serve(build: Callable[[], System], threads: int) -> None:
 
     torch.set_num_threads(threads)
     start, imported = time.perf_counter(), memory_bytes()
+    begun = time.process_time()
     system = build()
     ready = {
         'seconds': time.perf_counter() - start,
+        'processor': time.process_time() - begun,
         'memory_import': imported['peak'],
         'memory': memory_bytes(),
         'description': system.describe(),

@@ -69,7 +69,7 @@ class OwnSystem:
         self._data = data
         self._model.choose(data)  # once per training: no part of an epoch
         self._clock = PhaseClock()
-        generator = self._model.generator
+        generator = getattr(self._model, 'generator', None)  # of GenRec
         if generator is not None:
             generator.fit = self._announce('denoiser', generator.fit)
             generator.generate = self._announce('rebuild', generator.generate)
