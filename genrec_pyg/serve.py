@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from genrec_pyg.exceptions import ConfigError
+from genrec_pyg.serving.limits import Limits
 from genrec_pyg.utils.command_line import path_argument, require, run_command
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         default='127.0.0.1',
         help='address to listen on; 0.0.0.0 is every one of this machine',
     )
-    parser.add_argument('--port', type=int, default=8000, help='port; 0 takes a free one')
+    parser.add_argument(
+        '--port', type=int, default=8000, help='port; 0 takes a free one (default: 8000)'
+    )
     parser.add_argument(
         '--token_file',
         type=path_argument,
@@ -84,26 +87,32 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         '--index',
         default='exact',
         choices=('exact', 'approximate'),
-        help='approximate: visits few of the items; needs faiss',
+        help='approximate: visits few of the items; needs faiss (default: exact)',
     )
     parser.add_argument(
         '--num_probes',
         type=int,
         default=16,
-        help='cells that a query of the approximate index visits',
+        help='cells that a query of the approximate index visits (default: 16)',
     )
     parser.add_argument(
-        '--poll', type=float, default=1.0, help='seconds between two looks for another bundle'
+        '--poll',
+        type=float,
+        default=1.0,
+        help='seconds between two looks for another bundle (default: 1)',
     )
-    parser.add_argument('--threads', type=int, default=1, help='threads of a product')
+    parser.add_argument('--threads', type=int, default=1, help='threads of a product (default: 1)')
     for name, text in _LIMITS.items():
-        parser.add_argument(f'--max_{name}', type=int, help=f'most {text}')
+        default = getattr(Limits, name)
+        parser.add_argument(
+            f'--max_{name}', type=int, default=default, help=f'most {text} (default: {default})'
+        )
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     arguments = parser.parse_args(argv)
     numbers = ['num_probes', 'threads', *(f'max_{name}' for name in _LIMITS)]
     for name in numbers:
         value = getattr(arguments, name)
-        if value is not None and value < 1:
+        if value < 1:
             raise ConfigError(f'--{name}: got {value}, accepted are integers from 1')
     if not 0 <= arguments.port < 65536 or not 0.01 <= arguments.poll < 1e6:
         raise ConfigError(
@@ -150,7 +159,6 @@ async def _serve(arguments: argparse.Namespace, token: str | None, listener: soc
     import uvicorn
 
     from genrec_pyg.serving.app import make_app
-    from genrec_pyg.serving.limits import Limits
     from genrec_pyg.serving.metrics import Metrics
     from genrec_pyg.serving.served import Current, Served
 
@@ -166,13 +174,7 @@ async def _serve(arguments: argparse.Namespace, token: str | None, listener: soc
             host, port = listener.getsockname()[:2]
             logger.info('serves bundle %s on http://%s:%d', current.served.name, host, port)
 
-    limits = Limits(
-        **{
-            name: getattr(arguments, f'max_{name}')
-            for name in _LIMITS
-            if getattr(arguments, f'max_{name}') is not None
-        }
-    )
+    limits = Limits(**{name: getattr(arguments, f'max_{name}') for name in _LIMITS})
     metrics, asked = Metrics(), asyncio.Event()
     current = Current(
         Path(arguments.bundle),

@@ -3,40 +3,23 @@ r"""The service as an ASGI application."""
 # Annotations are read by FastAPI, some of them made per application: they are no strings here.
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI, Query, Response
 
 from genrec_pyg import __version__
 from genrec_pyg.serving import schemas
-from genrec_pyg.serving.batching import Batcher, OverloadedError
-from genrec_pyg.serving.gate import INTERNAL, Gate, error_body
+from genrec_pyg.serving.answers import ERRORS, add_errors, json_answer, list_answer
+from genrec_pyg.serving.batching import Batcher
+from genrec_pyg.serving.gate import Gate
 from genrec_pyg.serving.limits import Limits
 from genrec_pyg.serving.metrics import CONTENT_TYPE, Metrics
 from genrec_pyg.serving.ranking import Query as ListQuery
-from genrec_pyg.serving.ranking import Ranked
 from genrec_pyg.serving.served import Current, RequestError, Served
 
 _NOTHING = np.empty(0, dtype=np.int64)
-#: Answers besides the good ones, for the OpenAPI description.
-_ERRORS = {
-    status: {'model': schemas.Errors, 'description': text}
-    for status, text in {
-        400: 'no JSON',
-        401: 'no token, or another one',
-        404: 'unknown user or item',
-        405: 'another method',
-        409: 'the model cannot do this',
-        413: 'body too large',
-        422: 'not what is accepted',
-        503: 'too many requests wait',
-    }.items()
-}
 
 
 def make_app(
@@ -74,10 +57,10 @@ def make_app(
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        responses=_ERRORS,
+        responses=ERRORS,
         description='Lists from a bundle, see docs/guides/serving.md.',
     )
-    _add_errors(app)
+    add_errors(app)
     _add_lists(app, current, Batcher(limits, metrics.batch), limits)
     _add_rank(app, current, limits)
     _add_state(app, current, metrics)
@@ -112,7 +95,7 @@ def _add_lists(app: FastAPI, current: Current, batcher: Batcher, limits: Limits)
             for number, own in zip(numbers, known)
         ]
         found = await batcher.lists(served.engine, queries)
-        return _lists(served, [{'user': served.users[number]} for number in numbers], found)
+        return list_answer(served, [{'user': served.users[number]} for number in numbers], found)
 
     @app.get('/recommend', response_model=schemas.Lists, summary='A list for one user')
     async def recommend_one(user: one_id, k: one_k = 20) -> Response:
@@ -142,13 +125,13 @@ def _add_lists(app: FastAPI, current: Current, batcher: Batcher, limits: Limits)
             for history, _ in histories
         ]
         found = await batcher.lists(served.engine, queries)
-        return _lists(served, [{'unknown': unknown} for _, unknown in histories], found)
+        return list_answer(served, [{'unknown': unknown} for _, unknown in histories], found)
 
     def similar_to(served: Served, items: Sequence[Any], k: int) -> Response:
         served.require('similar')
         numbers = [served.item(raw) for raw in items]
         found = [served.engine.similar(number, k) for number in numbers]
-        return _lists(served, [{'item': served.items[number]} for number in numbers], found)
+        return list_answer(served, [{'item': served.items[number]} for number in numbers], found)
 
     @app.get('/similar', response_model=schemas.Lists, summary='Items like one')
     async def similar_one(item: one_id, k: one_k = 20) -> Response:
@@ -176,14 +159,14 @@ def _add_rank(app: FastAPI, current: Current, limits: Limits) -> None:
                 for place, score in zip(ranked.item.tolist(), ranked.score.tolist())
             ]
             lists.append({'user': served.users[number], 'items': items})
-        return _json({'bundle': served.name, 'lists': lists})
+        return json_answer({'bundle': served.name, 'lists': lists})
 
 
 def _add_state(app: FastAPI, current: Current, metrics: Metrics) -> None:
     @app.get('/health', response_model=schemas.Health, summary='State of the service')
     async def health() -> Response:
         served = current.served
-        return _json(
+        return json_answer(
             {
                 'status': 'ok',
                 'bundle': served.name,
@@ -212,32 +195,6 @@ def _add_state(app: FastAPI, current: Current, metrics: Metrics) -> None:
         served = current.served
         metrics.bundle(served.name, served.manifest['model'], served.manifest['dataset'])
         return Response(metrics.text(), headers={'content-type': CONTENT_TYPE})
-
-
-def _add_errors(app: FastAPI) -> None:
-    @app.exception_handler(RequestError)
-    async def refused(request: Request, error: RequestError) -> Response:
-        return _error(error.status, error.code, error.message)
-
-    @app.exception_handler(OverloadedError)
-    async def overloaded(request: Request, error: OverloadedError) -> Response:
-        return _error(
-            503, 'overloaded', 'too many lists wait already; try again', {'retry-after': '1'}
-        )
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        place = '.'.join(str(part)[:80] for part in first['loc'][1:]) or 'body'
-        return _error(422, 'invalid', f'{place}: {first["msg"]}'[:1000])
-
-    @app.exception_handler(Exception)
-    async def failed(request: Request, error: Exception) -> Response:
-        return _error(*INTERNAL)
-
-    @app.exception_handler(HTTPException)
-    async def other(request: Request, error: HTTPException) -> Response:
-        return _error(error.status_code, 'refused', str(error.detail), dict(error.headers or {}))
 
 
 def _describe_token(app: FastAPI) -> None:
@@ -283,16 +240,3 @@ def _features(served: Served, items: Sequence[Any]) -> dict[str, np.ndarray]:
                 422, 'invalid', 'items: features are too large, accepted are numbers up to 1e150'
             )
     return out
-
-
-def _lists(served: Served, heads: Sequence[dict[str, Any]], found: Sequence[Ranked]) -> Response:
-    lists = [{**head, 'items': served.entries(ranked)} for head, ranked in zip(heads, found)]
-    return _json({'bundle': served.name, 'lists': lists})
-
-
-def _json(content: Any) -> Response:
-    return Response(json.dumps(content, separators=(',', ':')), media_type='application/json')
-
-
-def _error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
-    return Response(error_body(code, message), status, headers, 'application/json')

@@ -3,7 +3,6 @@ r"""The folder that a service reads: a manifest, tables and ids, checked before 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import stat
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genrec_pyg.exceptions import DataError
+from genrec_pyg.serving.table_file import parse_json, parse_tables
 
 FORMAT = 'genrec_pyg bundle'
 #: Raised with every change that an older reader would misread.
@@ -37,14 +37,8 @@ ROLES = {
 #: Those whose content the service uses.
 _KEPT = ('tables', 'users', 'items', 'history_encoder')
 
-#: Most bytes of a manifest and of the header of the tables, far above what an export writes.
-MAX_MANIFEST = MAX_HEADER = 1 << 20
-_DTYPES = {
-    'F32': np.dtype('<f4'),
-    'I64': np.dtype('<i8'),
-    'I32': np.dtype('<i4'),
-    'U8': np.dtype('u1'),
-}
+#: Most bytes of a manifest, far above what an export writes.
+MAX_MANIFEST = 1 << 20
 
 
 class Bundle(NamedTuple):
@@ -105,51 +99,6 @@ def manifest_state(folder: str | Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def parse_tables(content: bytes, path: Path) -> dict[str, np.ndarray]:
-    r"""Arrays of a safetensors file (https://huggingface.co/docs/safetensors), whose header is
-    checked first.
-
-    Args:
-        content: The whole file.
-        path: Its name, for errors.
-
-    Raises:
-        DataError: On a header that is too long or no JSON object, another type than float32, int64,
-            int32 or uint8, or positions that do not fit.
-    """
-    # The length of a header of up to 1 MiB has zeros there; its first byte may be any, 0x80 too.
-    if any(content[3:8]) and (content[:1] == b'\x80' or content[:2] == b'PK'):
-        raise DataError(
-            f'{path}: is a pickle or an archive, accepted is a safetensors file, which holds no '
-            'code'
-        )
-    length = int.from_bytes(content[:8], 'little')
-    if len(content) < 10 or not 2 <= length <= min(MAX_HEADER, len(content) - 8):
-        raise DataError(
-            f'{path}: its header would be {length} bytes long in a file of {len(content)}, '
-            f'accepted are up to {MAX_HEADER} within the file'
-        )
-    header = _parse_json(content[8 : 8 + length], f'{path}: its header')
-    for name, entry in header.items() if isinstance(header, dict) else ():
-        if name != '__metadata__' and (
-            not isinstance(entry, dict) or entry.get('dtype') not in _DTYPES
-        ):
-            raise DataError(
-                f'{path}: the table {name[:80]!r} has type {str(entry)[:80]}, accepted are '
-                f'{", ".join(_DTYPES)}'
-            )
-    from safetensors import SafetensorError, deserialize
-
-    try:
-        entries = deserialize(content)
-    except (SafetensorError, ValueError) as error:
-        raise DataError(f'{path}: is no safetensors file ({str(error)[:200]})') from error
-    return {
-        name: np.frombuffer(entry['data'], _DTYPES[entry['dtype']]).reshape(entry['shape'])
-        for name, entry in entries
-    }
-
-
 def _read_manifest(folder: Path) -> tuple[str, dict[str, Any]]:
     path = folder / MANIFEST
     if not path.is_file():
@@ -158,7 +107,7 @@ def _read_manifest(folder: Path) -> tuple[str, dict[str, Any]]:
             'genrec_pyg.export'
         )
     content = _read(path, MAX_MANIFEST)
-    manifest = _parse_json(content, str(path))
+    manifest = parse_json(content, str(path))
     if not isinstance(manifest, dict) or manifest.get('format') != FORMAT:
         found = manifest.get('format') if isinstance(manifest, dict) else type(manifest).__name__
         raise DataError(f'{path}: format is {str(found)[:80]!r}, accepted is {FORMAT!r}')
@@ -251,17 +200,10 @@ def _read(path: Path, at_most: int) -> bytes:
         return file.read(at_most + 1)
 
 
-def _parse_json(content: bytes, what: str) -> Any:
-    try:
-        return json.loads(content.decode('utf-8'))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f'{what} is no JSON ({str(error)[:80]})') from error
-
-
 def _parse_ids(
     content: bytes, path: Path, count: int
 ) -> tuple[list[int | str], list[str | None] | None]:
-    document = _parse_json(content, str(path))
+    document = parse_json(content, str(path))
     ids = document.get('ids') if isinstance(document, dict) else None
     if (
         not isinstance(ids, list)

@@ -5,7 +5,7 @@ time.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,20 +13,14 @@ from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.serving.bundle import Bundle
 from genrec_pyg.serving.candidates import make_candidates
 from genrec_pyg.serving.history_encoder import EncodedHistory, MissingRuntimeError
-from genrec_pyg.serving.parts import PARTS, Constant, Inner, TableReader
+from genrec_pyg.serving.members import Member, read_member
+from genrec_pyg.serving.parts import Constant, Inner, exact_scores
 from genrec_pyg.serving.ranking import Query, Ranked, best, masked, standardized
+from genrec_pyg.serving.table_reader import TableReader
 from genrec_pyg.serving.unseen import FoldIn, NewItems
 
 #: Scores held at a time.
 _MOST_SCORES = 1 << 22
-
-
-class Member(NamedTuple):
-    r"""A model: its weight, inner products if it has them, and other parts."""
-
-    weight: float
-    inner: Inner | None
-    others: list[Any]
 
 
 class Engine:
@@ -53,7 +47,8 @@ class Engine:
         reader = TableReader(bundle.tables, 'tables')
         self.known = reader.csr('known', self.num_users, self.num_items, values=False)
         self.trained = reader.csr('trained', self.num_users, self.num_items, values=False)
-        self.members = [self._member(entry, reader) for entry in manifest['members']]
+        size = self.num_users, self.num_items
+        self.members = [read_member(entry, reader, *size) for entry in manifest['members']]
         self.standardized = manifest.get('standardized') is True
         if not self.members or (len(self.members) > 1 and not self.standardized):
             raise DataError(
@@ -124,28 +119,6 @@ class Engine:
             out.append(Ranked(order, score[order]))
         return out
 
-    def _member(self, entry: Any, reader: TableReader) -> Member:
-        inner, others = None, []
-        parts = entry.get('parts') if isinstance(entry, dict) else None
-        for spec in parts if isinstance(parts, list) else [None]:
-            kind = spec.get('kind') if isinstance(spec, dict) else None
-            if kind == 'inner' and inner is None:
-                inner = Inner(reader, spec, self.num_users, self.num_items)
-            elif kind in PARTS:
-                others.append(PARTS[kind](reader, spec, self.num_users, self.num_items))
-            else:
-                raise DataError(
-                    f'manifest: a member has the part {str(kind)[:40]!r}, accepted are one '
-                    f"'inner' and "
-                    f'{", ".join(PARTS)}'
-                )
-        weight = entry.get('weight')
-        if type(weight) not in (int, float) or not 0 < weight < 1e30:
-            raise DataError(
-                f'manifest: a member has weight {str(weight)[:40]!r}, accepted are positive numbers'
-            )
-        return Member(float(weight), inner, others)
-
     def _make_fold_in(self, spec: Any, reader: TableReader) -> FoldIn | EncodedHistory | None:
         inner = self.members[0].inner
         if not isinstance(spec, dict) or spec.get('kind') != 'network':
@@ -200,7 +173,7 @@ class Engine:
                 masked(own, queries[place]),
                 queries[place].k,
                 inner.rounding(query),
-                _exactly(inner, query, extra[place]),
+                exact_scores(inner, query, extra[place]),
             )
         return out
 
@@ -252,7 +225,7 @@ class Engine:
         found = np.setdiff1d(found, query.left_out)
         if found.size < min(query.k, self.num_items - query.left_out.size):
             return None
-        score = _exactly(self.members[0].inner, vector, extra)(found)
+        score = exact_scores(self.members[0].inner, vector, extra)(found)
         order = np.argsort(-score, kind='stable')[: query.k]
         return Ranked(found[order], score[order])
 
@@ -270,11 +243,3 @@ class Engine:
             best(masked(row.copy(), query), query.k, 0.0, row.__getitem__)
             for row, query in zip(total, queries)
         ]
-
-
-def _exactly(inner: Inner, query: np.ndarray, extra: np.ndarray | None) -> Any:
-    def score(item: np.ndarray) -> np.ndarray:
-        found = inner.exact(query, item)
-        return (found if extra is None else found + extra[item]).astype(np.float32)
-
-    return score

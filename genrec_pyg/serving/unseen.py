@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from genrec_pyg.exceptions import DataError
-from genrec_pyg.serving.parts import Inner, TableReader
+from genrec_pyg.serving.parts import Inner
+from genrec_pyg.serving.table_reader import TableReader
 
 
 class FoldIn:

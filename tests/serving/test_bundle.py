@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from genrec_pyg.exceptions import DataError
-from genrec_pyg.serving.bundle import MANIFEST, VERSION, manifest_state, parse_tables, read_bundle
+from genrec_pyg.serving.bundle import MANIFEST, VERSION, manifest_state, read_bundle
 from genrec_pyg.serving.engine import Engine
+from genrec_pyg.serving.table_file import parse_tables
 
 
 @pytest.fixture
