@@ -12,8 +12,13 @@ first process, processor time of the slowest, bytes that a process sends in a st
 the formula, and the largest resident memory of the steps beyond what was loaded (parameters,
 gradients, optimizer state, activations). Losses and parameters after the steps are compared with
 those of one process. GenRec's generated interactions are five random items per user, since ranking
-all items is no part of a step. The model of cost is fitted by one factor per case, from the step of
-one process, and its predictions for more stand beside what was measured.
+all items is no part of a step. Gradients are compared after the first step, as shares of the
+largest entry of each; Recall@20 on test, where there is one, after all steps. The model of
+cost is fitted by one factor per case, from the step of one process, and its predictions for more
+stand beside what was measured; those for 100 M users, 20 M items and 1e9 interactions take the
+factor of the largest case of the model, 32 steps per epoch and, for GenRec, three modalities of
+width 512. Processes that share the cores of a machine slow each other, in wall time above all and,
+through memory, in processor time too.
 """
 
 from __future__ import annotations
@@ -47,10 +52,17 @@ CASES: dict[str, tuple[str, Any, int]] = {
     'genrec-1m': ('GenRec', (50_000, 25_000, 1_000_000), 16_384),
 }
 NUMBERS = (1, 2, 4)
+#: Sizes that no machine here holds, for the model of cost alone: further fields of a workload by
+#: model.
+LARGEST: dict[str, dict[str, int]] = {
+    'LightGCN': {},
+    'GenRec': {'modalities': 3, 'modality_channels': 512, 'generated': 500_000_000},
+}
+_USERS, _ITEMS, _EDGES = 100_000_000, 20_000_000, 1_000_000_000
 
 
-def build(case: str, root: str, cache: Path) -> Any:
-    r"""The model of a case, its graph made once."""
+def build(case: str, root: str, cache: Path) -> tuple[Any, Any]:
+    r"""The model and the data of a case, its graph made once."""
     import torch
 
     from benchmarks.common.graphs import zipf_graph
@@ -77,7 +89,30 @@ def build(case: str, root: str, cache: Path) -> Any:
         model.generator._set_edges(
             GeneratedEdges(edges, torch.rand(key.numel()), torch.ones_like(key, dtype=torch.bool))
         )
-    return model
+    return model, data
+
+
+def gradients(distributed: Any, model: Any) -> dict[str, Any]:
+    r"""Gradients of all parameters of the last step, tables whole, as shares of their largest
+    entry; collective.
+    """
+    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    for table in getattr(distributed, '_divided', ()):
+        found[table.name] = table.block.whole(table.parameter.grad)
+    return {name: value / value.abs().max().clamp(min=1e-30) for name, value in found.items()}
+
+
+def recall(distributed: Any, model: Any, data: Any) -> float | None:
+    r"""Recall@20 on test, where the data have one; collective."""
+    from genrec_pyg.evaluation import Evaluator
+    from genrec_pyg.graph import has_split
+    from genrec_pyg.utils.collectives import equal_work
+
+    if not has_split(data, 'test'):
+        return None
+    processes = distributed.processes
+    with distributed.whole_tables(), equal_work(processes):
+        return Evaluator(data, 'test', (20,), processes=processes)(model)['recall@20']
 
 
 def child(case: str, steps: int, root: str, cache: Path, output: Path) -> None:
@@ -93,7 +128,7 @@ def child(case: str, steps: int, root: str, cache: Path, output: Path) -> None:
     prepare(1)
     number = int(os.environ.get('WORLD_SIZE', '1'))
     with launch('grid' if number > 1 else None) as distributed:
-        model = build(case, root, cache)
+        model, data = build(case, root, cache)
         batch_size = CASES[case][2]
         work = workload(model, batch_size)
         trainer = Trainer(
@@ -106,8 +141,14 @@ def child(case: str, steps: int, root: str, cache: Path, output: Path) -> None:
         batch = next(batches)
         draw = time.perf_counter() - begin
         model.train()
-        rest, figures, terms = forget_peak(), [], {}
-        for _ in range(steps + 1):  # the first one warms up
+        rest, figures, terms = 0, [], {}
+        for step in range(steps + 1):  # the first one warms up
+            if step == 1:
+                found = gradients(distributed, model)
+                if distributed.processes.is_main:
+                    torch.save(found, output.with_suffix('.gradients.pt'))
+                del found
+                rest = forget_peak()
             traffic.reset()
             wall, processor = time.perf_counter(), time.process_time()
             terms = trainer._step(batch, optimizer)
@@ -131,6 +172,7 @@ def child(case: str, steps: int, root: str, cache: Path, output: Path) -> None:
             'work': vars(work),
             'load': os.getloadavg()[0],
             'edges': model.graph.num_edges,
+            'recall': recall(distributed, model, data),
         }
         state = distributed.model_state(model)  # all take part in gathering
         if distributed.processes.is_main:
@@ -229,7 +271,10 @@ def measure(case: str, rounds: int, steps: int, root: str, cache: Path) -> dict[
     for number in [number for _ in range(rounds) for number in NUMBERS]:
         output = cache / f'{case}-{number}.json'
         found[number].append(run(case, number, steps, root, cache, output))
-        differences[number] = largest_difference(cache / f'{case}-1.pt', output.with_suffix('.pt'))
+        differences[number] = [
+            largest_difference(cache / f'{case}-1{ending}', output.with_suffix(ending))
+            for ending in ('.pt', '.gradients.pt')
+        ]
         print(
             case,
             number,
@@ -259,7 +304,9 @@ def measure(case: str, rounds: int, steps: int, root: str, cache: Path) -> dict[
             'loss_difference': max(
                 abs(value - found[1][-1][0]['loss'][name]) for name, value in first['loss'].items()
             ),
-            'parameter_difference': differences[number],
+            'parameter_difference': differences[number][0],
+            'gradient_difference': differences[number][1],
+            'recall': first['recall'],
             'load': [processes[0]['load'] for processes in results],
         }
     return {
@@ -301,6 +348,36 @@ def predictions(case: dict[str, Any]) -> dict[str, Any]:
     return {'factor': factor, 'measured': measured, 'beyond': beyond}
 
 
+def largest(cases: dict[str, Any]) -> dict[str, Any]:
+    r"""Computed steps on a graph that no machine here holds, by model: the factor of its largest
+    measured case, and what :func:`predictions` gives beyond.
+    """
+    from genrec_pyg.distributed.cost import Machine, Workload, choose_grid, step_cost
+
+    out: dict[str, Any] = {}
+    for model, further in LARGEST.items():
+        measured = {name: case for name, case in cases.items() if CASES[name][0] == model}
+        if not measured:
+            continue
+        case = max(measured, key=lambda name: measured[name]['edges'])
+        factor = measured[case]['cost']['factor']
+        work = Workload(_USERS, _ITEMS, _EDGES, _EDGES // 32, layers=2, **further)
+        rows = {}
+        for number in (8, 64, 512):
+            for label, network in (('10 Gb/s', 1.25e9), ('100 Gb/s', 1.25e10)):
+                shape = choose_grid(work, number, Machine(network=network))[0]
+                cost = step_cost(work, shape, Machine(network=network))
+                rows[f'{number} processes, {label}'] = {
+                    'shape': shape,
+                    'seconds': factor * (cost.seconds - cost.exchange) + cost.exchange,
+                    'exchange': cost.exchange,
+                    'bytes': cost.num_bytes,
+                    'memory': cost.memory,
+                }
+        out[model] = {'case': case, 'factor': factor, 'rows': rows}
+    return out
+
+
 def markdown(document: dict[str, Any]) -> str:
     r"""The report."""
     about = ' '.join((__doc__ or '').split('\n\n', 2)[2].split())
@@ -334,7 +411,9 @@ def markdown(document: dict[str, Any]) -> str:
                     'memory of a step [MB]',
                     'of one',
                     'loss differs',
+                    'gradients differ',
                     'parameters differ',
+                    'recall@20',
                 ],
                 [
                     [
@@ -348,7 +427,9 @@ def markdown(document: dict[str, Any]) -> str:
                         f'{row["memory"] / 1e6:.0f}',
                         f'{row["memory"] / max(one["memory"], 1):.2f}',
                         f'{row["loss_difference"]:.1e}',
+                        f'{row["gradient_difference"]:.1e}',
                         f'{row["parameter_difference"]:.1e}',
+                        '-' if row['recall'] is None else f'{row["recall"]:.6f}',
                     ]
                     for number, row in case['rows'].items()
                 ],
@@ -374,6 +455,29 @@ def markdown(document: dict[str, Any]) -> str:
                         f'{entry["memory"] / 1e6:.0f}',
                     ]
                     for label, entry in cost['beyond'].items()
+                ],
+            ),
+        ]
+    for model, found in document.get('largest', {}).items():
+        parts += [
+            f'## {model}, computed: {_USERS:.0e} users, {_ITEMS:.0e} items, {_EDGES:.0e} '
+            f'interactions',
+            f'The model of cost times {found["factor"]:.2f}, the factor of {found["case"]}; '
+            f'nothing of it was run. It assumes one core per process, the constants of '
+            f'`genrec_pyg.distributed.cost.Machine`, the named network for every process, and '
+            f'even blocks; waiting for the slowest process and ranking are not in it.',
+            markdown_table(
+                ['processes', 'grid', 'step [s]', 'of it sent [s]', 'sent [GB]', 'memory [GB]'],
+                [
+                    [
+                        label,
+                        f'{entry["shape"][0]}x{entry["shape"][1]}',
+                        f'{entry["seconds"]:.1f}',
+                        f'{entry["exchange"]:.1f}',
+                        f'{entry["bytes"] / 1e9:.2f}',
+                        f'{entry["memory"] / 1e9:.1f}',
+                    ]
+                    for label, entry in found['rows'].items()
                 ],
             ),
         ]
@@ -409,7 +513,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for case in arguments.cases:
             found = measure(case, arguments.rounds, arguments.steps, arguments.root, cache)
             document['cases'][case] = {**found, 'cost': predictions(found)}
-        write_report(arguments.output, document, markdown(document))
+            document['largest'] = largest(document['cases'])
+            write_report(arguments.output, document, markdown(document))
         print(markdown(document))
     return 0
 

@@ -29,7 +29,11 @@ FORMAT = 'genrec_pyg prepared interactions'
 #: Version of the layout; a reader takes this one.
 VERSION = 1
 MANIFEST = 'manifest.json'
+#: Folder of the training interactions as arrays that are mapped.
+TRAINING = 'training'
 _TABLES = ('interactions', 'users', 'items')
+#: Pairs of a block while arrays of training interactions are written.
+_PAIRS = 2**20
 
 
 class FolderWriter:
@@ -64,6 +68,67 @@ class FolderWriter:
         np.save(folder / f'{name}.items.npy', item.astype(np.int64))
         self._features[name] = {'items': len(item), 'width': int(x.shape[1]), 'sparse': sparse}
 
+    def training(
+        self, pairs: Iterator[pa.RecordBatch], num_users: int, num_items: int, num_pairs: int
+    ) -> None:
+        r"""Writes the training interactions for mapping: by user, by item, and the normalized
+        symmetric graph over both (:mod:`genrec_pyg.datasets.mapped`). Beside blocks of pairs, two
+        numbers per node are in memory.
+
+        Args:
+            pairs: Columns ``user`` and ``item``, sorted by user, then item.
+            num_users: Number of users ``U``.
+            num_items: Number of items ``I``.
+            num_pairs: Number of pairs ``E``.
+        """
+        folder, size = self.folder / TRAINING, num_users + num_items
+        folder.mkdir(exist_ok=True)
+
+        def array(name: str, dtype: Any, length: int) -> np.ndarray:
+            if length == 0:  # nothing can be mapped of no length
+                np.save(folder / f'{name}.npy', np.empty(0, dtype))
+                return np.empty(0, dtype)
+            return np.lib.format.open_memmap(
+                folder / f'{name}.npy', mode='w+', dtype=dtype, shape=(length,)
+            )
+
+        by_user = array('by_user.col', np.int32, num_pairs)
+        degree, begin = np.zeros(size, dtype=np.int64), 0
+        for batch in pairs:
+            user, item = (batch.column(name).to_numpy() for name in ('user', 'item'))
+            by_user[begin : begin + len(item)] = item
+            begin += len(item)
+            degree[:num_users] += np.bincount(user, minlength=num_users)
+            degree[num_users:] += np.bincount(item, minlength=num_items)
+        rowptr = np.concatenate([[0], np.cumsum(degree)])
+        np.save(folder / 'joint.rowptr.npy', rowptr)
+        np.save(folder / 'by_user.rowptr.npy', rowptr[: num_users + 1])
+        np.save(folder / 'by_item.rowptr.npy', rowptr[num_users:] - num_pairs)
+        by_item = array('by_item.col', np.int32, num_pairs)
+        col, value = (
+            array('joint.col', np.int32, 2 * num_pairs),
+            array('joint.value', np.float32, 2 * num_pairs),
+        )
+        scale = np.zeros(size, dtype=np.float32)
+        np.divide(1, np.sqrt(degree), out=scale, where=degree > 0, casting='same_kind')
+        place = rowptr[num_users:-1] - num_pairs  # of the next user of every item
+        for begin in range(0, num_pairs, _PAIRS):
+            end = min(begin + _PAIRS, num_pairs)
+            item = by_user[begin:end].astype(np.int64)
+            user = np.searchsorted(rowptr, np.arange(begin, end), side='right') - 1
+            col[begin:end], value[begin:end] = (
+                item + num_users,
+                scale[user] * scale[item + num_users],
+            )
+            order = item.argsort(kind='stable')
+            item, user = item[order], user[order]
+            first = np.searchsorted(item, item, side='left')
+            to = place[item] + np.arange(len(item)) - first
+            by_item[to] = user
+            col[num_pairs + to] = user
+            value[num_pairs + to] = scale[user] * scale[item + num_users]
+            place += np.bincount(item, minlength=num_items)
+
     def finish(self, facts: Mapping[str, Any]) -> None:
         r"""Writes the manifest, with a digest of every file."""
         files = {
@@ -96,8 +161,12 @@ def is_prepared(folder: Path) -> bool:
         return False
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path, digests: bool = True) -> dict[str, Any]:
     r"""The manifest of a prepared folder, all of whose files are there and unchanged.
+
+    Args:
+        folder: The folder.
+        digests: Whether digests are compared, or sizes alone.
 
     Raises:
         DataError: If the folder is of another version, or a file is missing or changed.
@@ -125,6 +194,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         for name in features
         for ending in (_ending(found, name), '.items.npy')
     ]
+    wanted += [name for name in expected if name.startswith(f'{TRAINING}/')]
     for name in wanted:
         if name not in expected or '..' in Path(name).parts:
             raise DataError(
@@ -132,7 +202,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
                 f'genrec_pyg.prepare wrote'
             )
         size = (folder / name).stat().st_size if (folder / name).is_file() else -1
-        if size != expected[name][0] or file_sha256(folder / name) != expected[name][1]:
+        if size != expected[name][0] or (
+            digests and file_sha256(folder / name) != expected[name][1]
+        ):
             found_is = 'missing' if size < 0 else 'not the file of the manifest'
             raise DataError(f'{folder / name}: is {found_is}; prepare the log again')
     return found

@@ -8,26 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genrec_pyg.utils.keyed import draw_key, mix
+
 #: Rows that share a generator.
 ROWS_PER_KEY = 1024
-
-
-def mix(key: int, block: int) -> int:
-    r"""Seed of a block from the key of a draw (the finalizer of SplitMix64: Steele, Lea, Flood,
-    OOPSLA 2014, https://doi.org/10.1145/2660193.2660195).
-    """
-    mask = 2**64 - 1
-    z = (key + (block + 1) * 0x9E3779B97F4A7C15) & mask
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
-    return (z ^ (z >> 31)) >> 1  # seeds are signed
-
-
-def draw_key() -> int:
-    r"""A key from torch's global generator of the CPU, the same in all processes that have drawn
-    the same before.
-    """
-    return int(torch.randint(2**62, (1,)).numpy()[0])  # no wait for a device: it lies in memory
 
 
 def keyed_dropout(x: Tensor, p: float, training: bool, first_row: int = 0) -> Tensor:

@@ -1,5 +1,8 @@
-r"""Loaders: training interactions with negatives, user rows, and sequences."""
+r"""Loaders: training interactions with negatives, sampled neighborhoods, user rows, and
+sequences.
+"""
 
+from genrec_pyg.loader.neighborhood import LayerNeighborSampler, Neighborhood
 from genrec_pyg.loader.sequences import (
     SequenceBatch,
     SequenceLoader,
@@ -12,6 +15,8 @@ from genrec_pyg.loader.user_rows import UserRowLoader, UserRows
 
 __all__ = [
     'InteractionLoader',
+    'LayerNeighborSampler',
+    'Neighborhood',
     'SequenceBatch',
     'SequenceLoader',
     'Sequences',

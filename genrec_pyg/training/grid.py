@@ -120,6 +120,9 @@ class GridDistributed(Distributed):
 
     def _choose(self, model: Recommender) -> tuple[int, int]:
         work = workload(model)
+        if model.fan is not None:
+            # sampled rows are read from own columns, of all nodes
+            return self._columns_alone(work.channels)
         if self.shape is None:
             several = (
                 int(os.environ.get('LOCAL_WORLD_SIZE', self.processes.size)) < self.processes.size
@@ -140,6 +143,18 @@ class GridDistributed(Distributed):
                 f'{min(work.users, work.items)} blocks of nodes and {work.channels} of channels'
             )
         return self.shape
+
+    def _columns_alone(self, channels: int) -> tuple[int, int]:
+        size = self.processes.size
+        if size > channels or self.shape not in (None, (1, size)):
+            given = (
+                f'{size} processes' if self.shape is None else f'{self.shape[0]}x{self.shape[1]}'
+            )
+            raise ConfigError(
+                f"--grid: got {given} with neighborhood 'sampled' and {channels} channels, "
+                f'accepted are blocks of channels alone, 1x{min(size, channels)}'
+            )
+        return 1, size
 
     def detach(self) -> None:
         if self.layout is not None:

@@ -106,6 +106,11 @@ class Trainer:
         encoder_lr: Learning rate of a pretrained encoder that is part of the model; :obj:`None`
             takes ``lr``.
         encoder_weight_decay: Its weight decay; :obj:`None` takes ``weight_decay``.
+        neighborhood: ``'full'``, steps over the whole graph, or ``'sampled'``, over sampled
+            neighborhoods of the nodes of a batch, for models that can
+            (:meth:`~genrec_pyg.nn.models.Recommender.sample_neighbors`): for graphs whose
+            activations do not fit. Evaluation sees the whole graph.
+        fan: Neighbors of a node and layer that ``'sampled'`` keeps in expectation.
         trackers: Where figures go besides the folder of the run: ``'tensorboard'``, ``'mlflow'``,
             ``'wandb'``, the entry point of an installed package or ``'package.module:Class'``; see
             :mod:`genrec_pyg.runs.trackers`.
@@ -145,6 +150,8 @@ class Trainer:
         encoder_weight_decay: float | None = None,
         decoupled_weight_decay: bool = False,
         trackers: Sequence[str] = ('tensorboard',),
+        neighborhood: str = 'full',
+        fan: int = 10,
     ):
         if isinstance(batch_size, str) and batch_size != 'auto':
             raise ConfigError(
@@ -175,6 +182,8 @@ class Trainer:
         check_choice('precision', precision, ('float32', 'bf16'))
         check_choice('protocol', protocol, PROTOCOLS)
         check_choice('sampler', sampler, ('edge', 'user'))
+        check_choice('neighborhood', neighborhood, ('full', 'sampled'))
+        check_range('fan', fan, 1)
         check_coefficients(mg_alpha1, mg_alpha2, mg_interval)
         ks = (ks,) if isinstance(ks, int) else tuple(ks)
         metric, _, k = monitor.partition('@')
@@ -208,6 +217,7 @@ class Trainer:
         self.mirror_gradient = mirror_gradient
         self.mg_alpha1, self.mg_alpha2, self.mg_interval = mg_alpha1, mg_alpha2, mg_interval
         self.cuda_graph = cuda_graph
+        self.neighborhood, self.fan = neighborhood, fan
         # whatever the current folder becomes
         self.output = None if output is None else Path(output).absolute()
         #: Folder ``STUDY/trials/NUMBER`` of a trial, which gives trackers their names and place;
@@ -223,6 +233,11 @@ class Trainer:
         ):
             raise ConfigError(
                 "precision: got 'bf16', which this GPU does not support; accepted here is 'float32'"
+            )
+        if cuda_graph and neighborhood == 'sampled':
+            raise ConfigError(
+                "cuda_graph: got True with neighborhood 'sampled', whose steps differ in size; "
+                'accepted is False'
             )
         if cuda_graph and (
             self.device.type != 'cuda' or self.distributed.processes.size > 1 or mirror_gradient
@@ -271,6 +286,7 @@ class Trainer:
                 f'mirror_gradient: got True for {type(model).__name__}, accepted are models '
                 f'trained by gradient'
             )
+        model.sample_neighbors(self.fan if self.neighborhood == 'sampled' else None)
         check_held_out(model.graph, data)
         evaluators = {
             split: Evaluator(
@@ -572,6 +588,7 @@ class Trainer:
         r"""Adam over the parameters of ``model`` that the trainer owns, within Mirror Gradient
         where that is on, as are the model's own optimizers; from here on processes share the model.
         """
+        model.sample_neighbors(self.fan if self.neighborhood == 'sampled' else None)
         self.distributed.attach(model)
         parameters = self.distributed.optimized_parameters()
         of_encoder = {

@@ -6,7 +6,7 @@ from helpers.processes import in_processes
 @pytest.fixture(scope='session')
 def four(tmp_path_factory):
     """Results of the scenarios in four processes, which share a start."""
-    names = ('layouts', 'products', 'models', 'few', 'masks', 'volume')
+    names = ('layouts', 'products', 'models', 'few', 'empty_block', 'sampled', 'masks', 'volume')
     return in_processes(4, grid_scenarios, tmp_path_factory.mktemp('four'), *names)
 
 

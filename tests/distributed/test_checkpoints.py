@@ -3,6 +3,7 @@ are killed.
 """
 
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -53,20 +54,33 @@ def test_pieces_of_four_processes_are_read_by_two_and_by_one(tmp_path, uninterru
         assert len(list(folder.glob('shards-*'))) <= 2
 
 
-def test_a_process_is_killed_and_fewer_go_on(tmp_path, uninterrupted):
-    processes = launched(4, scenarios.main, tmp_path, ['killed'])
+@pytest.fixture(scope='module')
+def of_three(tmp_path_factory):
+    """The folder of a run of three processes, one of which was killed in its second epoch."""
+    folder = tmp_path_factory.mktemp('of_three')
+    processes = launched(3, scenarios.main, folder, ['killed'])
     done = [process.wait() for process in processes]
     assert done[-1].returncode == -9 and all(one.returncode for one in done)
     assert 'another process has ended' in done[0].stderr
-    folder = tmp_path / 'later_epochs'
-    shutil.copytree(tmp_path / 'killed', folder / 'LightGCN')
-    assert load_checkpoint(folder / 'LightGCN' / 'checkpoints' / 'last.pt')['epoch'] == 0
-    data = scenarios.graph()
-    model = scenarios.make('LightGCN', data, **scenarios.MODELS['LightGCN'])
-    result = scenarios.fit(model, data, scenarios.ALONE, folder / 'LightGCN', True, epochs=3)
-    assert_same_training(uninterrupted['LightGCN'], result)
+    assert load_checkpoint(folder / 'killed' / 'checkpoints' / 'last.pt')['epoch'] == 0
+    return folder / 'killed'
 
 
+@pytest.mark.parametrize('number', [1, 2, 4])
+def test_fewer_or_more_processes_go_on_where_one_was_killed(
+    number, of_three, tmp_path, uninterrupted
+):
+    shutil.copytree(of_three, tmp_path / 'go_on')
+    results = (
+        [dict(scenarios.go_on(scenarios.ALONE, tmp_path / 'go_on'))]
+        if number == 1
+        else in_processes(number, scenarios, tmp_path, 'go_on')['go_on']
+    )
+    for result in results:
+        assert_same_training(uninterrupted['LightGCN'], result['LightGCN'])
+
+
+#: Trains; the process with rank 1 of the first start ends in the second epoch, or its launcher too.
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
@@ -74,49 +88,81 @@ from genrec_pyg.nn.models.collaborative.light_gcn import LightGCN
 from genrec_pyg.train import main
 loss = LightGCN.loss
 def fail(self, batch):
-    first, last = os.environ['TORCHELASTIC_RESTART_COUNT'] == '0', os.environ['RANK'] == '1'
-    if first and last and Path('run/checkpoints/last.pt').exists():
+    first = not Path('failed').exists()
+    if first and os.environ['RANK'] == '1' and Path('run/checkpoints/last.pt').exists():
+        Path('failed').touch()
+        if 'KILL_LAUNCHER' in os.environ:
+            os.kill(os.getppid(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
     return loss(self, batch)
 LightGCN.loss = fail
-sys.exit(main(sys.argv[1:]))
+code = main(sys.argv[1:])
+if code == 0:
+    print('processes', os.environ['WORLD_SIZE'], flush=True)
+sys.exit(code)
 """
+FLAGS = ['--model', 'LightGCN', '--epochs', '3', '--device', 'cpu', '--references', 'false']
 
 
-def test_torchrun_starts_again_where_the_run_was(tmp_path, monkeypatch):
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Starts launchers of the program in a folder, each with flags of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('PYTHONPATH', str(ROOT))
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
     (tmp_path / 'program.py').write_text(PROGRAM)
-    flags = ['--model', 'LightGCN', '--epochs', '3', '--device', 'cpu', '--references', 'false']
-    done = subprocess.run(
-        [
-            sys.executable,
-            '-m',
-            'torch.distributed.run',
-            '--standalone',
-            '--nproc_per_node',
-            '2',
-            '--max_restarts',
-            '1',
-            'program.py',
-            '--distributed',
-            'grid',
-            '--checkpoint',
-            'sharded',
-            '--output',
-            'run',
-            *flags,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    run = ['--distributed', 'grid', '--checkpoint', 'sharded', '--output', 'run']
+
+    def start(*flags):
+        return subprocess.Popen(
+            [sys.executable, '-m', 'torch.distributed.run', *flags, 'program.py', *run, *FLAGS],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture(scope='module')
+def of_one(tmp_path_factory):
+    """The last checkpoint of the program in one process without interruption."""
+    folder = tmp_path_factory.mktemp('of_one')
+    done = run_command('train', '--output', 'alone', *FLAGS, folder=folder)
     assert done.returncode == 0, done.stderr[-3000:]
-    alone = run_command('train', '--output', 'alone', *flags, folder=tmp_path)
-    assert alone.returncode == 0, alone.stderr[-3000:]
-    one, other = (
-        load_checkpoint(tmp_path / name / 'checkpoints' / 'last.pt') for name in ('alone', 'run')
-    )
+    return load_checkpoint(folder / 'alone' / 'checkpoints' / 'last.pt')
+
+
+def assert_same_end(one, folder):
+    other = load_checkpoint(folder / 'run' / 'checkpoints' / 'last.pt')
     assert one['epoch'] == other['epoch'] == 2
     for name, value in one['model'].items():
         torch.testing.assert_close(other['model'][name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_torchrun_starts_again_where_the_run_was(program, tmp_path, of_one):
+    launcher = program('--standalone', '--nproc_per_node', '2', '--max_restarts', '1')
+    output, errors = launcher.communicate(timeout=300)
+    assert launcher.returncode == 0, errors[-3000:]
+    assert (tmp_path / 'failed').exists() and output.count('processes 2') == 2
+    assert_same_end(of_one, tmp_path)
+
+
+def test_torchrun_goes_on_without_a_machine_that_is_gone(program, tmp_path, of_one, monkeypatch):
+    """Two launchers as two machines; one is killed with its process."""
+    monkeypatch.setenv('KILL_LAUNCHER', '1')
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    flags = [
+        *('--nnodes', '1:2', '--nproc_per_node', '1', '--max_restarts', '3'),
+        *('--rdzv_backend', 'c10d', '--rdzv_endpoint', f'127.0.0.1:{port}', '--rdzv_id', 'run1'),
+        *('--local_addr', '127.0.0.1', '--rdzv_conf', 'last_call_timeout=20'),
+    ]
+    # the first one has the meeting point and, by its number, the main process
+    first, second = program(*flags), program(*flags)
+    output, errors = first.communicate(timeout=300)
+    second.communicate(timeout=60)
+    assert second.returncode == -9 and first.returncode == 0, errors[-3000:]
+    assert (tmp_path / 'failed').exists() and output.count('processes 1') == 1
+    assert_same_end(of_one, tmp_path)

@@ -44,6 +44,30 @@ def test_fewer_items_and_triples_than_processes(four, tmp_path):
             assert_same_training(expected['LightGCN'], result)
 
 
+def test_blocks_of_users_without_interactions(four, tmp_path):
+    expected = dict(scenarios.empty_block(scenarios.ALONE, tmp_path))
+    for results in four['empty_block']:
+        for name in expected:
+            assert results.pop(f'sizes {name} 2x2') == [1, 7]
+            assert results.pop(f'sizes {name} 4x1') == [1, 1, 1, 5]
+        assert len(results) == 9
+        for name, result in results.items():
+            assert_same_training(expected[name.split()[0]], result)
+
+
+def test_sampled_neighborhoods_are_those_of_one_process(four, tmp_path):
+    expected = dict(scenarios.sampled(scenarios.ALONE, tmp_path))
+    for results in four['sampled']:
+        for grid in ('2x2', '4x1'):
+            assert results.pop(grid).startswith(
+                f"--grid: got {grid} with neighborhood 'sampled' and 6 channels, accepted are "
+                f'blocks of channels alone, 1x4'
+            )
+        assert set(results) == {'LightGCN 1x4', 'LightGCN ddp'}
+        for result in results.values():
+            assert_same_training(expected['LightGCN'], result)
+
+
 def test_a_slow_process_changes_nothing(two, tmp_path):
     expected = dict(scenarios.slow(scenarios.ALONE, tmp_path))
     for results in two['slow']:

@@ -236,6 +236,38 @@ def few(distributed, folder):
             yield grid, str(error)
 
 
+def empty_block(distributed, folder):
+    """All interactions are of one user, so that the other blocks of users have none."""
+    user, item = np.zeros(12, dtype=int), np.arange(12)
+    split = np.where(item > 9, 2, 0)
+    data = build_graph(user, item, split, 8, 14, {}, 'one active user')
+    for grid, shared in grids(distributed):
+        for name in ('LightGCN', 'LayerGCN', 'SELFCFED'):
+            model = make(name, data, hidden_channels=6, num_layers=2)
+            if distributed.processes.size > 1 and not grid.startswith('1x'):
+                shared.attach(model)
+                sizes = shared.layout.user.sizes
+                yield f'sizes {name} {grid}', sizes
+                shared.detach()
+            yield f'{name} {grid}'.strip(), fit(model, data, shared, batch_size=4)
+
+
+def sampled(distributed, folder):
+    """Steps over sampled neighborhoods, on blocks of columns and with the batch everywhere."""
+    shares = grids(distributed)
+    if distributed.processes.size > 1:
+        shares.append(('ddp', Distributed('ddp', distributed.processes)))
+    for grid, shared in shares:
+        model = make('LightGCN', graph(), hidden_channels=6, num_layers=2)
+        try:
+            yield (
+                f'LightGCN {grid}'.strip(),
+                fit(model, graph(), shared, neighborhood='sampled', fan=3),
+            )
+        except ConfigError as error:
+            yield grid, str(error)
+
+
 def masks(distributed, folder):
     """Dropout of the rows of every process, drawn from the same state."""
     rows = distributed.processes.slice(5000)
@@ -295,18 +327,28 @@ def later_epochs(distributed, folder):
 
 
 def killed(distributed, folder):
-    """Three epochs; the last process is killed in a step of the second."""
+    """Three epochs; the last process is killed in the middle of the second."""
     model = make('LightGCN', graph(), **MODELS['LightGCN'])
     loss, last = model.loss, distributed.processes.rank == distributed.processes.size - 1
+    steps = []
 
     def fail(batch):
         if last and (folder / 'checkpoints' / 'last.pt').exists():
-            os.kill(os.getpid(), signal.SIGKILL)
+            steps.append(batch)
+            if len(steps) == 3:  # of five
+                os.kill(os.getpid(), signal.SIGKILL)
         return loss(batch)
 
     model.loss = fail
     fit(model, graph(), GridDistributed(distributed.processes, 'auto', 'sharded'), folder, epochs=3)
     return ()
+
+
+def go_on(distributed, folder):
+    """Takes up the run of :func:`killed`, with as many processes as there are now."""
+    shared = GridDistributed(distributed.processes, 'auto', 'sharded')
+    model = make('LightGCN', graph(), **MODELS['LightGCN'])
+    yield 'LightGCN', fit(model, graph(), shared, folder, resume=True, epochs=3)
 
 
 def slow(distributed, folder):

@@ -11,7 +11,7 @@ from helpers.trainer_cases import QUIET, Factors, build, comparable, without
 from genrec_pyg.evaluation import evaluate
 from genrec_pyg.exceptions import ConfigError, DataError, GenRecError
 from genrec_pyg.graph import TrainingGraph
-from genrec_pyg.nn.models import GenRec, Popularity
+from genrec_pyg.nn.models import GenRec, Popularity, get_model
 from genrec_pyg.training import Trainer, load_checkpoint
 from genrec_pyg.transforms import RandomSplit
 
@@ -367,6 +367,32 @@ def test_steps_per_epoch_make_the_batch(data, steps):
         ConfigError, match=r"steps_per_epoch: got 2 .* accepted is it with batch_size='auto'"
     ):
         model.make_loader(1, 'edge', 2)
+
+
+def test_sampled_neighborhoods_are_asked_of_the_model(data):
+    trainer = Trainer(
+        epochs=4,
+        lr=0.05,
+        batch_size=64,
+        neighborhood='sampled',
+        fan=3,
+        device='cpu',
+        progress=False,
+    )
+    model = get_model('LightGCN')(data, hidden_channels=4, num_layers=2)
+    result = trainer.fit(model, data)
+    assert model.fan == 3 and result.history[3]['loss']['bpr'] < result.history[0]['loss']['bpr']
+    Trainer(epochs=1, device='cpu', progress=False).fit(model, data)
+    assert model.fan is None
+    with pytest.raises(ConfigError, match="neighborhood: got 'sampled' for EASE"):
+        trainer.fit(get_model('EASE')(data), data)
+    for options, message in (
+        ({'neighborhood': 'some'}, "neighborhood: got 'some'"),
+        ({'fan': 0}, 'fan: got 0'),
+        ({'neighborhood': 'sampled', 'cuda_graph': True}, 'cuda_graph: got True with neighborhood'),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            Trainer(device='cpu', **options)
 
 
 def test_batch_size_is_a_number_or_automatic():

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pyarrow import parquet
 
 from genrec_pyg.datasets.io.item_features import ItemFeatures, read_features
 from genrec_pyg.datasets.io.item_table import read_titles
@@ -19,6 +20,7 @@ from genrec_pyg.datasets.preparation.core import core_members
 from genrec_pyg.datasets.preparation.options import Options, Report
 from genrec_pyg.datasets.preparation.splitting import label_by_time, split_blocks
 from genrec_pyg.datasets.preparation.staging import (
+    BLOCK,
     Staged,
     connect,
     engine_errors,
@@ -128,6 +130,7 @@ def _prepare(
         con, f"""SELECT {', '.join(f'"{name}"' for name in names)} FROM pairs ORDER BY {order}"""
     )
     counts = _write_pairs(ordered, writer, num_pairs, split)
+    _write_training(con, writer, int(user_kept.sum()), int(item_kept.sum()), counts[0])
     ids = {
         role: _write_ids(con, writer, role, kept, is_whole, titles if role == 'item' else None)
         for role, kept, is_whole in (('user', user_kept, whole[0]), ('item', item_kept, whole[1]))
@@ -263,6 +266,22 @@ def _write_pairs(
             first += batch.num_rows
             table.write_batch(batch)
     return [int(count) for count in counts]
+
+
+def _write_training(
+    con: Any, writer: FolderWriter, num_users: int, num_items: int, num_pairs: int
+) -> None:
+    r"""Writes the arrays of training pairs, whose labels are those of the written table."""
+    written = parquet.ParquetFile(writer.folder / 'interactions.parquet')
+    with written:
+        columns = written.iter_batches(BLOCK, columns=['user', 'item', 'split'])
+        schema = pa.schema([written.schema_arrow.field(name) for name in ('user', 'item', 'split')])
+        con.register('labelled', pa.RecordBatchReader.from_batches(schema, columns))
+        ordered = stream(
+            con, 'SELECT "user", item FROM labelled WHERE split = 0 ORDER BY "user", item'
+        )
+        writer.training(ordered, num_users, num_items, num_pairs)
+        con.unregister('labelled')
 
 
 def _write_ids(

@@ -107,7 +107,12 @@ class PairwiseRecommender(Recommender):
         r"""BPR of embeddings of all ``users`` and ``items``, and the penalty on the initial
         rows.
         """
-        user, positive, negative = self.layout.pairs(users, items, batch)
+        return self.pair_terms(*self.layout.pairs(users, items, batch), batch)
+
+    def pair_terms(
+        self, user: Tensor, positive: Tensor, negative: Tensor, batch: Triples
+    ) -> dict[str, Tensor]:
+        r"""As :meth:`rank_terms`, given the rows of the triples that this process counts."""
         gap = self.layout.inner(user, negative - positive)
         return {
             'bpr': self.layout.mean(F.softplus(gap), batch),

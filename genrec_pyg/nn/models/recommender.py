@@ -133,6 +133,8 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
     #: itself: its subclasses may do what cannot be divided. On a grid :meth:`loss` returns shares,
     #: whose sum over the processes is the term.
     grid: GridSupport | None = None
+    #: Neighbors of a node and layer that training steps sample in expectation, :obj:`None` for all.
+    fan: int | None = None
     #: Whether users are their histories, so that interactions after the training change embeddings.
     reads_history: bool = False
     #: Digests of the parameters as they were drawn; :obj:`None` until the constructor has ended.
@@ -208,6 +210,20 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
             raise ConfigError(
                 f'{name}: got {dotted(cls, options)[name]!r} with {by}, accepted is {value!r}'
             )
+
+    def sample_neighbors(self, fan: int | None) -> None:
+        r"""Lets training steps propagate over sampled neighborhoods, ``fan`` neighbors of a node
+        and layer in expectation; :obj:`None` over the whole graph. Here nothing is sampled.
+
+        Raises:
+            ConfigError: If the model cannot.
+        """
+        if fan is not None:
+            raise ConfigError(
+                f"neighborhood: got 'sampled' for {type(self).__name__}, accepted is 'full'; "
+                f'LightGCN samples'
+            )
+        self.fan = None
 
     def reset_parameters(self) -> None:
         r"""Redraws all learnable parameters."""

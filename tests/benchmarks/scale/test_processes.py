@@ -22,6 +22,7 @@ def child_result(number, rank):
         'work': work,
         'load': 1.5,
         'edges': 59_541,
+        'recall': 0.05,
     }
 
 
@@ -36,6 +37,7 @@ def measured(monkeypatch, tmp_path):
             },
             output.with_suffix('.pt'),
         )
+        torch.save({'t': torch.tensor([1.0, 1e-7 * number])}, output.with_suffix('.gradients.pt'))
         return [child_result(number, rank) for rank in range(number)]
 
     monkeypatch.setattr(processes, 'run', run)
@@ -49,6 +51,7 @@ def test_medians_differences_and_the_slowest_process(measured):
     assert four['loss_difference'] == pytest.approx(3e-8) and one['loss_difference'] == 0
     # without the bias before the normalization
     assert two['parameter_difference'] == pytest.approx(1e-6, rel=0.1)
+    assert four['gradient_difference'] == pytest.approx(3e-7) and four['recall'] == 0.05
     assert four['bytes'] == 3000 and four['formula'] == 2700 and four['memory'] == 25_000_000
 
 
@@ -61,6 +64,19 @@ def test_the_fitted_model_meets_one_process_and_goes_beyond(measured):
     assert all(
         entry['shape'][0] * entry['shape'][1] in (8, 64, 512) for entry in cost['beyond'].values()
     )
+
+
+def test_what_no_machine_holds_takes_the_factor_of_the_largest_case(measured):
+    cost = processes.predictions(measured)
+    cases = {'lightgcn-tiktok': {**measured, 'cost': cost}}
+    found = processes.largest(cases)
+    assert set(found) == {'LightGCN'} and found['LightGCN']['factor'] == cost['factor']
+    rows = found['LightGCN']['rows']
+    assert rows['8 processes, 10 Gb/s']['memory'] > rows['64 processes, 10 Gb/s']['memory']
+    assert all(row['seconds'] > row['exchange'] > 0 for row in rows.values())
+    document = {'machine': processes.machine(1), 'rounds': 2, 'steps': 2, 'cases': cases}
+    text = processes.markdown({**document, 'largest': found})
+    assert '1e+09 interactions' in text and 'the factor of lightgcn-tiktok' in text
 
 
 def test_the_report_names_conditions_and_all_rows(measured):

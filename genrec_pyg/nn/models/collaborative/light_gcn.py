@@ -11,8 +11,10 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
+from genrec_pyg.loader import LayerNeighborSampler, Triples
 from genrec_pyg.nn.conv import LightConv
 from genrec_pyg.nn.conv.functional import layer_outputs
+from genrec_pyg.nn.embedding import NodeEmbedding
 from genrec_pyg.nn.interaction_graph import InteractionGraph
 from genrec_pyg.nn.items import BY_ID, ItemSide
 from genrec_pyg.nn.models.pairwise import PAIRWISE_GRID, PairwiseRecommender
@@ -103,6 +105,46 @@ class LightGCN(PairwiseRecommender):
         if self.layer_weights is not None:
             with torch.no_grad():
                 self.layer_weights.copy_(torch.tensor(self._first_weights))
+
+    def sample_neighbors(self, fan: int | None) -> None:
+        if fan is None or type(self) is not LightGCN:  # subclasses have losses over all nodes
+            super().sample_neighbors(fan)
+            return
+        if self.edge_dropout:
+            raise ConfigError(
+                f"edge_dropout: got {self.edge_dropout} with neighborhood 'sampled', accepted is 0"
+            )
+        if not isinstance(self.embedding, NodeEmbedding):
+            raise ConfigError(
+                "item_side: got one with content with neighborhood 'sampled', accepted is kind 'id'"
+            )
+        self.fan = fan
+
+    def loss(self, batch: Triples) -> dict[str, Tensor]:
+        r"""BPR and L2 on a batch of triples, over the whole graph or sampled neighborhoods."""
+        if self.fan is None:
+            return super().loss(batch)
+        return self.pair_terms(*self.sampled_rows(batch), batch)
+
+    def sampled_rows(self, batch: Triples) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Rows ``[B, d]`` of users, positives and negatives, propagated over a sampled
+        neighborhood: each an unbiased estimate of that of :meth:`embed`.
+        """
+        wanted = torch.cat([batch.user, batch.pos + self.num_users, batch.neg + self.num_users])
+        node, place = wanted.unique(return_inverse=True)
+        graph = self.interactions.adjacency
+        found = LayerNeighborSampler(graph, self.num_layers, self.fan).sample(node)
+        is_user = found.node < self.num_users
+        order = torch.cat([is_user.nonzero().view(-1), (~is_user).nonzero().view(-1)])
+        users = self.embedding.user[found.node[is_user]]
+        items = self.embedding.item[found.node[~is_user] - self.num_users]
+        x = users.new_zeros(found.node.numel(), users.size(1)).index_copy(
+            0, order, torch.cat([users, items])
+        )
+        weights = self.layer_weights
+        if weights is None:
+            weights = [1 / (self.num_layers + 1)] * (self.num_layers + 1)
+        return found.weighted_sum(x, weights)[place].chunk(3)
 
     def propagate(self, x: Tensor, graph: Adjacency) -> Tensor:
         r"""Weighted mean over the layers ``[N, d]`` of ``x`` ``[N, d]``."""

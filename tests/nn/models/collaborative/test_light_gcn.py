@@ -5,7 +5,7 @@ from helpers.toy_graphs import BATCH, PATH, set_tables, toy_data
 
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph, training_graph
-from genrec_pyg.nn.models import LightGCN
+from genrec_pyg.nn.models import MFBPR, SGL, LightGCN
 
 
 def on_path(**arguments):
@@ -110,3 +110,39 @@ def test_edge_dropout_acts_in_training_alone():
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         LightGCN(toy_data(), **arguments)
+
+
+def test_sampled_rows_are_those_of_the_graph_where_all_neighbors_are_taken():
+    torch.manual_seed(0)
+    model = LightGCN(
+        training_graph(toy_data()), hidden_channels=4, num_layers=2, layer_weights=[0.5, 0.3, 0.2]
+    ).double()
+    expected = model.loss(BATCH)
+    sum(expected.values()).backward()
+    grads = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    model.sample_neighbors(100)
+    found = model.loss(BATCH)
+    sum(found.values()).backward()
+    assert {name: float(value) for name, value in found.items()} == pytest.approx(
+        {name: float(value) for name, value in expected.items()}
+    )
+    for parameter, grad in zip(model.parameters(), grads):
+        torch.testing.assert_close(parameter.grad, grad)
+    model.sample_neighbors(1)
+    assert float(model.loss(BATCH)['bpr']) != pytest.approx(float(expected['bpr']), abs=1e-9)
+    model.sample_neighbors(None)
+    assert float(model.loss(BATCH)['bpr']) == float(expected['bpr'])
+
+
+def test_where_nothing_is_sampled():
+    graph = training_graph(toy_data())
+    with pytest.raises(ConfigError, match=r"edge_dropout: got 0\.5 with neighborhood 'sampled'"):
+        LightGCN(graph, hidden_channels=2, edge_dropout=0.5).sample_neighbors(3)
+    for model in (SGL(graph, hidden_channels=2), MFBPR(graph, hidden_channels=2)):
+        with pytest.raises(
+            ConfigError,
+            match=f"neighborhood: got 'sampled' for {type(model).__name__}, accepted is 'full'",
+        ):
+            model.sample_neighbors(3)
+        model.sample_neighbors(None)
