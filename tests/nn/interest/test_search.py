@@ -7,6 +7,8 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import training_graph
 from genrec_pyg.nn.interest import GeneratedInterest, HeldOutLists, InterestConfig, choose_interest
 from genrec_pyg.nn.interest.schedule import FlipSchedule
+from genrec_pyg.nn.interest.search import _starts
+from genrec_pyg.nn.interest.views import Views
 
 
 @pytest.mark.parametrize('max_items', [8000, 10])
@@ -39,6 +41,19 @@ def test_without_enough_validation_the_fallback_is_taken_and_said(demo_data, cap
         and 'too few to choose on' in caplog.text
     )
     assert choose_interest(training_graph(demo_data)).weights == choice.weights
+
+
+def test_the_weights_start_from_the_form_of_add_ease_where_dense_matrices_are_used(demo_data):
+    starts = {}
+    for max_items in (8000, 10):
+        views = Views(training_graph(demo_data), rank=16, num_neighbors=20, max_items=max_items)
+        views.add_others()
+        starts[max_items] = _starts(views)
+    names = sorted(views.graph.modalities)
+    assert starts[10] == [] and starts[8000] == [
+        {'kernel': 1.0, **{f'{name}{end}': 0.5 for name in names}}
+        for end in ('_fine_ridge', '_ridge')
+    ]
 
 
 def test_constant_features_are_no_view(demo_data, caplog):
