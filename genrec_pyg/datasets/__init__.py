@@ -31,6 +31,12 @@ from genrec_pyg.utils.plugins import installed, load_place
 
 logger = logging.getLogger(__name__)
 
+#: Endings of logs, in lower case.
+LOG_SUFFIXES = tuple(
+    f'{kind}{packed}'
+    for kind in ('.csv', '.tsv', '.jsonl', '.parquet')
+    for packed in ('', '.gz', '.bz2', '.zst')
+)
 #: Bytes in a path that file systems take.
 _LONGEST_PATH = 4095
 #: Names of datasets that are downloaded from a mirror in their original layout.
@@ -56,13 +62,13 @@ def load_dataset(
 
     ``'demo'`` is generated, with a warning where a folder of that name holds files. A name such as
     ``'shop/graph.pt'`` is a graph that :func:`save_graph` wrote, one such as ``'shop/log.csv'`` a
-    table of interactions, see :func:`from_table`; so is a folder with one ``interactions.*``. A
-    folder that ``python -m genrec_pyg.prepare`` wrote is read as it was prepared, with the feature
-    files that were added to it since. Any other name is
-    a folder under ``root``, whose layout is recognized from its content (also one that an installed
-    package adds as an entry point of the group ``genrec_pyg.datasets``); where there is no such
-    folder, ``tiktok`` and ``baby`` are downloaded into it, and ``hm``, ``MINDsmall`` and
-    ``MINDlarge`` from a mirror.
+    table of interactions, see :func:`from_table`; so is a folder with one ``interactions.*``, and
+    one of logs alone (:data:`LOG_SUFFIXES`), which are read as one. A folder that ``python -m
+    genrec_pyg.prepare`` wrote is read as it was prepared, with the feature files that were added to
+    it since. Any other name is a folder under ``root``, whose layout is recognized from its content
+    (also one that an installed package adds as an entry point of the group
+    ``genrec_pyg.datasets``); where there is no such folder, ``tiktok`` and ``baby`` are downloaded
+    into it, and ``hm``, ``MINDsmall`` and ``MINDlarge`` from a mirror.
 
     Args:
         name: Name of the dataset.
@@ -96,6 +102,11 @@ def load_dataset(
         data = read_prepared_and_beside(root / name, choice, check)
         return prepare(data, min_rating, k_core, split)
     table = _table(name, root)
+    logs = [] if table is not None else _loose_logs(name, root)
+    if logs:
+        logger.info('%s: %s are read as one log', name, ', '.join(path.name for path in logs))
+        features = find_features(root / name, choice)
+        return from_table(logs, columns, features, min_rating, k_core, split, check)
     if table is not None and table.suffix == '.pt' and not columns and split_column(split) is None:
         return prepare(_keep(load_graph(table), choice), min_rating, k_core, split)
     if table is not None:
@@ -164,6 +175,19 @@ def _table(name: str, root: Path) -> Path | None:
         return path if os.path.isfile(path) else None
     found = list_folder(path, 'interactions.*')
     return path / found[0] if len(found) == 1 else None
+
+
+def _loose_logs(name: str, root: Path) -> list[Path]:
+    r"""The logs in a folder of no other layout, if ``name`` means one."""
+    if not _is_path(name) or Path(name).name != name or not os.path.isdir(root / name):
+        return []
+    if name in DOWNLOADABLE or name in BY_HAND or _recognize(root / name) is not None:
+        return []
+    return [
+        root / name / file
+        for file in list_folder(root / name)
+        if file.lower().endswith(LOG_SUFFIXES) and os.path.isfile(root / name / file)
+    ]
 
 
 def _is_path(name: str) -> bool:

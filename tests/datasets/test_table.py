@@ -129,7 +129,7 @@ def test_quoted_ids_may_hold_anything(tmp_path):
     [
         ('', 'has no header'),
         ('user,item\n', 'has no interaction'),
-        ('user,item\n1,2\n1\n', r'Row #3.*rows of 2 fields'),
+        ('user,item\n1,2\n1\n', r'Row #3.*rows of 2 fields.*on_bad_row'),
         ('user,item\n1,\n', 'row 1 has an empty item id'),
         ('user,item,time\n1,2,3\n1,4,soon\n', "row 2 has time 'soon'"),
         ('user,item,rating\n1,2,nan\n', 'row 1 has rating nan'),
@@ -287,6 +287,24 @@ def test_several_files_are_one_log(tmp_path):
         from_table(tmp_path / 'part-*')
     with pytest.raises(ConfigError, match='nothing-.* has no file'):
         from_table(tmp_path / 'nothing-*')
+
+
+def test_a_folder_of_logs_is_one_dataset(tmp_path, caplog):
+    caplog.set_level('INFO')
+    shop = tmp_path / 'shop'
+    shop.mkdir()
+    write_text(shop / 'a.csv', {name: values[:3] for name, values in LOG.items()})
+    write_text(
+        shop / 'b.TSV.gz', {name: values[3:] for name, values in LOG.items()}, '\t', pack=True
+    )
+    (shop / 'notes.md').write_text('no log')
+    data, expected = load_dataset('shop', tmp_path), from_table(LOG)
+    assert data[USER].raw_id == expected[USER].raw_id
+    assert torch.equal(data[INTERACTS].edge_index, expected[INTERACTS].edge_index)
+    assert 'shop: a.csv, b.TSV.gz are read as one log' in caplog.text
+    write_text(shop / 'items.csv', {'item_id': ['a'], 'title': ['A']})
+    with pytest.raises(ConfigError, match=r'items.csv: none of its columns'):
+        load_dataset('shop', tmp_path)
 
 
 def test_seed_of_the_split_and_layout_are_those_asked_for(tmp_path):

@@ -117,7 +117,8 @@ def from_text(
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(
             f'{path}: cannot be read ({_first_error(batches, error)}); accepted are rows of '
-            f'{len(layout.names)} fields in UTF-8'
+            f'{len(layout.names)} fields in UTF-8; on_bad_row=skip leaves others out (from_table, '
+            f'python -m genrec_pyg.prepare --on_bad_row skip)'
         ) from error
 
 
