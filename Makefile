@@ -5,6 +5,8 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip
+# Two at a time, a file in one of them; tests/conftest.py names the groups.
+WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: train test test-fast lint docs clean
 
@@ -12,12 +14,12 @@ train: $(VENV)/.core
 	$(VENV)/bin/python -m genrec_pyg.train $(ARGS)
 
 test: $(VENV)/.core $(VENV)/.test $(VENV)/.sparse $(VENV)/.triton
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest $(WORKERS) $(ARGS)
 
 # Without the tests that start processes or take more than five seconds, and without what is compiled for minutes; on two
 # cores.
 test-fast: $(VENV)/.core $(VENV)/.test
-	$(VENV)/bin/python -m pytest -m "not slow" --numprocesses 2 $(ARGS)
+	$(VENV)/bin/python -m pytest -m "not slow" $(WORKERS) $(ARGS)
 
 # Rules and layout of ruff everywhere, types of the foundations ([tool.mypy] in pyproject.toml names them).
 lint: $(VENV)/.core

@@ -113,6 +113,17 @@ def tiny_graph():
     return data
 
 
+def pytest_collection_modifyitems(items):
+    """One worker takes the tests of a file, and those of the grids, which share processes started
+    once.
+    """
+    here = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(here) if item.path.is_relative_to(here) else item.path
+        group = 'distributed' if place.parts[0] == 'distributed' else place.as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_terminal_summary(terminalreporter):
     if not SHARED.is_dir():
         terminalreporter.section('REAL DATA ABSENT', red=True, bold=True)

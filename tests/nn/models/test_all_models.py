@@ -1,6 +1,7 @@
 """What every trained model must do; one set of tests over the registry."""
 
 import copy
+from functools import cache
 
 import pytest
 import torch
@@ -309,38 +310,52 @@ def test_a_modality_may_have_one_node_or_none(name, alone, links):
     )
 
 
+def named_training(name, names, folder):
+    """Scores of a training with these names of its two modalities, and its number of loss terms;
+    the training is resumed too.
+    """
+    data, graph = toy_data(partial=True), toy_data(0)
+    for old, new in zip(('image', 'text'), names):
+        graph[new].x = data[old].x
+        graph['item', 'has', new].edge_index = data['item', 'has', old].edge_index
+    settings = {'hidden_channels': 8, **SMALL.get(name, {})}
+    model = get_model(name)(graph, **settings)
+    trainer = Trainer(
+        epochs=2,
+        lr=0.01,
+        batch_size=4,
+        ks=(5,),
+        monitor='recall@5',
+        device='cpu',
+        progress=False,
+        output=folder,
+    )
+    result = trainer.fit(model, graph)
+    with torch.no_grad():
+        found = model.score(torch.arange(8)), len(result.history[0]['loss'])
+    torch.manual_seed(5)
+    trainer.epochs = 3
+    trainer.fit(get_model(name)(graph, **settings), graph, resume=True)
+    return found
+
+
+@pytest.fixture(scope='module')
+def with_image_and_text(tmp_path_factory):
+    """What :func:`named_training` finds with image and text, once per model."""
+    return cache(
+        lambda name: named_training(name, ('image', 'text'), tmp_path_factory.mktemp('named'))
+    )
+
+
 @pytest.mark.parametrize(
     'names', [('type', 'clip.v1'), ('training', 'keys'), ('users', 'items'), ('a b', 'c/#1')]
 )
 @pytest.mark.parametrize('name', [*NAMES, 'GenRec'])
-def test_names_of_modalities_decide_nothing(name, names, tmp_path):
+def test_names_of_modalities_decide_nothing(name, names, tmp_path, with_image_and_text):
     """A training gives with any names what it gives with image and text, and can be resumed."""
-    data, renamed = toy_data(partial=True), toy_data(0)
-    for old, new in zip(('image', 'text'), names):
-        renamed[new].x = data[old].x
-        renamed['item', 'has', new].edge_index = data['item', 'has', old].edge_index
-    scores = []
-    for graph in (data, renamed):
-        model = get_model(name)(graph, hidden_channels=8, **SMALL.get(name, {}))
-        trainer = Trainer(
-            epochs=2,
-            lr=0.01,
-            batch_size=4,
-            ks=(5,),
-            monitor='recall@5',
-            device='cpu',
-            progress=False,
-            output=tmp_path / str(len(scores)),
-        )
-        result = trainer.fit(model, graph)
-        with torch.no_grad():
-            scores.append((model.score(torch.arange(8)), len(result.history[0]['loss'])))
-        torch.manual_seed(5)
-        trainer.epochs = 3
-        trainer.fit(
-            get_model(name)(graph, hidden_channels=8, **SMALL.get(name, {})), graph, resume=True
-        )
-    assert torch.equal(scores[0][0], scores[1][0]) and scores[0][1] == scores[1][1]
+    scores, terms = named_training(name, names, tmp_path)
+    expected, expected_terms = with_image_and_text(name)
+    assert torch.equal(scores, expected) and terms == expected_terms
 
 
 @pytest.mark.slow
