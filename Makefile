@@ -45,7 +45,8 @@ $(VENV)/.test: $(VENV)/.core
 	$(PIP) install --quiet --editable ".[test]"
 	touch $@
 
-# Compiled from source against the installed torch: minutes, once. The main job does not need them.
+# Compiled from source against the installed torch: minutes, once. The main job does not need them. Before the tests and
+# not beside them: two compilers take two cores, as two workers do.
 $(VENV)/.sparse: | $(VENV)/.core
 	$(PIP) install --quiet setuptools wheel ninja
 	PATH="$(abspath $(VENV)/bin):$$PATH" MAX_JOBS=2 $(PIP) install --no-build-isolation torch-scatter torch-sparse

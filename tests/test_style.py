@@ -174,3 +174,94 @@ def test_docstring_of_a_model_says_what_it_is(path):
             assert len(docstring.splitlines()) <= 57, node.name
             if 'docs/parity.md' in docstring:
                 assert f'### {node.name}\n' in (ROOT / 'docs' / 'parity.md').read_text(), node.name
+
+
+#: Modules without a test file of their own, and the one that has their tests: parts that only show
+#: together, in a run, in several processes, or through the object that owns them.
+TESTED_IN = {
+    'config/blending': 'commands/test_blend',
+    'config/schema': 'config/test_parser',
+    'datasets/io/rows': 'datasets/io/test_usable_rows',
+    'datasets/io/tables': 'datasets/io/test_layouts',
+    'datasets/preparation/core': 'datasets/preparation/test_prepare_log',
+    'datasets/preparation/prepare': 'datasets/preparation/test_prepare_log',
+    'distributed/collectives': 'distributed/test_processes',
+    'distributed/layout': 'distributed/test_grid',
+    'distributed/norm': 'distributed/test_processes',
+    'distributed/operations': 'distributed/test_processes',
+    'distributed/partitioned': 'distributed/test_processes',
+    'distributed/tables': 'distributed/test_checkpoints',
+    'encoders/tasks': 'commands/test_encode',
+    'evaluation/lists': 'evaluation/test_evaluator',
+    'evaluation/metrics/catalog': 'evaluation/metrics/test_metrics',
+    'evaluation/metrics/diversity': 'evaluation/metrics/test_metrics',
+    'evaluation/metrics/popularity': 'evaluation/metrics/test_metrics',
+    'graph/containers': 'graph/test_schema',
+    'graph/content': 'graph/test_schema',
+    'graph/modality': 'graph/test_schema',
+    'nn/diffusion/config': 'nn/diffusion/test_generator',
+    'nn/diffusion/denoiser_training': 'nn/diffusion/test_generator',
+    'nn/diffusion/modality_terms': 'nn/diffusion/test_objectives',
+    'nn/diffusion/variational': 'nn/diffusion/test_objectives',
+    'nn/history_embedding': 'retrieval/test_fold_in',
+    'nn/items/content': 'nn/models/test_item_sides',
+    'nn/items/nodes': 'nn/models/test_item_sides',
+    'nn/losses/config': 'nn/models/multimodal/test_genrec',
+    'nn/models/multimodal/diffmm_settings': 'nn/models/multimodal/test_diffmm',
+    'nn/models/multimodal/genrec_parts': 'nn/models/multimodal/test_genrec',
+    'nn/models/multimodal/genrec_settings': 'nn/models/multimodal/test_genrec',
+    'nn/models/sequential/comirec': 'nn/models/sequential/test_multi_interest',
+    'nn/models/sequential/gru4rec': 'nn/models/sequential/test_sequence_recommender',
+    'nn/models/sequential/mind': 'nn/models/sequential/test_multi_interest',
+    'nn/models/sequential/remi': 'nn/models/sequential/test_multi_interest',
+    'nn/models/sequential/sasrec': 'nn/models/sequential/test_sequence_recommender',
+    'nn/models/sequential/windows': 'nn/models/sequential/test_sequence_recommender',
+    'nn/models/settings': 'config/test_parser',
+    'nn/principal_graph': 'nn/models/multimodal/test_pgl',
+    'reporting/lists': 'commands/test_recommend',
+    'reporting/page/charts': 'reporting/page/test_figures',
+    'reporting/page/flips': 'reporting/page/test_content',
+    'reporting/page/maps': 'reporting/page/test_content',
+    'reporting/page/people': 'reporting/page/test_content',
+    'runs/trackers/base': 'runs/trackers/test_trackers',
+    'runs/trackers/identity': 'runs/trackers/test_trackers',
+    'runs/trackers/mlflow': 'runs/trackers/test_trackers',
+    'runs/trackers/registry': 'runs/trackers/test_trackers',
+    'runs/trackers/tensorboard': 'runs/trackers/test_trackers',
+    'runs/trackers/wandb': 'runs/trackers/test_trackers',
+    'serving/batching': 'serving/test_app',
+    'serving/candidates': 'serving/test_engine',
+    'serving/gate': 'serving/test_app',
+    'serving/history_program': 'serving/test_history_encoder',
+    'serving/limits': 'serving/test_app',
+    'serving/metrics': 'serving/test_app',
+    'serving/parts': 'serving/test_bundle',
+    'serving/ranking': 'serving/test_engine',
+    'serving/schemas': 'serving/test_app',
+    'serving/tables': 'serving/test_program',
+    'serving/unseen': 'serving/test_engine',
+    'training/grid': 'distributed/test_processes',
+    'training/store': 'training/test_session',
+    'tuning/report': 'tuning/test_study',
+    'tuning/session': 'tuning/test_study',
+    'utils/folders': 'datasets/preparation/test_prepare_log',
+    'utils/locks': 'runs/test_folder',
+    'utils/plugins': 'commands/test_plugins',
+    'utils/validation': 'nn/models/test_pairwise',
+}
+
+
+def test_tests_lie_where_the_package_has_the_module():
+    """``genrec_pyg/a/b.py`` is tested by ``tests/a/test_b.py``, a command by
+    ``tests/commands/test_COMMAND.py``; the exceptions are listed above, and no others.
+    """
+    tests, without = ROOT / 'tests', set()
+    for path in PACKAGE.rglob('*.py'):
+        module = path.relative_to(PACKAGE)
+        folder = 'commands' if module.stem in COMMANDS and len(module.parts) == 1 else ''
+        test = tests / folder / module.with_name(f'test_{module.name}')
+        if not module.stem.startswith('__') and not test.is_file():
+            without.add(module.with_suffix('').as_posix())
+    assert not without - TESTED_IN.keys(), 'write the test, or name the one that has it'
+    assert not TESTED_IN.keys() - without, 'these have tests of their own now'
+    assert not [test for test in TESTED_IN.values() if not (tests / f'{test}.py').is_file()]

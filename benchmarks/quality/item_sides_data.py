@@ -88,6 +88,7 @@ def add_features(data: HeteroData, content: str, cache: Path | None = None) -> N
 
 
 def _encode(values: list[str], content: str, batch_size: int = 128) -> torch.Tensor:
+    # eval: features are drawn once, without dropout and by the running statistics of norms
     rows = []
     with torch.no_grad():
         if content == 'image':

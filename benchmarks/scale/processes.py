@@ -78,7 +78,8 @@ def build(case: str, root: str, cache: Path) -> tuple[Any, Any]:
         path = cache / f'{case}.pt'
         if not path.exists():
             torch.save(zipf_graph(*graph, channels=None if name == 'GenRec' else {}), path)
-        data = torch.load(path, weights_only=False)  # written by this run
+        # A HeteroData is more than tensors; the file is of this script, above.
+        data = torch.load(path, weights_only=False)
     seed_everything(0)
     options = dict(num_layers=2, l2=1e-3) if name == 'LightGCN' else dict(denoiser={'rank': 64})
     model = get_model(name)(data, **options)

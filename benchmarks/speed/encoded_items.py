@@ -224,7 +224,7 @@ def make_theirs(
 
     @torch.no_grad()
     def evaluate() -> float:
-        model.eval()
+        model.eval()  # their encoders have dropout
         rows = torch.cat(
             [model.bert_encoder(part) for part in torch.from_numpy(content).split(512)]
         )

@@ -95,7 +95,9 @@ def as_dense(value: Any) -> Any:
     """
     if isinstance(value, (EdgeIndex, Index)):
         return value.as_tensor().long()
-    if is_sparse(value):  # edges, masks or features that the caller holds densely in any case
+    if is_sparse(value):
+        # [2, E] edges, [E] or [N] masks, [N, d] features, which modules take densely in any case;
+        # a matrix of edges is taken apart by sparse_entries.
         return value.to_dense()
     if isinstance(value, np.ndarray) and value.dtype.kind in 'biuf':
         return torch.from_numpy(np.ascontiguousarray(value, dtype=value.dtype.newbyteorder('=')))

@@ -38,6 +38,7 @@ def read_new_items(files: Mapping[str, str]) -> tuple[Sequence[Any], dict[str, T
     place = {str(raw): number for number, raw in enumerate(ids)}
     features = {}
     for name, found in read.items():
+        # new items x d_m, the width of the model's own features: a few rows of a file
         x = found.x.toarray() if sp.issparse(found.x) else found.x
         features[name] = torch.full((len(ids), x.shape[1]), torch.nan)
         features[name][[place[str(raw)] for raw in found.ids]] = torch.from_numpy(x)

@@ -158,7 +158,7 @@ def laplacian_eigenpairs(
     order = np.argsort(-value)
     return (
         np.concatenate([np.zeros(num_components), 1 - value[order]]),
-        # rows x components, below count columns
+        # rows x components, fewer than count columns: more have left above
         np.concatenate([kernel.toarray(), vector[:, order]], axis=1),
     )
 
