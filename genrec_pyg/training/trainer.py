@@ -602,11 +602,11 @@ class Trainer:
         if of_encoder:
             sharded = self.distributed.mode == 'sharded' and self.distributed.processes.size > 1
             parameters = with_encoder_group(model, parameters, sharded, of_encoder)
-        optimizer = torch.optim.Adam(
+        adam = torch.optim.AdamW if self.decoupled_weight_decay else torch.optim.Adam
+        optimizer = adam(
             parameters,
             lr=self.schedule(model.graph)[1],
             weight_decay=self.weight_decay,
-            decoupled_weight_decay=self.decoupled_weight_decay,
             fused=True,
         )
         model.wrap_optimizers(self._mirror if self.mirror_gradient else None)
