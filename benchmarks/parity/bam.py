@@ -33,22 +33,17 @@ RELEASED = {
     'num_interests': NUM_INTERESTS,
     'history_length': SIZE,
     'num_negatives': NUM_NEGATIVES,
-    'negatives': 'own',
-    'mask_hits': False,
+    'variant': 'released',
     'multi_loss': True,
 }
 
 
 def compare_mind(checkout: Path) -> list[Agreement]:
     r"""Interests, both losses and their gradients, for the same noise of the routing."""
-
-    def make(graph: TrainingGraph, **arguments) -> MIND:
-        return MIND(graph, routing_axis='position', routing_renormalize=False, **arguments)
-
     return _compare(
         checkout,
         'MIND',
-        make,
+        MIND,
         {'relu_layer': False},
         lambda theirs, ours: {
             'map': (theirs.capsule_network.linear.weight, ours.extractor.bilinear.weight)
@@ -67,7 +62,7 @@ def compare_remi(checkout: Path) -> list[Agreement]:
     return _compare(
         checkout,
         'ComiRec',
-        lambda graph, **arguments: REMI(graph, routing_scope='window', **arguments),
+        REMI,
         {},
         _attention_tables,
         0.5,

@@ -25,7 +25,8 @@ class ComiRecSA(MultiInterestRecommender):
         modalities: Modalities of a ``frozen`` item side; :obj:`None` takes all.
         routing_weight: Weight of :func:`~genrec_pyg.nn.sequence.routing_penalty`.
         routing_scope: Positions that count in it: ``'real'``, or ``'window'``, padding too, as
-            released.
+            released; :obj:`None` is what ``variant`` says.
+        variant: ``'principled'`` or ``'released'``.
         **kwargs: Arguments of
             :class:`~genrec_pyg.nn.models.sequential.multi_interest.MultiInterestRecommender`.
 
@@ -39,10 +40,13 @@ class ComiRecSA(MultiInterestRecommender):
         data: HeteroData | TrainingGraph,
         modalities: Iterable[str] | None = None,
         routing_weight: float = 0.0,
-        routing_scope: str = 'real',
+        routing_scope: str | None = None,
+        variant: str = 'principled',
         **kwargs: Any,
     ):
-        super().__init__(data, modalities, **kwargs)
+        super().__init__(data, modalities, variant=variant, **kwargs)
+        if routing_scope is None:
+            routing_scope = 'window' if variant == 'released' else 'real'
         check_range('routing_weight', routing_weight, 0)
         check_choice('routing_scope', routing_scope, ('real', 'window'))
         self.routing_weight, self.routing_scope = routing_weight, routing_scope

@@ -26,12 +26,14 @@ class MIND(MultiInterestRecommender):
         modalities: Modalities of a ``frozen`` item side; :obj:`None` takes all.
         routing_rounds: Rounds of routing.
         routing_axis: ``'interest'``, as the paper means it, or ``'position'``, as REMI and BaM
-            compute it.
-        routing_renormalize: Whether padding takes no share under ``'position'``.
+            compute it; :obj:`None` is ``'position'`` in the released variant only.
+        routing_renormalize: Whether padding takes no share under ``'position'``; :obj:`None` is
+            :obj:`False` in the released variant only.
         routing_std: Standard deviation of the noise that logits start from.
         relu_layer: Whether a layer with ReLU follows the routing.
         adaptive_interests: Whether a user with ``n`` items has
             :math:`\max(1, \min(K, \lfloor \log_2 n \rfloor))` interests.
+        variant: ``'principled'`` or ``'released'``.
         **kwargs: Arguments of
             :class:`~genrec_pyg.nn.models.sequential.multi_interest.MultiInterestRecommender`.
 
@@ -45,14 +47,19 @@ class MIND(MultiInterestRecommender):
         data: HeteroData | TrainingGraph,
         modalities: Iterable[str] | None = None,
         routing_rounds: int = 3,
-        routing_axis: str = 'interest',
-        routing_renormalize: bool = True,
+        routing_axis: str | None = None,
+        routing_renormalize: bool | None = None,
         routing_std: float = 1.0,
         relu_layer: bool = False,
         adaptive_interests: bool = False,
+        variant: str = 'principled',
         **kwargs: Any,
     ):
-        super().__init__(data, modalities, **kwargs)
+        super().__init__(data, modalities, variant=variant, **kwargs)
+        if routing_axis is None:
+            routing_axis = 'position' if variant == 'released' else 'interest'
+        if routing_renormalize is None:
+            routing_renormalize = variant != 'released'
         self.adaptive_interests = adaptive_interests
         self.extractor = DynamicRouting(
             self.hidden_channels,

@@ -53,8 +53,9 @@ class MultiInterestRecommender(SequenceRecommender):
         repeats: Whether a repeated interaction occurs in the history several times.
         num_negatives: Negatives ``n``; :obj:`None` takes all items, in blocks.
         negatives: ``'shared'``, drawn once per batch without replacement, or ``'own'``, drawn for
-            every target.
-        mask_hits: Whether a negative that is the target of its row does not count.
+            every target; :obj:`None` is what ``variant`` says.
+        mask_hits: Whether a negative that is the target of its row does not count; :obj:`None` is
+            what ``variant`` says.
         selection: Which interest learns: ``'hard'``, ``'p'``, ``'l'``, ``'uniform'`` or
             ``'label_aware'``.
         tau: Softness of the selection; 0 is uniform, large is hard.
@@ -67,6 +68,9 @@ class MultiInterestRecommender(SequenceRecommender):
         multi_loss: Whether the multi-interest loss is added.
         beta: Weight of hard negatives (REMI), see :func:`~genrec_pyg.nn.losses.sampled_softmax`.
         detach_weights: Whether those weights are constants for the gradient.
+        variant: ``'principled'``, shared negatives without hits, or ``'released'``, what the
+            program of BaM computes: own negatives, with hits, and the routing of that program.
+            Arguments that are given come first.
         item_side: Where item rows come from, see :class:`~genrec_pyg.nn.items.ItemSide`.
 
     Raises:
@@ -87,8 +91,8 @@ class MultiInterestRecommender(SequenceRecommender):
         align: str = 'left',
         repeats: bool = False,
         num_negatives: int | None = 1280,
-        negatives: str = 'shared',
-        mask_hits: bool = True,
+        negatives: str | None = None,
+        mask_hits: bool | None = None,
         selection: str = 'hard',
         tau: float = 1.0,
         power: float = 1.0,
@@ -98,6 +102,7 @@ class MultiInterestRecommender(SequenceRecommender):
         multi_loss: bool = False,
         beta: float = 0.0,
         detach_weights: bool = False,
+        variant: str = 'principled',
         item_side: ItemSide = BY_ID,
     ):
         check_sizes(
@@ -115,6 +120,11 @@ class MultiInterestRecommender(SequenceRecommender):
         if num_negatives is not None:
             check_sizes(num_negatives=num_negatives)
         check_choice('align', align, ALIGNMENTS)
+        check_choice('variant', variant, ('principled', 'released'))
+        if negatives is None:
+            negatives = 'own' if variant == 'released' else 'shared'
+        if mask_hits is None:
+            mask_hits = variant != 'released'
         check_choice('negatives', negatives, ('shared', 'own'))
         check_choice('single', single, ('sampled', 'expected'))
         check_range('beta', beta, 0)

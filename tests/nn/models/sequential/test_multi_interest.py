@@ -327,3 +327,35 @@ def test_the_best_items_are_those_of_the_lists_of_all_interests():
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ConfigError, match=f'{next(iter(arguments))}: got'):
         make(**arguments)
+
+
+def test_released_variant():
+    """What the program of BaM computes, unless an argument says otherwise."""
+    mind, remi = (make(name, variant='released') for name in ('MIND', 'REMI'))
+    assert (mind.negatives, mind.mask_hits) == ('own', False)
+    assert (mind.extractor.axis, mind.extractor.renormalize) == ('position', False)
+    assert remi.routing_scope == 'window'
+    mind, remi = (make(name) for name in ('MIND', 'REMI'))
+    assert (mind.negatives, mind.mask_hits) == ('shared', True)
+    assert (mind.extractor.axis, mind.extractor.renormalize) == ('interest', True)
+    assert remi.routing_scope == 'real'
+    given = make('MIND', variant='released', mask_hits=True, routing_axis='interest')
+    assert given.mask_hits and given.negatives == 'own' and given.extractor.axis == 'interest'
+    with pytest.raises(ConfigError, match='variant'):
+        make(variant='public')
+
+
+def test_released_variant_counts_hits():
+    """All items are negatives, the target among them: without it 3 candidates, with it 4."""
+    torch.manual_seed(0)
+    losses = {}
+    for variant in ('principled', 'released'):
+        model = make(data=all_train(timed_data([[0, 1, 2]], 3)), variant=variant, num_negatives=3)
+        with torch.no_grad():
+            model.items.weight.zero_()
+        model.draw_negatives = lambda target: torch.arange(3)
+        batch = SequenceBatch(
+            torch.tensor([0]), torch.tensor([[1, 2]]), torch.tensor([2]), torch.tensor([0])
+        )
+        losses[variant] = float(model.ranking_terms(batch, torch.ones(1, 4, 8))['single'])
+    assert losses == pytest.approx({'principled': math.log(3), 'released': math.log(4)})
