@@ -31,6 +31,7 @@ __all__ = [
     'CleanFeatures',
     'ColdItemSplit',
     'DropModality',
+    'EncodeAudio',
     'EncodeBag',
     'EncodeImages',
     'EncodeText',
@@ -47,6 +48,6 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    if name in ('EncodeBag', 'EncodeImages', 'EncodeText'):
+    if name in ('EncodeAudio', 'EncodeBag', 'EncodeImages', 'EncodeText'):
         return getattr(importlib.import_module('genrec_pyg.transforms.encode'), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

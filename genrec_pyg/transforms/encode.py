@@ -1,7 +1,8 @@
-r"""Modalities from what describes items: texts, pictures, words and tags."""
+r"""Modalities from what describes items: texts, pictures, sounds, words and tags."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 
 from genrec_pyg.datasets.io.item_features import as_features
+from genrec_pyg.encoders.audio import LOG_MEL, AudioEncoder
 from genrec_pyg.encoders.bag import reduce_bag, split_tags, weigh_tags, weigh_words
 from genrec_pyg.encoders.images import read_bytes
-from genrec_pyg.encoders.rows import Work, encode_images, encode_texts
+from genrec_pyg.encoders.rows import Work, encode_images, encode_sounds, encode_texts
 from genrec_pyg.encoders.tasks import check_bad_items, refuse_bad_items
 from genrec_pyg.encoders.text import POOLING, TextEncoder
 from genrec_pyg.encoders.vision import NORMS, ImageEncoder
@@ -123,19 +125,54 @@ class EncodeImages(GraphTransform):
         files = read_content(data, self.attribute).values
         encoder = ImageEncoder.from_pretrained(self.encoder, self.norm)
         work = Work(self.device, batch_size=self.batch_size, workers=self.workers)
+        strict = self.on_bad_item == 'error'
+        x, reasons = encode_images(encoder, *_places(files), work, name, strict=strict)
+        return _add_modality(data, name, x, reasons, self.on_bad_item)
 
-        def content(place: int) -> bytes | None:
-            return read_bytes(files[place]) if files[place] else None
 
-        x, reasons = encode_images(
-            encoder,
-            content,
-            files.__getitem__,
-            len(files),
-            work,
-            name,
-            strict=self.on_bad_item == 'error',
-        )
+@functional_transform('encode_audio')
+class EncodeAudio(GraphTransform):
+    r"""Adds a modality from a sound per item.
+
+    Args:
+        attribute: List of paths of files in ``data['item']``, empty where there is no sound.
+        encoder: See :meth:`~genrec_pyg.encoders.AudioEncoder.from_pretrained`.
+        name: Name of the modality; by default that of the attribute.
+        seconds: Most seconds of a sound, from its start.
+        on_bad_item: See :class:`EncodeText`; sounds that cannot be decoded are bad too.
+        batch_size: Sounds per batch.
+        workers: Threads that decode.
+        device: Device of the encoder; in bfloat16 on a GPU.
+
+    Raises:
+        ConfigError: On an argument outside its accepted values, an attribute that is not there, or
+            a package that is not installed.
+        DataError: If sounds are missing or damaged under ``'error'``.
+    """
+
+    def __init__(
+        self,
+        attribute: str = 'audio',
+        encoder: str = LOG_MEL,
+        name: str | None = None,
+        seconds: float = 30.0,
+        on_bad_item: str = 'error',
+        batch_size: int = 64,
+        workers: int = 4,
+        device: str = 'cpu',
+    ):
+        check_bad_items(on_bad_item)
+        self.attribute, self.encoder, self.name = attribute, str(encoder), name
+        self.seconds, self.on_bad_item, self.batch_size = seconds, on_bad_item, batch_size
+        self.workers, self.device = workers, device
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        name = _free_name(data, self.name or self.attribute)
+        files = read_content(data, self.attribute).values
+        encoder = AudioEncoder.from_pretrained(self.encoder, self.seconds)
+        work = Work(self.device, batch_size=self.batch_size, workers=self.workers)
+        strict = self.on_bad_item == 'error'
+        x, reasons = encode_sounds(encoder, *_places(files), work, name, strict=strict)
         return _add_modality(data, name, x, reasons, self.on_bad_item)
 
 
@@ -202,6 +239,17 @@ class EncodeBag(GraphTransform):
         return _add_modality(
             data, name, x, dict.fromkeys(empty, f'no known {self.kind[:-1]}'), self.on_bad_item
         )
+
+
+def _places(
+    files: Sequence[str],
+) -> tuple[Callable[[int], bytes | None], Callable[[int], str], int]:
+    r"""From a place to the content and the name of its file, and the number of places."""
+    return (
+        lambda place: read_bytes(files[place]) if files[place] else None,
+        files.__getitem__,
+        len(files),
+    )
 
 
 def _free_name(data: HeteroData, name: str) -> str:

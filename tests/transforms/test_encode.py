@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from helpers.wave_files import riff
 from torch_geometric.data import HeteroData
 
 from genrec_pyg.encoders import TextEncoder
 from genrec_pyg.exceptions import ConfigError, DataError
 from genrec_pyg.graph import check_graph, item_modality
-from genrec_pyg.transforms import EncodeBag, EncodeImages, EncodeText
+from genrec_pyg.transforms import EncodeAudio, EncodeBag, EncodeImages, EncodeText
 
 
 @pytest.fixture
@@ -44,6 +45,21 @@ def test_pictures_become_nodes(image_folder, shop, tmp_path):
     assert data['image'].x.shape == (1, 16)
     with pytest.raises(DataError, match='1.png: cannot be decoded'):
         EncodeImages('image', image_folder('vit'), name='other')(shop)
+
+
+def test_sounds_become_nodes(shop, tmp_path):
+    files = []
+    for number in range(3):
+        files.append(str(tmp_path / f'{number}.wav'))
+        (tmp_path / f'{number}.wav').write_bytes(riff(bytes([number, 10 * number]) * 800))
+    (tmp_path / '1.wav').write_bytes(b'RIFF')
+    shop['item'].audio = files + [''] * (int(shop['item'].num_nodes) - 3)
+    data = EncodeAudio(on_bad_item='skip')(shop)
+    assert data['audio'].x.shape == (2, 128) and bool(data['audio'].x.isfinite().all())
+    assert data['item', 'has', 'audio'].edge_index[0].tolist() == [0, 2]
+    check_graph(data)
+    with pytest.raises(DataError, match="no usable content|1.wav: starts with b'RIFF'"):
+        EncodeAudio(name='sound')(shop)
 
 
 def test_bags_of_tags_and_words(shop):
