@@ -31,6 +31,7 @@ VALUES = {
     'name': ('text', None),
     'pooling': ('cls', 'mean'),
     'max_length': (8, None),
+    'seconds': (30.0, 5.0),
     'lowercase': (False, True),
     'on_bad_item': ('skip', 'zero'),
     'batch_size': (8, 16),

@@ -55,7 +55,9 @@ def with_groups(model: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
         try:
             arguments[name] = dataclasses.replace(default, **given)
         except ConfigError as error:
-            raise ConfigError(f'{name}.{error}') from error
+            # some groups name themselves
+            text = str(error).removeprefix(f'{name}.')
+            raise ConfigError(f'{name}.{text}') from error
     for name, value in arguments.items():
         if name in former_settings(model) and name not in groups:
             raise ConfigError(f'{name}: no such setting{_hint(model, name, value)}')

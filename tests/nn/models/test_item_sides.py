@@ -268,3 +268,8 @@ def test_items_that_come_after_the_training_are_ranked_by_their_content(kind, te
             ConfigError, match='content: got text .2, 5., accepted are features of width 6 of text'
         ):
             model.items.new_rows({'text': torch.randn(2, 5)})
+
+
+def test_a_wrong_setting_is_named_once():
+    with pytest.raises(ConfigError, match="^item_side.kind: got 'nonsense', accepted are 'id'"):
+        get_model('BM3')(data_with_everything(), item_side={'kind': 'nonsense'})
