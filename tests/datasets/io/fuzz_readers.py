@@ -38,6 +38,7 @@ from genrec_pyg.datasets.io.logs import as_text, read_columns, read_log
 from genrec_pyg.datasets.io.pickles import load_scipy_pickle
 from genrec_pyg.datasets.io.rows import BadRows
 from genrec_pyg.datasets.io.tables import read_interactions
+from genrec_pyg.datasets.io.usable_rows import usable_rows
 from genrec_pyg.datasets.io.values import read_ids, read_labels, read_numbers
 from genrec_pyg.exceptions import ConfigError, DataError
 
@@ -181,8 +182,26 @@ def logs() -> list[tuple[str, bytes]]:
 
 
 def try_log(path: Path, rng: random.Random) -> None:
-    """Reads a log as ``from_table`` does, and as ``prepare --on-bad-row skip`` does."""
-    if rng.random() < 0.5:
+    """Reads a log as ``from_table`` does, also without its bad rows, and as ``prepare --on_bad_row
+    skip`` does.
+    """
+    way = rng.randrange(3)
+    if way == 0:
+        bad = BadRows(skip=True)
+        table, name = read_columns(path, bad=bad)
+        rows = len(table['user'])
+        table = usable_rows(table, name, bad)
+        assert {len(column) for column in table.values()} == {len(table['user'])}
+        assert len(table['user']) >= rows - sum(bad.counts.values())
+        for role, column in table.items():  # what is kept can be read
+            if role in ('user', 'item'):
+                read_ids(column, role, name)
+            elif role == 'split':
+                read_labels(column, name)
+            elif len(column):
+                assert np.isfinite(read_numbers(column, role, name)).all()
+        return
+    if way == 1:
         _, batches = read_log(path, {}, ('user', 'item'), None, BadRows(skip=True))
         for batch in batches:
             for column in as_text(batch, str(path)):
