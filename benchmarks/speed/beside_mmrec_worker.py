@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from benchmarks.common.foreign import foreign_code
+from benchmarks.common.foreign import foreign_code, stand_in
 from benchmarks.common.timing import PhaseClock
 from benchmarks.common.worker import System, serve
 from benchmarks.speed.ours import OwnSystem
@@ -63,6 +63,7 @@ class ToolboxSystem:
         for name in PICTURES:
             setattr(pictures, name, None)
         sys.modules['utils.data_utils'] = pictures
+        stand_in('sparsesvd', sparsesvd=None)  # for the global mode of PGL, which is not run
         # one of its models looks for the folder `common` inside `models`, where it is not
         for part in ('common', 'common.abstract_recommender', 'common.loss'):
             sys.modules[f'models.{part}'] = importlib.import_module(part)
