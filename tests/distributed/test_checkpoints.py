@@ -80,7 +80,8 @@ def test_fewer_or_more_processes_go_on_where_one_was_killed(
         assert_same_training(uninterrupted['LightGCN'], result['LightGCN'])
 
 
-#: Trains; the process with rank 1 of the first start ends in the second epoch, or its launcher too.
+#: Trains; a process of the first start ends in the second epoch, the one with rank 1 or, with its
+#: launcher, the one that the environment names.
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
@@ -88,8 +89,8 @@ from genrec_pyg.nn.models.collaborative.light_gcn import LightGCN
 from genrec_pyg.train import main
 loss = LightGCN.loss
 def fail(self, batch):
-    first = not Path('failed').exists()
-    if first and os.environ['RANK'] == '1' and Path('run/checkpoints/last.pt').exists():
+    chosen = os.environ.get('KILL_LAUNCHER', os.environ['RANK']) == '1'
+    if chosen and not Path('failed').exists() and Path('run/checkpoints/last.pt').exists():
         Path('failed').touch()
         if 'KILL_LAUNCHER' in os.environ:
             os.kill(os.getppid(), signal.SIGKILL)
@@ -150,17 +151,19 @@ def test_torchrun_starts_again_where_the_run_was(program, tmp_path, of_one):
 
 def test_torchrun_goes_on_without_a_machine_that_is_gone(program, tmp_path, of_one, monkeypatch):
     """Two launchers as two machines; one is killed with its process."""
-    monkeypatch.setenv('KILL_LAUNCHER', '1')
+    monkeypatch.setenv('KILL_LAUNCHER', '0')
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     flags = [
         *('--nnodes', '1:2', '--nproc_per_node', '1', '--max_restarts', '3'),
         *('--rdzv_backend', 'c10d', '--rdzv_endpoint', f'127.0.0.1:{port}', '--rdzv_id', 'run1'),
-        *('--local_addr', '127.0.0.1', '--rdzv_conf', 'last_call_timeout=20'),
+        *('--local_addr', '127.0.0.1'),
     ]
-    # the first one has the meeting point and, by its number, the main process
-    first, second = program(*flags), program(*flags)
+    # the first one has the meeting point
+    first = program(*flags, '--rdzv_conf', 'last_call_timeout=20,is_host=1')
+    monkeypatch.setenv('KILL_LAUNCHER', '1')
+    second = program(*flags, '--rdzv_conf', 'last_call_timeout=20,is_host=0')
     output, errors = first.communicate(timeout=300)
     second.communicate(timeout=60)
     assert second.returncode == -9 and first.returncode == 0, errors[-3000:]
