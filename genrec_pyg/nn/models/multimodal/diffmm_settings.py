@@ -15,10 +15,15 @@ class ModalityDiffusionConfig:
     r"""Noise and reverse chain of every modality.
 
     Args:
-        process, num_steps, noise_scale, start: See
-            :class:`~genrec_pyg.nn.diffusion.DiffusionConfig`; ``process`` alone decides between
-            Gaussian noise, the paper's, and the flips of GenRec-V1.
-        weighting, sample_noise: See :class:`~genrec_pyg.nn.diffusion.DiffusionProcess`.
+        process: ``'gaussian'``, the noise of the paper, or ``'flip'`` (GenRec-V1); nothing else
+            differs.
+        num_steps: Diffusion steps ``T``.
+        noise_scale: Factor on the variances of Gaussian noise, or on the flip rates.
+        start: Where the reverse chain starts: ``'clean'``, ``'diffused'`` or ``'observed'``, see
+            :class:`~genrec_pyg.nn.diffusion.DiffusionConfig`.
+        weighting: Weight of the steps in the squared error: ``'snr'`` or ``'equal'``.
+        sample_noise: Whether a reverse step draws from its distribution or takes the most probable
+            state.
     """
 
     process: str = 'gaussian'
@@ -41,8 +46,10 @@ class ModalityDenoiserConfig:
     r"""Network that removes the noise, one for every modality.
 
     Args:
-        name, num_layers, rank: See :class:`~genrec_pyg.nn.diffusion.DenoiserConfig`; the paper has
-            a ``'perceptron'``.
+        name: ``'perceptron'`` (the paper), ``'linear'``, ``'transformer'`` or ``'tied'``, see
+            :class:`~genrec_pyg.nn.diffusion.DenoiserConfig`.
+        num_layers: Transformer layers or residual blocks of the tied denoiser.
+        rank: Rank of the linear denoiser.
         channels: Hidden width of the perceptron.
         dropout: Dropout of its input.
         normalize: Whether its input is normalized.
@@ -72,9 +79,11 @@ class ModalityTrainingConfig:
     r"""How the denoisers are trained by gradient, one pass over the users per epoch.
 
     Args:
-        objective, lr, batch_size: See :class:`~genrec_pyg.nn.diffusion.DenoiserTrainingConfig`; a
-            batch has at most 2^23 entries. The paper's objective is ``'squared'``.
+        objective: ``'squared'`` (the paper), ``'multinomial'``, ``'focal'`` or ``'bce'``, see
+            :class:`~genrec_pyg.nn.diffusion.DenoiserTrainingConfig`.
         signal_weight: Weight of the modality signal injection.
+        lr: Learning rate of the denoiser's Adam.
+        batch_size: Users per batch, of at most 2^23 entries.
     """
 
     objective: str = 'squared'
@@ -94,8 +103,9 @@ class ModalityGenerationConfig:
     r"""Graphs that are generated, one for every modality.
 
     Args:
-        rebuild_k, candidates, edge_dropout: See
-            :class:`~genrec_pyg.nn.diffusion.GenerationConfig`.
+        rebuild_k: Generated edges per user, the most probable ones.
+        candidates: ``'all'`` items, or only ``'new'`` ones, with which the user has not interacted.
+        edge_dropout: Share of the generated edges that is dropped in the training of an epoch.
         weight: :math:`\lambda_g`, that of the generated graphs in the embeddings.
     """
 
