@@ -184,6 +184,8 @@ def test_killed_with_several_jobs_it_goes_on(tmp_path):
     before = trials(folder)
     assert main([*FLAGS, '--trials', '4', '--jobs', '1', '--output', str(folder)]) == 0
     after = trials(folder)
-    assert before and after[: len(before)] == before and len(after) == 4
+    # Of two trials at a time the later may end first: number and best so far follow the start.
+    before, kept = ([[row[1], *row[3:]] for row in rows] for rows in (before, after))
+    assert before and [row for row in kept if row in before] == before and len(kept) == 4
     default = parse_train_arguments(FLAGS).config
     assert any(f'`trainer.lr` {default.trainer["lr"]:.4g}' in row[6] for row in after)
