@@ -3,7 +3,7 @@ the same file.
 
 .. code-block:: console
 
-    python -m benchmarks.scale.prepare --rows 100_000_000 --folder /tmp/big
+    python -m benchmarks.scale.prepare --rows 100_000_000 --folder DIR
 
 The log is a CSV file of ``user,item,rating,time`` with text ids, users and items drawn with
 exponentially falling popularity, rows in no order. Beside the preparation stand scans of the same
