@@ -38,7 +38,7 @@ def interest_use(
     model: MultiInterestRecommender, data: HeteroData, seed: int = 0
 ) -> dict[str, Any]:
     r"""Everything below in one mapping: ``chosen``, ``signal``, ``shape`` and ``lists``."""
-    model.eval()
+    model.eval()  # what the trained model does: no dropout
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     signal = training_signal(model)

@@ -88,11 +88,11 @@ def add_features(data: HeteroData, content: str, cache: Path | None = None) -> N
 
 
 def _encode(values: list[str], content: str, batch_size: int = 128) -> torch.Tensor:
-    # eval: features are drawn once, without dropout and by the running statistics of norms
     rows = []
     with torch.no_grad():
         if content == 'image':
-            encoder = ImageEncoder.from_pretrained(IMAGE_ENCODER).eval()
+            encoder = ImageEncoder.from_pretrained(IMAGE_ENCODER)
+            encoder.eval()  # by the running statistics of norms
             gray = torch.full((3, *encoder.preprocessing.size), 128, dtype=torch.uint8)
             for start in range(0, len(values), batch_size):
                 rows.append(
@@ -106,9 +106,8 @@ def _encode(values: list[str], content: str, batch_size: int = 128) -> torch.Ten
                     )
                 )
             return torch.cat(rows)
-        encoder = TextEncoder.from_pretrained(
-            TEXT_ENCODER, max_length=MAX_LENGTH, lowercase=True
-        ).eval()
+        encoder = TextEncoder.from_pretrained(TEXT_ENCODER, max_length=MAX_LENGTH, lowercase=True)
+        encoder.eval()  # without dropout
         tokens = encoder.token_lists(values)
         order = sorted(range(len(tokens)), key=lambda number: len(tokens[number]))
         for start in range(0, len(order), batch_size):

@@ -187,8 +187,8 @@ def fuse(runs: Mapping[str, Run], weights: Mapping[str, float], chosen: bool) ->
         hparams={},
     )
     selection = SELECTION['validation'] if chosen else NOT_CHOSEN[False]
-    # for use, as in load_run
-    return Run(config, first.data, model.to(first.model.graph.edge_index.device).eval(), selection)
+    model.to(first.model.graph.edge_index.device).eval()  # for use, as in load_run
+    return Run(config, first.data, model, selection)
 
 
 def _data_of(run: Run) -> dict[str, Any]:

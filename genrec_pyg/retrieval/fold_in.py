@@ -51,8 +51,11 @@ def history_search(model: Recommender, histories: Adjacency | Sequences) -> Sear
                 f'history: {type(model).__name__} reads items in the order of time, accepted are '
                 f'genrec_pyg.loader.Sequences'
             )
-        users = model.embed_histories(histories if model.repeats else histories.without_repeats())
-        ranking = ExactIndex(model.embeddings()[1])
+        with model.items.computed():  # and not the users of the training
+            users = model.embed_histories(
+                histories if model.repeats else histories.without_repeats()
+            )
+            ranking = ExactIndex(model.items())
         return lambda user, k, known: ranking.search(users[user], k, known)
     if isinstance(histories, Sequences):
         histories = histories.to_adjacency()

@@ -22,12 +22,11 @@ from torch.distributed.tensor import DTensor, Partial, Shard, distribute_tensor
 from torch.nn import Parameter
 from torch.nn.parallel import DistributedDataParallel
 
-import genrec_pyg
-from genrec_pyg.exceptions import ConfigError, DataError
+from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import Recommender
-from genrec_pyg.nn.models.recommender import parameter_digests
 from genrec_pyg.optim import MirrorGradient
 from genrec_pyg.runs.shards import in_memory
+from genrec_pyg.training.same_work import check_equal, model_fields
 from genrec_pyg.training.seed import rng_state, set_rng_state
 from genrec_pyg.utils.collectives import ALONE, Processes, equal_work, shared_batch
 
@@ -395,49 +394,6 @@ class Distributed:
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({self.mode!r}, {self.processes!r})'
-
-
-def check_equal(processes: Processes, fields: dict[str, Any]) -> None:
-    r"""Refuses processes that would train different things.
-
-    Args:
-        processes: The processes.
-        fields: Plain values by name, short ones.
-
-    Raises:
-        DataError: In all processes, naming the first process that differs from the main one, and
-            the field.
-    """
-    if processes.size == 1:
-        return
-    found: list[Any] = [None] * processes.size
-    dist.all_gather_object(found, fields)
-    for rank, other in enumerate(found):
-        for name in fields:
-            if other.get(name) != found[0].get(name):
-                values = (
-                    f'{_short(other.get(name))} in process {rank}, {_short(found[0].get(name))} '
-                    f'in process 0'
-                )
-                raise DataError(
-                    f'{name}: got {values}; accepted is the same in all processes: the same '
-                    f'files, flags and version'
-                )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 60 else f'{text[:24]}...{text[-12:]}'
-
-
-def model_fields(model: Recommender) -> dict[str, Any]:
-    r"""What must be the same in all processes that share ``model``."""
-    return {
-        'version': genrec_pyg.__version__,
-        'model': type(model).__name__,
-        'training graph': model.graph.fingerprint(),
-        'parameters': sorted(parameter_digests(model).items(), key=lambda entry: entry[0]),
-    }
 
 
 def _has_extra_state(module: torch.nn.Module) -> bool:

@@ -21,7 +21,8 @@ from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.optim import MirrorGradient
 from genrec_pyg.runs.shards import ShardWriter
-from genrec_pyg.training.distributed import Distributed, check_equal, model_fields
+from genrec_pyg.training.distributed import Distributed
+from genrec_pyg.training.same_work import check_equal, model_fields
 from genrec_pyg.utils.collectives import ALONE, Processes
 
 logger = logging.getLogger(__name__)

@@ -121,13 +121,8 @@ class EncodeImages(GraphTransform):
         self.workers, self.device = workers, device
 
     def forward(self, data: HeteroData) -> HeteroData:
-        name = _free_name(data, self.name or self.attribute)
-        files = read_content(data, self.attribute).values
         encoder = ImageEncoder.from_pretrained(self.encoder, self.norm)
-        work = Work(self.device, batch_size=self.batch_size, workers=self.workers)
-        strict = self.on_bad_item == 'error'
-        x, reasons = encode_images(encoder, *_places(files), work, name, strict=strict)
-        return _add_modality(data, name, x, reasons, self.on_bad_item)
+        return _encode_files(data, self, encoder, encode_images)
 
 
 @functional_transform('encode_audio')
@@ -167,13 +162,8 @@ class EncodeAudio(GraphTransform):
         self.workers, self.device = workers, device
 
     def forward(self, data: HeteroData) -> HeteroData:
-        name = _free_name(data, self.name or self.attribute)
-        files = read_content(data, self.attribute).values
         encoder = AudioEncoder.from_pretrained(self.encoder, self.seconds)
-        work = Work(self.device, batch_size=self.batch_size, workers=self.workers)
-        strict = self.on_bad_item == 'error'
-        x, reasons = encode_sounds(encoder, *_places(files), work, name, strict=strict)
-        return _add_modality(data, name, x, reasons, self.on_bad_item)
+        return _encode_files(data, self, encoder, encode_sounds)
 
 
 @functional_transform('encode_bag')
@@ -250,6 +240,21 @@ def _places(
         files.__getitem__,
         len(files),
     )
+
+
+def _encode_files(
+    data: HeteroData,
+    transform: EncodeImages | EncodeAudio,
+    encoder: ImageEncoder | AudioEncoder,
+    encode: Callable,
+) -> HeteroData:
+    r"""Adds what ``encode`` makes of the files that the attribute of ``transform`` names."""
+    name = _free_name(data, transform.name or transform.attribute)
+    files = read_content(data, transform.attribute).values
+    work = Work(transform.device, batch_size=transform.batch_size, workers=transform.workers)
+    strict = transform.on_bad_item == 'error'
+    x, reasons = encode(encoder, *_places(files), work, name, strict=strict)
+    return _add_modality(data, name, x, reasons, transform.on_bad_item)
 
 
 def _free_name(data: HeteroData, name: str) -> str:

@@ -1,12 +1,7 @@
 r"""Search spaces and resumable studies."""
 
-from genrec_pyg.evaluation.validation_search import (
-    PATHS,
-    Path,
-    Tuned,
-    ValidationRecall,
-    tune_on_validation,
-)
+from genrec_pyg.evaluation.search_paths import PATHS, Path
+from genrec_pyg.evaluation.validation_search import Tuned, ValidationRecall, tune_on_validation
 from genrec_pyg.tuning.study import (
     SHARED,
     STARTUP_TRIALS,

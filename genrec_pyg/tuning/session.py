@@ -25,7 +25,8 @@ from torch_geometric.data import HeteroData
 
 from genrec_pyg.config import RunConfig, flatten, parse_train_arguments
 from genrec_pyg.config.build import make_data, make_model, make_trainer
-from genrec_pyg.evaluation.validation_search import PATHS, tune_on_validation
+from genrec_pyg.evaluation.search_paths import PATHS
+from genrec_pyg.evaluation.validation_search import tune_on_validation
 from genrec_pyg.exceptions import ConfigError, GenRecError
 from genrec_pyg.graph import INTERACTS, has_split, training_graph
 from genrec_pyg.training import seed_everything

@@ -6,7 +6,8 @@ import torch
 from genrec_pyg.datasets import demo_graph
 from genrec_pyg.evaluation import evaluate
 from genrec_pyg.evaluation import validation_search as validation
-from genrec_pyg.evaluation.validation_search import PATHS, ValidationRecall, tune_on_validation
+from genrec_pyg.evaluation.search_paths import PATHS
+from genrec_pyg.evaluation.validation_search import ValidationRecall, tune_on_validation
 from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.nn.models import get_model
 
