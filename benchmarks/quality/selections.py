@@ -34,7 +34,7 @@ from benchmarks.quality.selections_tables import (
 SELECTIONS = ('hard', 'p', 'l', 'uniform', 'label_aware')
 #: Fitted at once, and trained with the settings of their own file.
 FITTED = ('Popularity', 'ItemKNN', 'EASE')
-TRAINED = ('LightGCN', 'DSSM', 'GRU4Rec', 'SASRec')
+TRAINED = ('LightGCN', 'GenRec', 'DSSM', 'GRU4Rec', 'SASRec')
 
 
 def jobs(arguments: argparse.Namespace) -> dict[str, list[str]]:
