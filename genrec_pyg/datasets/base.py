@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 import torch
 from torch_geometric.data import HeteroData, InMemoryDataset
 
@@ -318,11 +319,15 @@ def parse_modalities(names: Iterable[str] | None) -> dict[str, str | None] | Non
 
 
 def _cache_folder() -> Path | None:
-    r"""The user's cache folder, or :obj:`None` for a user without a home, as containers have."""
+    r"""The user's cache folder, where the system keeps such, or :obj:`None` for a user without a
+    home, as containers have.
+    """
     try:
-        return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'genrec_pyg'
+        folder = platformdirs.user_cache_path('genrec_pyg', appauthor=False)
     except RuntimeError:
         return None
+    # versions of old leave the mark of a home that there is not
+    return None if str(folder).startswith('~') else folder
 
 
 def _digest(*parts: str) -> str:
