@@ -74,14 +74,24 @@ class Shared(NamedTuple):
 MODELS: dict[str, Shared] = {
     'MFBPR': Shared('BPR', {'reg_weight': 1e-4}, {}),
     'LightGCN': Shared('LightGCN', {'n_layers': 2, 'reg_weight': 1e-4}, {'num_layers': 2}),
-    'LayerGCN': Shared('LayerGCN', {'dropout': 0.1, 'reg_weight': 1e-4}, {}),
+    'LayerGCN': Shared(
+        'LayerGCN', {'dropout': 0.1, 'reg_weight': 1e-4}, {'num_layers': 4, 'edge_dropout': 0.1}
+    ),
     'SELFCFED': Shared(
-        'SELFCFED_LGN', {'n_layers': 2, 'dropout': 0.5, 'reg_weight': 1e-4}, {'num_layers': 2}
+        'SELFCFED_LGN',
+        {'n_layers': 2, 'dropout': 0.5, 'reg_weight': 1e-4},
+        {'num_layers': 2, 'dropout': 0.5},
     ),
     'VBPR': Shared('VBPR', {'reg_weight': 1e-2}, {}),
-    'BM3': Shared('BM3', {'dropout': 0.5}, {'variant': 'released'}),
-    'FREEDOM': Shared('FREEDOM', {'dropout': 0.8, 'reg_weight': 1e-3}, {}),
-    'MGCN': Shared('MGCN', {'cl_loss': 0.01}, {}),
+    'BM3': Shared(
+        'BM3',
+        {'dropout': 0.5},
+        {'variant': 'released', 'num_layers': 1, 'dropout': 0.5, 'content_weight': 2.0},
+    ),
+    'FREEDOM': Shared(
+        'FREEDOM', {'dropout': 0.8, 'reg_weight': 1e-3}, {'num_layers': 2, 'edge_dropout': 0.8}
+    ),
+    'MGCN': Shared('MGCN', {'cl_loss': 0.01}, {'num_layers': 2}),
     'LATTICE': Shared('LATTICE', {'reg_weight': 1e-4, 'learning_rate': 5e-4}, {}),
     'DRAGON': Shared('DRAGON', {'reg_weight': 1e-3, 'learning_rate': 1e-4}, {}),
     'MMGCN': Shared('MMGCN', {'reg_weight': 1e-3, 'learning_rate': 1e-3}, {'variant': 'released'}),
@@ -93,11 +103,13 @@ MODELS: dict[str, Shared] = {
     ),
     'SLMRec': Shared('SLMRec', {'learning_rate': 1e-3, 'ssl_alpha': 0.1, 'ssl_temp': 0.2}, {}),
     'MVGAE': Shared('MVGAE', {'learning_rate': 1e-3, 'beta': 0.1}, {}),
-    'LGMRec': Shared('LGMRec', {}, {}),
+    'LGMRec': Shared('LGMRec', {}, {'num_layers': 2, 'edge_dropout': 0.5}),
     'DAMRS': Shared('DAMRS', {}, {}),
     'SMORE': Shared('SMORE', {}, {'num_layers': 3, 'num_neighbors': 10}),
     'PGL': Shared('PGL', {'dropout': 0.2}, {}),
-    'MMGCF': Shared('MMGCF', {'n_ui_layers': 2, 'reg_weight': 1e-3}, {}),
+    'MMGCF': Shared(
+        'MMGCF', {'n_ui_layers': 2, 'reg_weight': 1e-3}, {'num_layers': 2, 'edge_dropout': 0.2}
+    ),
 }
 
 
