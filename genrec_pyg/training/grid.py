@@ -101,7 +101,7 @@ class GridDistributed(Distributed):
         self.synchronize()
 
     def _divides(self, model: Recommender) -> bool:
-        support = vars(type(model)).get('grid')
+        support = vars(model).get('grid', vars(type(model)).get('grid'))  # with its options
         names = {name for name, _ in model.named_parameters()}
         if support is not None and set(support.tables) - support.optional <= names:
             return True

@@ -7,6 +7,7 @@ from genrec_pyg.nn.interest.generated import GeneratedInterest
 from genrec_pyg.nn.interest.held_out import HeldOutLists
 from genrec_pyg.nn.interest.schedule import FlipSchedule, KernelPath
 from genrec_pyg.nn.interest.search import InterestChoice, choose_interest
+from genrec_pyg.nn.interest.user_interests import UserInterests, UserInterestsConfig
 from genrec_pyg.nn.interest.weights import best_share, mixture_weights
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     'InterestChoice',
     'InterestConfig',
     'KernelPath',
+    'UserInterests',
+    'UserInterestsConfig',
     'best_share',
     'choose_interest',
     'mixture_weights',

@@ -29,6 +29,10 @@ def inverse_deviation(variance: Tensor) -> Tensor:
 
 def unit_scores(query: Tensor, key: Tensor) -> Tensor:
     r"""Queries ``[B, q]`` scaled so that the inner products of each with all keys ``[I, q]`` have
-    standard deviation 1 over the items; zero where these are all equal.
+    standard deviation 1 over the items; zero where these are all equal. Several of a user
+    ``[B, K, q]`` are scaled alike, so that the mean of their variances is 1.
     """
-    return query * inverse_deviation(score_variance(query, key_covariance(key)))
+    if query.dim() == 2:
+        return query * inverse_deviation(score_variance(query, key_covariance(key)))
+    variance = score_variance(query.flatten(0, 1), key_covariance(key)).view(*query.shape[:2], 1)
+    return query * inverse_deviation(variance.mean(dim=1, keepdim=True))

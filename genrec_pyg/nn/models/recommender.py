@@ -320,13 +320,7 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
         if there are several.
         """
         users, items = self.embeddings()
-        rows = users[user]
-        if rows.dim() == 2:
-            return self.add_sparse_scores(rows @ items.t(), user)
-        best = rows[:, 0] @ items.t()
-        for interest in range(1, rows.size(1)):  # one interest at a time: never [B, K, I]
-            best = torch.maximum(best, rows[:, interest] @ items.t())
-        return best
+        return self.add_sparse_scores(best_inner_products(users[user], items), user)
 
     @property
     def has_sparse_scores(self) -> bool:
@@ -419,6 +413,18 @@ class Recommender(GraphModule, metaclass=_DrawnParameters):
             f'{type(self).__name__}(users={self.num_users}, items={self.num_items}, '
             f'modalities=[{modalities}])'
         )
+
+
+def best_inner_products(users: Tensor, items: Tensor) -> Tensor:
+    r"""Inner products ``[B, I]`` of users ``[B, d]`` and items ``[I, d]``; of users with several
+    interests ``[B, K, d]`` those of the best one.
+    """
+    if users.dim() == 2:
+        return users @ items.t()
+    best = users[:, 0] @ items.t()
+    for interest in range(1, users.size(1)):  # one interest at a time: never [B, K, I]
+        best = torch.maximum(best, users[:, interest] @ items.t())
+    return best
 
 
 def parameter_digests(

@@ -25,6 +25,7 @@ from genrec_pyg.nn.interest import (
     GeneratedInterest,
     HeldOutLists,
     InterestConfig,
+    UserInterestsConfig,
     best_share,
     choose_interest,
 )
@@ -47,7 +48,12 @@ from genrec_pyg.nn.models.multimodal.genrec_settings import (
     PartSettings,
     replaced_settings,
 )
-from genrec_pyg.nn.models.recommender import ENCODER_GRID, Recommender, Replaced
+from genrec_pyg.nn.models.recommender import (
+    ENCODER_GRID,
+    Recommender,
+    Replaced,
+    best_inner_products,
+)
 from genrec_pyg.ops import Adjacency, rows_per_block, unit_rows
 from genrec_pyg.utils.collectives import batch_rows
 from genrec_pyg.utils.validation import check_choice, check_range
@@ -99,6 +105,7 @@ class GenRec(Recommender):
         generation: Generated edges.
         debias: Debiasing by clusters; on unless ``variant='released'``.
         interest: Generated interest and its weight in the score.
+        user_interests: Several interests per user and their training; one by default.
         loss_rows: Most rows whose loss terms are held at a time, see
             :func:`~genrec_pyg.nn.losses.loss_in_parts`.
         item_side: Where the first rows of items in the graph encoder come from, see
@@ -129,6 +136,7 @@ class GenRec(Recommender):
         generation: GenerationConfig = GenerationConfig(),
         debias: DebiasConfig = DebiasConfig(),
         interest: InterestConfig = InterestConfig(),
+        user_interests: UserInterestsConfig = UserInterestsConfig(),
         loss_rows: int = 65_536,
         item_side: ItemSide = BY_ID,
     ):
@@ -165,6 +173,9 @@ class GenRec(Recommender):
             self.interest_weight = (
                 DEFAULT_INTEREST_WEIGHT if self.chooses_weight else float(interest.weight)
             )
+        self.user_interests = parts.make_user_interests(user_interests)
+        if self.user_interests is not None:
+            self.grid = None  # clusters of a user are sums over whole rows of items
         self.interest, self.interest_config = parts.make_interest(), parts.interest_config
         self.encoder = parts.make_encoder(
             make_items(self.graph, hidden_channels, side) if side.has_content else None
@@ -184,6 +195,8 @@ class GenRec(Recommender):
         interest.
         """
         self.encoder.reset_parameters()
+        if self.user_interests is not None:
+            self.user_interests.reset_parameters()
         if self.interest is not None:
             self.interest.set_kernel(None)
         if self.chooses_weight:
@@ -192,8 +205,12 @@ class GenRec(Recommender):
             self.generator.reset_parameters()
 
     def trained_parameters(self) -> Iterator[torch.nn.Parameter]:
-        r"""Parameters of the encoder; the denoiser has its own optimizer."""
-        return self.encoder.parameters()
+        r"""Parameters of the encoder and of the interests of users; the denoiser has its own
+        optimizer.
+        """
+        yield from self.encoder.parameters()
+        if self.user_interests is not None:
+            yield from (p for p in self.user_interests.parameters() if p.requires_grad)
 
     def item_views(self) -> ItemViews:
         r"""What the denoiser may know of the items, see
@@ -292,12 +309,14 @@ class GenRec(Recommender):
             self.interest_weight = before
 
     def embed(self) -> tuple[Tensor, Tensor]:
-        r"""Users ``[U, d + q]`` and items ``[I, d + q]``, ``q`` the rank of the interest (0 without
-        it).
+        r"""Users ``[U, d + q]``, or ``[U, K, d + q]`` with several interests, and items
+        ``[I, d + q]``, ``q`` the rank of the generated interest (0 without it).
         """
         users, items = self.views().embedding.split([self.num_users, self.num_items])
         if self.ranking.loss == 'softmax':
             items = unit_rows(items)
+        if self.user_interests is not None:
+            users = self.user_interests(users, items)
         weight = self.interest_weight
         if weight == 0 or self.interest is not None and not self.interest.is_fitted:
             return unit_scores(users, items), items
@@ -306,8 +325,10 @@ class GenRec(Recommender):
         else:
             query, keys = self.generator.predict(self.item_views())
             query = unit_scores(query, keys)
+        if users.dim() == 3:
+            query = query.unsqueeze(1).expand(-1, users.size(1), -1)
         return (
-            torch.cat([(1 - weight) * unit_scores(users, items), weight * query], dim=1),
+            torch.cat([(1 - weight) * unit_scores(users, items), weight * query], dim=-1),
             torch.cat([items, keys], dim=1),
         )
 
@@ -363,9 +384,12 @@ class GenRec(Recommender):
         shared = negatives[: self.ranking.num_negatives].long()
         with self.layout.own_slice(batch) as (own, share):
             tables, own, shared = self.encoder.batch_views(views, own, shared)
+            sums: tuple[Tensor, ...] = ()
+            if self.user_interests is not None:
+                sums = (self.user_interests.sums(unit_rows(tables[2][1])),)
             terms = loss_in_parts(
                 functools.partial(self._batch_terms, shared=shared),
-                sum(tables, ()),
+                sum(tables, ()) + sums,
                 torch.stack(own, dim=1),
                 self.loss_rows,
             )
@@ -379,10 +403,20 @@ class GenRec(Recommender):
     def _batch_terms(
         self, tables: Sequence[Tensor], triples: Tensor, shared: Tensor
     ) -> dict[str, Tensor]:
-        content, side, embedding = tables[:2], tables[2:4], tables[4:]
+        content, side, embedding = tables[:2], tables[2:4], tables[4:6]
         user, positive, negative = triples.unbind(dim=1)
         users = embedding[0][user]
-        if self.ranking.loss == 'softmax':
+        if self.user_interests is not None:
+            terms = self.user_interests.loss(
+                user,
+                users,
+                tables[6][user],
+                positive,
+                unit_rows(embedding[1][positive]),
+                unit_rows(embedding[1][shared]),
+                self.ranking.temperature,
+            )
+        elif self.ranking.loss == 'softmax':
             terms = {
                 'softmax': shared_negatives_softmax(
                     users, embedding[1][positive], embedding[1][shared], self.ranking.temperature
@@ -408,5 +442,5 @@ class GenRec(Recommender):
 
 
 def inner_products(embeddings: tuple[Tensor, Tensor]) -> Score:
-    r"""Scores of users by embeddings ``[U, d]`` and ``[I, d]``."""
-    return lambda user: embeddings[0][user] @ embeddings[1].t()
+    r"""Scores of users by embeddings ``[U, d]`` or ``[U, K, d]`` and ``[I, d]``."""
+    return lambda user: best_inner_products(embeddings[0][user], embeddings[1])

@@ -6,12 +6,18 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from genrec_pyg.exceptions import ConfigError
 from genrec_pyg.graph import TrainingGraph
-from genrec_pyg.nn.cluster import InterestDebias, interest_labels
+from genrec_pyg.nn.cluster import InterestDebias, interest_labels, spectral_labels
 from genrec_pyg.nn.diffusion import InterestGenerator, make_denoiser, make_process
 from genrec_pyg.nn.diffusion.objectives import Objective
 from genrec_pyg.nn.diffusion.process import DiffusionProcess
-from genrec_pyg.nn.interest import GeneratedInterest, InterestConfig
+from genrec_pyg.nn.interest import (
+    GeneratedInterest,
+    InterestConfig,
+    UserInterests,
+    UserInterestsConfig,
+)
 from genrec_pyg.nn.items import ItemRows
 from genrec_pyg.nn.modality.graph_encoder import MultimodalGraphEncoder
 from genrec_pyg.nn.models.multimodal.genrec_settings import PartSettings
@@ -63,6 +69,25 @@ class GenRecParts:
     def make_interest(self) -> GeneratedInterest | None:
         r"""The generated interest in closed form, still without a kernel."""
         return None if self.interest_config is None else GeneratedInterest(self.graph)
+
+    def make_user_interests(self, config: UserInterestsConfig) -> UserInterests | None:
+        r"""Several interests per user by clusters of the fused features, if they are asked for.
+
+        Raises:
+            ConfigError: If the graph has no modality.
+        """
+        if config.count == 1:
+            return None
+        if not self.graph.modalities:
+            raise ConfigError(
+                f'user_interests.count: got {config.count} on a graph without a modality, accepted '
+                f'is 1: interests are clusters of modality features'
+            )
+        features = [modality.item_features() for modality in self.graph.modalities.values()]
+        labels = spectral_labels(features, config.count).to(self.graph.edge_index.device)
+        return UserInterests(
+            labels, self.graph.edge_index, self.graph.num_users, self.hidden_channels, config
+        )
 
     def make_generator(self) -> InterestGenerator | None:
         r"""The generator, if interactions are generated."""

@@ -15,7 +15,7 @@ from genrec_pyg.nn.diffusion import (
     DiffusionConfig,
     GenerationConfig,
 )
-from genrec_pyg.nn.interest import InterestConfig
+from genrec_pyg.nn.interest import InterestConfig, UserInterestsConfig
 from genrec_pyg.nn.losses.config import RankingConfig
 from genrec_pyg.nn.modality.graph_encoder import GraphEncoderConfig
 from genrec_pyg.nn.models.recommender import Replaced
@@ -76,6 +76,7 @@ def replaced_settings(options: Mapping[str, Any]) -> dict[str, Replaced]:
         fix(by, 'diffusion', process='flip', start='diffused')
         fix(by, 'generation', candidates='all', final='sample', edge_weight='binary')
         fix(by, 'interest', weight=0.0)
+        fix(by, 'user_interests', count=1)
     else:
         fix("variant='principled'", 'diffusion', flip_temp=1.0)
         if denoiser == 'linear':
@@ -109,6 +110,12 @@ def replaced_settings(options: Mapping[str, Any]) -> dict[str, Replaced]:
                 )
     if options['ranking.loss'] == 'bpr' or is_released:
         unused("ranking.loss='bpr'", 'ranking', RankingConfig(), 'temperature', 'num_negatives')
+        fix("ranking.loss='bpr'", 'user_interests', count=1)
+    if options['user_interests.count'] == 1:
+        by = 'user_interests.count=1'
+        unused(by, 'user_interests', UserInterestsConfig(), 'selection', 'tau', 'multi_loss')
+    elif options['user_interests.selection'] == 'uniform':
+        unused("user_interests.selection='uniform'", 'user_interests', UserInterestsConfig(), 'tau')
     if denoiser != 'linear' or is_released or not generates:
         names = [field.name for field in fields(InterestConfig) if field.name != 'weight']
         unused('no interest in closed form', 'interest', InterestConfig(), *names)
