@@ -2,11 +2,12 @@ r"""Which interest should learn from a target? Equal model, data, seeds and limi
 selection of BaM (Lee, Yun and Kang, IEEE BigData 2024, https://github.com/snudatalab/BaM) and its
 multi-interest loss differ.
 
-``python -m benchmarks.quality.selections --root DIR --dataset ml-100k`` trains what its report
-``results/selections-NAME`` lacks, one seed of everything before the next, and writes the report
-after every run, so that it goes on where it was stopped. ``uniform`` draws any interest: where it
-does as well as ``p`` and ``l``, the correlation of interest and target is not what helps. Epochs
-are chosen on validation Recall@10; the last item of a user is the test target.
+``python -m benchmarks.quality.selections --root DIR --dataset ml-100k`` trains what the file
+``--state`` lacks, one seed of everything before the next, and writes the report
+``results/selections-NAME`` after every run, so that it goes on where it was stopped. ``uniform``
+draws any interest: where it does as well as ``p`` and ``l``, the correlation of interest and target
+is not what helps. Epochs are chosen on validation Recall@10; the last item of a user is the test
+target.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from benchmarks.quality.selections_tables import (
     use_table,
     verdict,
 )
+from genrec_pyg.utils.files import write_json
 
 SELECTIONS = ('hard', 'p', 'l', 'uniform', 'label_aware')
 #: Fitted at once, and trained with the settings of their own file.
@@ -90,7 +92,7 @@ histories of up to {arguments.history} items, {arguments.negatives} negatives, l
 {arguments.reference_seconds} seconds. The tail are the two fifths of the targets that are least
 popular. Seconds are of the processor, validation included.
 
-## Beside hard and uniform selection
+## Beside hard selection, uniform selection and one interest
 
 {comparison_table(tests)}
 
@@ -116,7 +118,11 @@ Recall@20 is as high.
 {machine_line(document['machine'])}
 """
     draw(runs, stem.with_name(stem.name + '.svg'))
-    write_report(stem, document, text)
+    shown = {
+        name: {seed: {k: v for k, v in run.items() if k != 'rank'} for seed, run in seeds.items()}
+        for name, seeds in runs.items()
+    }
+    write_report(stem, {**document, 'runs': shown}, text)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -141,16 +147,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--reference_seconds', type=float, default=600.0)
     parser.add_argument('--name', help='name of the report, the dataset by default')
     parser.add_argument('--output', type=Path, default=RESULTS)
+    parser.add_argument(
+        '--state', type=Path, help='file of finished runs, runs/selections-NAME.json by default'
+    )
     arguments = parser.parse_args(argv)
     stem = arguments.output / f'selections-{arguments.name or arguments.dataset}'
-    source = stem.with_name(stem.name + '.json')
-    document = json.loads(source.read_text()) if source.exists() else {'runs': {}}
+    state = arguments.state or Path('runs') / f'{stem.name}.json'
+    document = json.loads(state.read_text()) if state.exists() else {'runs': {}}
     for seed in arguments.seeds:
         for name, flags in jobs(arguments).items():
             done = document['runs'].setdefault(name, {})
             # fitted models have no seed
             if str(seed) not in done and not (name in FITTED and seed != arguments.seeds[0]):
                 done[str(seed)] = measure([*flags, '--seed', str(seed)])
+                state.parent.mkdir(parents=True, exist_ok=True)
+                write_json(state, document)
                 report(stem, document, arguments)
     report(stem, document, arguments)
 

@@ -118,14 +118,16 @@ def hits(seeds: Mapping[str, dict], k: int = 20) -> np.ndarray:
 
 
 def comparisons(runs: Mapping[str, Mapping[str, dict]]) -> list[dict[str, Any]]:
-    r"""Recall@20 of settings against the hard selection and against the uniform one of the same
-    model, paired by user; p-values are corrected for their number (Holm).
+    r"""Recall@20 of settings against one interest, against the hard selection and against the
+    uniform one of the same model, paired by user; p-values are corrected for their number (Holm).
     """
     found = []
     for name, seeds in runs.items():
         model, _, training = name.partition(', ')
         ending = ', multi-interest loss' if training.endswith('multi-interest loss') else ''
         bases = {'hard': f'{model}, hard'}
+        if training != 'one interest':
+            bases['one interest'] = f'{model}, one interest'
         if training.removesuffix(ending) in ('p', 'l'):
             bases['uniform'] = f'{model}, uniform{ending}'
         if model in MODELS:
@@ -170,14 +172,18 @@ def verdict(runs: Mapping[str, Mapping[str, dict]], tests: Sequence[Mapping[str,
             if f'{model}, hard' in own:
                 parts[-1] += f', against {own[f"{model}, hard"]:.4f} of hard'
             parts[-1] += '.'
-    for against in ('hard', 'uniform'):
+    for against, named in (
+        ('hard', 'hard selection'),
+        ('uniform', 'uniform selection'),
+        ('one interest', 'one interest'),
+    ):
         of = [test for test in tests if test['against'] == against]
         better = [test for test in of if test['difference'] > 0 and test['corrected'] < 0.05]
         worse = [test for test in of if test['difference'] < 0 and test['corrected'] < 0.05]
         parts.append(
-            f'Against {against} selection {len(better)} of {len(of)} settings are significantly '
+            f'Against {named} {len(better)} of {len(of)} settings are significantly '
             f'better and {len(worse)} significantly worse (paired by user, Holm, 0.05)'
-            + (f': {"; ".join(test["setting"] for test in better)}.' if better else '.')
+            + (f', better: {"; ".join(test["setting"] for test in better)}.' if better else '.')
         )
     return ' '.join(parts)
 

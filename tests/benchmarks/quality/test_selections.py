@@ -108,6 +108,7 @@ def test_a_report_goes_on_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(script, 'measure', measure)
     flags = ['--root', 'x', '--models', 'MIND', '--selections', 'hard', 'label_aware']
     flags += ['--references', 'EASE', '--seeds', '0', '--output', str(tmp_path)]
+    flags += ['--state', str(tmp_path / 'state.json')]
     script.main(flags)
     assert len(done) == 1 + 1 + 2 * 2
     assert done[-1][-5:] == ['label_aware', '--hparams.multi_loss', 'true', '--seed', '0']
@@ -115,4 +116,5 @@ def test_a_report_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert len(done) == 6 + 5  # EASE has no seed
     runs = json.loads((tmp_path / 'selections-ml-100k.json').read_text())['runs']
     assert set(runs['MIND, hard']) == {'0', '1'} and set(runs['EASE']) == {'0'}
+    assert 'rank' not in runs['MIND, hard']['0']
     assert '# Which interest learns' in (tmp_path / 'selections-ml-100k.md').read_text()
