@@ -215,9 +215,8 @@ class MultiInterestRecommender(SequenceRecommender):
         valid = self.valid_interests(batch.length)
         positive = (interests @ target.unsqueeze(2)).squeeze(2)
         share, index = self.selection(interests, target, valid)
-        if valid is None:
-            valid = torch.ones_like(share, dtype=torch.bool)
         if self.num_negatives is None:
+            valid = torch.ones_like(share, dtype=torch.bool) if valid is None else valid
             table = self.items()
             items = torch.arange(self.num_items, device=table.device)
 
@@ -256,7 +255,7 @@ class MultiInterestRecommender(SequenceRecommender):
         hit: Tensor | None,
         share: Tensor,
         index: Tensor,
-        valid: Tensor,
+        valid: Tensor | None,
     ) -> Tensor:
         r"""Losses ``[B, 1]``, or ``[B, 2]`` with the multi-interest loss.
 
@@ -266,7 +265,7 @@ class MultiInterestRecommender(SequenceRecommender):
             hit: Negatives that do not count ``[B, n]``.
             share: Probability with which every interest learns ``[B, K]``.
             index: The interest drawn ``[B]``.
-            valid: Interests that the user has ``[B, K]``.
+            valid: Interests that the user has ``[B, K]``; :obj:`None` for all.
         """
 
         def softmax(positive: Tensor, negative: Tensor, hit: Tensor | None) -> Tensor:
@@ -287,16 +286,19 @@ class MultiInterestRecommender(SequenceRecommender):
             single = softmax(positive[row, index], negative[row, index], hit)
         if not self.multi_loss:
             return single.unsqueeze(1)
-        positive = positive.masked_fill(~valid, NO_CANDIDATE)
-        negative = negative.masked_fill(~valid.unsqueeze(2), NO_CANDIDATE)
+        if valid is not None:
+            positive = positive.masked_fill(~valid, NO_CANDIDATE)
+            negative = negative.masked_fill(~valid.unsqueeze(2), NO_CANDIDATE)
         multi = softmax(positive.logsumexp(dim=1), negative.logsumexp(dim=1), hit)
         return torch.stack([single, multi], dim=1)
 
-    def label_aware_weights(self, score: Tensor, valid: Tensor) -> Tensor:
+    def label_aware_weights(self, score: Tensor, valid: Tensor | None) -> Tensor:
         r"""Attention ``[B, K]`` of a target to interests by its scores ``[B, K]``, raised to
         ``power`` with their sign.
         """
         raised = (
             torch.zeros_like(score) if self.power == 0 else score.sign() * score.abs() ** self.power
         )
-        return raised.masked_fill(~valid, NO_CANDIDATE).softmax(dim=1)
+        return (raised if valid is None else raised.masked_fill(~valid, NO_CANDIDATE)).softmax(
+            dim=1
+        )
