@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -114,7 +115,8 @@ def _take_folder(call: Call, goes_on: bool, stack: ExitStack, held: list[RunFold
         model = config.model.rpartition(':')[2]
         # a wrong one is refused later
         dataset = os.path.normpath(config.dataset).lstrip(f'.{os.sep}')
-        name = f'{model}-{dataset}-seed{config.seed}'.replace(os.sep, '_')
+        # what a shell would take for a pattern would have to be quoted in every later command
+        name = re.sub(rf'[*?[\]{os.sep}]+', '_', f'{model}-{dataset}-seed{config.seed}')
         folder = RunFolder.create_numbered(Path('runs') / name)
     held.append(stack.enter_context(folder))
     return folder.path

@@ -20,6 +20,7 @@ from genrec_pyg.config.parser import CALL_KEYS, build_parser, parse, set_default
 from genrec_pyg.config.resolve import settle
 from genrec_pyg.config.schema import RunConfig, flatten, plain
 from genrec_pyg.config.shipped import read_yaml, shipped_defaults
+from genrec_pyg.datasets.io.logs import logs_of
 from genrec_pyg.datasets.prepared import is_prepared
 from genrec_pyg.datasets.saved import GRAPH_FILE
 from genrec_pyg.exceptions import ConfigError
@@ -225,21 +226,22 @@ def find_root(dataset: str, root: str, run: Path | None = None) -> str:
     if run is not None and dataset == GRAPH_FILE and (run / dataset).is_file():
         return str(run)
     for candidate in (root, os.environ.get('GENREC_DATA')):
-        if candidate and (Path(candidate) / dataset).exists():
+        if candidate and ((Path(candidate) / dataset).exists() or logs_of(dataset, candidate)):
             return candidate
     return root
 
 
 def _root_here(dataset: str, root: str) -> str:
-    r"""The current folder in place of ``root``, where a path from here names a file or a prepared
-    folder and one from there names nothing.
+    r"""The current folder in place of ``root``, where a path from here names a file, logs or a
+    prepared folder and one from there names nothing.
     """
     path = Path(dataset)
     here = (
         dataset != 'demo'
         and '\0' not in dataset
         and not (Path(root) / dataset).exists()
-        and (path.is_file() or is_prepared(path))
+        and not logs_of(dataset, root)
+        and (path.is_file() or is_prepared(path) or bool(logs_of(dataset, os.curdir)))
     )
     return os.curdir if here else root
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,15 @@ from genrec_pyg.datasets import load_dataset
 from genrec_pyg.datasets.prepare import DEFAULT_SPLIT, make_split
 from genrec_pyg.datasets.saved import GRAPH_FILE
 from genrec_pyg.exceptions import CheckpointError, ConfigError
-from genrec_pyg.graph import held_out_digests, read_mask, training_graph, unread_was_said
+from genrec_pyg.graph import (
+    HAS,
+    ITEM,
+    held_out_digests,
+    modality_names,
+    read_mask,
+    training_graph,
+    unread_was_said,
+)
 from genrec_pyg.nn.models import Recommender, get_model
 from genrec_pyg.nn.models.blend import Blend, check_weights
 from genrec_pyg.runs.checkpoint import check_identity, load_checkpoint, warn_of_held_out
@@ -59,6 +67,7 @@ def make_data(config: RunConfig) -> HeteroData:
         config.root,
         config.modalities,
         columns=parse_columns(config.columns),
+        on_bad_row=config.on_bad_row,
         min_rating=config.min_rating,
         k_core=config.k_core,
         split=config.split,
@@ -122,6 +131,8 @@ def load_run(folder: str, root: str | None = None, device: str = 'auto') -> Run:
     state = load_checkpoint(checkpoint)
     # compared with those of the training below
     data = make_data(replace(config, check_features='off'))
+    if config.modalities is None and state.get('modalities') is not None:
+        _leave_out(data, set(modality_names(data)) - set(state['modalities']), path)
     with unread_was_said():
         model = make_model(config, data)
     check_identity(
@@ -148,6 +159,13 @@ def load_run(folder: str, root: str | None = None, device: str = 'auto') -> Run:
         ) from error
     model.to(resolve_device(device)).eval()  # for use: no dropout, stored batch statistics
     return Run(config, data, model, state.get('selection') or SELECTION[config.protocol])
+
+
+def _leave_out(data: HeteroData, names: Iterable[str], run: Path) -> None:
+    r"""Leaves out modalities that were added to the files of a dataset since a run."""
+    for name in sorted(names):
+        logger.info('%s: modality %r was added after the training and is left out', run, name)
+        del data[ITEM, HAS, name], data[name]
 
 
 def fuse(runs: Mapping[str, Run], weights: Mapping[str, float], chosen: bool) -> Run:

@@ -121,8 +121,9 @@ def build_parser(model: str) -> Parser:
         type=str,
         default=RunConfig.dataset,
         help='folder under --root, also one that python -m genrec_pyg.prepare made, table '
-        'NAME/FILE under it (CSV, TSV, JSON lines, Parquet, .inter) or demo; a table or prepared '
-        'folder may also be a path from the current folder',
+        'NAME/FILE under it (CSV, TSV, JSON lines, Parquet, .inter), a pattern of logs that are '
+        'read as one, or demo; a table, pattern or prepared folder may also be a path from the '
+        'current folder',
     )
     parser.add_argument(
         '--root',
@@ -139,6 +140,13 @@ def build_parser(model: str) -> Parser:
         nargs='*',
         help='columns of a table, as user=NAME item=NAME rating=NAME '
         'time=NAME; numbers from 1 where it has no header',
+    )
+    parser.add_argument(
+        '--on_bad_row',
+        type=str,
+        default=RunConfig.on_bad_row,
+        help='rows of a table or log that cannot be read are an error, or counted and left out '
+        '(skip)',
     )
     parser.add_argument(
         '--min_rating', type=float | None, help='least rating that counts as an interaction'

@@ -25,6 +25,8 @@ class RunConfig:
         root: Folder of the datasets.
         modalities: Modalities to use, ``NAME`` or ``NAME=FILE``; :obj:`None` takes all.
         columns: Columns of a table, ``ROLE=NAME``; others are found by usual names.
+        on_bad_row: What an unreadable row of a table or log does: ``'error'`` or ``'skip'``, which
+            counts it and leaves it out.
         min_rating: Least rating that counts as an interaction.
         k_core: Least number of items per user and users per item.
         split: Split in place of that of the dataset, see :func:`~genrec_pyg.datasets.from_table`.
@@ -46,6 +48,7 @@ class RunConfig:
     root: str = 'data'
     modalities: list[str] | None = None
     columns: list[str] | None = None
+    on_bad_row: str = 'error'
     min_rating: float | None = None
     k_core: int = 0
     split: str | None = None

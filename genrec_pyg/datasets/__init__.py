@@ -14,7 +14,9 @@ from genrec_pyg.datasets.demo import Demo, demo_graph
 from genrec_pyg.datasets.diffmm import BY_HAND, DOWNLOADABLE, DiffMMDataset
 from genrec_pyg.datasets.feature_checks import check_features, check_policy
 from genrec_pyg.datasets.hm import HMDataset
+from genrec_pyg.datasets.io.logs import logs_of
 from genrec_pyg.datasets.io.regular import list_folder
+from genrec_pyg.datasets.io.rows import ON_BAD_ROW
 from genrec_pyg.datasets.mind import MindDataset
 from genrec_pyg.datasets.mmrec import MMRecDataset
 from genrec_pyg.datasets.prepare import prepare, split_column
@@ -57,13 +59,15 @@ def load_dataset(
     k_core: int = 0,
     split: str | None = None,
     check: str = 'error',
+    on_bad_row: str = 'error',
 ) -> HeteroData:
     r"""The canonical graph of a dataset.
 
     ``'demo'`` is generated, with a warning where a folder of that name holds files. A name such as
     ``'shop/graph.pt'`` is a graph that :func:`save_graph` wrote, one such as ``'shop/log.csv'`` a
     table of interactions, see :func:`from_table`; so is a folder with one ``interactions.*``, and
-    one of logs alone (:data:`LOG_SUFFIXES`), which are read as one. A folder that ``python -m
+    one of logs alone (:data:`LOG_SUFFIXES`) or a pattern (``'shop/day-*.csv'``), which are read as
+    one. A folder that ``python -m
     genrec_pyg.prepare`` wrote is read as it was prepared, with the feature files that were added to
     it since. Any other name is a folder under ``root``, whose layout is recognized from its content
     (also one that an installed package adds as an entry point of the group
@@ -81,12 +85,15 @@ def load_dataset(
         k_core: Least number of distinct items per user and users per item.
         split: Split in place of that of the dataset, see :func:`from_table`.
         check: What follows from features that do not belong to the items, see :func:`from_table`.
+        on_bad_row: What an unreadable row of a table or log does, see :func:`from_table`.
 
     Raises:
         ConfigError: If there is no such dataset or modality.
         DataError: If files are missing or damaged.
     """
     check_policy(check)
+    if on_bad_row not in ON_BAD_ROW:
+        raise ConfigError(f'on_bad_row: got {on_bad_row!r}, accepted are {", ".join(ON_BAD_ROW)}')
     choice = (
         modalities
         if modalities is None or isinstance(modalities, Mapping)
@@ -99,24 +106,31 @@ def load_dataset(
                 f'columns, split: got {columns}, {split!r} for {name!r}, which is prepared; '
                 f'accepted are the flags of the preparation'
             )
+        _refuse_skipping(on_bad_row, f'{name!r}, which is prepared')
         data = read_prepared_and_beside(root / name, choice, check)
         return prepare(data, min_rating, k_core, split)
     table = _table(name, root)
-    logs = [] if table is not None else _loose_logs(name, root)
+    logs = [] if table is not None else _loose_logs(name, root) or logs_of(name, root)
     if logs:
         logger.info('%s: %s are read as one log', name, ', '.join(path.name for path in logs))
-        features = find_features(root / name, choice)
-        return from_table(logs, columns, features, min_rating, k_core, split, check)
+        features = find_features(Path(os.path.commonpath([path.parent for path in logs])), choice)
+        return from_table(
+            logs, columns, features, min_rating, k_core, split, check, on_bad_row=on_bad_row
+        )
     if table is not None and table.suffix == '.pt' and not columns and split_column(split) is None:
+        _refuse_skipping(on_bad_row, f'{name!r}, a saved graph')
         return prepare(_keep(load_graph(table), choice), min_rating, k_core, split)
     if table is not None:
         features = find_features(table.parent, choice)
-        return from_table(table, columns, features, min_rating, k_core, split, check)
+        return from_table(
+            table, columns, features, min_rating, k_core, split, check, on_bad_row=on_bad_row
+        )
     if columns or split_column(split) is not None:
         raise ConfigError(
             f'columns, split: got {columns}, {split!r} for {name!r}, whose layout names its '
             f'columns; accepted are tables such as NAME/FILE.csv'
         )
+    _refuse_skipping(on_bad_row, f'{name!r}, whose layout is read strictly')
     dataset = _find_layout(name, root, choice, mirror)
     if isinstance(dataset, Demo):
         data = _keep(dataset[0], choice)
@@ -124,6 +138,14 @@ def load_dataset(
         data = dataset[0]
         check_features(data, dataset.feature_files(), check, by_row=True)
     return prepare(data, min_rating, k_core, split)
+
+
+def _refuse_skipping(on_bad_row: str, what: str) -> None:
+    if on_bad_row != 'error':
+        raise ConfigError(
+            f"on_bad_row: got {on_bad_row!r} for {what}; accepted is 'error', and 'skip' for "
+            f'tables and logs'
+        )
 
 
 def _find_layout(

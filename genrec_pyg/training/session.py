@@ -67,6 +67,7 @@ class Session:
         evaluated: Whether that epoch was due for an evaluation.
         held_out: Digests of the held-out pairs on which it is evaluated.
         choice: What the model chose before training.
+        modalities: Names of the modalities of the data.
     """
 
     stopper: EarlyStopping
@@ -78,6 +79,7 @@ class Session:
     evaluated: bool = True
     held_out: dict[str, str] = field(default_factory=dict)
     choice: dict[str, Any] = field(default_factory=dict)
+    modalities: list[str] = field(default_factory=list)
 
     def finish(self, record: dict[str, Any], seconds: float) -> None:
         r"""Takes the record of an epoch that took ``seconds``, and notes in it the seconds of the
@@ -98,6 +100,7 @@ class Session:
             'selection': self.selection,
             'run': self.run,
             'choice': self.choice,
+            'modalities': self.modalities,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -20,7 +20,13 @@ from tqdm import tqdm
 
 from genrec_pyg.evaluation import PROTOCOLS, Evaluator, write_per_user
 from genrec_pyg.exceptions import ConfigError, GenRecError
-from genrec_pyg.graph import TrainingGraph, check_held_out, has_split, held_out_digests
+from genrec_pyg.graph import (
+    TrainingGraph,
+    check_held_out,
+    has_split,
+    held_out_digests,
+    modality_names,
+)
 from genrec_pyg.nn.models import Recommender
 from genrec_pyg.optim import MirrorGradient, check_coefficients
 from genrec_pyg.runs.from_python import write_run
@@ -392,7 +398,11 @@ class Trainer:
         selection = NOT_CHOSEN[model.trainable] if monitor is None else SELECTION[self.protocol]
         run = self.distributed.processes.on_main(lambda: secrets.token_hex(16))
         session = Session(
-            EarlyStopping(self.patience), selection, run, held_out=held_out_digests(data)
+            EarlyStopping(self.patience),
+            selection,
+            run,
+            held_out=held_out_digests(data),
+            modalities=modality_names(data),
         )
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         order = [names[id(parameter)] for parameter in model.trained_parameters()]

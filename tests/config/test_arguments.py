@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +73,15 @@ def test_a_resumed_run_keeps_what_makes_it_the_same_experiment(tmp_path):
     assert (call.resume, call.config.output, call.config.epochs) == (str(run), str(run), 40)
     with pytest.raises(ConfigError, match='--seed: got 5 with --resume, accepted is 4'):
         parse_train_arguments(['--resume', str(run), '--seed', '5'])
+
+
+def test_a_pattern_may_be_a_path_from_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path('day-1.csv').write_text('user,item\na,x\n')
+    flags = ['--model', 'MFBPR', '--dataset', 'day-*.csv', '--on_bad_row', 'skip']
+    config = parse_train_arguments(flags).config
+    assert config.root == os.curdir and config.on_bad_row == 'skip'
+    assert parse_train_arguments([*flags[:3], 'night-*.csv']).config.root != os.curdir
+    Path('data').mkdir()
+    Path('data/day-2.csv').write_text('user,item\na,x\n')
+    assert parse_train_arguments(flags).config.root == 'data'

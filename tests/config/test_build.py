@@ -31,6 +31,23 @@ def test_a_run_notices_changed_features_and_names_changed_held_out_pairs(
         build.load_run('run')
 
 
+def test_a_modality_that_came_after_the_training_is_left_out(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    data = demo_graph(60, 48, 4)
+    x, edge_index = data['text'].x, data['item', 'has', 'text'].edge_index
+    del data['text'], data['item', 'has', 'text']
+    monkeypatch.setattr(build, 'load_dataset', lambda *arguments, **options: data)
+    config = resolve_config('VBPR', 'demo')
+    model = build.make_model(config, data)
+    Trainer(epochs=1, output='run', progress=False, device='cpu').fit(model, data)
+    Path('run/config.yaml').write_text('model: VBPR\ndataset: demo\n')
+    names = list(model.graph.modalities)
+    data['text'].x, data['item', 'has', 'text'].edge_index = x, edge_index
+    caplog.set_level('INFO')
+    assert list(build.load_run('run').model.graph.modalities) == names
+    assert "modality 'text' was added after the training and is left out" in caplog.text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('closed', ['<&- 2>&-', '2>/dev/full'])
 def test_commands_work_with_closed_streams(tmp_path, closed):

@@ -320,3 +320,32 @@ def test_seed_of_the_split_and_layout_are_those_asked_for(tmp_path):
     for wrong in ({'form': 'xml'}, {'form': 'csv', 'source': LOG}):
         with pytest.raises(ConfigError, match='format: got'):
             from_table(**{'source': tmp_path / 'log', **wrong})
+
+
+def test_a_pattern_names_logs_that_are_one_dataset(tmp_path):
+    shop = tmp_path / 'shop'
+    shop.mkdir()
+    write_text(shop / 'day-1.csv', {name: values[:3] for name, values in LOG.items()})
+    write_text(shop / 'day-2.csv', {name: values[3:] for name, values in LOG.items()})
+    (shop / 'items.csv').write_text('no log')
+    data, expected = load_dataset('shop/day-*.csv', tmp_path), from_table(LOG)
+    assert data[USER].raw_id == expected[USER].raw_id
+    assert torch.equal(data[INTERACTS].edge_index, expected[INTERACTS].edge_index)
+    with pytest.raises(ConfigError, match=r"dataset: got 'shop/night-\*.csv'"):
+        load_dataset('shop/night-*.csv', tmp_path)
+    # a file of that name is that file
+    (shop / 'day-*.csv').write_text((shop / 'day-1.csv').read_text())
+    assert load_dataset('shop/day-*.csv', tmp_path)[USER].num_nodes < data[USER].num_nodes
+
+
+def test_rows_that_cannot_be_read_are_left_out_on_request(tmp_path, caplog):
+    (tmp_path / 'log.csv').write_text('user,item\na,x\nbroken\nb,y\n')
+    with pytest.raises(DataError, match='on_bad_row=skip leaves others out'):
+        load_dataset('log.csv', tmp_path)
+    data = load_dataset('log.csv', tmp_path, split='none', on_bad_row='skip')
+    assert named_pairs(data) == {('a', 'x'), ('b', 'y')}
+    assert '1 rows are left out' in caplog.text
+    with pytest.raises(ConfigError, match="on_bad_row: got 'skip' for 'demo'"):
+        load_dataset('demo', tmp_path, on_bad_row='skip')
+    with pytest.raises(ConfigError, match="on_bad_row: got 'never', accepted are error, skip"):
+        load_dataset('log.csv', tmp_path, on_bad_row='never')

@@ -52,6 +52,18 @@ def expand(sources: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def logs_of(pattern: str, root: str | Path) -> list[Path]:
+    r"""Files under ``root`` that a pattern (``logs/day-*.csv.gz``) names, in the order of their
+    names; none where it is no pattern, or a file has that name.
+    """
+    path = Path(root) / pattern
+    if '\0' in pattern or not glob.has_magic(pattern) or os.path.lexists(path):
+        return []
+    folder = glob.escape(str(root))
+    found = glob.glob(os.path.join(folder, pattern), recursive=True)
+    return [Path(name) for name in sorted(found) if os.path.isfile(name)]
+
+
 def read_columns(
     source: Any,
     columns: Mapping[str, str] | None = None,

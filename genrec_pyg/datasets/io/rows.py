@@ -118,7 +118,7 @@ def from_text(
         raise DataError(
             f'{path}: cannot be read ({_first_error(batches, error)}); accepted are rows of '
             f'{len(layout.names)} fields in UTF-8; on_bad_row=skip leaves others out (from_table, '
-            f'python -m genrec_pyg.prepare --on_bad_row skip)'
+            f'--on_bad_row skip of python -m genrec_pyg.train and genrec_pyg.prepare)'
         ) from error
 
 
