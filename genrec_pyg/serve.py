@@ -90,6 +90,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         help='approximate: visits few of the items; needs faiss (default: exact)',
     )
     parser.add_argument(
+        '--num_cells',
+        type=int,
+        help='cells of the approximate index (default: by the number of items)',
+    )
+    parser.add_argument(
         '--num_probes',
         type=int,
         default=16,
@@ -178,7 +183,7 @@ async def _serve(arguments: argparse.Namespace, token: str | None, listener: soc
     metrics, asked = Metrics(), asyncio.Event()
     current = Current(
         Path(arguments.bundle),
-        lambda folder: Served(folder, arguments.index, arguments.num_probes),
+        lambda folder: Served(folder, arguments.index, arguments.num_probes, arguments.num_cells),
         metrics.reload,
     )
     if token is None and arguments.host not in ('127.0.0.1', '::1', 'localhost'):

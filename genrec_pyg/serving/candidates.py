@@ -24,19 +24,21 @@ _MOST = 0.5
 Candidates = Callable[[np.ndarray, int, int], np.ndarray | None]
 
 
-def make_candidates(inner: Inner | None, index: str, num_probes: int = 16) -> Candidates | None:
+def make_candidates(
+    inner: Inner | None, index: str, num_probes: int = 16, num_cells: int | None = None
+) -> Candidates | None:
     r"""The index ``index`` over the items of ``inner``: :obj:`None` for the exact one.
 
-    Inverted lists over the item embeddings (faiss ``IVF,Flat``), :math:`4 \sqrt{I}` cells or as
-    many as the items can teach.
+    Inverted lists over the item embeddings (faiss ``IVF,Flat``).
 
     Args:
         inner: Embeddings, or :obj:`None` for the exact index.
         index: ``'exact'`` or ``'approximate'``.
         num_probes: Cells that a query visits.
+        num_cells: Cells; by default :math:`4 \sqrt{I}` or as many as the items can teach.
 
     Raises:
-        ConfigError: On another index, or without faiss.
+        ConfigError: On another index, without faiss, or with more cells than items.
     """
     if index not in INDEXES:
         raise ConfigError(f'--index: got {index!r}, accepted are {", ".join(INDEXES)}')
@@ -51,11 +53,17 @@ def make_candidates(inner: Inner | None, index: str, num_probes: int = 16) -> Ca
         ) from error
     items = np.ascontiguousarray(inner.items)
     num_items, width = items.shape
-    cells = max(1, min(round(4 * math.sqrt(num_items)), num_items // _POINTS_PER_CELL))
-    found = faiss.index_factory(width, f'IVF{cells},Flat', faiss.METRIC_INNER_PRODUCT)
+    if num_cells is None:
+        num_cells = max(1, min(round(4 * math.sqrt(num_items)), num_items // _POINTS_PER_CELL))
+    if not 1 <= num_cells <= num_items:
+        raise ConfigError(
+            f'--num_cells: got {num_cells} for {num_items} items, accepted are 1 to the number of '
+            f'items'
+        )
+    found = faiss.index_factory(width, f'IVF{num_cells},Flat', faiss.METRIC_INNER_PRODUCT)
     found.train(items)
     found.add(items)
-    found.nprobe = min(num_probes, cells)
+    found.nprobe = min(num_probes, num_cells)
 
     def search(query: np.ndarray, k: int, num_left_out: int) -> np.ndarray | None:
         wanted = _OVERSAMPLE * k + num_left_out

@@ -34,13 +34,20 @@ class Engine:
         bundle: The bundle.
         index: ``'exact'``, or ``'approximate'`` with faiss.
         num_probes: Cells that a query of the approximate index visits.
+        num_cells: Cells of that index; by default by the number of items.
 
     Raises:
         DataError: If the tables do not fit the manifest.
         ConfigError: If there is no such index here.
     """
 
-    def __init__(self, bundle: Bundle, index: str = 'exact', num_probes: int = 16):
+    def __init__(
+        self,
+        bundle: Bundle,
+        index: str = 'exact',
+        num_probes: int = 16,
+        num_cells: int | None = None,
+    ):
         manifest = bundle.manifest
         self.bundle = bundle
         self.num_users, self.num_items = manifest['num_users'], manifest['num_items']
@@ -66,7 +73,7 @@ class Engine:
             else NewItems(manifest.get('rank'), reader, self.members[0].inner)
         )
         self._unit: np.ndarray | None = None
-        self._candidates = make_candidates(self._only_inner(index), index, num_probes)
+        self._candidates = make_candidates(self._only_inner(index), index, num_probes, num_cells)
 
     @property
     def widths(self) -> dict[str, int]:

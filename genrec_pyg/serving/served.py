@@ -45,15 +45,22 @@ class Served:
         folder: Its folder.
         index: See :class:`~genrec_pyg.serving.engine.Engine`.
         num_probes: See :class:`~genrec_pyg.serving.engine.Engine`.
+        num_cells: See :class:`~genrec_pyg.serving.engine.Engine`.
 
     Raises:
         DataError: If the bundle is none.
         ConfigError: If there is no such index here.
     """
 
-    def __init__(self, folder: Path, index: str = 'exact', num_probes: int = 16):
+    def __init__(
+        self,
+        folder: Path,
+        index: str = 'exact',
+        num_probes: int = 16,
+        num_cells: int | None = None,
+    ):
         bundle = read_bundle(folder)
-        self.engine = Engine(bundle, index, num_probes)
+        self.engine = Engine(bundle, index, num_probes, num_cells)
         self.name = bundle.name[:16]
         self.manifest = bundle.manifest
         self.users, self.items, self.titles = bundle.users, bundle.items, bundle.titles

@@ -165,6 +165,12 @@ def test_the_approximate_index_finds_most_and_scores_exactly(genrec):
         one, two = exact.lists([query])[0], approximate.lists([query])[0]
         assert two.item.tolist() == one.item.tolist() and two.score.tolist() == one.score.tolist()
     assert approximate.lists([users(exact, k=70)[0]])[0].item.size == 80 - exact.known.row(0).size
+    one_cell = Engine(bundle, 'approximate', num_probes=1, num_cells=1)  # which holds all items
+    query = users(exact, k=3)[0]
+    assert one_cell.lists([query])[0].item.tolist() == exact.lists([query])[0].item.tolist()
+    for wrong in (0, exact.num_items + 1):
+        with pytest.raises(ConfigError, match=f'--num_cells: got {wrong} for'):
+            Engine(bundle, 'approximate', num_cells=wrong)
     with pytest.raises(ConfigError, match="--index: got 'nearest'"):
         Engine(bundle, 'nearest')
 
