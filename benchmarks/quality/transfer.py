@@ -51,8 +51,6 @@ RIVALS = ('LightGCN', 'SGL', 'MGCN', 'FREEDOM')
 TUNED = ', tuned'
 #: Limit of a search in closed form where none is given.
 SEARCH_SECONDS = 300.0
-#: Report, without its ending.
-REPORT = RESULTS / 'transfer'
 
 
 def tuned_model(name: str, data, seconds: float | None):
@@ -287,6 +285,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         '--state', type=Path, default=Path('runs') / 'transfer.json', help='file of finished runs'
     )
+    parser.add_argument(
+        '--output', type=Path, default=RESULTS / 'transfer', help='report without ending'
+    )
     args = parser.parse_args(argv)
     prepare(args.threads)
     from genrec_pyg.nn.models import MODELS
@@ -325,8 +326,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             args.state.parent.mkdir(parents=True, exist_ok=True)
             write_json(args.state, document)
-            write_report(REPORT, without_users(document), report(document))
-            REPORT.with_suffix('.svg').write_text(picture(document), encoding='utf-8')
+            write_report(args.output, without_users(document), report(document))
+            args.output.with_suffix('.svg').write_text(picture(document), encoding='utf-8')
 
 
 if __name__ == '__main__':

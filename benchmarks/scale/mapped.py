@@ -100,7 +100,8 @@ def child(way: str, folder: Path) -> dict[str, float]:
 
 def markdown(document: dict[str, Any]) -> str:
     r"""The report."""
-    about = ' '.join((__doc__ or '').split('\n\n', 2)[2].split())
+    about = ' '.join((__doc__ or '').split('\n\n', 3)[3].split())
+    about = about.replace('``', '`').replace(':mod:', '')
     return '\n\n'.join(
         [
             '# Memory of prepared folders, loaded and mapped',
