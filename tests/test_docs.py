@@ -2,7 +2,11 @@
 exist.
 """
 
+import doctest
+import importlib
 import importlib.util
+import inspect
+import pkgutil
 import re
 import subprocess
 import sys
@@ -10,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import genrec_pyg
 from genrec_pyg.nn.models import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -121,3 +126,57 @@ def test_the_table_of_what_bundles_can_is_current():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.main(['--check']) == 0, 'run python docs/serving_table.py'
+
+
+#: Public classes without an example: what they do needs files, weights or processes, or they are
+#: bases and parts that a user does not make.
+WITHOUT_EXAMPLE = {
+    *('DiffMMDataset', 'HMDataset', 'MMRecDataset', 'MindDataset', 'RecBoleDataset'),
+    *('SequenceContentDataset', 'UserItemTextDataset', 'LayoutDataset'),
+    *('Grid', 'GridLayout', 'Group', 'WholeLayout', 'Distributed', 'DividedAdjacency'),
+    *('AudioEncoder', 'ImageEncoder', 'TextEncoder', 'EncodeAudio', 'EncodeImages', 'EncodeText'),
+    *('Denoiser', 'SingleTokenDecoderLayer', 'PerceptronDenoiser', 'TiedDenoiser'),
+    *('TransformerDenoiser', 'LinearDenoiser', 'GeneratedGraph', 'InterestGenerator'),
+    *('GeneratedInterest', 'KernelPath', 'LowRankKernelPath', 'SparseConv', 'CausalTransformer'),
+    *('EncodedRows', 'FeatureRows', 'FusedRows', 'ItemRows', 'ItemTable', 'NodeRows'),
+    *('Index', 'Tracker', 'Trackers', 'Tuner', 'LayerNeighborSampler', 'Recommender'),
+    *('ValidationRecall',),
+}
+
+
+def packages():
+    yield genrec_pyg
+    for found in pkgutil.walk_packages(genrec_pyg.__path__, 'genrec_pyg.'):
+        if found.ispkg and not found.name.endswith('__main__'):
+            yield importlib.import_module(found.name)
+
+
+def public_classes():
+    """Classes that a package exports and that are no records, exceptions or abstract bases."""
+    found = {}
+    for package in packages():
+        for name in getattr(package, '__all__', ()):
+            entry = getattr(package, name)
+            if inspect.isclass(entry) and entry.__module__.startswith('genrec_pyg.'):
+                found[entry.__name__] = entry
+    return {
+        name: entry
+        for name, entry in found.items()
+        if not issubclass(entry, (tuple, Exception))
+        and not hasattr(entry, '__dataclass_fields__')
+        and not inspect.isabstract(entry)
+        and not getattr(entry, '_is_protocol', False)
+    }
+
+
+def test_public_classes_have_an_example():
+    missing = {name for name, entry in public_classes().items() if '>>>' not in entry.__doc__}
+    assert missing == WITHOUT_EXAMPLE & public_classes().keys()
+
+
+@pytest.mark.parametrize('name', sorted(public_classes().keys() - WITHOUT_EXAMPLE))
+def test_examples_give_what_they_show(name):
+    entry = public_classes()[name]
+    test = doctest.DocTestFinder(recurse=False).find(entry, name, globs={})[0]
+    report = []
+    assert doctest.DocTestRunner(verbose=False).run(test, out=report.append).failed == 0, report

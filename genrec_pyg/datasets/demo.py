@@ -23,6 +23,12 @@ class Demo(InMemoryDataset):
         noise: Share of noise clicks.
         seed: Seed.
         transform: Transform at access.
+
+    Examples:
+        >>> from genrec_pyg.datasets import Demo
+        >>> data = Demo()[0]
+        >>> data.node_types
+        ['user', 'item', 'image', 'text', 'audio']
     """
 
     def __init__(

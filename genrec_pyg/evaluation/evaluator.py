@@ -92,6 +92,14 @@ class Evaluator:
     Raises:
         ConfigError: On unknown arguments.
         DataError: If the graph is not canonical or the split is empty.
+
+    Examples:
+        >>> from genrec_pyg.evaluation import Evaluator
+        >>> from genrec_pyg.nn import Popularity
+        >>> from genrec_pyg.testing import toy_graph
+        >>> data = toy_graph()
+        >>> Evaluator(data, 'test', ks=(5,))(Popularity(data))['recall@5']
+        1.0
     """
 
     def __init__(

@@ -168,6 +168,17 @@ class SequenceLoader:
     Raises:
         ConfigError: On arguments outside their accepted values.
         DataError: If no user has more than ``min_history`` items.
+
+    Examples:
+        >>> from genrec_pyg.datasets import from_table
+        >>> from genrec_pyg.graph import training_graph
+        >>> from genrec_pyg.loader import SequenceLoader
+        >>> log = {'user': [0, 0, 0, 1, 1, 1], 'item': [2, 0, 1, 1, 0, 2], 'time': range(6)}
+        >>> data = from_table(log, split='none')
+        >>> graph = training_graph(data, timed=True)
+        >>> loader = SequenceLoader(graph, batch_size=2, history_length=2)
+        >>> next(iter(loader)).history.shape
+        torch.Size([2, 2])
     """
 
     def __init__(
@@ -267,6 +278,17 @@ class WindowLoader:
     Raises:
         ConfigError: On arguments outside their accepted values.
         DataError: If no user has two items.
+
+    Examples:
+        >>> from genrec_pyg.datasets import from_table
+        >>> from genrec_pyg.graph import training_graph
+        >>> from genrec_pyg.loader import WindowLoader
+        >>> log = {'user': [0, 0, 0, 1, 1, 1], 'item': [2, 0, 1, 1, 0, 2], 'time': range(6)}
+        >>> data = from_table(log, split='none')
+        >>> graph = training_graph(data, timed=True)
+        >>> loader = WindowLoader(graph, batch_size=2, history_length=3)
+        >>> len(list(loader))
+        1
     """
 
     def __init__(

@@ -54,6 +54,15 @@ class InteractionLoader:
     Raises:
         ConfigError: If ``batch_size`` is below 1 or ``sampler`` unknown.
         DataError: If no user has both a training item and a negative.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.graph import training_graph
+        >>> from genrec_pyg.loader import InteractionLoader
+        >>> from genrec_pyg.testing import toy_graph
+        >>> loader = InteractionLoader(training_graph(toy_graph()), batch_size=4)
+        >>> [batch.user.numel() for batch in loader]
+        [4, 4, 2]
     """
 
     def __init__(

@@ -42,6 +42,14 @@ class UserRowLoader:
 
     Raises:
         ConfigError: If ``batch_size`` is below 1.
+
+    Examples:
+        >>> from genrec_pyg.graph import training_graph
+        >>> from genrec_pyg.loader import UserRowLoader
+        >>> from genrec_pyg.testing import toy_graph
+        >>> loader = UserRowLoader(training_graph(toy_graph()), batch_size=3)
+        >>> [rows.user.tolist() for rows in loader]
+        [[0, 1, 2], [3, 4, 5], [6, 7]]
     """
 
     def __init__(

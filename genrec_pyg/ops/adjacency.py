@@ -61,6 +61,16 @@ class Adjacency:
     Raises:
         DataError: If the lengths of ``rowptr``, ``col``, ``value`` do not fit each other and
             ``size``.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.ops import Adjacency, spmm
+        >>> edge_index = torch.tensor([[0, 0, 1], [0, 2, 1]])
+        >>> adj = Adjacency.from_edge_index(edge_index, torch.tensor([1.0, 2.0, 3.0]), size=(2, 3))
+        >>> spmm(adj, torch.ones(3, 1)).view(-1)
+        tensor([3., 3.])
+        >>> adj.t().size
+        (3, 2)
     """
 
     def __init__(

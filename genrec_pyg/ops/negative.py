@@ -28,6 +28,13 @@ class NegativeSampler:
 
     Args:
         interactions: Training interactions ``U x I``.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.ops import Adjacency, NegativeSampler
+        >>> known = Adjacency.from_edge_index(torch.tensor([[0, 0, 1], [0, 1, 2]]), size=(2, 3))
+        >>> NegativeSampler(known)(torch.tensor([0, 0]))[0]  # user 0 lacks item 2 only
+        tensor([2, 2])
     """
 
     def __init__(self, interactions: Adjacency):

@@ -52,17 +52,6 @@ class MirrorGradient(torch.optim.Optimizer):
     schedulers take either. Mixed precision goes into the closure (``torch.autocast``); a
     :class:`torch.amp.GradScaler`, which float16 needs and bfloat16 does not, takes no closures.
 
-    .. code-block:: python
-
-        optimizer = MirrorGradient(torch.optim.Adam(model.parameters()))
-        for batch in loader:
-            def closure():
-                optimizer.zero_grad()
-                loss = model(batch)
-                loss.backward()  # clip gradients here, so that it applies to both
-                return loss
-            optimizer.step(closure)
-
     Args:
         optimizer: Optimizer to wrap; any whose ``step`` needs no closure.
         alpha1: Coefficient :math:`\alpha_1` of the first step.
@@ -72,6 +61,19 @@ class MirrorGradient(torch.optim.Optimizer):
     Raises:
         ConfigError: On coefficients outside these ranges or an optimizer that calls a closure
             itself.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.optim import MirrorGradient
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = MirrorGradient(torch.optim.Adam(model.parameters()))
+        >>> def closure():
+        ...     optimizer.zero_grad()
+        ...     loss = model(torch.ones(4, 2)).square().mean()
+        ...     loss.backward()  # clip gradients here, so that it applies to both steps
+        ...     return loss
+        >>> bool(optimizer.step(closure) >= 0)
+        True
     """
 
     def __init__(

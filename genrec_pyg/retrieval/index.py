@@ -50,6 +50,15 @@ class ExactIndex:
 
     Raises:
         ConfigError: If ``block_size`` is below 1.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.ops import Adjacency
+        >>> from genrec_pyg.retrieval import ExactIndex
+        >>> known = Adjacency.from_edge_index(torch.tensor([[0], [2]]), size=(1, 3))
+        >>> score, item = ExactIndex(torch.eye(3)).search(torch.tensor([[1.0, 2.0, 3.0]]), 2, known)
+        >>> item
+        tensor([[1, 0]])
     """
 
     def __init__(self, item: Tensor, block_size: int = 1024):
@@ -96,6 +105,15 @@ class ApproximateIndex:
 
     Raises:
         ConfigError: If faiss is missing or a number out of range.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.ops import Adjacency
+        >>> from genrec_pyg.retrieval import ApproximateIndex
+        >>> nothing = Adjacency.from_edge_index(torch.empty(2, 0, dtype=torch.long), size=(1, 8))
+        >>> score, item = ApproximateIndex(torch.eye(8)).search(torch.eye(8)[2:3], 1, nothing)
+        >>> item.item()
+        2
     """
 
     def __init__(

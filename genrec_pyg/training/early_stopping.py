@@ -10,6 +10,14 @@ class EarlyStopping:
 
     Args:
         patience: Evaluations to wait; 0 never stops.
+
+    Examples:
+        >>> from genrec_pyg.training import EarlyStopping
+        >>> stopper = EarlyStopping(patience=2)
+        >>> for epoch, recall in enumerate([0.1, 0.3, 0.2, 0.2]):
+        ...     improved = stopper.step(recall, epoch)
+        >>> stopper.best_epoch, stopper.should_stop
+        (1, True)
     """
 
     def __init__(self, patience: int):

@@ -124,6 +124,15 @@ class Trainer:
 
     Raises:
         ConfigError: On arguments outside their accepted values.
+
+    Examples:
+        >>> from genrec_pyg import Trainer
+        >>> from genrec_pyg.nn import LightGCN
+        >>> from genrec_pyg.testing import toy_graph
+        >>> data = toy_graph()
+        >>> trainer = Trainer(epochs=2, ks=(2,), monitor='recall@2', progress=False)
+        >>> len(trainer.fit(LightGCN(data), data).history)
+        2
     """
 
     def __init__(

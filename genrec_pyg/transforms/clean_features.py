@@ -39,6 +39,12 @@ class CleanFeatures(GraphTransform):
     Raises:
         ConfigError: On an unknown policy or modality, or ``svt`` outside [0, 1].
         DataError: If an entry is not finite under ``nan='error'``, or the graph is not canonical.
+
+    Examples:
+        >>> from genrec_pyg.testing import toy_graph
+        >>> from genrec_pyg.transforms import CleanFeatures
+        >>> CleanFeatures()(toy_graph())['text'].x.shape
+        torch.Size([7, 5])
     """
 
     def __init__(

@@ -184,6 +184,14 @@ class EncodeBag(GraphTransform):
     Raises:
         ConfigError: On an argument outside its accepted values, or an attribute that is not there.
         DataError: If items have no word or tag under ``'error'``, or none is left.
+
+    Examples:
+        >>> from genrec_pyg.testing import toy_graph
+        >>> from genrec_pyg.transforms import EncodeBag
+        >>> data = toy_graph()
+        >>> data['item'].tags = [['film', 'new'], ['film'], ['book']] + [['book', 'new']] * 4
+        >>> EncodeBag(channels=2, min_df=1)(data)['tags'].x.shape
+        torch.Size([7, 2])
     """
 
     def __init__(

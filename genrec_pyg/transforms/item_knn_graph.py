@@ -32,6 +32,13 @@ class ItemKNNGraph(GraphTransform):
     Raises:
         ConfigError: If ``k`` or ``block_size`` is below 1 or a modality is not in the graph.
         DataError: If the graph is not canonical or features are not finite.
+
+    Examples:
+        >>> from genrec_pyg.testing import toy_graph
+        >>> from genrec_pyg.transforms import ItemKNNGraph
+        >>> data = ItemKNNGraph(k=2)(toy_graph())
+        >>> [relation for source, relation, target in data.edge_types]
+        ['interacts', 'has', 'has', 'image_knn', 'text_knn']
     """
 
     def __init__(

@@ -39,6 +39,13 @@ class KCore(GraphTransform):
     Raises:
         ConfigError: If a bound is negative or no integer.
         DataError: If the graph is not canonical or nothing is left.
+
+    Examples:
+        >>> from genrec_pyg.testing import toy_graph
+        >>> from genrec_pyg.transforms import KCore
+        >>> data = KCore(2)(toy_graph())
+        >>> data['user'].num_nodes, data['item'].num_nodes
+        (3, 3)
     """
 
     def __init__(self, k: int | tuple[int, int]):

@@ -77,6 +77,16 @@ class MapTypes(GraphTransform):
         ConfigError: If a name is not in the graph, is ambiguous or collides with another.
         DataError: If the mapped graph is not canonical (ids out of range, feature rows that do not
             match).
+
+    Examples:
+        >>> import torch
+        >>> from torch_geometric.data import HeteroData
+        >>> from genrec_pyg.transforms import MapTypes
+        >>> data = HeteroData()
+        >>> data['user'].num_nodes, data['movie'].x = 2, torch.randn(3, 4)
+        >>> data['user', 'rates', 'movie'].edge_index = torch.tensor([[0, 0, 1], [0, 1, 2]])
+        >>> MapTypes(item='movie', item_x='content')(data).edge_types
+        [('user', 'interacts', 'item'), ('item', 'has', 'content')]
     """
 
     def __init__(

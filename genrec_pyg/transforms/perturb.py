@@ -54,6 +54,13 @@ class AddFeatureNoise(GraphTransform):
     Raises:
         ConfigError: If ``sigma`` is negative or not finite, or a modality is not in the graph.
         DataError: If the graph is not canonical or features are not finite.
+
+    Examples:
+        >>> from genrec_pyg.testing import toy_graph
+        >>> from genrec_pyg.transforms import AddFeatureNoise
+        >>> noisy = AddFeatureNoise(0.1, seed=0)(toy_graph())
+        >>> noisy['text'].x.shape
+        torch.Size([7, 5])
     """
 
     def __init__(self, sigma: float, modalities: str | Iterable[str] | None = None, seed: int = 0):
@@ -112,6 +119,12 @@ class ShuffleFeatures(_PerturbShare):
     Raises:
         ConfigError: If ``share`` is outside [0, 1] or a modality is not in the graph.
         DataError: If the graph is not canonical.
+
+    Examples:
+        >>> from genrec_pyg.testing import toy_graph
+        >>> from genrec_pyg.transforms import ShuffleFeatures
+        >>> ShuffleFeatures(0.5, seed=0)(toy_graph())['text'].x.shape
+        torch.Size([7, 5])
     """
 
     def _perturb(self, data: HeteroData, name: str, generator: torch.Generator) -> None:
@@ -137,6 +150,13 @@ class DropModality(_PerturbShare):
     Raises:
         ConfigError: If ``share`` is outside [0, 1] or a modality is not in the graph.
         DataError: If the graph is not canonical.
+
+    Examples:
+        >>> from genrec_pyg.testing import toy_graph
+        >>> from genrec_pyg.transforms import DropModality
+        >>> data = DropModality(0.5, 'text', seed=0)(toy_graph())
+        >>> data['item', 'has', 'text'].edge_index.shape
+        torch.Size([2, 3])
     """
 
     def _perturb(self, data: HeteroData, name: str, generator: torch.Generator) -> None:
@@ -163,6 +183,13 @@ class AddNoiseInteractions(GraphTransform):
         ConfigError: If ``share`` is negative or not finite.
         DataError: If the graph is not canonical, has no ``train_mask``, or fewer than twice as many
             pairs are free.
+
+    Examples:
+        >>> from genrec_pyg.testing import toy_graph
+        >>> from genrec_pyg.transforms import AddNoiseInteractions
+        >>> data = AddNoiseInteractions(0.3, seed=0)(toy_graph())
+        >>> int(data['user', 'interacts', 'item'].train_mask.sum())
+        13
     """
 
     def __init__(self, share: float, seed: int = 0):

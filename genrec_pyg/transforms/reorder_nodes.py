@@ -38,6 +38,13 @@ class ReorderNodes(GraphTransform):
     Raises:
         ConfigError: On an unknown method.
         DataError: If the graph is not canonical.
+
+    Examples:
+        >>> from genrec_pyg.testing import toy_graph
+        >>> from genrec_pyg.transforms import ReorderNodes
+        >>> data = ReorderNodes('degree')(toy_graph())
+        >>> data['item'].num_nodes
+        7
     """
 
     def __init__(self, method: str = 'degree'):

@@ -67,6 +67,13 @@ class RandomSplit(GraphTransform):
     Raises:
         ConfigError: If a share is negative or their sum is not below 1.
         DataError: If the graph is not canonical, or has no ``test_mask`` to keep.
+
+    Examples:
+        >>> from genrec_pyg.testing import toy_graph
+        >>> from genrec_pyg.transforms import RandomSplit
+        >>> store = RandomSplit(val=0.2, test=0.2, seed=0)(toy_graph())['user', 'interacts', 'item']
+        >>> int(store.train_mask.sum() + store.val_mask.sum() + store.test_mask.sum())
+        13
     """
 
     def __init__(self, val: float = 0.1, test: float | None = 0.1, seed: int = 0):
@@ -112,6 +119,15 @@ class LeaveOneOut(GraphTransform):
     Raises:
         DataError: If the graph is not canonical, has neither ``time`` nor an order of edges, or
             ``time`` is not one finite number per edge.
+
+    Examples:
+        >>> from genrec_pyg.datasets import from_table
+        >>> from genrec_pyg.transforms import LeaveOneOut
+        >>> log = {'user': [0, 0, 0, 1, 1, 1], 'item': [2, 0, 1, 1, 0, 2], 'time': range(6)}
+        >>> data = from_table(log, split='none')
+        >>> store = LeaveOneOut()(data)['user', 'interacts', 'item']
+        >>> store.edge_index[:, store.test_mask].tolist()
+        [[0, 1], [1, 2]]
     """
 
     def __init__(self, seed: int | None = None):
@@ -147,6 +163,15 @@ class TemporalSplit(GraphTransform):
         ConfigError: If a share is negative or their sum is not below 1.
         DataError: If the graph is not canonical, has no ``time`` or ``time`` is not one finite
             number per edge.
+
+    Examples:
+        >>> from genrec_pyg.datasets import from_table
+        >>> from genrec_pyg.transforms import TemporalSplit
+        >>> log = {'user': [0, 0, 0, 1, 1, 1], 'item': [2, 0, 1, 1, 0, 2], 'time': range(6)}
+        >>> data = from_table(log, split='none')
+        >>> store = TemporalSplit(val=0.0, test=0.34)(data)['user', 'interacts', 'item']
+        >>> store.time[store.test_mask].tolist()
+        [4, 5]
     """
 
     def __init__(self, val: float = 0.1, test: float | None = 0.1):
@@ -187,6 +212,17 @@ class UserSplit(GraphTransform):
             not between 0 and 1.
         DataError: If the graph is not canonical, has no ``time`` or ``time`` is not one finite
             number per edge.
+
+    Examples:
+        >>> from genrec_pyg.datasets import from_table
+        >>> from genrec_pyg.transforms import UserSplit
+        >>> user, item = [n // 4 for n in range(40)], [n % 7 for n in range(40)]
+        >>> log = {'user': user, 'item': item, 'time': range(40)}
+        >>> data = UserSplit(val=0.1, test=0.1, seed=0)(from_table(log, split='none'))
+        >>> store = data['user', 'interacts', 'item']
+        >>> known, new = store.edge_index[0, store.train_mask], store.edge_index[0, store.test_mask]
+        >>> len(new.unique()), len(set(known.tolist()) & set(new.tolist()))
+        (1, 0)
     """
 
     def __init__(
@@ -227,6 +263,15 @@ class ColdItemSplit(GraphTransform):
     Raises:
         ConfigError: If a share is negative or their sum is not below 1.
         DataError: If the graph is not canonical.
+
+    Examples:
+        >>> from genrec_pyg.testing import toy_graph
+        >>> from genrec_pyg.transforms import ColdItemSplit
+        >>> data = ColdItemSplit(val=0.2, test=0.2, seed=0)(toy_graph())
+        >>> store = data['user', 'interacts', 'item']
+        >>> warm, cold = store.edge_index[1, store.train_mask], store.edge_index[1, store.test_mask]
+        >>> set(warm.tolist()) & set(cold.tolist())
+        set()
     """
 
     def __init__(self, val: float = 0.1, test: float = 0.1, seed: int = 0):

@@ -73,6 +73,15 @@ class LinearFilter(GraphModule):
     Args:
         interactions: Matrix :math:`\mathbf{R}` ``[U, I]`` without values.
         user_power: Power :math:`a` of the user degree.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.nn.closed_form import LinearFilter
+        >>> from genrec_pyg.ops import Adjacency
+        >>> edge_index = torch.tensor([[0, 0, 1], [0, 1, 1]])
+        >>> interactions = Adjacency.from_edge_index(edge_index, size=(2, 2))
+        >>> LinearFilter(interactions)(interactions).shape
+        torch.Size([2, 2])
     """
 
     def __init__(self, interactions: Adjacency, user_power: float = 0.8):

@@ -29,6 +29,14 @@ class ItemKernel(GraphModule):
         key: Right factor :math:`\mathbf{K}` ``[I, r]``.
         neighbors: Sparse part :math:`\mathbf{S}` ``[I, I]``: row ``j`` holds the weights of history
             items on item ``j``.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.nn.closed_form import ItemKernel
+        >>> from genrec_pyg.ops import Adjacency
+        >>> histories = Adjacency.from_edge_index(torch.tensor([[0, 0], [0, 2]]), size=(1, 3))
+        >>> ItemKernel(3, weight=torch.eye(3))(histories)
+        tensor([[1., 0., 1.]])
     """
 
     def __init__(

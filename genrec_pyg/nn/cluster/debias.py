@@ -68,6 +68,15 @@ class InterestDebias(GraphModule):
     Raises:
         ConfigError: On an option outside its accepted values, without any modality, or with labels
             of different lengths.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.nn.cluster import InterestDebias
+        >>> labels = {'image': torch.tensor([0, 0, 1])}
+        >>> debias = InterestDebias(labels, torch.tensor([[0], [0]]), 1, sample_ratio=1.0)
+        >>> user, item = torch.tensor([0, 0]), torch.tensor([1, 2])  # items of cluster 0 and 1
+        >>> debias.filter(user, item, added=torch.tensor([True, True]))
+        tensor([ True, False])
     """
 
     def __init__(

@@ -41,6 +41,15 @@ class LightConv(_LayeredConv):
 
     Raises:
         ConfigError: If ``num_layers`` is negative.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.nn.conv import LightConv
+        >>> from genrec_pyg.ops import bipartite_adjacency
+        >>> edge_index = torch.tensor([[0, 0, 1], [0, 1, 1]])
+        >>> adj = bipartite_adjacency(edge_index, 2, 2, self_loops=False)
+        >>> LightConv(num_layers=2)(torch.eye(4), adj).shape
+        torch.Size([4, 4])
     """
 
     def forward(
@@ -73,6 +82,14 @@ class ItemGraphConv(_LayeredConv):
 
     Raises:
         ConfigError: If ``num_layers`` is negative.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.nn.conv import ItemGraphConv
+        >>> from genrec_pyg.ops import knn_adjacency
+        >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
+        >>> ItemGraphConv(num_layers=1)(torch.eye(3), knn_adjacency(x, 2)).shape
+        torch.Size([3, 3])
     """
 
     def forward(
@@ -92,4 +109,13 @@ class ModalityConv(SparseConv):
 
     The modalities ``[M, I, d]`` are column blocks of one product, so every edge is read once for
     all of them.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.nn.conv import ModalityConv
+        >>> from genrec_pyg.ops import bipartite_block
+        >>> block = bipartite_block(torch.tensor([[0, 0, 1], [0, 1, 1]]), 2, 2, False)
+        >>> ModalityConv()(torch.eye(2), block)
+        tensor([[0.7071, 0.5000],
+                [0.0000, 0.7071]])
     """

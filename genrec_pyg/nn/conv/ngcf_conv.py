@@ -38,6 +38,15 @@ class NGCFConv(SparseConv):
 
     Shapes:
         ``[N, in_channels]`` to ``[N, out_channels]``.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.nn.conv import NGCFConv
+        >>> from genrec_pyg.ops import bipartite_adjacency
+        >>> edge_index = torch.tensor([[0, 0, 1], [0, 1, 1]])
+        >>> adj = bipartite_adjacency(edge_index, 2, 2, self_loops=False)
+        >>> NGCFConv(4, 8)(torch.eye(4), adj).shape
+        torch.Size([4, 8])
     """
 
     def __init__(

@@ -91,6 +91,15 @@ class FlipProcess(DiffusionProcess):
         scale: Factor on the rates of :func:`flip_rates`.
         weighting: Weight of the steps in the squared error, ``'snr'`` or ``'equal'``.
         sample_noise: Whether the reverse step draws every entry or takes its more probable value.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.nn.diffusion import FlipProcess, SparseRows
+        >>> rows = SparseRows(torch.tensor([0, 2]), torch.tensor([1, 3]), num_items=5)
+        >>> process = FlipProcess(num_steps=5)
+        >>> noisy = process.diffuse(rows, torch.tensor([4]), process.rates(rows))
+        >>> noisy.num_items
+        5
     """
 
     def __init__(

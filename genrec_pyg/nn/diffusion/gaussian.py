@@ -107,6 +107,14 @@ class GaussianProcess(DiffusionProcess):
 
     Raises:
         ConfigError: On an argument outside its accepted values.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.nn.diffusion import GaussianProcess, SparseRows
+        >>> rows = SparseRows(torch.tensor([0, 2]), torch.tensor([1, 3]), num_items=5)
+        >>> process = GaussianProcess(num_steps=5)
+        >>> process.diffuse(rows, torch.tensor([4]), process.rates(rows)).shape
+        torch.Size([1, 5])
     """
 
     binary = False

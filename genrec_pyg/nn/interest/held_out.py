@@ -37,6 +37,14 @@ class HeldOutLists:
 
     Attributes:
         user: Users ``[n]``, ascending.
+
+    Examples:
+        >>> from genrec_pyg.datasets import demo_graph
+        >>> from genrec_pyg.nn.interest import HeldOutLists
+        >>> data = demo_graph(60, 48, 4)
+        >>> lists = HeldOutLists(data, k=10)
+        >>> lists.suffices
+        True
     """
 
     def __init__(self, data: HeteroData, k: int = 20, max_users: int | None = None):

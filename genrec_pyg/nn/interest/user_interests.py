@@ -69,6 +69,15 @@ class UserInterests(GraphModule):
         num_users: Number of users ``U``.
         channels: Width ``d``.
         config: Settings.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.nn.interest import UserInterests, UserInterestsConfig
+        >>> labels, edge_index = torch.tensor([0, 1]), torch.tensor([[0, 0], [0, 1]])
+        >>> interests = UserInterests(labels, edge_index, 1, 2, UserInterestsConfig(count=2))
+        >>> interests(torch.tensor([[1.0, 1.0]]), torch.eye(2)).detach()
+        tensor([[[0.9239, 0.3827],
+                 [0.3827, 0.9239]]])
     """
 
     def __init__(

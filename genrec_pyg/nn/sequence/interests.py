@@ -52,6 +52,15 @@ class SelfAttentiveInterests(torch.nn.Module):
         channels: Width ``d``.
         num_interests: Interests ``K``.
         num_positions: Width of histories ``S``.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.nn.sequence import SelfAttentiveInterests
+        >>> extractor = SelfAttentiveInterests(channels=8, num_interests=4, num_positions=5)
+        >>> rows, mask = torch.randn(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)
+        >>> interests, attention = extractor(rows, mask)
+        >>> interests.shape, attention.shape
+        (torch.Size([2, 4, 8]), torch.Size([2, 4, 5]))
     """
 
     def __init__(self, channels: int, num_interests: int, num_positions: int):
@@ -112,6 +121,14 @@ class DynamicRouting(torch.nn.Module):
 
     Raises:
         ConfigError: If ``rounds`` is below 1, ``axis`` unknown or ``std`` not positive.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.nn.sequence import DynamicRouting
+        >>> routing = DynamicRouting(channels=8, num_interests=4, num_positions=5, rounds=3)
+        >>> rows, mask = torch.randn(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)
+        >>> routing(rows, mask)[0].shape
+        torch.Size([2, 4, 8])
     """
 
     def __init__(
@@ -223,6 +240,14 @@ class InterestSelection(torch.nn.Module):
 
     Raises:
         ConfigError: On arguments outside their accepted values.
+
+    Examples:
+        >>> import torch
+        >>> from genrec_pyg.nn.sequence import InterestSelection
+        >>> soft = InterestSelection('p', channels=2, tau=1.0)
+        >>> interests, target = torch.eye(2).unsqueeze(0), torch.tensor([[1.0, 0.0]])
+        >>> soft.shares(interests, target)
+        tensor([[0.7311, 0.2689]])
     """
 
     def __init__(

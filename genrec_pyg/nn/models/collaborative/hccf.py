@@ -85,6 +85,12 @@ class HCCF(PairwiseRecommender):
 
     Raises:
         ConfigError: On an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import HCCF
+        >>> from genrec_pyg.testing import toy_graph
+        >>> HCCF(toy_graph(), num_layers=2)
+        HCCF(users=8, items=7, modalities=[image, text])
     """
 
     FORMER_SETTINGS = {'keep': complement('edge_dropout'), 'mult': renamed('membership_scale')}

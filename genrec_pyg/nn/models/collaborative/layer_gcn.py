@@ -49,6 +49,12 @@ class LayerGCN(PairwiseRecommender):
 
     Raises:
         ConfigError: On an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import LayerGCN
+        >>> from genrec_pyg.testing import toy_graph
+        >>> LayerGCN(toy_graph(), num_layers=4)
+        LayerGCN(users=8, items=7, modalities=[image, text])
     """
 
     grid = PAIRWISE_GRID

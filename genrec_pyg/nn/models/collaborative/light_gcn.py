@@ -57,6 +57,12 @@ class LightGCN(PairwiseRecommender):
 
     Raises:
         ConfigError: On an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import LightGCN
+        >>> from genrec_pyg.testing import toy_graph
+        >>> LightGCN(toy_graph(), num_layers=3)
+        LightGCN(users=8, items=7, modalities=[image, text])
     """
 
     grid = PAIRWISE_GRID

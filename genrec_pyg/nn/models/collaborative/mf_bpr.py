@@ -36,6 +36,12 @@ class MFBPR(PairwiseRecommender):
 
     Raises:
         ConfigError: On an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import MFBPR
+        >>> from genrec_pyg.testing import toy_graph
+        >>> MFBPR(toy_graph(), hidden_channels=16)
+        MFBPR(users=8, items=7, modalities=[image, text])
     """
 
     grid = GridSupport({**PAIRWISE_GRID.tables, 'item_bias': 'item'}, frozenset({'item_bias'}))

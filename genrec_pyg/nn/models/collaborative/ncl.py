@@ -68,6 +68,12 @@ class NCL(LightGCN):
 
     Raises:
         ConfigError: On an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import NCL
+        >>> from genrec_pyg.testing import toy_graph
+        >>> NCL(toy_graph(), num_clusters=2)
+        NCL(users=8, items=7, modalities=[image, text])
     """
 
     FORMER_SETTINGS = {

@@ -52,6 +52,12 @@ class NGCF(PairwiseRecommender):
 
     Raises:
         ConfigError: On an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import NGCF
+        >>> from genrec_pyg.testing import toy_graph
+        >>> NGCF(toy_graph())
+        NGCF(users=8, items=7, modalities=[image, text])
     """
 
     FORMER_SETTINGS = {'reg': renamed('penalty_rows'), 'node_dropout': renamed('edge_dropout')}

@@ -50,6 +50,12 @@ class SELFCFED(LightGCN):
 
     Raises:
         ConfigError: On an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import SELFCFED
+        >>> from genrec_pyg.testing import toy_graph
+        >>> SELFCFED(toy_graph(), num_layers=2)
+        SELFCFED(users=8, items=7, modalities=[image, text])
     """
 
     grid = GridSupport(PAIRWISE_GRID.tables, rows=True)

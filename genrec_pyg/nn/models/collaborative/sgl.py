@@ -59,6 +59,12 @@ class SGL(LightGCN):
 
     Raises:
         ConfigError: On an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import SGL
+        >>> from genrec_pyg.testing import toy_graph
+        >>> SGL(toy_graph(), edge_dropout=0.2)
+        SGL(users=8, items=7, modalities=[image, text])
     """
 
     FORMER_SETTINGS = {'reg': renamed('penalty_rows'), 'ratio': renamed('edge_dropout')}

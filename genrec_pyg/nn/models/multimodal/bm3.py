@@ -60,6 +60,12 @@ class BM3(LightGCN):
 
     Raises:
         ConfigError: On an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import BM3
+        >>> from genrec_pyg.testing import toy_graph
+        >>> BM3(toy_graph(), num_layers=2)
+        BM3(users=8, items=7, modalities=[image, text])
     """
 
     FORMER_SETTINGS = {'reg': renamed('penalty')}

@@ -71,6 +71,12 @@ class CLCRec(PairwiseRecommender):
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import CLCRec
+        >>> from genrec_pyg.testing import toy_graph
+        >>> CLCRec(toy_graph())
+        CLCRec(users=8, items=7, modalities=[image, text])
     """
 
     def __init__(

@@ -85,6 +85,12 @@ class DAMRS(PairwiseRecommender):
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import DAMRS
+        >>> from genrec_pyg.testing import toy_graph
+        >>> DAMRS(toy_graph(), num_neighbors=3)
+        DAMRS(users=8, items=7, modalities=[image, text])
     """
 
     FORMER_SETTINGS = {

@@ -89,6 +89,12 @@ class DiffMM(PairwiseRecommender):
 
     Raises:
         ConfigError: On an argument outside its accepted values, or a graph without modalities.
+
+    Examples:
+        >>> from genrec_pyg.nn import DiffMM
+        >>> from genrec_pyg.testing import toy_graph
+        >>> DiffMM(toy_graph())
+        DiffMM(users=8, items=7, modalities=[image, text])
     """
 
     splits_batch = True

@@ -62,6 +62,12 @@ class DRAGON(Recommender):
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import DRAGON
+        >>> from genrec_pyg.testing import toy_graph
+        >>> DRAGON(toy_graph(), num_neighbors=3)
+        DRAGON(users=8, items=7, modalities=[image, text])
     """
 
     def __init__(

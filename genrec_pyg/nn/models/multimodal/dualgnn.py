@@ -68,6 +68,12 @@ class DualGNN(Recommender):
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import DualGNN
+        >>> from genrec_pyg.testing import toy_graph
+        >>> DualGNN(toy_graph(), num_neighbors=3)
+        DualGNN(users=8, items=7, modalities=[image, text])
     """
 
     def __init__(

@@ -67,6 +67,12 @@ class FREEDOM(PairwiseRecommender):
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import FREEDOM
+        >>> from genrec_pyg.testing import toy_graph
+        >>> FREEDOM(toy_graph(), num_neighbors=3)
+        FREEDOM(users=8, items=7, modalities=[image, text])
     """
 
     grid = PAIRWISE_GRID

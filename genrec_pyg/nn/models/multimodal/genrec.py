@@ -114,6 +114,16 @@ class GenRec(Recommender):
     Raises:
         ConfigError: On a setting outside its accepted values, or one that has no effect with the
             others.
+
+    Examples:
+        >>> from genrec_pyg import Trainer
+        >>> from genrec_pyg.nn import GenRec
+        >>> from genrec_pyg.testing import toy_graph
+        >>> data = toy_graph()
+        >>> model = GenRec(data, debias={'clusters': 2}, interest={'weight': 0.3})
+        >>> result = Trainer(epochs=1, progress=False, device='cpu').fit(model, data)
+        >>> sorted(result.parts)
+        ['graph', 'interest']
     """
 
     splits_batch = True

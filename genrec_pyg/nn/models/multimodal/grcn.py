@@ -133,6 +133,12 @@ class GRCN(Recommender):
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import GRCN
+        >>> from genrec_pyg.testing import toy_graph
+        >>> GRCN(toy_graph())
+        GRCN(users=8, items=7, modalities=[image, text])
     """
 
     FORMER_SETTINGS = {'reg': renamed('penalty')}

@@ -76,6 +76,12 @@ class GUME(Recommender):
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import GUME
+        >>> from genrec_pyg.testing import toy_graph
+        >>> GUME(toy_graph(), num_neighbors=3)
+        GUME(users=8, items=7, modalities=[image, text])
     """
 
     def __init__(

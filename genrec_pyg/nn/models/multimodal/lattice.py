@@ -68,6 +68,12 @@ class LATTICE(PairwiseRecommender):
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import LATTICE
+        >>> from genrec_pyg.testing import toy_graph
+        >>> LATTICE(toy_graph(), num_neighbors=3)
+        LATTICE(users=8, items=7, modalities=[image, text])
     """
 
     def __init__(

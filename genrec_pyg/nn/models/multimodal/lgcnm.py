@@ -68,6 +68,12 @@ class LGCNM(PairwiseRecommender):
     Raises:
         ConfigError: On an argument outside its accepted values, or if content shall replace tables
             and there is none.
+
+    Examples:
+        >>> from genrec_pyg.nn import LGCNM
+        >>> from genrec_pyg.testing import toy_graph
+        >>> LGCNM(toy_graph(), num_layers=2)
+        LGCNM(users=8, items=7, modalities=[image, text])
     """
 
     FORMER_SETTINGS = {'reg': renamed('penalty')}

@@ -88,6 +88,12 @@ class LGMRec(PairwiseRecommender):
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import LGMRec
+        >>> from genrec_pyg.testing import toy_graph
+        >>> LGMRec(toy_graph(), num_hyperedges=2)
+        LGMRec(users=8, items=7, modalities=[image, text])
     """
 
     FORMER_SETTINGS = {'reg': renamed('penalty'), 'keep': complement('edge_dropout')}

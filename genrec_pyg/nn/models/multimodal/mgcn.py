@@ -63,6 +63,12 @@ class MGCN(Recommender):
 
     Raises:
         ConfigError: On an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import MGCN
+        >>> from genrec_pyg.testing import toy_graph
+        >>> MGCN(toy_graph(), num_neighbors=3)
+        MGCN(users=8, items=7, modalities=[image, text])
     """
 
     splits_batch = True

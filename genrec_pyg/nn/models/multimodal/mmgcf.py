@@ -72,6 +72,12 @@ class MMGCF(PairwiseRecommender):
 
     Raises:
         ConfigError: On an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import MMGCF
+        >>> from genrec_pyg.testing import toy_graph
+        >>> MMGCF(toy_graph(), fusion='mean')
+        MMGCF(users=8, items=7, modalities=[image, text])
     """
 
     FORMER_SETTINGS = {'ratio': renamed('edge_dropout')}

@@ -91,6 +91,12 @@ class MMGCL(PairwiseRecommender):
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import MMGCL
+        >>> from genrec_pyg.testing import toy_graph
+        >>> MMGCL(toy_graph())
+        MMGCL(users=8, items=7, modalities=[image, text])
     """
 
     FORMER_SETTINGS = {'ratio': renamed('edge_dropout')}

@@ -127,6 +127,12 @@ class MMGCN(Recommender):
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import MMGCN
+        >>> from genrec_pyg.testing import toy_graph
+        >>> MMGCN(toy_graph(), num_layers=2)
+        MMGCN(users=8, items=7, modalities=[image, text])
     """
 
     FORMER_SETTINGS = {'reg': renamed('penalty')}

@@ -73,6 +73,12 @@ class MMHCL(Recommender):
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import MMHCL
+        >>> from genrec_pyg.testing import toy_graph
+        >>> MMHCL(toy_graph())
+        MMHCL(users=8, items=7, modalities=[image, text])
     """
 
     def __init__(

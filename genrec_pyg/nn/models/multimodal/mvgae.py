@@ -152,6 +152,12 @@ class MVGAE(Recommender):
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import MVGAE
+        >>> from genrec_pyg.testing import toy_graph
+        >>> MVGAE(toy_graph())
+        MVGAE(users=8, items=7, modalities=[image, text])
     """
 
     def __init__(

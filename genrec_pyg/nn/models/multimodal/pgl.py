@@ -75,6 +75,12 @@ class PGL(Recommender):
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import PGL
+        >>> from genrec_pyg.testing import toy_graph
+        >>> PGL(toy_graph(), rank=4)
+        PGL(users=8, items=7, modalities=[image, text])
     """
 
     FORMER_SETTINGS = {'keep': complement('edge_dropout')}

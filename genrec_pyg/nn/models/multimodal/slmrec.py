@@ -129,6 +129,12 @@ class SLMRec(PairwiseRecommender):
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import SLMRec
+        >>> from genrec_pyg.testing import toy_graph
+        >>> SLMRec(toy_graph(), num_layers=2)
+        SLMRec(users=8, items=7, modalities=[image, text])
     """
 
     def __init__(

@@ -90,6 +90,12 @@ class SMORE(PairwiseRecommender):
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import SMORE
+        >>> from genrec_pyg.testing import toy_graph
+        >>> SMORE(toy_graph(), num_neighbors=3)
+        SMORE(users=8, items=7, modalities=[image, text])
     """
 
     def __init__(

@@ -58,6 +58,12 @@ class VBPR(PairwiseRecommender):
 
     Raises:
         ConfigError: Without a modality, or on an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import VBPR
+        >>> from genrec_pyg.testing import toy_graph
+        >>> VBPR(toy_graph(), modalities=['text'])
+        VBPR(users=8, items=7, modalities=[text])
     """
 
     FORMER_SETTINGS = {'reg': renamed('penalty')}

@@ -41,6 +41,12 @@ class AddEASE(EASE):
 
     Raises:
         ConfigError: If the graph has no modality or an argument is outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import AddEASE
+        >>> from genrec_pyg.testing import toy_graph
+        >>> AddEASE(toy_graph(), l2=10.0, content_weight=0.2)
+        AddEASE(users=8, items=7, modalities=[image, text])
     """
 
     def __init__(

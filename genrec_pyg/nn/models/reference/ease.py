@@ -54,6 +54,12 @@ class EASE(HistoryRecommender):
 
     Raises:
         ConfigError: If ``l2`` is not positive or so small that the matrix is singular in float32.
+
+    Examples:
+        >>> from genrec_pyg.nn import EASE
+        >>> from genrec_pyg.testing import toy_graph
+        >>> EASE(toy_graph(), l2=10.0)
+        EASE(users=8, items=7, modalities=[image, text])
     """
 
     def __init__(

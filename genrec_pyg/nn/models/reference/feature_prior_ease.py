@@ -44,6 +44,12 @@ class FeaturePriorEASE(EASE):
     Raises:
         ConfigError: If the graph has no modality or more than ``max_items`` items, or an argument
             is outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import FeaturePriorEASE
+        >>> from genrec_pyg.testing import toy_graph
+        >>> FeaturePriorEASE(toy_graph(), prior_strength=5.0)
+        FeaturePriorEASE(users=8, items=7, modalities=[image, text])
     """
 
     def __init__(

@@ -35,6 +35,12 @@ class GraphFilter(HistoryRecommender):
 
     Raises:
         ConfigError: If an argument is outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.nn import GraphFilter
+        >>> from genrec_pyg.testing import toy_graph
+        >>> GraphFilter(toy_graph(), hops=2)
+        GraphFilter(users=8, items=7, modalities=[image, text])
     """
 
     def __init__(

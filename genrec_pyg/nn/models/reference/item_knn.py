@@ -34,6 +34,12 @@ class ItemKNN(NeighborhoodRecommender):
 
     Raises:
         ConfigError: If ``k`` or ``block_size`` is below 1 or ``shrink`` negative.
+
+    Examples:
+        >>> from genrec_pyg.nn import ItemKNN
+        >>> from genrec_pyg.testing import toy_graph
+        >>> ItemKNN(toy_graph(), k=5)
+        ItemKNN(users=8, items=7, modalities=[image, text])
     """
 
     def __init__(

@@ -53,6 +53,12 @@ class ItemKNNCBF(NeighborhoodRecommender):
     Raises:
         ConfigError: Without a modality, if ``k`` or ``block_size`` is below 1, or ``shrink``
             negative.
+
+    Examples:
+        >>> from genrec_pyg.nn import ItemKNNCBF
+        >>> from genrec_pyg.testing import toy_graph
+        >>> ItemKNNCBF(toy_graph(), k=5)
+        ItemKNNCBF(users=8, items=7, modalities=[image, text])
     """
 
     def __init__(

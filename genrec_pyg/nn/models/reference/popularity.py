@@ -17,6 +17,12 @@ class Popularity(Recommender):
     Args:
         data: Canonical graph or training graph.
         modalities: Unused; part of the interface of models.
+
+    Examples:
+        >>> from genrec_pyg.nn import Popularity
+        >>> from genrec_pyg.testing import toy_graph
+        >>> Popularity(toy_graph())
+        Popularity(users=8, items=7, modalities=[image, text])
     """
 
     trainable = False

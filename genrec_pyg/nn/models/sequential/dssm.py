@@ -41,6 +41,14 @@ class DSSM(Recommender):
 
     Raises:
         ConfigError: On an argument outside its accepted values.
+
+    Examples:
+        >>> from genrec_pyg.datasets import from_table
+        >>> from genrec_pyg.nn import DSSM
+        >>> log = {'user': [0, 0, 0, 0, 1, 1, 1], 'item': [2, 0, 1, 3, 1, 0, 2], 'time': range(7)}
+        >>> data = from_table(log, split='leave-one-out')
+        >>> DSSM(data)
+        DSSM(users=2, items=4, modalities=[none])
     """
 
     def __init__(

@@ -30,6 +30,14 @@ class REMI(ComiRecSA):
     Raises:
         ConfigError: On an argument outside its accepted values.
         DataError: If the interactions have no time.
+
+    Examples:
+        >>> from genrec_pyg.datasets import from_table
+        >>> from genrec_pyg.nn import REMI
+        >>> log = {'user': [0, 0, 0, 0, 1, 1, 1], 'item': [2, 0, 1, 3, 1, 0, 2], 'time': range(7)}
+        >>> data = from_table(log, split='leave-one-out')
+        >>> REMI(data, history_length=3, num_interests=2)
+        REMI(users=2, items=4, modalities=[none])
     """
 
     def __init__(

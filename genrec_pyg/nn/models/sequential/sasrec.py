@@ -37,6 +37,14 @@ class SASRec(WindowRecommender):
     Raises:
         ConfigError: On an argument outside its accepted values.
         DataError: If the interactions have no time.
+
+    Examples:
+        >>> from genrec_pyg.datasets import from_table
+        >>> from genrec_pyg.nn import SASRec
+        >>> log = {'user': [0, 0, 0, 0, 1, 1, 1], 'item': [2, 0, 1, 3, 1, 0, 2], 'time': range(7)}
+        >>> data = from_table(log, split='leave-one-out')
+        >>> SASRec(data, history_length=3, num_layers=1)
+        SASRec(users=2, items=4, modalities=[none])
     """
 
     def __init__(
