@@ -27,6 +27,11 @@ def inverse_deviation(variance: Tensor) -> Tensor:
     return variance.clamp(min=tiny).rsqrt() * (variance > tiny)
 
 
+def standardized(x: Tensor) -> Tensor:
+    r"""Values of mean 0 and standard deviation 1; zero where all are equal."""
+    return (x - x.mean()) * inverse_deviation(x.var(correction=0))
+
+
 def unit_scores(query: Tensor, key: Tensor) -> Tensor:
     r"""Queries ``[B, q]`` scaled so that the inner products of each with all keys ``[I, q]`` have
     standard deviation 1 over the items; zero where these are all equal. Several of a user

@@ -26,8 +26,8 @@ Score = Callable[[Tensor], Tensor]
 
 
 class HeldOutLists:
-    r"""A sample of the users with validation items, known items masked. Nothing of the test split
-    is read.
+    r"""A sample of the users with training and validation items, known items masked. Nothing of the
+    test split is read.
 
     Args:
         data: Canonical graph with splits.
@@ -63,6 +63,9 @@ class HeldOutLists:
         if max_users is None:
             max_users = min(max(MAX_SCORES // size[1], MAX_USERS // 2), MAX_USERS)
         user = held_out[0].unique()
+        # no choice of a model changes what it makes of nothing
+        trained = torch.bincount(split_edges(data, 'train')[0], minlength=size[0]) > 0
+        user = user[trained[user]]
         if user.numel() > max_users:
             user = user[torch.linspace(0, user.numel() - 1, max_users, device=device).long()]
         self.user = user
@@ -154,5 +157,15 @@ class CandidateScores:
                 total = weight * score if total is None else total.add_(score, alpha=weight)
         if total is None:
             return 0.0
-        best = total.topk(min(self.k, total.size(1)), dim=1).indices
-        return float((self.relevant.gather(1, best).sum(dim=1) / self.count).mean())
+        best, place = total.topk(min(self.k, total.size(1)), dim=1)
+        hits = self.relevant.gather(1, place).sum(dim=1)
+        # of equal scores the lower item is listed, and candidates stand in order of items
+        last = best[:, -1:]
+        tied = (total == last).sum(dim=1) > (best == last).sum(dim=1)
+        if bool(tied.any()):
+            score, relevant, last = total[tied], self.relevant[tied], last[tied]
+            above, equal = score > last, score == last
+            room = best.size(1) - above.sum(dim=1, keepdim=True)
+            listed = above | equal & (equal.cumsum(dim=1) <= room)
+            hits[tied] = (relevant & listed).sum(dim=1)
+        return float((hits / self.count).mean())

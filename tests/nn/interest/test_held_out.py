@@ -5,6 +5,7 @@ import torch
 
 from genrec_pyg.evaluation import evaluate
 from genrec_pyg.nn.interest import HeldOutLists
+from genrec_pyg.nn.interest.held_out import CandidateScores
 from genrec_pyg.nn.models import get_model
 
 
@@ -53,3 +54,21 @@ def test_no_validation_split(demo_data):
     data['user', 'interacts', 'item'].val_mask[:] = False
     held_out = HeldOutLists(data)
     assert held_out.user.numel() == 0 and not held_out.suffices
+
+
+def test_of_equal_scores_the_lower_item_is_listed():
+    """Candidates stand in order of items, so a mixture breaks ties as a whole list does."""
+    score = torch.tensor([[[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [3.0, 2.0, 1.0, 0.0]]])
+    for relevant, expected in (([0, 1, 0, 0], 3), ([0, 0, 1, 0], 0), ([1, 0, 0, 0], 3)):
+        hits = torch.tensor([relevant] * 3, dtype=torch.bool)
+        found = CandidateScores(score, hits, torch.ones(3), k=2).recall([1.0])
+        assert found == pytest.approx(expected / 3)
+
+
+def test_users_without_training_interactions_choose_nothing(demo_data):
+    data = copy.deepcopy(demo_data)
+    store = data['user', 'interacts', 'item']
+    lost = store.edge_index[0] == 5
+    assert 5 in HeldOutLists(data).user
+    store.train_mask &= ~lost
+    assert 5 not in HeldOutLists(data).user

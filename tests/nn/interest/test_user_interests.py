@@ -89,7 +89,8 @@ def test_the_best_interest_scores_and_the_rest_of_the_score_is_added_once():
     model.interest_weight = 0.0
     with model.cached_embeddings():
         users, items = model.embeddings()
-        assert users.shape == (8, 3, 8) and items.shape == (7, 8)
+        # and one channel for user 7, who has no training interaction
+        assert users.shape == (8, 3, 8 + 1) and items.shape == (7, 8 + 1)
         assert torch.allclose(model.score(everybody), (users @ items.t()).amax(dim=1))
         variance = (users @ items.t()).var(dim=2, correction=0).mean(dim=1)
         assert torch.allclose(variance, torch.ones(8), atol=1e-4)

@@ -29,7 +29,7 @@ from genrec_pyg.nn.interest import (
     best_share,
     choose_interest,
 )
-from genrec_pyg.nn.interest.deviation import unit_scores
+from genrec_pyg.nn.interest.deviation import standardized, unit_scores
 from genrec_pyg.nn.interest.held_out import MAX_SCORES, Score
 from genrec_pyg.nn.items import BY_ID, ItemSide, make_items
 from genrec_pyg.nn.losses import (
@@ -86,7 +86,8 @@ class GenRec(Recommender):
     user: the graph encoder, and the generated interest
     (:class:`~genrec_pyg.nn.interest.GeneratedInterest`), the closed-form flip denoiser mixed with a
     graph filter and content neighbors. Its schedule and mixture are found on the validation split
-    before training, its weight at every evaluation, 0 and 1 included. ``interest={'weight': 0}`` is
+    before training, its weight at every evaluation, 0 and 1 included. A user without a training
+    interaction, of whom nothing is known, gets what is popular. ``interest={'weight': 0}`` is
     the score of the paper, ``ranking={'loss': 'bpr'}`` its loss; ``variant='released'`` is what its
     program computes, see ``docs/parity.md``.
 
@@ -191,6 +192,11 @@ class GenRec(Recommender):
             make_items(self.graph, hidden_channels, side) if side.has_content else None
         )
         self.generator = parts.make_generator()
+        #: Users without a training interaction, if there are such and the variant serves them.
+        self.newcomers: Tensor | None = None
+        if variant == 'principled' and bool((self.graph.user_degree() == 0).any()):
+            self.newcomers = self.graph.user_degree() == 0
+            self.popularity = standardized(self.graph.item_degree().double().log1p()).float()
         self._held_out: tuple[HeteroData, HeldOutLists] | None = None
         # keys of the interest, and its scores of the users measured
         self._kept: tuple[Tensor, Tensor] | None = None
@@ -321,26 +327,37 @@ class GenRec(Recommender):
     def embed(self) -> tuple[Tensor, Tensor]:
         r"""Users ``[U, d + q]``, or ``[U, K, d + q]`` with several interests, and items
         ``[I, d + q]``, ``q`` the rank of the generated interest (0 without it).
+
+        Where there are users without a training interaction, of whom nothing is known, there is one
+        channel more, by which these, and only these, score items by the logarithm of their
+        popularity.
         """
         users, items = self.views().embedding.split([self.num_users, self.num_items])
         if self.ranking.loss == 'softmax':
             items = unit_rows(items)
         if self.user_interests is not None:
             users = self.user_interests(users, items)
+        users = unit_scores(users, items)
         weight = self.interest_weight
-        if weight == 0 or self.interest is not None and not self.interest.is_fitted:
-            return unit_scores(users, items), items
+        uses_interest = weight != 0 and (self.interest is None or self.interest.is_fitted)
+        if uses_interest:
+            users = (1 - weight) * users
+        if self.newcomers is not None:
+            new = self.newcomers.view(-1, *[1] * (users.dim() - 1)).to(users)
+            users = torch.cat([users * (1 - new), new.expand(*users.shape[:-1], 1)], dim=-1)
+            items = torch.cat([items, self.popularity.to(items).unsqueeze(1)], dim=1)
+        if not uses_interest:
+            return users, items
         if self.interest is not None:
             query, keys = self.interest.embeddings()
         else:
             query, keys = self.generator.predict(self.item_views())
             query = unit_scores(query, keys)
+            if self.newcomers is not None:
+                query = query * ~self.newcomers.unsqueeze(1)
         if users.dim() == 3:
             query = query.unsqueeze(1).expand(-1, users.size(1), -1)
-        return (
-            torch.cat([(1 - weight) * unit_scores(users, items), weight * query], dim=-1),
-            torch.cat([items, keys], dim=1),
-        )
+        return torch.cat([users, weight * query], dim=-1), torch.cat([items, keys], dim=1)
 
     @property
     def has_sparse_scores(self) -> bool:

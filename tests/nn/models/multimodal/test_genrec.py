@@ -219,7 +219,7 @@ def test_without_generation_nothing_is_generated():
     model = GenRec(toy_data(), hidden_channels=8, generation={'enabled': False})
     assert model.generator is None and model.start_epoch(0) == {}
     users, items = model.embed()
-    assert users.size(1) == items.size(1) == 8
+    assert users.size(1) == items.size(1) == 8 + 1  # user 7 has no training interaction
 
 
 def test_score_mixes_parts_of_unit_deviation():
@@ -229,7 +229,7 @@ def test_score_mixes_parts_of_unit_deviation():
     users, items = model.views().embedding.split([8, 7])
     content = users @ unit_rows(items).t()
     content = content / content.std(dim=1, correction=0, keepdim=True)
-    user = torch.arange(8)
+    user, content = torch.arange(7), content[:7]  # user 7 has no training interaction
     assert torch.allclose(
         model.score(user), 0.7 * content + 0.3 * model.interest.score(user), atol=1e-4
     )
@@ -252,7 +252,32 @@ def test_a_trained_denoiser_gives_the_interest():
     parts = [
         x / x.std(dim=1, correction=0, keepdim=True) for x in (users @ items.t(), query @ keys.t())
     ]
-    assert torch.allclose(model.score(torch.arange(8)), 0.7 * parts[0] + 0.3 * parts[1], atol=1e-3)
+    found, expected = model.score(torch.arange(8)), 0.7 * parts[0] + 0.3 * parts[1]
+    assert torch.allclose(found[:7], expected[:7], atol=1e-3)
+
+
+@pytest.mark.parametrize('denoiser', ['linear', 'tied'])
+@pytest.mark.parametrize('weight', [0.0, 0.3, 1.0])
+def test_users_of_whom_nothing_is_known_get_what_is_popular(denoiser, weight):
+    data = toy_data()
+    model = train_steps(GenRec(data, **small_genrec(denoiser, interest={'weight': weight})))
+    model.choose(data)
+    degree = model.graph.item_degree().double()
+    expected = degree.log1p()
+    expected = (expected - expected.mean()) / expected.std(correction=0)
+    assert torch.allclose(model.score(torch.tensor([7]))[0].double(), expected, atol=1e-5)
+    for part in model.parts().values():
+        with part:
+            found = model.score(torch.tensor([7]))[0]
+            assert torch.allclose(found.double(), expected, atol=1e-5)
+    store = data['user', 'interacts', 'item']
+    store.edge_index[:, store.val_mask] = torch.tensor([[7], [0]])  # known of, but not trained on
+    assert torch.allclose(model.score(torch.tensor([7]))[0].double(), expected, atol=1e-5)
+
+
+def test_where_every_user_is_known_the_embeddings_have_no_channel_for_others(demo_data):
+    model = GenRec(demo_data, hidden_channels=8, interest={'weight': 0.0})
+    assert model.newcomers is None and model.embed()[0].size(1) == 8
 
 
 def test_weight_and_schedule_are_chosen_without_the_test_split(demo_data):
